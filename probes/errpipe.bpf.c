@@ -1,0 +1,1022 @@
+/*
+ * Follows every errpipe on the host: who made it, who holds its write end, how long its reader waits.
+ *
+ * Compiled by bcc. loader.py defines SLOTS, the map sizes, and where the feature probes found them:
+ *   UNROLL      the verifier takes no loops (before 5.3, commit 2589726d12a1)
+ *   BTF         offsets of kernel structures are known (OFF_* below), so copies are checked, not assumed
+ *   GROUP_DEAD  sched_process_exit says when the last thread is gone (5.18 and later)
+ * and for one run: TARGETS (only pipes made by processes in the map targets count) and
+ * EVERY (every spawn and every foreign release is sent, not only those of a stall).
+ */
+#include "errpipe.h"
+
+#define CLONE_FILES 0x400
+#define CLONE_THREAD 0x10000
+#define O_CLOEXEC 02000000
+#define F_DUPFD 0
+#define F_SETFD 2
+#define F_DUPFD_CLOEXEC 1030
+#define FD_CLOEXEC 1
+#define CLOSE_RANGE_CLOEXEC (1 << 2)
+#define CLOSE_RANGE_FLAGS (CLOSE_RANGE_CLOEXEC | (1 << 1))
+#define FMODE_WRITE 2
+/* An empty table is kept this long after its last use: deleting it at once would race with another
+ * thread that is just filling a slot. */
+#define TABLE_IDLE_NS 100000000
+
+#ifdef UNROLL
+#define EACH_SLOT(i) _Pragma("unroll") for (int i = 0; i < SLOTS; i++)
+#else
+#define EACH_SLOT(i) _Pragma("clang loop unroll(disable)") for (int i = 0; i < SLOTS; i++)
+#endif
+
+/* What a thread is in the middle of: a system call between its enter and its exit, or a release_next. */
+struct call {
+    u64 ns;
+    u64 arg; /* pipe: address of the two fds; dup: the spawn's id */
+    s32 fd;  /* dup2, dup3: the fd that is replaced, -1: none */
+    u32 flags;
+    u32 how; /* release_next: the event that ends copies, the fds it covers, the next slot to look at */
+    u32 first;
+    u32 last;
+    u32 cursor;
+};
+
+BPF_TABLE("lru_hash", u64, struct spawn, spawns, MAX_SPAWNS);
+BPF_TABLE("lru_hash", u32, struct table, tables, MAX_TABLES);
+BPF_TABLE("lru_hash", u32, u64, made, MAX_THREADS); /* thread: the last pipe it made */
+BPF_TABLE("lru_hash", u32, u64, reading, MAX_THREADS); /* thread: the spawn whose errpipe it reads */
+BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
+BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
+BPF_PROG_ARRAY(next_program, 1); /* release_next */
+/* The slot that a loop found: read back from a map its index is just a number to the verifier, which
+ * then walks what follows once and not once a slot. */
+BPF_PERCPU_ARRAY(found, u32, 1);
+BPF_ARRAY(counters, u64, COUNTERS);
+BPF_ARRAY(settings, u64, SETTINGS);
+BPF_ARRAY(zero_table, struct table, 1);
+BPF_ARRAY(zero_spawn, struct spawn, 1);
+BPF_ARRAY(zero_program, struct program, 1);
+BPF_PERF_OUTPUT(records);
+#ifdef TARGETS
+BPF_HASH(targets, u32, u8, 16384);
+#endif
+
+static inline __attribute__((always_inline)) void count(int which)
+{
+    u64 *value = counters.lookup(&which);
+    if (value)
+        __sync_fetch_and_add(value, 1);
+}
+
+static inline __attribute__((always_inline)) u32 thread_id(void)
+{
+    return (u32)bpf_get_current_pid_tgid();
+}
+
+/* The key of the current task's file descriptor table. */
+static inline __attribute__((always_inline)) u32 table_key(void)
+{
+    return bpf_get_current_pid_tgid() >> 32;
+}
+
+/* ---- the kernel's own structures ---- */
+
+static inline __attribute__((always_inline)) u64 kernel_u64(u64 address)
+{
+    u64 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    return value;
+}
+
+#ifdef BTF
+struct fds {
+    u64 files;
+    u64 cloexec;
+    u32 size;
+};
+
+static inline __attribute__((always_inline)) void fds_of(u64 task, struct fds *fds)
+{
+    u64 table = kernel_u64(kernel_u64(task + OFF_TASK_FILES) + OFF_FILES_FDT);
+    fds->files = kernel_u64(table + OFF_FDT_FD);
+    fds->cloexec = kernel_u64(table + OFF_FDT_CLOEXEC);
+    fds->size = (u32)kernel_u64(table + OFF_FDT_MAX);
+}
+
+static inline __attribute__((always_inline)) u64 file_at(struct fds *fds, u32 fd)
+{
+    return fd < fds->size ? kernel_u64(fds->files + 8ULL * fd) : 0;
+}
+
+static inline __attribute__((always_inline)) int is_write_end(u64 file, u64 pipe)
+{
+    return file && kernel_u64(file + OFF_FILE_PRIVATE) == pipe &&
+           (kernel_u64(file + OFF_FILE_MODE) & FMODE_WRITE);
+}
+
+static inline __attribute__((always_inline)) int cloexec_at(struct fds *fds, u32 fd)
+{
+    return (kernel_u64(fds->cloexec + fd / 64 * 8) >> (fd % 64)) & 1;
+}
+#endif
+
+/* ---- records ---- */
+
+static inline __attribute__((always_inline)) void send(void *ctx, void *record, u32 size)
+{
+    if (records.perf_submit(ctx, record, size) < 0)
+        count(RECORDS_LOST);
+}
+
+static inline __attribute__((always_inline)) u64 stall_began(struct spawn *spawn)
+{
+    if (!spawn->own_released || !spawn->read_began)
+        return 0;
+    return spawn->own_released > spawn->read_began ? spawn->own_released : spawn->read_began;
+}
+
+/* Is a stall that lasts until ns worth telling? */
+static inline __attribute__((always_inline)) int is_long(struct spawn *spawn, u64 ns)
+{
+    int which = SETTING_THRESHOLD_NS;
+    u64 *threshold = settings.lookup(&which);
+    u64 began = stall_began(spawn);
+    return threshold && began && ns >= began + *threshold;
+}
+
+/* ---- slots ---- */
+
+/* Does the table hold copies by this slot (or did, for a parent)? */
+static inline __attribute__((always_inline)) int is_used(struct slot *slot)
+{
+    return slot->id && !(slot->flags & SLOT_LET_GO);
+}
+
+static inline __attribute__((always_inline)) int is_open(struct slot *slot, int k)
+{
+    return slot->fds[k] >= 0 && !(slot->flags & SLOT_CLOSED(k));
+}
+
+/* Ends the copies with fds in a range. True when that was the holder's last. */
+static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u32 first, u32 last)
+{
+    int ended = 0, left = 0;
+#pragma unroll
+    for (int k = 0; k < COPIES; k++) {
+        if (!is_open(slot, k))
+            continue;
+        if ((u32)slot->fds[k] < first || (u32)slot->fds[k] > last) {
+            left = 1;
+            continue;
+        }
+        ended = 1;
+        if (slot->flags & SLOT_PARENT)
+            slot->flags |= SLOT_CLOSED(k);
+        else
+            slot->fds[k] = -1;
+    }
+    return ended && !left;
+}
+
+static inline __attribute__((always_inline)) struct slot *free_slot(struct table *table)
+{
+    struct slot *found = 0;
+    EACH_SLOT(i) {
+        if (!table->slots[i].id)
+            found = &table->slots[i];
+    }
+    if (!found)
+        count(SLOTS_OVERFLOWED);
+    return found;
+}
+
+static inline __attribute__((always_inline)) struct table *table_for(u32 key)
+{
+    struct table *table = tables.lookup(&key);
+    if (table)
+        return table;
+    int zero = 0;
+    struct table *fresh = zero_table.lookup(&zero);
+    if (!fresh)
+        return 0;
+    tables.update(&key, fresh);
+    table = tables.lookup(&key);
+    count(table ? TABLES_ADDED : UPDATES_FAILED);
+    return table;
+}
+
+static inline __attribute__((always_inline)) void delete_table(u32 key)
+{
+    if (tables.delete(&key) == 0)
+        count(TABLES_DELETED);
+}
+
+static inline __attribute__((always_inline)) void delete_spawn(u64 id)
+{
+    if (spawns.delete(&id) == 0)
+        count(SPAWNS_DELETED);
+}
+
+/* Frees the slots of a spawn in one table. */
+static inline __attribute__((always_inline)) void forget(struct table *table, u64 id)
+{
+    EACH_SLOT(i) {
+        if (table->slots[i].id == id)
+            table->slots[i].id = 0;
+    }
+}
+
+/* ---- the end of a spawn ---- */
+
+static inline __attribute__((always_inline)) void observe(struct histogram *histogram, u64 ns)
+{
+    u64 bucket = 0;
+    /* Sign bits instead of comparisons: 22 branches would make 22 paths for the verifier to walk. */
+#pragma unroll
+    for (int b = 0; b < BUCKETS - 1; b++)
+        bucket += (((u64)BUCKET_0_NS << b) - ns) >> 63;
+    if (bucket < BUCKETS)
+        __sync_fetch_and_add(&histogram->buckets[bucket], 1);
+    __sync_fetch_and_add(&histogram->sum_ns, ns);
+}
+
+static inline __attribute__((always_inline)) struct program *program_of(struct spawn *spawn)
+{
+    struct comm comm = {};
+    __builtin_memcpy(comm.text, spawn->comm, COMM_LEN);
+    struct program *program = programs.lookup(&comm);
+    if (program)
+        return program;
+    int zero = 0;
+    struct program *fresh = zero_program.lookup(&zero);
+    if (!fresh)
+        return 0;
+    programs.insert(&comm, fresh);
+    program = programs.lookup(&comm);
+    if (program)
+        return program;
+    count(PROGRAMS_FULL);
+    struct comm other = {.text = "~other"};
+    return programs.lookup(&other);
+}
+
+/*
+ * Ends a spawn of which both are known: the end of the read, and what became of the own child.
+ * Late releases of foreign holders (an exec is seen after its closes) still find the spawn in the map.
+ */
+static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn *spawn)
+{
+    u32 outcome = SPAWN_ABANDONED;
+    if (spawn->read_ended && spawn->own_how == HOW_EXEC)
+        outcome = SPAWN_OK;
+    else if (spawn->read_ended && spawn->own_how == HOW_EXIT && spawn->exec_error)
+        outcome = SPAWN_EXEC_FAILED;
+    u64 id = spawn->id;
+    /* A pipe that was never close-on-exec and served no exec is some other pipe. */
+    if (outcome != SPAWN_ABANDONED || (spawn->flags & SPAWN_CLOEXEC)) {
+        struct program *program = program_of(spawn);
+        spawn->flags |= outcome;
+        if (spawn->own_released > spawn->read_ended && (spawn->flags & SPAWN_EOF))
+            spawn->own_released = spawn->read_ended;
+        if (program) {
+            if (outcome == SPAWN_OK)
+                __sync_fetch_and_add(&program->ok, 1);
+            else if (outcome == SPAWN_EXEC_FAILED)
+                __sync_fetch_and_add(&program->exec_failed, 1);
+            else
+                __sync_fetch_and_add(&program->abandoned, 1);
+            if (outcome != SPAWN_ABANDONED) {
+                observe(&program->spawn, spawn->read_ended - spawn->created);
+                observe(&program->exec, spawn->own_released - spawn->forked);
+            }
+        }
+#ifdef EVERY
+        send(ctx, spawn, sizeof(*spawn));
+#else
+        if ((outcome != SPAWN_ABANDONED || (spawn->flags & SPAWN_READ_CUT)) &&
+            is_long(spawn, spawn->read_ended))
+            send(ctx, spawn, sizeof(*spawn));
+#endif
+    }
+    if (!spawn->foreign || !(spawn->flags & SPAWN_EOF))
+        delete_spawn(id);
+}
+
+/* True when this finishes the spawn. */
+static inline __attribute__((always_inline)) int own_released(struct spawn *spawn, u64 id, u32 flags,
+                                                              u32 how, u64 ns, u64 copies)
+{
+    /* The own child let go without an exec, or kept a copy through it: another use of a pipe. */
+    if (how == HOW_CLOSE || (how == HOW_EXIT && (flags & SLOT_EXECED))) {
+        delete_spawn(id);
+        return 0;
+    }
+    spawn->own_released = ns;
+    spawn->own_how = how;
+    if (copies && !(spawn->flags & SPAWN_ENDED))
+        spawn->flags |= SPAWN_HELD;
+    return spawn->flags & SPAWN_ENDED;
+}
+
+static inline __attribute__((always_inline)) void foreign_released(void *ctx, struct spawn *spawn,
+                                                                   struct table *table, u32 key,
+                                                                   struct slot *slot, s32 fd, u32 how,
+                                                                   u64 ns, u64 copies)
+{
+    struct release release = {.kind = RECORD_RELEASE};
+    release.how = how;
+    release.id = slot->id;
+    release.ns = ns;
+    release.acquired = table->born;
+    release.pid = key;
+    release.tid = thread_id();
+    release.parent = table->parent;
+    release.forker = table->forker;
+    release.fd = fd;
+    release.flags = slot->flags | (copies ? 0 : RELEASE_FINAL);
+    bpf_get_current_comm(&release.comm, sizeof(release.comm));
+    __sync_fetch_and_add(&spawn->foreign, -1);
+    spawn->last = release;
+    int is_long_one = is_long(spawn, ns);
+#ifdef EVERY
+    send(ctx, &release, sizeof(release));
+#else
+    if (is_long_one)
+        send(ctx, &release, sizeof(release));
+#endif
+    /* Python's close_fds lets go just before the exec: whether one follows decides the cause. */
+    if (is_long_one && how == HOW_CLOSE && !(slot->flags & SLOT_EXECED))
+        slot->flags |= SLOT_LET_GO;
+    else
+        slot->id = 0;
+    if ((spawn->flags & SPAWN_ENDED) && !spawn->foreign)
+        delete_spawn(release.id);
+}
+
+/* The parent let go of the read end: by close, exec, or its own exit. True when this finishes the spawn. */
+static inline __attribute__((always_inline)) int read_end_released(struct spawn *spawn, u64 id, u32 how,
+                                                                   u64 ns)
+{
+    if (!spawn->own_pid || (!spawn->read_began && !spawn->parent_closed)) {
+        delete_spawn(id); /* never forked for, or let go before the write end: no errpipe */
+        return 0;
+    }
+    if ((spawn->flags & SPAWN_READING) && how == HOW_EXIT) {
+        spawn->read_ended = ns;
+        spawn->flags |= SPAWN_READ_CUT;
+    }
+    spawn->flags &= ~SPAWN_READING;
+    spawn->flags |= SPAWN_ENDED;
+    return spawn->own_released != 0;
+}
+
+/*
+ * Copies of a pipe's write end that exist besides the one just released, 0: none, or not known.
+ * At close and exit the file is still in the fd table and its count includes this copy; after an exec
+ * (or dup2) only the pipe tells, and only while its reader keeps it alive.
+ */
+static inline __attribute__((always_inline)) u64 other_copies(struct spawn *spawn, s32 fd, u32 how,
+                                                              int still_open)
+{
+#ifdef BTF
+    if (!still_open)
+        return spawn->flags & SPAWN_ENDED ? 0 : (u32)kernel_u64(spawn->pipe + OFF_PIPE_WRITERS);
+    struct fds fds;
+    fds_of(bpf_get_current_task(), &fds);
+    u64 file = file_at(&fds, fd);
+    if (is_write_end(file, spawn->pipe))
+        return kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE;
+#endif
+    return 1;
+}
+
+/* A table's last copy of the write end is gone, or (read) its read end; fd is the number it had. */
+static inline __attribute__((always_inline)) void released(void *ctx, struct table *table, u32 key,
+                                                           struct slot *slot, int read, s32 fd, u32 how,
+                                                           u64 ns, int still_open)
+{
+    u64 id = slot->id;
+    u32 flags = slot->flags;
+    int finished = 0;
+    struct spawn *spawn = spawns.lookup(&id);
+    if (read || !spawn || (flags & SLOT_OWN))
+        slot->id = 0;
+    if (!spawn)
+        return;
+    if (read) {
+        finished = read_end_released(spawn, id, how, ns);
+    } else if (flags & SLOT_PARENT) {
+        spawn->parent_closed = ns;
+    } else {
+        u64 copies = other_copies(spawn, fd, how, still_open);
+        if (flags & SLOT_OWN)
+            finished = own_released(spawn, id, flags, how, ns, copies);
+        else
+            foreign_released(ctx, spawn, table, key, slot, fd, how, ns, copies);
+    }
+    if (finished)
+        finish(ctx, spawn);
+}
+
+static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot, u32 first, u32 last,
+                                                              int on)
+{
+#pragma unroll
+    for (int k = 0; k < COPIES; k++) {
+        if (!is_open(slot, k) || (u32)slot->fds[k] < first || (u32)slot->fds[k] > last)
+            continue;
+        if (on)
+            slot->flags |= SLOT_CLOEXEC(k);
+        else
+            slot->flags &= ~SLOT_CLOEXEC(k);
+    }
+    if (slot->read_fd >= 0 && (u32)slot->read_fd >= first && (u32)slot->read_fd <= last) {
+        if (on)
+            slot->flags |= SLOT_READ_CLOEXEC;
+        else
+            slot->flags &= ~SLOT_READ_CLOEXEC;
+    }
+}
+
+static inline __attribute__((always_inline)) void close_fd(void *ctx, struct table *table, u32 key,
+                                                           s32 fd, u64 ns, int still_open)
+{
+    int zero = 0;
+    volatile u32 *at = found.lookup(&zero);
+    u64 used = 0;
+    if (!at)
+        return;
+    *at = SLOTS;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        used |= slot->id;
+        if (is_used(slot) && (slot->read_fd == fd || slot->fds[0] == fd || slot->fds[1] == fd ||
+                              slot->fds[2] == fd))
+            *at = i;
+    }
+    u32 index = *at;
+    if (index >= SLOTS) {
+        if (!used && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
+            delete_table(key);
+        return;
+    }
+    struct slot *slot = &table->slots[index];
+    if (!ns)
+        ns = bpf_ktime_get_ns();
+    int read = slot->read_fd == fd;
+    if (read || end_copies(slot, fd, fd))
+        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns, still_open);
+}
+
+/* ---- pipes come ---- */
+
+static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags)
+{
+    u32 tid = thread_id();
+    int which = SETTING_ENABLED;
+    u64 *enabled = settings.lookup(&which);
+    if (!enabled || !*enabled)
+        return 0;
+#ifdef TARGETS
+    u32 key = table_key();
+    if (!targets.lookup(&key))
+        return 0;
+#endif
+    struct call call = {.arg = fds, .flags = flags};
+    calls.update(&tid, &call);
+    return 0;
+}
+
+static inline __attribute__((always_inline)) int exit_pipe(long result)
+{
+    u32 tid = thread_id(), key = table_key();
+    struct call *call = calls.lookup(&tid);
+    if (!call)
+        return 0;
+    s32 fds[2] = {-1, -1};
+    u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) | SLOT_READ_CLOEXEC : 0;
+    bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
+    calls.delete(&tid);
+    if (result < 0)
+        return 0;
+    struct table *table = table_for(key);
+    if (!table)
+        return 0;
+    u64 *previous = made.lookup(&tid);
+    if (previous) {
+        u64 id = *previous;
+        struct spawn *spawn = spawns.lookup(&id);
+        if (spawn && !spawn->own_pid) { /* made another pipe before its fork: not the errpipe */
+            forget(table, id);
+            delete_spawn(id);
+        }
+    }
+    struct slot *slot = free_slot(table);
+    if (!slot)
+        return 0;
+    u64 now = bpf_ktime_get_ns();
+    u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* one CPU makes one pipe a nanosecond */
+    int zero = 0;
+    struct spawn *fresh = zero_spawn.lookup(&zero);
+    if (!fresh)
+        return 0;
+    spawns.update(&id, fresh);
+    struct spawn *spawn = spawns.lookup(&id);
+    if (!spawn) {
+        count(UPDATES_FAILED);
+        return 0;
+    }
+    count(SPAWNS_ADDED);
+    spawn->kind = RECORD_SPAWN;
+    spawn->id = id;
+    spawn->created = now;
+    spawn->pid = key;
+    spawn->tid = tid;
+    spawn->read_fd = fds[0];
+    spawn->write_fd = fds[1];
+    bpf_get_current_comm(&spawn->comm, sizeof(spawn->comm));
+#ifdef BTF
+    struct fds open;
+    fds_of(bpf_get_current_task(), &open);
+    u64 file = file_at(&open, fds[1]);
+    spawn->pipe = kernel_u64(file + OFF_FILE_PRIVATE);
+    spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
+#endif
+    table->touched = now;
+    slot->read_fd = fds[0];
+    slot->fds[0] = fds[1];
+    slot->fds[1] = slot->fds[2] = -1;
+    slot->flags = SLOT_PARENT | cloexec;
+    slot->id = id;
+    made.update(&tid, &id);
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags); }
+TRACEPOINT_PROBE(syscalls, sys_exit_pipe2) { return exit_pipe(args->ret); }
+#ifdef HAVE_PIPE
+TRACEPOINT_PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0); }
+TRACEPOINT_PROBE(syscalls, sys_exit_pipe) { return exit_pipe(args->ret); }
+#endif
+
+/* ---- copies come and go ---- */
+
+TRACEPOINT_PROBE(syscalls, sys_enter_close)
+{
+    u32 key = table_key();
+    struct table *table = tables.lookup(&key);
+    if (table)
+        close_fd(args, table, key, args->fd, 0, 1);
+    return 0;
+}
+
+/*
+ * An event that can end copies in many slots (close_range, exec, exit): the slots are taken one by one,
+ * each in a program run of its own. As a loop, the verifier would walk the paths of all slots' ends.
+ */
+static inline __attribute__((always_inline)) int release_all(void *ctx, u32 how, u32 first, u32 last)
+{
+    u32 tid = thread_id();
+    struct call call = {.ns = bpf_ktime_get_ns(), .how = how, .first = first, .last = last};
+    calls.update(&tid, &call);
+    next_program.call(ctx, 0);
+    count(UPDATES_FAILED); /* not reached when the call is made */
+    return 0;
+}
+
+/* Ends the copies of one slot that do not survive an exec. True when that was the holder's last. */
+static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct slot *slot, u32 key,
+                                                             u64 now)
+{
+    u64 id = slot->id;
+    if (slot->flags & SLOT_LET_GO) {
+        struct release execed = {.kind = RECORD_EXECED, .id = id, .ns = now, .pid = key};
+        bpf_get_current_comm(&execed.comm, sizeof(execed.comm));
+        send(ctx, &execed, sizeof(execed));
+        slot->id = 0;
+        return 0;
+    }
+    int left = 0, standard = 0;
+#pragma unroll
+    for (int k = 0; k < COPIES; k++) {
+        if (!is_open(slot, k))
+            continue;
+        if (slot->flags & SLOT_CLOEXEC(k)) {
+            slot->fds[k] = -1;
+            continue;
+        }
+        left = 1;
+        if (slot->fds[k] <= 2)
+            standard = 1;
+    }
+    if (slot->flags & SLOT_OWN) {
+        struct spawn *spawn = spawns.lookup(&id);
+        if (spawn)
+            bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
+        if (standard) { /* a standard stream of the new program: a data pipe */
+            slot->id = 0;
+            delete_spawn(id);
+            return 0;
+        }
+    }
+    slot->flags |= SLOT_EXECED;
+    return !left;
+}
+
+int release_next(void *ctx)
+{
+    u32 tid = thread_id(), key = table_key();
+    int zero = 0;
+    volatile u32 *at = found.lookup(&zero);
+    struct call *call = calls.lookup(&tid);
+    struct table *table = tables.lookup(&key);
+    u64 used = 0;
+    if (!call || !table || !at)
+        return 0;
+    *at = SLOTS;
+    EACH_SLOT(i) {
+        used |= table->slots[i].id;
+        if (i >= call->cursor && table->slots[i].id && *at == SLOTS)
+            *at = i;
+    }
+    u32 how = call->how, first = call->first, last = call->last, next = *at;
+    u64 now = call->ns;
+    if (next >= SLOTS) {
+        calls.delete(&tid);
+        if (how == HOW_EXIT || (how == HOW_EXEC && !used))
+            delete_table(key);
+        return 0;
+    }
+    call->cursor = next + 1;
+    struct slot *slot = &table->slots[next];
+    s32 fd = slot->fds[0];
+    /* After an exec an errpipe's read end is of no use to the new program. */
+    int read = slot->read_fd >= 0 && (u32)slot->read_fd >= first && (u32)slot->read_fd <= last;
+    int ended = 0;
+    if (how == HOW_EXEC)
+        ended = exec_copies(ctx, slot, key, now);
+    else if (is_used(slot))
+        ended = end_copies(slot, first, last);
+    if (ended || (read && is_used(slot)))
+        released(ctx, table, key, slot, read, fd, how, now, how != HOW_EXEC);
+    next_program.call(ctx, 0);
+    return 0;
+}
+
+#ifdef HAVE_CLOSE_RANGE
+TRACEPOINT_PROBE(syscalls, sys_enter_close_range)
+{
+    u32 key = table_key(), first = args->fd, last = args->max_fd, flags = args->flags;
+    struct table *table = tables.lookup(&key);
+    if (!table || first > last || (flags & ~CLOSE_RANGE_FLAGS))
+        return 0;
+    if (!(flags & CLOSE_RANGE_CLOEXEC))
+        return release_all(args, HOW_CLOSE, first, last);
+    EACH_SLOT(i) {
+        if (is_used(&table->slots[i]))
+            set_cloexec(&table->slots[i], first, last, 1);
+    }
+    return 0;
+}
+#endif
+
+/* The spawn of which fd is an open copy of the write end, 0: none. */
+static inline __attribute__((always_inline)) u64 spawn_of(struct table *table, s32 fd)
+{
+    int zero = 0;
+    volatile u32 *at = found.lookup(&zero);
+    if (!at)
+        return 0;
+    *at = SLOTS;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        if (is_used(slot) && (slot->fds[0] == fd || slot->fds[1] == fd || slot->fds[2] == fd))
+            *at = i;
+    }
+    u32 index = *at;
+    if (index >= SLOTS)
+        return 0;
+    struct slot *slot = &table->slots[index];
+    u64 id = 0;
+#pragma unroll
+    for (int k = 0; k < COPIES; k++) {
+        if (slot->fds[k] == fd && is_open(slot, k))
+            id = slot->id;
+    }
+    return id;
+}
+
+/* Remembers a dup of old_fd; replaced is the fd that it is put over (-1: a free one). */
+static inline __attribute__((always_inline)) int enter_dup(s32 old_fd, s32 replaced, u32 cloexec)
+{
+    u32 tid = thread_id(), key = table_key();
+    struct table *table = tables.lookup(&key);
+    if (!table || old_fd == replaced)
+        return 0;
+    u64 id = spawn_of(table, old_fd);
+    if (!id && replaced < 0)
+        return 0;
+    struct call call = {.ns = bpf_ktime_get_ns(), .arg = id, .fd = replaced, .flags = cloexec};
+    calls.update(&tid, &call);
+    return 0;
+}
+
+/* Adds a copy to the slot of a spawn. */
+static inline __attribute__((always_inline)) void add_copy(struct table *table, u64 id, s32 fd,
+                                                           u32 cloexec)
+{
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        if (slot->id != id)
+            continue;
+        int added = 0;
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) {
+            if (added || is_open(slot, k))
+                continue;
+            slot->fds[k] = fd;
+            slot->flags &= ~(SLOT_CLOEXEC(k) | SLOT_CLOSED(k));
+            if (cloexec)
+                slot->flags |= SLOT_CLOEXEC(k);
+            added = 1;
+        }
+        struct spawn *spawn = spawns.lookup(&id);
+        if (spawn && !added) {
+            spawn->flags |= SPAWN_COPY_LOST;
+            count(SLOTS_OVERFLOWED);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) int exit_dup(void *ctx, long result)
+{
+    u32 tid = thread_id(), key = table_key();
+    struct call *remembered = calls.lookup(&tid);
+    if (!remembered)
+        return 0;
+    struct call call = *remembered;
+    calls.delete(&tid);
+    struct table *table = tables.lookup(&key);
+    if (!table || result < 0)
+        return 0;
+    if (call.fd >= 0)
+        close_fd(ctx, table, key, call.fd, call.ns, 0);
+    if (call.arg)
+        add_copy(table, call.arg, result, call.flags);
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_enter_dup) { return enter_dup(args->fildes, -1, 0); }
+TRACEPOINT_PROBE(syscalls, sys_exit_dup) { return exit_dup(args, args->ret); }
+#ifdef HAVE_DUP2
+TRACEPOINT_PROBE(syscalls, sys_enter_dup2) { return enter_dup(args->oldfd, args->newfd, 0); }
+TRACEPOINT_PROBE(syscalls, sys_exit_dup2) { return exit_dup(args, args->ret); }
+#endif
+TRACEPOINT_PROBE(syscalls, sys_enter_dup3)
+{
+    return enter_dup(args->oldfd, args->newfd, args->flags & O_CLOEXEC);
+}
+TRACEPOINT_PROBE(syscalls, sys_exit_dup3) { return exit_dup(args, args->ret); }
+
+TRACEPOINT_PROBE(syscalls, sys_enter_fcntl)
+{
+    u32 command = args->cmd, key;
+    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+        return enter_dup(args->fd, -1, command == F_DUPFD_CLOEXEC);
+    if (command != F_SETFD)
+        return 0;
+    key = table_key();
+    struct table *table = tables.lookup(&key);
+    if (!table)
+        return 0;
+    EACH_SLOT(i) {
+        if (is_used(&table->slots[i]))
+            set_cloexec(&table->slots[i], args->fd, args->fd, args->arg & FD_CLOEXEC);
+    }
+    return 0;
+}
+TRACEPOINT_PROBE(syscalls, sys_exit_fcntl) { return exit_dup(args, args->ret); }
+
+/* ---- fork: the child's table is a copy ---- */
+
+static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_task, u64 clone_flags)
+{
+    u32 tid = thread_id(), key = table_key();
+    struct table *table = tables.lookup(&key);
+    if (!table)
+        return;
+    if (clone_flags & CLONE_FILES) {
+        count(TABLES_SHARED);
+        return;
+    }
+    u64 now = bpf_ktime_get_ns(), candidate = 0;
+    u64 *last_made = made.lookup(&tid);
+    if (last_made)
+        candidate = *last_made;
+    struct table *copy = table_for(child);
+    if (!copy)
+        return;
+    copy->born = now;
+    copy->touched = 0;
+    copy->parent = key;
+    copy->forker = tid;
+#ifdef BTF
+    struct fds fds;
+    fds_of(child_task, &fds);
+#endif
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        /* Volatile: in memory the verifier does not follow these values, so its paths meet again. */
+        volatile struct slot *to = &copy->slots[i];
+        u64 id = slot->id;
+        if (!is_used(slot))
+            continue;
+        struct spawn *spawn = spawns.lookup(&id);
+        if (!spawn) {
+            slot->id = 0;
+            continue;
+        }
+        to->flags = slot->flags & SLOT_UNSURE;
+        to->read_fd = 0; /* counts the copies found */
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) {
+            s32 fd = slot->fds[k];
+            to->fds[k] = -1;
+            if (fd < 0)
+                continue;
+#ifdef BTF
+            /* The child's table was copied earlier, and has not been used yet: it is the exact snapshot. */
+            if (!is_write_end(file_at(&fds, fd), spawn->pipe))
+                continue;
+            if (cloexec_at(&fds, fd))
+                to->flags |= SLOT_CLOEXEC(k);
+#else
+            to->flags |= slot->flags & SLOT_CLOEXEC(k);
+            if (slot->flags & SLOT_CLOSED(k))
+                to->flags |= SLOT_UNSURE;
+#endif
+            to->fds[k] = fd;
+            to->read_fd += 1;
+        }
+        if (!to->read_fd)
+            continue;
+        to->read_fd = -1;
+        if ((slot->flags & SLOT_PARENT) && !spawn->own_pid && candidate == id) {
+            spawn->own_pid = child;
+            spawn->forked = now;
+            if (to->flags & SLOT_CLOEXEC(0))
+                spawn->flags |= SPAWN_CLOEXEC;
+            bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
+            to->flags |= SLOT_OWN;
+        } else {
+            if (slot->flags & (SLOT_OWN | SLOT_DESCENDANT))
+                to->flags |= SLOT_DESCENDANT;
+            __sync_fetch_and_add(&spawn->foreign, 1);
+            __sync_fetch_and_add(&spawn->foreign_total, 1);
+        }
+        to->id = id;
+        copy->touched = now;
+    }
+    if (!*(volatile u64 *)&copy->touched)
+        delete_table(child);
+}
+
+#ifdef BTF
+RAW_TRACEPOINT_PROBE(task_newtask)
+{
+    u64 task = ctx->args[0], flags = ctx->args[1];
+    if (flags & CLONE_THREAD)
+        return 0;
+    u32 child = (u32)kernel_u64(task + OFF_TASK_TGID);
+#else
+TRACEPOINT_PROBE(task, task_newtask)
+{
+    u64 task = 0, flags = args->clone_flags;
+    if (flags & CLONE_THREAD)
+        return 0;
+    u32 child = args->pid;
+#endif
+#ifdef TARGETS
+    u32 parent = table_key();
+    if (targets.lookup(&parent)) {
+        u8 one = 1;
+        targets.update(&child, &one);
+    }
+#endif
+    inherit(child, task, flags);
+    return 0;
+}
+
+/* ---- exec and exit ---- */
+
+static inline __attribute__((always_inline)) int exec_failed(long result)
+{
+    u32 key = table_key();
+    struct table *table = result < 0 ? tables.lookup(&key) : 0;
+    if (!table)
+        return 0;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        if (slot->id && (slot->flags & SLOT_OWN)) {
+            struct spawn *spawn = spawns.lookup(&slot->id);
+            if (spawn)
+                spawn->exec_error = -result;
+        }
+    }
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_exit_execve) { return exec_failed(args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_execveat) { return exec_failed(args->ret); }
+
+/* The close-on-exec copies have been closed already. */
+TRACEPOINT_PROBE(sched, sched_process_exec)
+{
+    u32 key = table_key();
+    if (!tables.lookup(&key))
+        return 0;
+    return release_all(args, HOW_EXEC, 0, ~0U);
+}
+
+/* Fires before the task's files are closed. */
+TRACEPOINT_PROBE(sched, sched_process_exit)
+{
+    u32 key = table_key(), tid = thread_id();
+    made.delete(&tid);
+    reading.delete(&tid);
+    calls.delete(&tid);
+#if defined(GROUP_DEAD)
+    if (!args->group_dead)
+        return 0;
+#elif defined(BTF)
+    u64 signal = kernel_u64(bpf_get_current_task() + OFF_TASK_SIGNAL);
+    if ((u32)kernel_u64(signal + OFF_SIGNAL_LIVE))
+        return 0;
+#else
+    if (key != tid)
+        return 0;
+#endif
+#ifdef TARGETS
+    targets.delete(&key);
+#endif
+    if (!tables.lookup(&key))
+        return 0;
+    return release_all(args, HOW_EXIT, 0, ~0U);
+}
+
+/* ---- the read ---- */
+
+TRACEPOINT_PROBE(syscalls, sys_enter_read)
+{
+    u32 key = table_key();
+    struct table *table = tables.lookup(&key);
+    if (!table)
+        return 0;
+    u64 id = 0;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        if (is_used(slot) && slot->read_fd == args->fd)
+            id = slot->id;
+    }
+    struct spawn *spawn = id ? spawns.lookup(&id) : 0;
+    if (!spawn || !spawn->own_pid || !spawn->parent_closed)
+        return 0;
+    u32 tid = thread_id();
+    reading.update(&tid, &id);
+    spawn->flags |= SPAWN_READING;
+    if (!spawn->read_began) {
+        spawn->read_began = bpf_ktime_get_ns();
+        spawn->read_tid = tid;
+    }
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_exit_read)
+{
+    u32 tid = thread_id();
+    u64 *found = reading.lookup(&tid);
+    if (!found)
+        return 0;
+    u64 id = *found;
+    reading.delete(&tid);
+    struct spawn *spawn = spawns.lookup(&id);
+    if (!spawn)
+        return 0;
+    spawn->flags &= ~SPAWN_READING;
+    if (args->ret < 0) /* interrupted: the thread reads again; other errors: it closes */
+        return 0;
+    spawn->read_ended = bpf_ktime_get_ns();
+    if (args->ret > 0) {
+        spawn->flags |= SPAWN_DATA;
+        return 0;
+    }
+    spawn->flags |= SPAWN_EOF | SPAWN_ENDED;
+    u32 key = table_key();
+    struct table *table = tables.lookup(&key);
+    if (table)
+        forget(table, id);
+    if (spawn->own_released)
+        finish(args, spawn);
+    return 0;
+}

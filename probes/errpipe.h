@@ -1,0 +1,144 @@
+/* Maps and records of errpipe.bpf.c. records.py mirrors every structure here; the loader compares sizes. */
+#ifndef ERRPIPE_H
+#define ERRPIPE_H
+
+#define COMM_LEN 16
+
+/* Copies of one write end that one table can hold and follow: two dups are room enough for what programs do. */
+#define COPIES 3
+
+/* What one file descriptor table has of one errpipe. */
+struct slot {
+    u64 id;          /* the spawn; 0: the slot is free */
+    s32 read_fd;     /* kept for the parent only; -1: none */
+    s32 fds[COPIES]; /* of the write end; -1: none */
+    u32 flags;       /* SLOT_* */
+};
+
+#define SLOT_CLOEXEC(k) (1 << (k))     /* fds[k] is close-on-exec */
+#define SLOT_CLOSED(k)  (1 << (3 + (k))) /* the parent closed fds[k]; kept, as a fork under way may have copied it */
+#define SLOT_READ_CLOEXEC (1 << 6)
+#define SLOT_PARENT     (1 << 8)  /* the table is the parent's */
+#define SLOT_OWN        (1 << 9)  /* the table is the own child's */
+#define SLOT_DESCENDANT (1 << 10) /* the table is that of a process forked by the own child */
+#define SLOT_EXECED     (1 << 11) /* a copy survived an exec: it was not close-on-exec */
+#define SLOT_UNSURE     (1 << 12) /* inherited according to the parent's table, not seen in the child's */
+#define SLOT_LET_GO     (1 << 13) /* released before any exec; kept to see whether an exec follows */
+#define RELEASE_FINAL   (1 << 16) /* in a release: the kernel's own count says that no other copy was left */
+
+/* The tracked pipe ends of one file descriptor table; the key is the process (tgid). */
+struct table {
+    u64 born;    /* when the process was forked with these copies, 0: it made the pipes itself */
+    u64 touched; /* when a slot was last filled */
+    u32 forker;  /* thread that forked the process */
+    u32 parent;  /* process of that thread */
+    struct slot slots[SLOTS];
+};
+
+/* How a holder's last copy ended. */
+#define HOW_CLOSE 1
+#define HOW_EXEC  2
+#define HOW_EXIT  3
+
+#define RECORD_SPAWN   1
+#define RECORD_RELEASE 2
+#define RECORD_EXECED  3 /* as RECORD_RELEASE: the holder of an earlier release has execed now */
+
+/* The end of a holder's last copy. */
+struct release {
+    u32 kind;
+    u32 how;
+    u64 id;
+    u64 ns;
+    u64 acquired;
+    u32 pid;
+    u32 tid;
+    u32 parent;
+    u32 forker;
+    s32 fd;
+    u32 flags; /* SLOT_*, RELEASE_FINAL */
+    char comm[COMM_LEN];
+};
+
+/* One life of an errpipe. Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
+struct spawn {
+    u32 kind; /* RECORD_SPAWN */
+    u32 flags; /* SPAWN_* */
+    u64 id;
+    u64 pipe;  /* struct pipe_inode_info *, 0: unknown (no BTF) */
+    u64 inode; /* of the pipe, as in /proc/PID/fd, 0: unknown (no BTF) */
+    u64 created;
+    u64 forked;
+    u64 parent_closed;
+    u64 read_began;
+    u64 own_released;
+    u64 read_ended;
+    u32 pid; /* the spawner: process and thread */
+    u32 tid;
+    u32 own_pid;
+    u32 read_tid;
+    s32 read_fd;
+    s32 write_fd;
+    s32 exec_error; /* errno of the own child's last failed exec */
+    u32 own_how;    /* HOW_* */
+    u32 foreign;       /* foreign holders now */
+    u32 foreign_total; /* and ever */
+    char comm[COMM_LEN];
+    char own_comm[COMM_LEN];
+    struct release last; /* the latest release by a foreign holder; kind 0: none */
+};
+
+#define SPAWN_CLOEXEC     (1 << 0) /* the own child's copy was close-on-exec at the fork */
+#define SPAWN_READING     (1 << 1) /* a read is blocked now */
+#define SPAWN_DATA        (1 << 2) /* a read returned data */
+#define SPAWN_EOF         (1 << 3) /* a read returned end-of-file */
+#define SPAWN_ENDED       (1 << 4) /* end-of-file, or the parent let go of the read end */
+#define SPAWN_READ_CUT    (1 << 5) /* the parent died in the read */
+#define SPAWN_HELD        (1 << 6) /* at the own child's release the kernel still counted a copy */
+#define SPAWN_COPY_LOST   (1 << 7) /* a copy found no free slot */
+#define SPAWN_OK          (1 << 8) /* outcome, set when the record is sent */
+#define SPAWN_EXEC_FAILED (1 << 9)
+#define SPAWN_ABANDONED   (1 << 10)
+
+/* Durations: bucket b counts those of at most 64 us * 2^b; 22 buckets: up to 134 s; the last is the rest. */
+#define BUCKETS 23
+#define BUCKET_0_NS 64000
+
+struct histogram {
+    u64 buckets[BUCKETS];
+    u64 sum_ns;
+};
+
+struct comm {
+    char text[COMM_LEN];
+};
+
+/* What is aggregated for each comm of a parent. */
+struct program {
+    u64 ok;
+    u64 exec_failed;
+    u64 abandoned;
+    struct histogram spawn; /* errpipe created to read ended */
+    struct histogram exec;  /* fork to the own child's release */
+};
+
+enum counter {
+    SLOTS_OVERFLOWED,
+    RECORDS_LOST,
+    PROGRAMS_FULL,
+    TABLES_SHARED,
+    UPDATES_FAILED,
+    SPAWNS_ADDED,
+    SPAWNS_DELETED,
+    TABLES_ADDED,
+    TABLES_DELETED,
+    COUNTERS
+};
+
+enum setting {
+    SETTING_THRESHOLD_NS, /* stalls of at least this are sent to user space */
+    SETTING_ENABLED, /* 0 until every probe is attached: until a pipe is seen, there is nothing to follow */
+    SETTINGS
+};
+
+#endif

@@ -1,0 +1,132 @@
+"""What must be true of the machine before anything is loaded, each failure with its cure."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+import os
+import platform
+from pathlib import Path
+
+__all__ = ["PreflightError", "check", "find_tracefs", "has_tracepoint", "tracepoint_fields"]
+
+_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "s390x": 351, "ppc64le": 361}
+_TRACEPOINTS = (
+    "syscalls/sys_enter_pipe2",
+    "syscalls/sys_exit_pipe2",
+    "syscalls/sys_enter_close",
+    "syscalls/sys_enter_read",
+    "syscalls/sys_exit_read",
+    "syscalls/sys_enter_fcntl",
+    "syscalls/sys_exit_fcntl",
+    "syscalls/sys_enter_dup",
+    "syscalls/sys_exit_dup",
+    "syscalls/sys_enter_dup3",
+    "syscalls/sys_exit_dup3",
+    "syscalls/sys_exit_execve",
+    "syscalls/sys_exit_execveat",
+    "task/task_newtask",
+    "sched/sched_process_exec",
+    "sched/sched_process_exit",
+)
+
+
+class PreflightError(Exception):
+    """One line: what is missing, and what to do."""
+
+
+def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
+    """Returns tracefs' folder, or raises PreflightError for the first thing that is missing."""
+    _check_capabilities(proc)
+    _check_bpf()
+    tracefs = find_tracefs(sys_root)
+    for name in _TRACEPOINTS:
+        if not has_tracepoint(tracefs, name):
+            raise PreflightError(
+                f"this kernel ({platform.release()}) has no tracepoint {name}:"
+                " it needs CONFIG_FTRACE_SYSCALLS"
+            )
+    _check_bcc()
+    return tracefs
+
+
+def find_tracefs(sys_root: Path = Path("/sys")) -> Path:
+    """Where tracefs is mounted; raises PreflightError when it is nowhere."""
+    for folder in (sys_root / "kernel/tracing", sys_root / "kernel/debug/tracing"):
+        if (folder / "events").is_dir():
+            return folder
+    raise PreflightError(
+        "tracefs is not mounted: run 'mount -t tracefs tracefs /sys/kernel/tracing'"
+        " (in a container: add '-v /sys/kernel/tracing:/sys/kernel/tracing')"
+    )
+
+
+def has_tracepoint(tracefs: Path, name: str) -> bool:
+    """Whether the kernel has a tracepoint, named as ``sched/sched_process_exec``."""
+    return (tracefs / "events" / name / "format").is_file()
+
+
+def tracepoint_fields(tracefs: Path, name: str) -> frozenset[str]:
+    """Names of a tracepoint's fields, as in its format file."""
+    text = (tracefs / "events" / name / "format").read_text()
+    declarations = (
+        line.split(";")[0] for line in text.splitlines() if line.strip().startswith("field:")
+    )
+    return frozenset(
+        declaration.split()[-1].split("[")[0].lstrip("*") for declaration in declarations
+    )
+
+
+def _check_capabilities(proc: Path) -> None:
+    effective = 0
+    for line in (proc / "self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+
+    def has(capability: int) -> bool:
+        return bool(effective >> capability & 1)
+
+    if has(_CAP_SYS_ADMIN) or (has(_CAP_BPF) and has(_CAP_PERFMON)):
+        return
+    if os.geteuid() != 0:
+        raise PreflightError("tracing needs root: run it with sudo")
+    raise PreflightError(
+        "root without the capabilities that tracing needs: give CAP_SYS_ADMIN,"
+        " or CAP_BPF and CAP_PERFMON (in a container: --privileged)"
+    )
+
+
+def _check_bpf() -> None:
+    number = _BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(number, -1, None, 0)  # an invalid command: EINVAL where there is eBPF
+    code = ctypes.get_errno()
+    if code == errno.ENOSYS:
+        raise PreflightError(
+            f"this kernel ({platform.release()}) has no eBPF:"
+            " RHEL/CentOS 7.6 or later, or Linux 4.9 or later, is needed"
+        )
+    if code in (errno.EPERM, errno.EACCES):
+        raise PreflightError(
+            "the bpf() system call is forbidden here: a seccomp profile or kernel lockdown"
+            " (in a container: --privileged, or a seccomp profile that allows bpf)"
+        )
+
+
+def _check_bcc() -> None:
+    try:
+        bcc = importlib.import_module("bcc")
+    except (ImportError, OSError) as error:
+        raise PreflightError(
+            f"bcc cannot be imported ({error}): install the distribution's package"
+            " (Debian: python3-bpfcc, RHEL/Fedora: python3-bcc) and use its python3"
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise PreflightError(
+            f"{getattr(bcc, '__file__', 'bcc')} is another project named bcc, from PyPI:"
+            " 'pip uninstall bcc' and install the distribution's python3-bpfcc or python3-bcc"
+        )

@@ -1,0 +1,1 @@
+/* Empty: bcc carries its own. */
