@@ -57,9 +57,7 @@ class Btf:
         try:
             data = path.read_bytes()
             magic, _version, _flags, header = struct.unpack_from("=HBBI", data)
-            types_at, types_length, strings_at, strings_length = struct.unpack_from(
-                "=IIII", data, 8
-            )
+            types_at, types_length, strings_at, strings_length = struct.unpack_from("=IIII", data, 8)
             if magic != _MAGIC:
                 raise BtfError(f"{path}: not BTF in this machine's byte order")
             self._strings = data[header + strings_at :][:strings_length]
@@ -114,9 +112,7 @@ class Btf:
         info = struct.unpack_from("=I", self._types, position + 4)[0]
         bitfields = info >> 31
         for index in range(info & 0xFFFF):
-            name, type_id, bits = struct.unpack_from(
-                "=III", self._types, position + 12 + 12 * index
-            )
+            name, type_id, bits = struct.unpack_from("=III", self._types, position + 12 + 12 * index)
             offset = int(bits & 0xFFFFFF if bitfields else bits) // 8
             if name:
                 if self._string(name) == member:

@@ -620,7 +620,8 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
             return 0;
         }
     }
-    slot->flags |= SLOT_EXECED;
+    if (left)
+        slot->flags |= SLOT_EXECED;
     return !left;
 }
 

@@ -109,7 +109,7 @@ class Probes:
             self._receive, page_cnt=options.buffer_pages, lost_cb=_ignore_lost
         )
         if _OTHER not in self.programs():
-            self._programs[(ctypes.c_char * 16)(*_OTHER)] = Program()
+            self._programs[_comm_key(_OTHER)] = Program()
         self.set_threshold(options.threshold_ns)
 
     def __enter__(self) -> Probes:
@@ -166,6 +166,14 @@ class Probes:
                 if slot.id:
                     yield key.value, table, slot
 
+    def holds(self, pid: int, spawn_id: int) -> bool:
+        """Whether a process is listed now as a holder of a spawn's write end."""
+        try:
+            slots = self._tables[ctypes.c_uint32(pid)].slots
+        except KeyError:
+            return False
+        return any(slot.id == spawn_id for slot in slots)
+
     def programs(self) -> dict[bytes, Program]:
         """What was aggregated for each comm of a parent, ``~other`` being the rest."""
         found = {}
@@ -176,9 +184,8 @@ class Probes:
 
     def forget_program(self, comm: bytes) -> None:
         """Drops what was aggregated for one comm (the self-test's)."""
-        key = (ctypes.c_char * 16)(*comm.ljust(16, b"\0"))
         with contextlib.suppress(KeyError):
-            del self._programs[key]
+            del self._programs[_comm_key(comm)]
 
     def counters(self) -> dict[Counter, int]:
         """The kernel side's counters."""
@@ -199,9 +206,7 @@ class Probes:
         kind = ctypes.c_uint32.from_address(data).value
         structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
         # The memory is the perf buffer's: copied before the callback returns.
-        self._on_record(
-            structure.from_buffer_copy(ctypes.string_at(data, ctypes.sizeof(structure)))
-        )
+        self._on_record(structure.from_buffer_copy(ctypes.string_at(data, ctypes.sizeof(structure))))
 
     def _load(self, bcc: Any, tracefs: Path, options: Options) -> Any:
         flags = _cflags(tracefs, options, self._offsets)
@@ -281,7 +286,7 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
 def _version_header(release: str) -> str:
     """linux/version.h for a kernel release such as ``5.14.0-362.el9.x86_64``."""
     numbers = [int(number) for number in re.findall(r"\d+", release)[:3]]
-    major, minor, patch = (numbers + [0, 0, 0])[:3]
+    major, minor, patch = [*numbers, 0, 0, 0][:3]
     return (
         f"#define LINUX_VERSION_CODE {(major << 16) + (minor << 8) + min(patch, 255)}\n"
         "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
@@ -321,6 +326,10 @@ def _captured_stderr(path: Path) -> Iterator[Callable[[], str]]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:
+    return (ctypes.c_char * 16).from_buffer_copy(comm.ljust(16, b"\0"))
 
 
 def _copy(structure: Any, value: Any) -> Any:

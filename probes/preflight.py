@@ -71,12 +71,8 @@ def has_tracepoint(tracefs: Path, name: str) -> bool:
 def tracepoint_fields(tracefs: Path, name: str) -> frozenset[str]:
     """Names of a tracepoint's fields, as in its format file."""
     text = (tracefs / "events" / name / "format").read_text()
-    declarations = (
-        line.split(";")[0] for line in text.splitlines() if line.strip().startswith("field:")
-    )
-    return frozenset(
-        declaration.split()[-1].split("[")[0].lstrip("*") for declaration in declarations
-    )
+    declarations = (line.split(";")[0] for line in text.splitlines() if line.strip().startswith("field:"))
+    return frozenset(declaration.split()[-1].split("[")[0].lstrip("*") for declaration in declarations)
 
 
 def _check_capabilities(proc: Path) -> None:

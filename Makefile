@@ -1,0 +1,31 @@
+# Needs Debian 12 (or its like, or RHEL 9) with Python 3, git and make; config/setup.sh gets the rest.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup run demo test lint dev
+
+CONFIG ?= config/agent.yaml
+PYTHON := .venv/bin/python
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+
+setup: ## install what the agent needs: distribution packages, .venv, tracefs (as root)
+	@config/setup.sh run
+
+run: setup ## run the agent in the foreground (CONFIG=config/agent.yaml)
+	@exec .venv/bin/trace-popen agent --config $(CONFIG)
+
+demo: setup ## play a spawn that stalls and show what is said about it
+	@exec $(PYTHON) -m tests.demo
+
+test: lint ## lint, then the unit tests and the live tests (those need root and eBPF)
+	$(PYTHON) -m pytest tests/unit tests/live
+
+lint: dev ## check style and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy --strict agent probes tests
+
+dev:
+	@config/setup.sh dev

@@ -1,0 +1,5 @@
+"""The user side: diagnosis, metrics, the agent, and ``trace-popen``."""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,270 @@
+"""The command line of ``trace-popen``.
+
+Exit status: 0, or the traced COMMAND's own; 2 for what the user can mend, with one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, NoReturn, Optional
+
+from rich.console import Console
+from rich.text import Text
+
+from agent import __version__, config, procfs
+from agent.command import Command, CommandError
+from agent.diagnosis import spawn_steps
+from agent.model import Spawn, Stall
+from agent.report import Clock, Summary, spawn_object, stall_object
+from agent.text import spawn_line, stall_text, summary_text
+
+__all__ = ["main"]
+
+_USAGE_ERROR = 2
+_POLL_SECONDS = 0.1
+
+_EXAMPLES = """\
+examples:
+  trace-popen --pid 1234                  stalls of one process, its threads and descendants, until Ctrl-C
+  trace-popen --pid 1234 --duration 30    the same for 30 seconds
+  trace-popen -- python3 app.py           run a program under trace, exit with its status
+  trace-popen --min-ms 100                stalls of 0.1 s and more on the whole host
+  trace-popen --all --json                every spawn, one JSON object a line
+  trace-popen agent --config agent.yaml   the agent: Prometheus metrics of the whole host
+"""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
+    """Runs trace-popen and exits."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _agent(arguments[1:]) if arguments[:1] == ["agent"] else _trace(arguments)
+    except BrokenPipeError:  # the reader of our output has had enough (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)
+
+
+def _fail(message: str) -> int:
+    for line in message.splitlines():
+        print(f"trace-popen: {line}", file=sys.stderr)
+    return _USAGE_ERROR
+
+
+# -- the agent --
+
+
+def _agent(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="trace-popen agent",
+        description="Trace the whole host and serve Prometheus metrics until SIGTERM.",
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML; default: all defaults")
+    parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
+    options = parser.parse_args(arguments)
+    try:
+        settings = config.load(options.config) if options.config else config.Config()
+    except config.ConfigError as error:
+        return _fail(str(error))
+    if options.check:
+        print(f"{options.config or 'built-in defaults'}: OK")
+        return 0
+    from agent import daemon  # the web server and bcc only where they are used
+
+    try:
+        return daemon.run(settings)
+    except daemon.DaemonError as error:
+        return _fail(str(error))
+
+
+# -- trace-popen --
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trace-popen",
+        usage="trace-popen [options] [--pid PID | -- COMMAND [ARG...]]\n"
+        "       trace-popen agent [--config FILE] [--check]",
+        description="Find what keeps a process blocked while it starts a program: the foreign processes\n"
+        "that hold a copy of the pipe on which it waits for the exec (the errpipe).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-p", "--pid", type=_pid, help="only this process, its threads and its descendants")
+    parser.add_argument(
+        "--duration", type=_positive, metavar="SECONDS", help="stop after so long (default: Ctrl-C)"
+    )
+    parser.add_argument(
+        "--min-ms", type=_positive, default=10, metavar="N", help="shortest stall shown (default: 10)"
+    )
+    parser.add_argument("--all", action="store_true", help="show every spawn, not only stalls")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("-o", dest="output", metavar="FILE", help="write there, not to standard output")
+    parser.add_argument("--debug", action="store_true", help="say what the program itself does")
+    parser.add_argument("--version", action="version", version=f"trace-popen {__version__}")
+    return parser
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pid")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def _trace(arguments: list[str]) -> int:
+    command_line: list[str] = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, command_line = arguments[:at], arguments[at + 1 :]
+        if not command_line:
+            return _fail("a COMMAND is expected after '--'")
+    options = _parser().parse_args(arguments)
+    if options.pid is not None and command_line:
+        return _fail("--pid and a COMMAND cannot be traced at once: leave one out")
+    if options.pid is not None and not procfs.is_alive(options.pid):
+        return _fail(f"there is no process with pid {options.pid}")
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.WARNING,
+        format="trace-popen: %(message)s",
+    )
+    try:
+        output = Path(options.output).open("w") if options.output else sys.stdout
+    except OSError as error:
+        return _fail(f"{options.output}: {error.strerror}")
+    if not command_line:
+        return _run(options, output, options.pid, None)
+    try:
+        # Made before bcc is loaded: the fork is small, and has no threads to lose.
+        with Command(command_line) as command:
+            return _run(options, output, command.pid, command)
+    except CommandError as error:
+        return _fail(str(error))
+
+
+def _run(options: argparse.Namespace, output: IO[str], pid: Optional[int], command: Optional[Command]) -> int:
+    from agent.tracer import TraceError, Tracer, TracerOptions
+
+    printer = _Printer(output, as_json=options.json, every=options.all)
+    stop = _Stop()
+    with stop.on_signals(command):
+        try:
+            tracer = Tracer(
+                TracerOptions(
+                    min_ns=int(options.min_ms * 1e6),
+                    targets=() if pid is None else (pid,),
+                    every=True,
+                ),
+                printer.stall,
+                printer.spawn,
+            )
+        except TraceError as error:
+            return _fail(str(error))
+        with tracer:
+            wrong = tracer.start()
+            if wrong is not None:
+                return _fail(f"the self-test failed, nothing is traced: {wrong}")
+            if command is not None:
+                command.release()
+            else:
+                what = "the whole host" if pid is None else f"pid {pid} and its descendants"
+                print(f"trace-popen: tracing {what}, Ctrl-C ends it", file=sys.stderr)
+            printer.summary.began = time.monotonic_ns()
+            ends = math.inf if options.duration is None else time.monotonic() + options.duration
+            while not stop.requested and time.monotonic() < ends:
+                tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
+                if command is not None and command.poll():
+                    break
+                if command is None and pid is not None and not procfs.is_alive(pid):
+                    print(f"trace-popen: pid {pid} has ended", file=sys.stderr)
+                    break
+            tracer.drain()
+            printer.end(tracer.counters()["records_lost"])
+        return 0 if command is None else command.wait(stop.requested)
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM end the run in good order."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextlib.contextmanager
+    def on_signals(self, command: Optional[Command]) -> Iterator[None]:
+        def handle(number: int, _frame: Optional[FrameType]) -> None:
+            if command is None:
+                self.requested = True
+            elif number == signal.SIGTERM:
+                command.terminate()  # Ctrl-C reaches it by itself; its end ends us
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Printer:
+    """Writes reports as text or JSON lines, each flushed at once."""
+
+    def __init__(self, output: IO[str], as_json: bool, every: bool) -> None:
+        self.summary = Summary()
+        self._output = output
+        self._as_json = as_json
+        self._every = every
+        self._clock = Clock()
+        self._console = Console(file=output, soft_wrap=True, highlight=False)
+
+    def stall(self, stall: Stall) -> None:
+        self.summary.add_stall(stall)
+        if self._as_json:
+            self._write(stall_object(stall, self._clock))
+        else:
+            self._print(stall_text(stall, self._clock))
+
+    def spawn(self, spawn: Spawn) -> None:
+        self.summary.add_spawn(spawn)
+        if not self._every:
+            return
+        if self._as_json:
+            self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
+        else:
+            self._print(spawn_line(spawn, self._clock))
+
+    def end(self, lost_records: int) -> None:
+        summary = self.summary.object(lost_records)
+        if self._as_json:
+            self._write(summary)
+        else:
+            self._print(summary_text(summary))
+
+    def _write(self, report: object) -> None:
+        self._output.write(json.dumps(report) + "\n")
+        self._output.flush()
+
+    def _print(self, text: Text) -> None:
+        text.rstrip()
+        self._console.print(text)
+        self._output.flush()

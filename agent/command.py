@@ -1,0 +1,94 @@
+"""A command to be traced from its first instruction: forked at once, execed when the probes are ready."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Optional
+
+__all__ = ["Command", "CommandError"]
+
+
+class CommandError(Exception):
+    """The command cannot be run; one line."""
+
+
+class Command:
+    """A forked child that waits for ``release`` and then becomes the command.
+
+    A context manager: a command that was never released is not run at all.  Raises CommandError.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        if shutil.which(arguments[0]) is None:
+            raise CommandError(f"{arguments[0]}: no such program")
+        self._status: Optional[int] = None
+        go_read, self._go_write = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._go_write)
+            _become(arguments, go_read)
+        os.close(go_read)
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if self._go_write >= 0:  # never released: the child sees end-of-file and goes
+            os.close(self._go_write)
+            self._go_write = -1
+            os.waitpid(self.pid, 0)
+
+    def release(self) -> None:
+        """Lets the command begin."""
+        os.write(self._go_write, b"x")
+        os.close(self._go_write)
+        self._go_write = -1
+
+    def terminate(self) -> None:
+        """Passes a SIGTERM on."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def poll(self) -> bool:
+        """Whether the command has ended."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = status
+        return self._status is not None
+
+    def wait(self, terminate: bool) -> int:
+        """The command's exit status as a shell gives it, 128 + N when signal N ended it."""
+        if not self.poll():
+            if terminate:
+                self.terminate()
+            _pid, self._status = os.waitpid(self.pid, 0)
+        assert self._status is not None
+        code = os.waitstatus_to_exitcode(self._status)
+        return code if code >= 0 else 128 - code
+
+
+def _become(arguments: Sequence[str], go_read: int) -> None:
+    try:
+        if os.read(go_read, 1):
+            # Python ignores SIGPIPE; the command gets what it would have had without us.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            os.execvp(arguments[0], list(arguments))
+    except OSError as error:
+        print(f"trace-popen: {arguments[0]}: {error.strerror}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        os._exit(130)
+    os._exit(126)

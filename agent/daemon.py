@@ -1,0 +1,91 @@
+"""The agent: traces the whole host, logs each stall, serves the metrics, until SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Optional
+
+from agent.config import Config
+from agent.metrics import Metrics
+from agent.model import Stall
+from agent.report import Clock, stall_object
+from agent.tracer import TraceError, Tracer, TracerOptions, bcc_version
+from agent.web import WebError, WebServer
+
+__all__ = ["DaemonError", "run"]
+
+_log = logging.getLogger(__name__)
+_POLL_SECONDS = 0.2
+_HEALTHY_SECONDS = 5.0
+
+
+class DaemonError(Exception):
+    """The agent cannot start: one line, and nothing is left half-started."""
+
+
+class _Agent:
+    """Joins tracer, log and metrics."""
+
+    def __init__(self, config: Config) -> None:
+        self._clock = Clock()
+        self._polled = 0.0
+        self.tracer = Tracer(
+            TracerOptions(
+                min_ns=int(config.stalls.min_ms * 1e6),
+                ongoing_ns=int(config.stalls.ongoing_seconds * 1e9),
+            ),
+            self._stall,
+        )
+        self.metrics = Metrics(self.tracer, self._clock, config.labels.limit, bcc_version())
+
+    def _stall(self, stall: Stall) -> None:
+        self.metrics.add_stall(stall)
+        print(json.dumps(stall_object(stall, self._clock)), file=sys.stderr, flush=True)
+
+    def poll(self) -> None:
+        self.tracer.run_once(_POLL_SECONDS)
+        self._polled = time.monotonic()
+
+    def is_healthy(self) -> bool:
+        """Whether the tracer is being polled; what it sees is told by the metrics."""
+        return time.monotonic() - self._polled < _HEALTHY_SECONDS
+
+
+def run(config: Config) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError."""
+    logging.basicConfig(level=config.log.level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s")
+    stopping = False
+
+    def stop(_number: int, _frame: Optional[FrameType]) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        web = WebServer(config.web.host, config.web.port)
+    except WebError as error:
+        raise DaemonError(str(error)) from error
+    try:
+        agent = _Agent(config)
+    except TraceError as error:
+        web.close()
+        raise DaemonError(str(error)) from error
+    with agent.tracer:
+        wrong = agent.tracer.start()
+        if wrong is not None:
+            _log.error("the self-test failed: %s; what is reported cannot be trusted", wrong)
+        agent.poll()
+        web.start(agent.metrics.registry, agent.is_healthy)
+        _log.info("tracing; metrics at http://%s:%d/metrics", config.web.host, web.port)
+        while not stopping:
+            agent.poll()
+        web.stop()
+        agent.tracer.drain()
+    _log.info("stopped")
+    return 0

@@ -1,0 +1,173 @@
+"""Decides what a spawn was, who stalled it, and why: pure functions of what the kernel side saw.
+
+Nothing here looks at the system.  Where the evidence does not reach, the answer is ``unknown``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Optional
+
+from agent.model import (
+    Cause,
+    Confirmation,
+    Holder,
+    Release,
+    Spawn,
+    Stall,
+    Step,
+    stall_began,
+)
+
+__all__ = ["confirm", "ended_stall", "ongoing_stall", "spawn_steps"]
+
+_LATE_WAKE_NS = 20_000_000
+"""Without the kernel's word that a release was the last one, a read must have ended this soon after it."""
+
+_BLIND_STALL_NS = 1_000_000_000
+"""Where the kernel's count cannot be read, a wait without a known holder is called a stall from here on;
+less can be a busy machine that woke the reader late."""
+
+_UNKNOWN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
+
+
+def ended_stall(
+    spawn: Spawn,
+    releases: Iterable[Release],
+    execed: Collection[int],
+    confirmations: Mapping[int, Confirmation],
+    min_ns: int,
+    counts_copies: bool,
+) -> Optional[Stall]:
+    """The stall of a spawn that has ended, or None when nobody foreign kept its reader waiting for min_ns.
+
+    releases: by foreign holders of this spawn, in any order, with repetitions.
+    execed: pids that execed after they had let go.
+    confirmations: what /proc said of holders while the stall was going on, by pid.
+    counts_copies: whether ``Spawn.held`` and ``Release.final`` come from the kernel's own counts (BTF).
+    """
+    began = stall_began(spawn)
+    ended = spawn.read_ended
+    if began is None or ended is None or ended - began < min_ns:
+        return None
+    holders = [
+        _released_holder(release, ended, execed, confirmations)
+        for release in _latest_by_pid(releases)
+        if min(release.at, ended) > began
+    ]
+    last = max(_latest_by_pid(releases), key=lambda release: release.at, default=None)
+    if last is None or last.at <= began:
+        unseen = spawn.held or spawn.copy_lost
+        if not unseen and (counts_copies or ended - began < _BLIND_STALL_NS):
+            return None
+        holders = [_UNKNOWN]
+    elif not spawn.read_cut and not last.final and ended - last.at > _LATE_WAKE_NS:
+        holders.insert(0, _UNKNOWN)  # somebody else held on after the last release that was seen
+    elif _let_go(last, ended) - began < min_ns:
+        return None  # they let go in time; the machine was slow to wake the reader
+    return _with_steps(Stall(spawn, began, ended, tuple(holders)))
+
+
+def ongoing_stall(spawn: Spawn, holders: Sequence[Holder], now: int, min_ns: int) -> Optional[Stall]:
+    """The stall of a spawn whose reader is blocked now, or None when it is no stall of at least min_ns.
+
+    holders: the foreign ones that the kernel side lists; a wait without any has an unknown holder.
+    """
+    began = stall_began(spawn)
+    if began is None or not spawn.reading or spawn.read_ended is not None or now - began < min_ns:
+        return None
+    if not holders:
+        if not (spawn.held or spawn.copy_lost) and now - began < _BLIND_STALL_NS:
+            return None
+        holders = [_UNKNOWN]
+    return _with_steps(Stall(spawn, began, None, tuple(holders)))
+
+
+def confirm(holder: Holder, confirmation: Confirmation) -> Holder:
+    """The holder with what /proc said of it; a mismatch makes the cause unknown."""
+    if confirmation is Confirmation.MISMATCH:
+        return dataclasses.replace(holder, cause=Cause.UNKNOWN, confirmation=confirmation)
+    return dataclasses.replace(holder, confirmation=confirmation)
+
+
+def spawn_steps(spawn: Spawn) -> list[Step]:
+    """The steps of the parent and the own child, in the order of time."""
+    child_did = {"close": "child_closed", "exec": "child_execed", "exit": "child_exited"}
+    known = (
+        (spawn.created, spawn.pid, spawn.tid, "errpipe_created"),
+        (spawn.forked, spawn.pid, spawn.tid, "child_forked"),
+        (spawn.parent_closed, spawn.pid, spawn.tid, "parent_closed_write_end"),
+        (spawn.read_began, spawn.pid, spawn.tid, "read_began"),
+        (spawn.own_released, spawn.child, None, child_did.get(spawn.own_released_by or "", "")),
+        (spawn.read_ended, spawn.pid, spawn.tid, "parent_died" if spawn.read_cut else "read_ended"),
+    )
+    steps = [Step(at, pid, tid, what) for at, pid, tid, what in known if at is not None]
+    return sorted(steps, key=lambda step: step.at)
+
+
+def _released_holder(
+    release: Release,
+    read_ended: int,
+    execed: Collection[int],
+    confirmations: Mapping[int, Confirmation],
+) -> Holder:
+    # An exec and a dup2 are seen after their closes: the reader may have returned before.
+    released = min(release.at, read_ended)
+    holder = Holder(
+        pid=release.pid,
+        comm=release.comm,
+        fds=(release.fd,),
+        cause=_cause(release, execed),
+        acquired=release.acquired,
+        released=released,
+        released_by=release.by,
+        parent=release.parent,
+    )
+    confirmation = confirmations.get(release.pid)
+    if confirmation is not None:
+        return confirm(holder, confirmation)
+    if not release.sure:
+        return _UNKNOWN  # a candidate that nothing confirmed is nobody's name
+    return holder
+
+
+def _let_go(release: Release, read_ended: int) -> int:
+    """The latest time at which the copy can have ended: an exit is seen before its process' memory is torn
+    down (12 ms for 200 MB) and its files are closed; an exec and a dup2 are seen after."""
+    if release.by == "exit" and release.final:
+        return read_ended
+    return min(release.at, read_ended)
+
+
+def _cause(release: Release, execed: Collection[int]) -> Cause:
+    if release.descendant:
+        return Cause.OWN_DESCENDANT
+    if release.execed:
+        return Cause.LEAKED
+    if release.by == "exec" or release.pid in execed:
+        return Cause.LATE_EXEC
+    return Cause.FORKED
+
+
+def _latest_by_pid(releases: Iterable[Release]) -> list[Release]:
+    """One release a process, the latest first."""
+    latest: dict[int, Release] = {}
+    for release in sorted(releases, key=lambda release: release.at):
+        latest[release.pid] = release
+    return sorted(latest.values(), key=lambda release: release.at, reverse=True)
+
+
+def _with_steps(stall: Stall) -> Stall:
+    released = {"close": "holder_closed", "exec": "holder_execed", "exit": "holder_exited"}
+    steps = spawn_steps(stall.spawn)
+    for holder in stall.holders:
+        if holder.pid is None:
+            continue
+        if holder.acquired:
+            steps.append(Step(holder.acquired, holder.pid, None, "holder_forked"))
+        if holder.released is not None:
+            what = released.get(holder.released_by or "", "holder_released")
+            steps.append(Step(holder.released, holder.pid, None, what))
+    steps.sort(key=lambda step: (step.at, step.what == "read_ended"))
+    return dataclasses.replace(stall, steps=tuple(steps))

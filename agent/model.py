@@ -1,0 +1,157 @@
+"""What the rest of the agent speaks about: plain data, in the words of the architecture.
+
+Times are CLOCK_MONOTONIC nanoseconds.  A comm is bytes, as the kernel has it: whoever shows it escapes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+__all__ = [
+    "Cause",
+    "Confirmation",
+    "Holder",
+    "Outcome",
+    "Release",
+    "Spawn",
+    "Stall",
+    "Step",
+    "stall_began",
+]
+
+
+class Outcome(str, Enum):
+    """How a spawn ended."""
+
+    OK = "ok"
+    EXEC_FAILED = "exec_failed"
+    ABANDONED = "abandoned"
+
+
+class Cause(str, Enum):
+    """Why a foreign holder had the write end and kept it."""
+
+    FORKED = "forked"
+    LEAKED = "leaked"
+    LATE_EXEC = "late_exec"
+    OWN_DESCENDANT = "own_descendant"
+    PASSED = "passed"
+    UNKNOWN = "unknown"
+
+
+class Confirmation(str, Enum):
+    """What ``/proc`` said of a holder."""
+
+    CONFIRMED = "confirmed"
+    GONE = "gone"
+    MISMATCH = "mismatch"
+
+
+@dataclass(frozen=True)
+class Release:
+    """The end of a foreign holder's last copy, as the kernel side saw it.
+
+    by is "close", "exec" or "exit"; final: the kernel's own count said that no other copy was left;
+    sure: the copy was seen in the holder's own fd table, not assumed from its parent's.
+    """
+
+    spawn_id: int
+    at: int
+    acquired: int
+    pid: int
+    parent: int
+    comm: bytes
+    fd: int
+    by: str
+    execed: bool
+    descendant: bool
+    final: bool
+    sure: bool
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """One life of an errpipe, as the kernel side saw it; times that did not come (yet) are None.
+
+    held: at the own child's release the kernel still counted another copy.
+    copy_lost: a copy was made that the kernel side had no room to follow.
+    read_cut: the parent died in its read.
+    outcome is None while the spawn is in flight.
+    """
+
+    id: int
+    inode: int
+    pid: int
+    tid: int
+    comm: bytes
+    child: int
+    child_comm: bytes
+    read_fd: int
+    write_fd: int
+    created: int
+    forked: Optional[int]
+    parent_closed: Optional[int]
+    read_began: Optional[int]
+    own_released: Optional[int]
+    own_released_by: Optional[str]
+    read_ended: Optional[int]
+    outcome: Optional[Outcome]
+    reading: bool = False
+    held: bool = False
+    copy_lost: bool = False
+    read_cut: bool = False
+    exec_error: int = 0
+    last_release: Optional[Release] = None
+
+
+def stall_began(spawn: Spawn) -> Optional[int]:
+    """From when on only foreign holders can have kept the read waiting; None: not that far."""
+    if spawn.own_released is None or spawn.read_began is None:
+        return None
+    return max(spawn.own_released, spawn.read_began)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A foreign holder of a stall; pid None: somebody who was never seen."""
+
+    pid: Optional[int]
+    comm: bytes
+    fds: tuple[int, ...]
+    cause: Cause
+    acquired: Optional[int]
+    released: Optional[int]
+    released_by: Optional[str] = None
+    parent: Optional[int] = None
+    confirmation: Optional[Confirmation] = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happened in a spawn."""
+
+    at: int
+    pid: int
+    tid: Optional[int]
+    what: str
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A spawn whose reader waited for foreign holders; the one whose release ended the read comes first.
+
+    ended is None while it is going on.
+    """
+
+    spawn: Spawn
+    began: int
+    ended: Optional[int]
+    holders: tuple[Holder, ...]
+    steps: tuple[Step, ...] = field(default=())
+
+    @property
+    def culprit(self) -> Holder:
+        """The holder whose release ended the read, or is waited for."""
+        return self.holders[0]

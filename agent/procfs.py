@@ -1,0 +1,106 @@
+"""What ``/proc`` says of processes and their file descriptors.
+
+Processes come and go while they are looked at: "gone" is an answer, never an error.  The root of proc is a
+parameter, so that tests use a tree of files.  Formats: proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional
+
+from agent.model import Confirmation
+
+__all__ = ["PROC", "comm_of", "confirm_holder", "descendants", "is_alive", "pipe_inode"]
+
+PROC = Path("/proc")
+_ACCESS_MODE = 0o3
+_READ_ONLY = 0o0
+
+
+def is_alive(pid: int, proc: Path = PROC) -> bool:
+    """Whether there is a process (not merely a thread) with this pid."""
+    try:
+        status = (proc / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return False
+    return f"\nTgid:\t{pid}\n" in status
+
+
+def comm_of(pid: int, proc: Path = PROC) -> bytes:
+    """The comm of a process, empty when it is gone."""
+    try:
+        return (proc / str(pid) / "comm").read_bytes().rstrip(b"\n")
+    except OSError:
+        return b""
+
+
+def descendants(pid: int, proc: Path = PROC) -> list[int]:
+    """The processes that descend from one, without itself, in no particular order."""
+    children: dict[int, list[int]] = {}
+    for name in _pids(proc):
+        parent = _parent(name, proc)
+        if parent is not None:
+            children.setdefault(parent, []).append(name)
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = children.pop(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
+    """The inode of the pipe that is open as fd; None when it is gone or no pipe."""
+    try:
+        target = os.readlink(f"{proc}/{pid}/fd/{fd}")
+    except OSError:
+        return None
+    if target.startswith("pipe:[") and target.endswith("]"):
+        return int(target[6:-1])
+    return None
+
+
+def confirm_holder(pid: int, inode: int, fds: Iterable[int] = (), proc: Path = PROC) -> Confirmation:
+    """Whether a process has the write end of a pipe open: the given fds are looked at first, then all.
+
+    GONE when the process, or its fds, cannot be looked at (any more); MISMATCH when it is there without.
+    """
+    folder = proc / str(pid) / "fd"
+    try:
+        others = [int(entry.name) for entry in folder.iterdir()]
+    except OSError:
+        return Confirmation.GONE
+    if not others:
+        return Confirmation.GONE  # it is exiting: its table is gone before it is
+    for fd in (*fds, *others):
+        if pipe_inode(pid, fd, proc) == inode and _is_writable(pid, fd, proc):
+            return Confirmation.CONFIRMED
+    return Confirmation.MISMATCH
+
+
+def _is_writable(pid: int, fd: int, proc: Path) -> bool:
+    try:
+        text = (proc / str(pid) / "fdinfo" / str(fd)).read_text()
+    except OSError:
+        return False
+    for line in text.splitlines():
+        if line.startswith("flags:"):
+            return int(line.split()[1], 8) & _ACCESS_MODE != _READ_ONLY
+    return False
+
+
+def _pids(proc: Path) -> list[int]:
+    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
+
+
+def _parent(pid: int, proc: Path) -> Optional[int]:
+    try:
+        stat = (proc / str(pid) / "stat").read_bytes()
+        # The comm in parentheses can hold anything, a closing parenthesis too: the last one ends it.
+        return int(stat[stat.rindex(b")") + 1 :].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None

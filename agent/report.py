@@ -1,0 +1,170 @@
+"""Spawns, stalls and summaries as JSON objects: the contract that scripts rely on (README, "JSON").
+
+Seconds in an object count from the errpipe's creation.  A comm is any 15 bytes: what is not UTF-8 or not
+printable is written as an escape (``\\xff``), so that every reader and terminal can take it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Optional
+
+from agent.model import Cause, Confirmation, Holder, Outcome, Spawn, Stall, Step
+
+__all__ = ["Clock", "Summary", "printable", "spawn_object", "stall_object"]
+
+
+def printable(comm: bytes) -> str:
+    """A comm as text that harms no terminal, JSON, label or page: control characters are escaped."""
+    text = comm.decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class Clock:
+    """Translates CLOCK_MONOTONIC nanoseconds to wall-clock times."""
+
+    def __init__(self) -> None:
+        self._offset = time.time_ns() - time.monotonic_ns()
+
+    def timestamp(self, monotonic_ns: int) -> float:
+        """Seconds since the epoch."""
+        return (monotonic_ns + self._offset) / 1e9
+
+    def rfc3339(self, monotonic_ns: int) -> str:
+        """UTC with microseconds, as in 2026-11-24T09:00:00.000000Z."""
+        when = datetime.fromtimestamp(self.timestamp(monotonic_ns), timezone.utc)
+        return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
+    """The object of a stall, ended or ongoing."""
+    spawn = stall.spawn
+    ended = stall.ended
+    common = _common("stall", spawn, ended, clock)
+    common["state"] = "ongoing" if ended is None else "ended"
+    until = time.monotonic_ns() if ended is None else ended
+    return {
+        **common,
+        "stall_seconds": (until - stall.began) / 1e9,
+        "holders": [_holder_object(holder, spawn) for holder in stall.holders],
+        "steps": _steps(stall.steps, spawn),
+    }
+
+
+def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> dict[str, Any]:
+    """The object of an ended spawn."""
+    return {
+        **_common("spawn", spawn, spawn.read_ended, clock),
+        "outcome": spawn.outcome.value if spawn.outcome else None,
+        "steps": _steps(steps, spawn),
+    }
+
+
+@dataclass
+class Summary:
+    """What a run of trace-popen saw; ``add_spawn`` and ``add_stall`` fill it."""
+
+    began: int = field(default_factory=time.monotonic_ns)
+    exec_failures: int = 0
+    stalls: int = 0
+    stalled_ns: int = 0
+    spawn_ns: list[int] = field(default_factory=list)
+    spawns: int = 0
+    holders: dict[tuple[bytes, Cause], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+
+    def add_spawn(self, spawn: Spawn) -> None:
+        """Counts an ended spawn."""
+        self.spawns += 1
+        if spawn.outcome is Outcome.EXEC_FAILED:
+            self.exec_failures += 1
+        if spawn.outcome is not Outcome.ABANDONED and spawn.read_ended is not None:
+            self.spawn_ns.append(spawn.read_ended - spawn.created)
+
+    def add_stall(self, stall: Stall) -> None:
+        """Counts an ended stall, against the holder whose release ended it."""
+        if stall.ended is None:
+            return
+        stalled = stall.ended - stall.began
+        self.stalls += 1
+        self.stalled_ns += stalled
+        culprit = self.holders[stall.culprit.comm, stall.culprit.cause]
+        culprit[0] += 1
+        culprit[1] += stalled
+
+    def object(self, lost_records: int) -> dict[str, Any]:
+        """The summary's object; percentiles are null when nothing was spawned."""
+        worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
+        return {
+            "type": "summary",
+            "seconds": (time.monotonic_ns() - self.began) / 1e9,
+            "spawns": self.spawns,
+            "stalls": self.stalls,
+            "exec_failures": self.exec_failures,
+            "lost_records": lost_records,
+            "spawn_seconds": self._quantiles(),
+            "stalled_seconds": self.stalled_ns / 1e9,
+            "holders": [
+                {
+                    "comm": printable(comm) or None,
+                    "cause": cause.value,
+                    "stalls": stalls,
+                    "seconds": stalled / 1e9,
+                }
+                for (comm, cause), (stalls, stalled) in worst
+            ],
+        }
+
+    def _quantiles(self) -> Mapping[str, Optional[float]]:
+        ordered = sorted(self.spawn_ns)
+        if not ordered:
+            return {"p50": None, "p95": None, "p99": None, "max": None}
+
+        def at(fraction: float) -> float:
+            return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / 1e9
+
+        return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": ordered[-1] / 1e9}
+
+
+def _common(kind: str, spawn: Spawn, ended: Optional[int], clock: Clock) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "time": clock.rfc3339(spawn.created),
+        "state": "ended",
+        "parent": {"pid": spawn.pid, "tid": spawn.tid, "comm": printable(spawn.comm)},
+        "child": {"pid": spawn.child, "comm": printable(spawn.child_comm)},
+        "errpipe": {"read_fd": spawn.read_fd, "write_fd": spawn.write_fd},
+        "spawn_seconds": None if ended is None else (ended - spawn.created) / 1e9,
+        "exec_seconds": _between(spawn.forked, spawn.own_released),
+    }
+
+
+def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:
+    return {
+        "pid": holder.pid,
+        "comm": None if holder.pid is None else printable(holder.comm),
+        "fds": list(holder.fds),
+        "cause": holder.cause.value,
+        "acquired_seconds": _between(spawn.created, holder.acquired),
+        "released_seconds": _between(spawn.created, holder.released),
+        "confirmed": holder.confirmation is Confirmation.CONFIRMED,
+    }
+
+
+def _steps(steps: Sequence[Step], spawn: Spawn) -> list[dict[str, Any]]:
+    return [
+        {
+            "seconds": (step.at - spawn.created) / 1e9,
+            "pid": step.pid,
+            "tid": step.tid,
+            "what": step.what,
+        }
+        for step in steps
+    ]
+
+
+def _between(start: Optional[int], end: Optional[int]) -> Optional[float]:
+    return None if start is None or end is None else (end - start) / 1e9

@@ -1,0 +1,401 @@
+"""Turns what the probes see into diagnosed spawns and stalls; the only module that talks to ``probes``.
+
+A record of an ended spawn is kept a moment before it is judged: a release by exec is seen only after the
+reader's return, and whether a holder that closed its copy goes on to exec decides the cause.  Stalls that are
+still going on send no record: they are found by looking at the spawns in flight now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Optional, Union
+
+from agent import diagnosis, procfs
+from agent.model import (
+    Cause,
+    Confirmation,
+    Holder,
+    Outcome,
+    Release,
+    Spawn,
+    Stall,
+    stall_began,
+)
+from probes import loader, preflight, records, selftest
+from probes.loader import bcc_version
+from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag, SpawnFlag
+
+__all__ = [
+    "BUCKET_BOUNDS_NS",
+    "Program",
+    "TraceError",
+    "Tracer",
+    "TracerOptions",
+    "bcc_version",
+]
+
+_log = logging.getLogger(__name__)
+
+_SETTLE_NS = 100_000_000
+_LOOK_NS = 250_000_000
+_REMEMBERED_SPAWNS = 4096
+_SELF_TEST_THRESHOLD_NS = 1_000_000
+
+
+class TraceError(Exception):
+    """Tracing cannot begin here: one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TracerOptions:
+    """What is traced.
+
+    min_ns: stalls of at least this are told.
+    ongoing_ns: a stall that lasts this long is told while it is still going on.
+    targets: only these processes and their descendants; empty: the whole host.
+    every: tell every spawn, not only stalls.
+    """
+
+    min_ns: int = 10_000_000
+    ongoing_ns: int = 1_000_000_000
+    targets: tuple[int, ...] = ()
+    every: bool = False
+    use_btf: bool = True
+    buffer_pages: int = 64
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the kernel side aggregated for the parents of one comm.
+
+    Buckets are counts (not cumulative) for records.BUCKET_BOUNDS_NS and the rest; sums are nanoseconds.
+    """
+
+    ok: int
+    exec_failed: int
+    abandoned: int
+    spawn_buckets: tuple[int, ...]
+    spawn_sum_ns: int
+    exec_buckets: tuple[int, ...]
+    exec_sum_ns: int
+
+
+@dataclass
+class _Known:
+    """What was learned of one spawn before its end was judged."""
+
+    releases: list[Release] = field(default_factory=list)
+    execed: set[int] = field(default_factory=set)
+    confirmations: dict[int, Confirmation] = field(default_factory=dict)
+    told: bool = False
+
+
+class Tracer:
+    """A context manager; ``run_once`` waits for records and calls back.
+
+    on_spawn(spawn) is called for each ended spawn (with every), on_stall(stall) for each stall: once while it
+    is going on, and when it has ended.  Raises TraceError when tracing cannot begin.
+    """
+
+    def __init__(
+        self,
+        options: TracerOptions,
+        on_stall: Callable[[Stall], None],
+        on_spawn: Optional[Callable[[Spawn], None]] = None,
+    ) -> None:
+        self._options = options
+        self._on_stall = on_stall
+        self._on_spawn = on_spawn
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._settling: deque[tuple[int, Spawn]] = deque()
+        self._next_look = 0
+        self._ongoing: tuple[Stall, ...] = ()
+        self._reading_maps = threading.Lock()
+        self.confirmations = dict.fromkeys(Confirmation, 0)
+        self.self_test_failure: Optional[str] = "not run"
+        self._self_test = selftest.SelfTest()
+        try:
+            self._probes = loader.Probes(
+                loader.Options(
+                    threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
+                    targets=bool(options.targets),
+                    every=options.every,
+                    use_btf=options.use_btf,
+                    buffer_pages=options.buffer_pages,
+                ),
+                self._receive,
+            )
+        except (preflight.PreflightError, loader.LoadError) as error:
+            raise TraceError(str(error)) from error
+        for pid in options.targets:
+            self._probes.add_target(pid)
+            for descendant in procfs.descendants(pid):
+                self._probes.add_target(descendant)
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detaches the probes; nothing of them stays in the kernel."""
+        with self._reading_maps:
+            self._probes.close()
+
+    def start(self) -> Optional[str]:
+        """Begins to trace and proves that it works; None, or what the self-test found wrong."""
+        self._probes.start()
+        add_target = self._probes.add_target if self._options.targets else _no_target
+        self.self_test_failure = self._self_test.run(self._probes.poll, add_target)
+        self._probes.forget_program(selftest.COMM)
+        self._probes.set_threshold(self._options.min_ns)
+        return self.self_test_failure
+
+    @property
+    def ongoing(self) -> tuple[Stall, ...]:
+        """The stalls that were going on at the last look, at most 0.25 s ago while ``run_once`` is called."""
+        return self._ongoing
+
+    def run_once(self, timeout_seconds: float) -> None:
+        """Waits at most that long for records, and judges what is due."""
+        self._probes.poll(max(1, int(timeout_seconds * 1000)))
+        now = time.monotonic_ns()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_NS
+            self._look(now)
+        self._judge(now - _SETTLE_NS)
+
+    def drain(self) -> None:
+        """Judges everything that has come, waiting the moment that late releases need."""
+        self._probes.poll(1)
+        deadline = time.monotonic_ns() + _SETTLE_NS
+        while self._settling and time.monotonic_ns() < deadline:
+            self._probes.poll(10)
+        self._judge(time.monotonic_ns())
+
+    def programs(self) -> dict[bytes, Program]:
+        """The kernel side's aggregates by comm."""
+        with self._reading_maps:
+            found = self._probes.programs()
+        return {
+            comm: Program(
+                ok=program.ok,
+                exec_failed=program.exec_failed,
+                abandoned=program.abandoned,
+                spawn_buckets=tuple(program.spawn.buckets),
+                spawn_sum_ns=program.spawn.sum_ns,
+                exec_buckets=tuple(program.exec.buckets),
+                exec_sum_ns=program.exec.sum_ns,
+            )
+            for comm, program in found.items()
+        }
+
+    def counters(self) -> dict[str, int]:
+        """The kernel side's counters by their lower-case names."""
+        with self._reading_maps:
+            return {which.name.lower(): value for which, value in self._probes.counters().items()}
+
+    def map_entries(self) -> dict[str, tuple[int, int]]:
+        """Entries now and at most, by map."""
+        with self._reading_maps:
+            return self._probes.map_entries()
+
+    # -- records --
+
+    def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
+        if isinstance(record, records.Spawn):
+            if self._self_test.receive(record) or record.comm == selftest.COMM:
+                return
+            spawn = _spawn(record)
+            if spawn.outcome is not None and record.foreign_total == 0 and not spawn.held:
+                self._judge_one(spawn)
+            else:
+                self._settling.append((time.monotonic_ns(), spawn))
+        elif record.kind == records.RecordKind.EXECED:
+            self._know(record.id).execed.add(record.pid)
+        else:
+            self._know(record.id).releases.append(_release(record))
+
+    def _know(self, spawn_id: int) -> _Known:
+        known = self._known.get(spawn_id)
+        if known is None:
+            known = self._known[spawn_id] = _Known()
+            while len(self._known) > _REMEMBERED_SPAWNS:
+                self._known.popitem(last=False)
+        return known
+
+    def _judge(self, until: int) -> None:
+        while self._settling and self._settling[0][0] <= until:
+            self._judge_one(self._settling.popleft()[1])
+
+    def _judge_one(self, spawn: Spawn) -> None:
+        known = self._known.pop(spawn.id, None) or _Known()
+        releases = list(known.releases)
+        if spawn.last_release is not None:
+            releases.append(spawn.last_release)
+        stall = diagnosis.ended_stall(
+            spawn,
+            releases,
+            known.execed,
+            known.confirmations,
+            self._options.min_ns,
+            self._probes.sees_fd_tables,
+        )
+        self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
+        if stall is not None:
+            self._on_stall(stall)
+        if self._on_spawn is not None:
+            self._on_spawn(spawn)
+
+    # -- stalls that are still going on --
+
+    def _look(self, now: int) -> None:
+        with self._reading_maps:
+            in_flight = [_spawn(spawn) for spawn in self._probes.spawns()]
+        waiting = {}
+        for spawn in in_flight:
+            began = stall_began(spawn)
+            if spawn.reading and began is not None and now - began >= self._options.min_ns:
+                waiting[spawn.id] = spawn
+        holders = self._holders_of(waiting) if waiting else {}
+        ongoing = []
+        for spawn in waiting.values():
+            stall = diagnosis.ongoing_stall(spawn, holders.get(spawn.id, []), now, self._options.min_ns)
+            if stall is None:
+                continue
+            ongoing.append(stall)
+            known = self._know(spawn.id)
+            if not known.told and now - stall.began >= self._options.ongoing_ns:
+                known.told = True
+                self._on_stall(stall)
+        self._ongoing = tuple(ongoing)
+
+    def _holders_of(self, waiting: dict[int, Spawn]) -> dict[int, list[Holder]]:
+        found: dict[int, list[Holder]] = {}
+        with self._reading_maps:
+            slots = [
+                (pid, table.born, table.parent, slot)
+                for pid, table, slot in self._probes.holders()
+                if slot.id in waiting
+            ]
+        for pid, born, parent, slot in slots:
+            flags = SlotFlag(slot.flags)
+            if flags & (SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO):
+                continue
+            spawn = waiting[slot.id]
+            cause = Cause.FORKED
+            if flags & SlotFlag.DESCENDANT:
+                cause = Cause.OWN_DESCENDANT
+            elif flags & SlotFlag.EXECED:
+                cause = Cause.LEAKED
+            holder = Holder(
+                pid=pid,
+                comm=procfs.comm_of(pid),
+                fds=tuple(fd for fd in slot.fds if fd >= 0),
+                cause=cause,
+                acquired=born,
+                released=None,
+                parent=parent,
+            )
+            holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
+            if holder.confirmation is Confirmation.GONE:
+                continue  # it ended between the two looks
+            if flags & SlotFlag.UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
+                continue  # a candidate by its parent's table, and it does not have it
+            found.setdefault(slot.id, []).append(holder)
+        return found
+
+    def _confirm(self, spawn: Spawn, holder: Holder) -> Confirmation:
+        assert holder.pid is not None
+        known = self._know(spawn.id)
+        before = known.confirmations.get(holder.pid)
+        if before is Confirmation.CONFIRMED:
+            return before
+        inode = spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd)
+        if inode is None:
+            return Confirmation.GONE
+        result = procfs.confirm_holder(holder.pid, inode, holder.fds)
+        if result is Confirmation.MISMATCH:
+            with self._reading_maps:
+                still_listed = self._probes.holds(holder.pid, spawn.id)
+            if not still_listed:
+                return Confirmation.GONE  # it let go between the two looks
+            _log.warning("pid %d was to hold the write end of pipe %d, and does not", holder.pid, inode)
+        if before is None:
+            self.confirmations[result] += 1
+        if result is not Confirmation.GONE:
+            known.confirmations[holder.pid] = result
+        return result
+
+
+def _no_target(_pid: int) -> None:
+    """The whole host is traced: nobody is singled out."""
+
+
+_BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
+
+
+def _release(record: records.Release) -> Release:
+    flags = SlotFlag(record.flags)
+    return Release(
+        spawn_id=record.id,
+        at=record.ns,
+        acquired=record.acquired,
+        pid=record.pid,
+        parent=record.parent,
+        comm=bytes(record.comm),
+        fd=record.fd,
+        by=_BY[record.how] or "",
+        execed=bool(flags & SlotFlag.EXECED),
+        descendant=bool(flags & SlotFlag.DESCENDANT),
+        final=bool(flags & SlotFlag.FINAL),
+        sure=not flags & SlotFlag.UNSURE,
+    )
+
+
+def _spawn(record: records.Spawn) -> Spawn:
+    flags = SpawnFlag(record.flags)
+    outcome = None
+    if flags & SpawnFlag.OK:
+        outcome = Outcome.OK
+    elif flags & SpawnFlag.EXEC_FAILED:
+        outcome = Outcome.EXEC_FAILED
+    elif flags & SpawnFlag.ABANDONED:
+        outcome = Outcome.ABANDONED
+    return Spawn(
+        id=record.id,
+        inode=record.inode,
+        pid=record.pid,
+        tid=record.tid,
+        comm=bytes(record.comm),
+        child=record.own_pid,
+        child_comm=bytes(record.own_comm),
+        read_fd=record.read_fd,
+        write_fd=record.write_fd,
+        created=record.created,
+        forked=record.forked or None,
+        parent_closed=record.parent_closed or None,
+        read_began=record.read_began or None,
+        own_released=record.own_released or None,
+        own_released_by=_BY[record.own_how],
+        read_ended=record.read_ended or None,
+        outcome=outcome,
+        reading=bool(flags & SpawnFlag.READING),
+        held=bool(flags & SpawnFlag.HELD),
+        copy_lost=bool(flags & SpawnFlag.COPY_LOST),
+        read_cut=bool(flags & SpawnFlag.READ_CUT),
+        exec_error=record.exec_error,
+        last_release=_release(record.last) if record.last.kind else None,
+    )

@@ -1,0 +1,102 @@
+"""Live tests run where they can: as root, with bcc, tracefs and bpf(2).
+
+Elsewhere they are skipped with the reason. With SPAWNSTALL_REQUIRE_LIVE=1 (CI sets it) a live test
+that is skipped, for whatever reason, fails instead: a machine without eBPF must not look green.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+from collections.abc import Generator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parent.parent
+_LIVE = _ROOT / "tests" / "live"
+_TRACEFS_EVENTS = Path("/sys/kernel/tracing/events")
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # <asm/unistd.h>
+
+
+def _bpf_error() -> Optional[str]:
+    """Make the smallest map that bpf(2) has; say why that failed."""
+    number = _BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        return None  # unknown here: let the test itself find out
+    libc = ctypes.CDLL(None, use_errno=True)
+    # union bpf_attr of BPF_MAP_CREATE (0): map_type (2: array), key_size, value_size, max_entries
+    attributes = (ctypes.c_uint32 * 4)(2, 4, 4, 1)
+    size = ctypes.c_uint(ctypes.sizeof(attributes))
+    descriptor = libc.syscall(ctypes.c_long(number), ctypes.c_int(0), attributes, size)
+    if descriptor < 0:
+        return os.strerror(ctypes.get_errno())
+    os.close(descriptor)
+    return None
+
+
+def _why_not_live() -> Optional[str]:
+    """The reason why live tests cannot run here, None: they can."""
+    if os.geteuid() != 0:
+        return "not root"
+    if importlib.util.find_spec("bcc") is None:
+        return "no bcc: python3-bpfcc is not installed, or this is not the distribution's Python"
+    if not _TRACEFS_EVENTS.is_dir():
+        return "tracefs is not mounted at /sys/kernel/tracing"
+    error = _bpf_error()
+    return error and f"bpf(2) fails: {error}"
+
+
+def _live_required() -> bool:
+    return os.environ.get("SPAWNSTALL_REQUIRE_LIVE") == "1"
+
+
+def _skip_reason(longrepr: object) -> object:
+    return longrepr[2] if isinstance(longrepr, tuple) else longrepr
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    live = []
+    for item in items:
+        if _LIVE in item.path.parents:
+            item.add_marker("live")
+        if item.get_closest_marker("live"):
+            live.append(item)
+    reason = _why_not_live() if live else None
+    if reason:
+        for item in live:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    expected = hasattr(report, "wasxfail")
+    if report.skipped and not expected and item.get_closest_marker("live") and _live_required():
+        report.outcome = "failed"
+        report.longrepr = f"live test skipped, but required: {_skip_reason(report.longrepr)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole module can skip itself (``pytest.importorskip``): then there is no test to ask."""
+    report = yield
+    if report.skipped and _LIVE in collector.path.parents and _live_required():
+        report.outcome = "failed"
+        report.longrepr = f"live tests skipped, but required: {_skip_reason(report.longrepr)}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The top directory of the checkout."""
+    return _ROOT

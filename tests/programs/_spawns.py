@@ -1,0 +1,83 @@
+"""What the workload programs share.
+
+Timed Popens, reported as JSON lines, and a hook into the window between pipe2 and fork.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import ItemsView, Iterator, Sequence
+from typing import Any, Callable, Optional
+
+# Python 3.13 starts plain programs by posix_spawn, which has no errpipe. This is the documented
+# switch back to fork or vfork (subprocess, "Disabling use of posix_spawn()"). It is older than that
+# and changes nothing here before 3.13.
+vars(subprocess)["_USE_POSIX_SPAWN"] = False
+
+TRUE = ["/bin/true"]
+
+_lock = threading.Lock()
+_spawns = 0
+
+
+def emit(**fields: Any) -> None:
+    """One JSON line in one unbuffered write: a process forked meanwhile has nothing to flush."""
+    os.write(1, (json.dumps(fields) + "\n").encode())
+
+
+def emit_spawn(start: float, seconds: float, child: Optional[int], **fields: Any) -> None:
+    """Report one Popen that the calling thread made."""
+    global _spawns
+    with _lock:
+        _spawns += 1
+    emit(
+        kind="spawn",
+        pid=os.getpid(),
+        tid=threading.get_native_id(),
+        child=child,
+        seconds=seconds,
+        start=start,
+        **fields,
+    )
+
+
+def spawn(
+    args: Sequence[str], fields: Optional[dict[str, Any]] = None, **kwargs: Any
+) -> subprocess.Popen[bytes]:
+    """Time one Popen and report it; a hook may add to ``fields`` while the Popen is at work."""
+    start = time.monotonic()
+    popen = subprocess.Popen(args, **kwargs)
+    seconds = time.monotonic() - start
+    emit_spawn(start, seconds, popen.pid, **(fields or {}))
+    return popen
+
+
+def done(**fields: Any) -> None:
+    """The last line of every program."""
+    emit(kind="done", spawns=_spawns, **fields)
+
+
+class HookedEnv(collections.abc.Mapping[str, str]):
+    """An ``env=`` with a hook; Popen reads it after the errpipe's pipe2, before the fork."""
+
+    def __init__(self, hook: Callable[[], None]) -> None:
+        self._hook = hook
+        self._env = dict(os.environ)
+
+    def items(self) -> ItemsView[str, str]:
+        self._hook()
+        return self._env.items()
+
+    def __getitem__(self, key: str) -> str:
+        return self._env[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._env)
+
+    def __len__(self) -> int:
+        return len(self._env)

@@ -1,0 +1,103 @@
+#!/usr/bin/python3
+"""Plays the stall of cause `forked`: a thread forks workers that never exec, another uses Popen.
+
+Free running (the default), a worker gets hold of an errpipe by chance. With ``--force K``, K Popens
+stall for certain: Popen reads its ``env=`` mapping between pipe2 and fork, and the mapping has a
+worker forked right there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import threading
+import time
+from typing import Any
+
+from _spawns import TRUE, HookedEnv, done, emit, spawn
+
+
+def fork_worker(live: float) -> int:
+    """Fork a process that sleeps and exits, without exec."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(live)
+        os._exit(0)
+    return pid
+
+
+def reap_worker(pid: int, start: float) -> None:
+    os.waitpid(pid, 0)
+    emit(kind="worker", pid=pid, start=start, end=time.monotonic())
+
+
+def run_free(seconds: float, live: float, gap: float, pause: float) -> None:
+    stop = threading.Event()
+
+    def fork_loop() -> None:
+        while not stop.is_set():
+            start = time.monotonic()
+            reap_worker(fork_worker(live), start)
+            time.sleep(gap)
+
+    forker = threading.Thread(target=fork_loop)
+    forker.start()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        spawn(TRUE).wait()
+        if pause:
+            time.sleep(pause)
+    stop.set()
+    forker.join()
+
+
+def run_forced(stalls: int, plain: int, live: float, gap: float) -> None:
+    wanted: queue.Queue[bool] = queue.Queue()
+    forked: queue.Queue[int] = queue.Queue()
+    reaped: queue.Queue[int] = queue.Queue()
+
+    def fork_when_asked() -> None:
+        while wanted.get():
+            start = time.monotonic()
+            pid = fork_worker(live)
+            forked.put(pid)
+            reap_worker(pid, start)
+            reaped.put(pid)
+
+    forker = threading.Thread(target=fork_when_asked)
+    forker.start()
+    for _ in range(stalls):
+        for _ in range(plain):
+            spawn(TRUE, {"worker": None}).wait()
+        fields: dict[str, Any] = {}
+
+        def hook(fields: dict[str, Any] = fields) -> None:
+            wanted.put(True)
+            fields["worker"] = forked.get()
+
+        spawn(TRUE, fields, env=HookedEnv(hook)).wait()
+        reaped.get()
+        time.sleep(gap)
+    wanted.put(False)
+    forker.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to run (not with --force)")
+    parser.add_argument("--live", type=float, default=0.25, help="how long a worker lives")
+    parser.add_argument("--gap", type=float, default=0.003, help="pause after a worker was reaped")
+    parser.add_argument("--pause", type=float, default=0.0, help="pause after each Popen (not with --force)")
+    parser.add_argument("--force", type=int, default=0, metavar="K", help="K certain stalls, then end")
+    parser.add_argument("--plain", type=int, default=2, help="plain Popens before each forced one")
+    options = parser.parse_args()
+    if options.force:
+        run_forced(options.force, options.plain, options.live, options.gap)
+    else:
+        run_free(options.seconds, options.live, options.gap, options.pause)
+    done()
+
+
+if __name__ == "__main__":
+    main()

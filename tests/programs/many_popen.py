@@ -1,0 +1,37 @@
+#!/usr/bin/python3
+"""Plays a busy spawner: many quick Popens in a row, in one thread or several.
+
+None of them is a stall.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+
+from _spawns import TRUE, done, spawn
+
+
+def spawn_many(count: int) -> None:
+    for _ in range(count):
+        spawn(TRUE).wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000, help="Popens in all")
+    parser.add_argument("--threads", type=int, default=1, help="threads that share them")
+    options = parser.parse_args()
+    shares = [options.count // options.threads] * options.threads
+    shares[0] += options.count % options.threads
+    threads = [threading.Thread(target=spawn_many, args=(share,)) for share in shares[1:]]
+    for thread in threads:
+        thread.start()
+    spawn_many(shares[0])
+    for thread in threads:
+        thread.join()
+    done()
+
+
+if __name__ == "__main__":
+    main()
