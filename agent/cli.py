@@ -149,23 +149,22 @@ def _trace(arguments: list[str]) -> int:
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="trace-popen: %(message)s",
     )
-    try:
-        output = Path(options.output).open("w") if options.output else sys.stdout
-    except OSError as error:
-        return _fail(f"{options.output}: {error.strerror}")
-    if not command_line:
-        return _run(options, output, options.pid, None)
-    try:
-        # Made before bcc is loaded: the fork is small, and has no threads to lose.
-        with Command(command_line) as command:
-            return _run(options, output, command.pid, command)
-    except CommandError as error:
-        return _fail(str(error))
+    with contextlib.ExitStack() as cleanup:
+        try:
+            output = cleanup.enter_context(Path(options.output).open("w")) if options.output else sys.stdout
+            # Made before bcc is loaded: the fork is small, and has no threads to lose.
+            command = cleanup.enter_context(Command(command_line)) if command_line else None
+        except OSError as error:
+            return _fail(f"{options.output}: {error.strerror}")
+        except CommandError as error:
+            return _fail(str(error))
+        return _run(options, output, command)
 
 
-def _run(options: argparse.Namespace, output: IO[str], pid: Optional[int], command: Optional[Command]) -> int:
+def _run(options: argparse.Namespace, output: IO[str], command: Optional[Command]) -> int:
     from agent.tracer import TraceError, Tracer, TracerOptions
 
+    pid: Optional[int] = options.pid if command is None else command.pid
     printer = _Printer(output, as_json=options.json, every=options.all)
     stop = _Stop()
     with stop.on_signals(command):

@@ -23,7 +23,10 @@ from agent.model import (
 __all__ = ["confirm", "ended_stall", "ongoing_stall", "spawn_steps"]
 
 _LATE_WAKE_NS = 20_000_000
-"""Without the kernel's word that a release was the last one, a read must have ended this soon after it."""
+"""A read that ends this soon after a release was ended by it, even if other copies were counted then."""
+
+_EXIT_NS = 100_000_000
+"""A process that began to exit is done with closing its files after so long."""
 
 _BLIND_STALL_NS = 1_000_000_000
 """Where the kernel's count cannot be read, a wait without a known holder is called a stall from here on;
@@ -45,26 +48,26 @@ def ended_stall(
     releases: by foreign holders of this spawn, in any order, with repetitions.
     execed: pids that execed after they had let go.
     confirmations: what /proc said of holders while the stall was going on, by pid.
-    counts_copies: whether ``Spawn.held`` and ``Release.final`` come from the kernel's own counts (BTF).
+    counts_copies: whether ``Spawn.held`` comes from the kernel's own count (BTF).
     """
     began = stall_began(spawn)
     ended = spawn.read_ended
     if began is None or ended is None or ended - began < min_ns:
         return None
+    latest = _latest_by_pid(releases)
     holders = [
         _released_holder(release, ended, execed, confirmations)
-        for release in _latest_by_pid(releases)
+        for release in latest
         if min(release.at, ended) > began
     ]
-    last = max(_latest_by_pid(releases), key=lambda release: release.at, default=None)
-    if last is None or last.at <= began:
+    if not holders:
         unseen = spawn.held or spawn.copy_lost
         if not unseen and (counts_copies or ended - began < _BLIND_STALL_NS):
             return None
         holders = [_UNKNOWN]
-    elif not spawn.read_cut and not last.final and ended - last.at > _LATE_WAKE_NS:
+    elif not spawn.read_cut and not _ended_the_read(latest, ended):
         holders.insert(0, _UNKNOWN)  # somebody else held on after the last release that was seen
-    elif _let_go(last, ended) - began < min_ns:
+    elif _let_go(latest[0], ended) - began < min_ns:
         return None  # they let go in time; the machine was slow to wake the reader
     return _with_steps(Stall(spawn, began, ended, tuple(holders)))
 
@@ -132,12 +135,22 @@ def _released_holder(
     return holder
 
 
+def _ended_the_read(latest: Sequence[Release], read_ended: int) -> bool:
+    """Whether the last release that was seen can be the one that ended the read.
+
+    The kernel's count tells: no copies were left but those of processes that were exiting just then too.
+    """
+    last = latest[0]
+    if read_ended - last.at <= _LATE_WAKE_NS:
+        return True
+    exiting = sum(1 for release in latest[1:] if release.by == "exit" and last.at - release.at <= _EXIT_NS)
+    return last.left is not None and last.left <= exiting
+
+
 def _let_go(release: Release, read_ended: int) -> int:
-    """The latest time at which the copy can have ended: an exit is seen before its process' memory is torn
-    down (12 ms for 200 MB) and its files are closed; an exec and a dup2 are seen after."""
-    if release.by == "exit" and release.final:
-        return read_ended
-    return min(release.at, read_ended)
+    """The latest time at which the copy can have ended: an exit is seen before the process' memory is torn
+    down and its files are closed (12 ms for 200 MB); an exec and a dup2 are seen after."""
+    return read_ended if release.by == "exit" else min(release.at, read_ended)
 
 
 def _cause(release: Release, execed: Collection[int]) -> Cause:

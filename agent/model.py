@@ -53,7 +53,7 @@ class Confirmation(str, Enum):
 class Release:
     """The end of a foreign holder's last copy, as the kernel side saw it.
 
-    by is "close", "exec" or "exit"; final: the kernel's own count said that no other copy was left;
+    by is "close", "exec" or "exit"; left: how many other copies the kernel counted then, None: not to be had;
     sure: the copy was seen in the holder's own fd table, not assumed from its parent's.
     """
 
@@ -67,7 +67,7 @@ class Release:
     by: str
     execed: bool
     descendant: bool
-    final: bool
+    left: Optional[int]
     sure: bool
 
 

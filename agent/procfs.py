@@ -56,7 +56,7 @@ def descendants(pid: int, proc: Path = PROC) -> list[int]:
 def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
     """The inode of the pipe that is open as fd; None when it is gone or no pipe."""
     try:
-        target = os.readlink(f"{proc}/{pid}/fd/{fd}")
+        target = os.readlink(f"{proc}/{pid}/fd/{fd}")  # noqa: PTH115 - Path.readlink makes a Path of no path
     except OSError:
         return None
     if target.startswith("pipe:[") and target.endswith("]"):

@@ -29,7 +29,7 @@ from agent.model import (
 )
 from probes import loader, preflight, records, selftest
 from probes.loader import bcc_version
-from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag, SpawnFlag
+from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
@@ -344,6 +344,12 @@ def _no_target(_pid: int) -> None:
     """The whole host is traced: nobody is singled out."""
 
 
+_OUTCOME = {
+    0: None,
+    records.Outcome.OK: Outcome.OK,
+    records.Outcome.EXEC_FAILED: Outcome.EXEC_FAILED,
+    records.Outcome.ABANDONED: Outcome.ABANDONED,
+}
 _BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
 
 
@@ -360,20 +366,12 @@ def _release(record: records.Release) -> Release:
         by=_BY[record.how] or "",
         execed=bool(flags & SlotFlag.EXECED),
         descendant=bool(flags & SlotFlag.DESCENDANT),
-        final=bool(flags & SlotFlag.FINAL),
+        left=None if record.left == records.LEFT_UNKNOWN else record.left,
         sure=not flags & SlotFlag.UNSURE,
     )
 
 
 def _spawn(record: records.Spawn) -> Spawn:
-    flags = SpawnFlag(record.flags)
-    outcome = None
-    if flags & SpawnFlag.OK:
-        outcome = Outcome.OK
-    elif flags & SpawnFlag.EXEC_FAILED:
-        outcome = Outcome.EXEC_FAILED
-    elif flags & SpawnFlag.ABANDONED:
-        outcome = Outcome.ABANDONED
     return Spawn(
         id=record.id,
         inode=record.inode,
@@ -391,11 +389,11 @@ def _spawn(record: records.Spawn) -> Spawn:
         own_released=record.own_released or None,
         own_released_by=_BY[record.own_how],
         read_ended=record.read_ended or None,
-        outcome=outcome,
-        reading=bool(flags & SpawnFlag.READING),
-        held=bool(flags & SpawnFlag.HELD),
-        copy_lost=bool(flags & SpawnFlag.COPY_LOST),
-        read_cut=bool(flags & SpawnFlag.READ_CUT),
+        outcome=_OUTCOME[record.outcome],
+        reading=bool(record.reading),
+        held=bool(record.held),
+        copy_lost=bool(record.copy_lost),
+        read_cut=bool(record.read_cut),
         exec_error=record.exec_error,
         last_release=_release(record.last) if record.last.kind else None,
     )

@@ -47,6 +47,7 @@ BPF_TABLE("lru_hash", u32, struct table, tables, MAX_TABLES);
 BPF_TABLE("lru_hash", u32, u64, made, MAX_THREADS); /* thread: the last pipe it made */
 BPF_TABLE("lru_hash", u32, u64, reading, MAX_THREADS); /* thread: the spawn whose errpipe it reads */
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
+BPF_TABLE("lru_hash", u64, u8, finished, 1024); /* spawns that have been taken to their end */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
 BPF_PROG_ARRAY(next_program, 1); /* release_next */
 /* The slot that a loop found: read back from a map its index is just a number to the verifier, which
@@ -158,6 +159,12 @@ static inline __attribute__((always_inline)) int is_open(struct slot *slot, int 
     return slot->fds[k] >= 0 && !(slot->flags & SLOT_CLOSED(k));
 }
 
+static inline __attribute__((always_inline)) int has_open(struct slot *slot, s32 fd)
+{
+    return (slot->fds[0] == fd && is_open(slot, 0)) || (slot->fds[1] == fd && is_open(slot, 1)) ||
+           (slot->fds[2] == fd && is_open(slot, 2));
+}
+
 /* Ends the copies with fds in a range. True when that was the holder's last. */
 static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u32 first, u32 last)
 {
@@ -179,16 +186,29 @@ static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u
     return ended && !left;
 }
 
-static inline __attribute__((always_inline)) struct slot *free_slot(struct table *table)
+/*
+ * Takes a free slot for a spawn. There is no atomic way to claim it on old kernels, so the search starts at
+ * the fd's own place: two threads that make pipes at the same moment have different fds.
+ */
+static inline __attribute__((always_inline)) struct slot *take_slot(struct table *table, u32 fd, u64 id)
 {
-    struct slot *found = 0;
+    int zero = 0;
+    volatile u32 *at = found.lookup(&zero);
+    if (!at)
+        return 0;
+    *at = SLOTS;
     EACH_SLOT(i) {
-        if (!table->slots[i].id)
-            found = &table->slots[i];
+        u32 place = (fd / 2 + i) % SLOTS;
+        if (*at == SLOTS && !table->slots[place].id)
+            *at = place;
     }
-    if (!found)
+    u32 index = *at;
+    if (index >= SLOTS) {
         count(SLOTS_OVERFLOWED);
-    return found;
+        return 0;
+    }
+    table->slots[index].id = id;
+    return &table->slots[index];
 }
 
 static inline __attribute__((always_inline)) struct table *table_for(u32 key)
@@ -267,26 +287,26 @@ static inline __attribute__((always_inline)) struct program *program_of(struct s
  */
 static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn *spawn)
 {
-    u32 outcome = SPAWN_ABANDONED;
+    u8 outcome = OUTCOME_ABANDONED;
     if (spawn->read_ended && spawn->own_how == HOW_EXEC)
-        outcome = SPAWN_OK;
+        outcome = OUTCOME_OK;
     else if (spawn->read_ended && spawn->own_how == HOW_EXIT && spawn->exec_error)
-        outcome = SPAWN_EXEC_FAILED;
+        outcome = OUTCOME_EXEC_FAILED;
     u64 id = spawn->id;
     /* A pipe that was never close-on-exec and served no exec is some other pipe. */
-    if (outcome != SPAWN_ABANDONED || (spawn->flags & SPAWN_CLOEXEC)) {
+    if (outcome != OUTCOME_ABANDONED || spawn->cloexec) {
         struct program *program = program_of(spawn);
-        spawn->flags |= outcome;
-        if (spawn->own_released > spawn->read_ended && (spawn->flags & SPAWN_EOF))
+        spawn->outcome = outcome;
+        if (spawn->own_released > spawn->read_ended && spawn->eof)
             spawn->own_released = spawn->read_ended;
         if (program) {
-            if (outcome == SPAWN_OK)
+            if (outcome == OUTCOME_OK)
                 __sync_fetch_and_add(&program->ok, 1);
-            else if (outcome == SPAWN_EXEC_FAILED)
+            else if (outcome == OUTCOME_EXEC_FAILED)
                 __sync_fetch_and_add(&program->exec_failed, 1);
             else
                 __sync_fetch_and_add(&program->abandoned, 1);
-            if (outcome != SPAWN_ABANDONED) {
+            if (outcome != OUTCOME_ABANDONED) {
                 observe(&program->spawn, spawn->read_ended - spawn->created);
                 observe(&program->exec, spawn->own_released - spawn->forked);
             }
@@ -294,16 +314,29 @@ static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn
 #ifdef EVERY
         send(ctx, spawn, sizeof(*spawn));
 #else
-        if ((outcome != SPAWN_ABANDONED || (spawn->flags & SPAWN_READ_CUT)) &&
+        if ((outcome != OUTCOME_ABANDONED || spawn->read_cut) &&
             is_long(spawn, spawn->read_ended))
             send(ctx, spawn, sizeof(*spawn));
 #endif
     }
-    if (!spawn->foreign || !(spawn->flags & SPAWN_EOF))
+    if (!spawn->foreign || !spawn->eof)
         delete_spawn(id);
 }
 
-/* True when this finishes the spawn. */
+/*
+ * Called once for the end of the read and once for the end of the own child, which often come at the same
+ * moment on two CPUs. Both may then see 2; a map's insertion, which is atomic, lets one of them through.
+ */
+static inline __attribute__((always_inline)) void finish_when_both(void *ctx, struct spawn *spawn)
+{
+    u64 id = spawn->id;
+    u8 one = 1;
+    __sync_fetch_and_add(&spawn->known, 1);
+    if (*(volatile u32 *)&spawn->known >= 2 && finished.insert(&id, &one) == 0)
+        finish(ctx, spawn);
+}
+
+/* True when this is an end that a spawn has. */
 static inline __attribute__((always_inline)) int own_released(struct spawn *spawn, u64 id, u32 flags,
                                                               u32 how, u64 ns, u64 copies)
 {
@@ -314,9 +347,9 @@ static inline __attribute__((always_inline)) int own_released(struct spawn *spaw
     }
     spawn->own_released = ns;
     spawn->own_how = how;
-    if (copies && !(spawn->flags & SPAWN_ENDED))
-        spawn->flags |= SPAWN_HELD;
-    return spawn->flags & SPAWN_ENDED;
+    if (copies && copies != LEFT_UNKNOWN && !spawn->ended)
+        spawn->held = 1;
+    return 1;
 }
 
 static inline __attribute__((always_inline)) void foreign_released(void *ctx, struct spawn *spawn,
@@ -334,7 +367,8 @@ static inline __attribute__((always_inline)) void foreign_released(void *ctx, st
     release.parent = table->parent;
     release.forker = table->forker;
     release.fd = fd;
-    release.flags = slot->flags | (copies ? 0 : RELEASE_FINAL);
+    release.flags = slot->flags;
+    release.left = copies;
     bpf_get_current_comm(&release.comm, sizeof(release.comm));
     __sync_fetch_and_add(&spawn->foreign, -1);
     spawn->last = release;
@@ -350,11 +384,12 @@ static inline __attribute__((always_inline)) void foreign_released(void *ctx, st
         slot->flags |= SLOT_LET_GO;
     else
         slot->id = 0;
-    if ((spawn->flags & SPAWN_ENDED) && !spawn->foreign)
+    if (spawn->outcome && !spawn->foreign)
         delete_spawn(release.id);
 }
 
-/* The parent let go of the read end: by close, exec, or its own exit. True when this finishes the spawn. */
+/* The parent let go of the read end: by close, exec, or its own exit.
+ * True when this is an end that a spawn has. */
 static inline __attribute__((always_inline)) int read_end_released(struct spawn *spawn, u64 id, u32 how,
                                                                    u64 ns)
 {
@@ -362,17 +397,17 @@ static inline __attribute__((always_inline)) int read_end_released(struct spawn 
         delete_spawn(id); /* never forked for, or let go before the write end: no errpipe */
         return 0;
     }
-    if ((spawn->flags & SPAWN_READING) && how == HOW_EXIT) {
+    if (spawn->reading && how == HOW_EXIT) {
         spawn->read_ended = ns;
-        spawn->flags |= SPAWN_READ_CUT;
+        spawn->read_cut = 1;
     }
-    spawn->flags &= ~SPAWN_READING;
-    spawn->flags |= SPAWN_ENDED;
-    return spawn->own_released != 0;
+    spawn->reading = 0;
+    spawn->ended = 1;
+    return 1;
 }
 
 /*
- * Copies of a pipe's write end that exist besides the one just released, 0: none, or not known.
+ * Copies of a pipe's write end that exist besides the one just released, or LEFT_UNKNOWN.
  * At close and exit the file is still in the fd table and its count includes this copy; after an exec
  * (or dup2) only the pipe tells, and only while its reader keeps it alive.
  */
@@ -381,14 +416,14 @@ static inline __attribute__((always_inline)) u64 other_copies(struct spawn *spaw
 {
 #ifdef BTF
     if (!still_open)
-        return spawn->flags & SPAWN_ENDED ? 0 : (u32)kernel_u64(spawn->pipe + OFF_PIPE_WRITERS);
+        return spawn->ended ? 0 : (u32)kernel_u64(spawn->pipe + OFF_PIPE_WRITERS);
     struct fds fds;
     fds_of(bpf_get_current_task(), &fds);
     u64 file = file_at(&fds, fd);
     if (is_write_end(file, spawn->pipe))
         return kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE;
 #endif
-    return 1;
+    return LEFT_UNKNOWN;
 }
 
 /* A table's last copy of the write end is gone, or (read) its read end; fd is the number it had. */
@@ -398,25 +433,25 @@ static inline __attribute__((always_inline)) void released(void *ctx, struct tab
 {
     u64 id = slot->id;
     u32 flags = slot->flags;
-    int finished = 0;
+    int came = 0;
     struct spawn *spawn = spawns.lookup(&id);
     if (read || !spawn || (flags & SLOT_OWN))
         slot->id = 0;
     if (!spawn)
         return;
     if (read) {
-        finished = read_end_released(spawn, id, how, ns);
+        came = read_end_released(spawn, id, how, ns);
     } else if (flags & SLOT_PARENT) {
         spawn->parent_closed = ns;
     } else {
         u64 copies = other_copies(spawn, fd, how, still_open);
         if (flags & SLOT_OWN)
-            finished = own_released(spawn, id, flags, how, ns, copies);
+            came = own_released(spawn, id, flags, how, ns, copies);
         else
             foreign_released(ctx, spawn, table, key, slot, fd, how, ns, copies);
     }
-    if (finished)
-        finish(ctx, spawn);
+    if (came)
+        finish_when_both(ctx, spawn);
 }
 
 static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot, u32 first, u32 last,
@@ -451,8 +486,7 @@ static inline __attribute__((always_inline)) void close_fd(void *ctx, struct tab
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
         used |= slot->id;
-        if (is_used(slot) && (slot->read_fd == fd || slot->fds[0] == fd || slot->fds[1] == fd ||
-                              slot->fds[2] == fd))
+        if (is_used(slot) && (slot->read_fd == fd || has_open(slot, fd)))
             *at = i;
     }
     u32 index = *at;
@@ -512,11 +546,16 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
             delete_spawn(id);
         }
     }
-    struct slot *slot = free_slot(table);
-    if (!slot)
-        return 0;
     u64 now = bpf_ktime_get_ns();
     u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* one CPU makes one pipe a nanosecond */
+    table->touched = now;
+    struct slot *slot = take_slot(table, fds[1], id);
+    if (!slot)
+        return 0;
+    slot->flags = SLOT_PARENT | cloexec;
+    slot->read_fd = fds[0];
+    slot->fds[0] = fds[1];
+    slot->fds[1] = slot->fds[2] = -1;
     int zero = 0;
     struct spawn *fresh = zero_spawn.lookup(&zero);
     if (!fresh)
@@ -543,12 +582,6 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
     spawn->pipe = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
 #endif
-    table->touched = now;
-    slot->read_fd = fds[0];
-    slot->fds[0] = fds[1];
-    slot->fds[1] = slot->fds[2] = -1;
-    slot->flags = SLOT_PARENT | cloexec;
-    slot->id = id;
     made.update(&tid, &id);
     return 0;
 }
@@ -692,20 +725,11 @@ static inline __attribute__((always_inline)) u64 spawn_of(struct table *table, s
     *at = SLOTS;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
-        if (is_used(slot) && (slot->fds[0] == fd || slot->fds[1] == fd || slot->fds[2] == fd))
+        if (is_used(slot) && has_open(slot, fd))
             *at = i;
     }
     u32 index = *at;
-    if (index >= SLOTS)
-        return 0;
-    struct slot *slot = &table->slots[index];
-    u64 id = 0;
-#pragma unroll
-    for (int k = 0; k < COPIES; k++) {
-        if (slot->fds[k] == fd && is_open(slot, k))
-            id = slot->id;
-    }
-    return id;
+    return index < SLOTS ? table->slots[index].id : 0;
 }
 
 /* Remembers a dup of old_fd; replaced is the fd that it is put over (-1: a free one). */
@@ -744,7 +768,7 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
         }
         struct spawn *spawn = spawns.lookup(&id);
         if (spawn && !added) {
-            spawn->flags |= SPAWN_COPY_LOST;
+            spawn->copy_lost = 1;
             count(SLOTS_OVERFLOWED);
         }
     }
@@ -867,7 +891,7 @@ static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_t
             spawn->own_pid = child;
             spawn->forked = now;
             if (to->flags & SLOT_CLOEXEC(0))
-                spawn->flags |= SPAWN_CLOEXEC;
+                spawn->cloexec = 1;
             bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
             to->flags |= SLOT_OWN;
         } else {
@@ -985,7 +1009,7 @@ TRACEPOINT_PROBE(syscalls, sys_enter_read)
         return 0;
     u32 tid = thread_id();
     reading.update(&tid, &id);
-    spawn->flags |= SPAWN_READING;
+    spawn->reading = 1;
     if (!spawn->read_began) {
         spawn->read_began = bpf_ktime_get_ns();
         spawn->read_tid = tid;
@@ -1004,20 +1028,18 @@ TRACEPOINT_PROBE(syscalls, sys_exit_read)
     struct spawn *spawn = spawns.lookup(&id);
     if (!spawn)
         return 0;
-    spawn->flags &= ~SPAWN_READING;
+    spawn->reading = 0;
     if (args->ret < 0) /* interrupted: the thread reads again; other errors: it closes */
         return 0;
     spawn->read_ended = bpf_ktime_get_ns();
-    if (args->ret > 0) {
-        spawn->flags |= SPAWN_DATA;
+    if (args->ret > 0) /* the child's error; some runtimes read on to the end-of-file */
         return 0;
-    }
-    spawn->flags |= SPAWN_EOF | SPAWN_ENDED;
+    spawn->eof = 1;
+    spawn->ended = 1;
     u32 key = table_key();
     struct table *table = tables.lookup(&key);
     if (table)
         forget(table, id);
-    if (spawn->own_released)
-        finish(args, spawn);
+    finish_when_both(args, spawn);
     return 0;
 }

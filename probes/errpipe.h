@@ -24,7 +24,6 @@ struct slot {
 #define SLOT_EXECED     (1 << 11) /* a copy survived an exec: it was not close-on-exec */
 #define SLOT_UNSURE     (1 << 12) /* inherited according to the parent's table, not seen in the child's */
 #define SLOT_LET_GO     (1 << 13) /* released before any exec; kept to see whether an exec follows */
-#define RELEASE_FINAL   (1 << 16) /* in a release: the kernel's own count says that no other copy was left */
 
 /* The tracked pipe ends of one file descriptor table; the key is the process (tgid). */
 struct table {
@@ -39,6 +38,8 @@ struct table {
 #define HOW_CLOSE 1
 #define HOW_EXEC  2
 #define HOW_EXIT  3
+
+#define LEFT_UNKNOWN (~0ULL)
 
 #define RECORD_SPAWN   1
 #define RECORD_RELEASE 2
@@ -56,14 +57,24 @@ struct release {
     u32 parent;
     u32 forker;
     s32 fd;
-    u32 flags; /* SLOT_*, RELEASE_FINAL */
+    u32 flags; /* SLOT_* */
+    u64 left;  /* copies that the kernel still counted besides this one, LEFT_UNKNOWN: not to be had */
     char comm[COMM_LEN];
 };
 
 /* One life of an errpipe. Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
 struct spawn {
     u32 kind; /* RECORD_SPAWN */
-    u32 flags; /* SPAWN_* */
+    /* Facts are bytes of their own, as parent and children set them on different CPUs at once. */
+    u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
+    u8 reading;   /* a read is blocked now */
+    u8 eof;       /* a read returned end-of-file */
+    u8 ended;     /* end-of-file, or the parent let go of the read end */
+    u8 read_cut;  /* the parent died in the read */
+    u8 held;      /* at the own child's release the kernel still counted a copy */
+    u8 copy_lost; /* a copy found no free slot */
+    u8 outcome;   /* OUTCOME_*, 0: not finished */
+    u32 known;    /* of the read's end and the own child's: 2 when both have come */
     u64 id;
     u64 pipe;  /* struct pipe_inode_info *, 0: unknown (no BTF) */
     u64 inode; /* of the pipe, as in /proc/PID/fd, 0: unknown (no BTF) */
@@ -88,17 +99,9 @@ struct spawn {
     struct release last; /* the latest release by a foreign holder; kind 0: none */
 };
 
-#define SPAWN_CLOEXEC     (1 << 0) /* the own child's copy was close-on-exec at the fork */
-#define SPAWN_READING     (1 << 1) /* a read is blocked now */
-#define SPAWN_DATA        (1 << 2) /* a read returned data */
-#define SPAWN_EOF         (1 << 3) /* a read returned end-of-file */
-#define SPAWN_ENDED       (1 << 4) /* end-of-file, or the parent let go of the read end */
-#define SPAWN_READ_CUT    (1 << 5) /* the parent died in the read */
-#define SPAWN_HELD        (1 << 6) /* at the own child's release the kernel still counted a copy */
-#define SPAWN_COPY_LOST   (1 << 7) /* a copy found no free slot */
-#define SPAWN_OK          (1 << 8) /* outcome, set when the record is sent */
-#define SPAWN_EXEC_FAILED (1 << 9)
-#define SPAWN_ABANDONED   (1 << 10)
+#define OUTCOME_OK          1
+#define OUTCOME_EXEC_FAILED 2
+#define OUTCOME_ABANDONED   3
 
 /* Durations: bucket b counts those of at most 64 us * 2^b; 22 buckets: up to 134 s; the last is the rest. */
 #define BUCKETS 23

@@ -12,8 +12,10 @@ from enum import IntEnum, IntFlag
 __all__ = [
     "BUCKET_BOUNDS_NS",
     "COPIES",
+    "LEFT_UNKNOWN",
     "Counter",
     "How",
+    "Outcome",
     "Program",
     "RecordKind",
     "Release",
@@ -21,12 +23,14 @@ __all__ = [
     "Slot",
     "SlotFlag",
     "Spawn",
-    "SpawnFlag",
     "table_type",
 ]
 
 COPIES = 3
 """Copies of one write end that one table can hold and follow."""
+
+LEFT_UNKNOWN = (1 << 64) - 1
+"""In Release.left: the kernel's count of copies was not to be had."""
 
 _COMM_LEN = 16
 _BUCKETS = 23
@@ -67,23 +71,14 @@ class SlotFlag(IntFlag):
     EXECED = 1 << 11
     UNSURE = 1 << 12
     LET_GO = 1 << 13
-    FINAL = 1 << 16  # in a Release only
 
 
-class SpawnFlag(IntFlag):
-    """What is known of one spawn."""
+class Outcome(IntEnum):
+    """How a spawn ended; 0 while it has not."""
 
-    CLOEXEC = 1 << 0
-    READING = 1 << 1
-    DATA = 1 << 2
-    EOF = 1 << 3
-    ENDED = 1 << 4
-    READ_CUT = 1 << 5
-    HELD = 1 << 6
-    COPY_LOST = 1 << 7
-    OK = 1 << 8
-    EXEC_FAILED = 1 << 9
-    ABANDONED = 1 << 10
+    OK = 1
+    EXEC_FAILED = 2
+    ABANDONED = 3
 
 
 class Counter(IntEnum):
@@ -133,6 +128,7 @@ class Release(ctypes.Structure):
         ("forker", ctypes.c_uint32),
         ("fd", ctypes.c_int32),
         ("flags", ctypes.c_uint32),
+        ("left", ctypes.c_uint64),
         ("comm", ctypes.c_char * _COMM_LEN),
     ]
 
@@ -142,7 +138,15 @@ class Spawn(ctypes.Structure):
 
     _fields_ = [
         ("kind", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
+        ("cloexec", ctypes.c_uint8),
+        ("reading", ctypes.c_uint8),
+        ("eof", ctypes.c_uint8),
+        ("ended", ctypes.c_uint8),
+        ("read_cut", ctypes.c_uint8),
+        ("held", ctypes.c_uint8),
+        ("copy_lost", ctypes.c_uint8),
+        ("outcome", ctypes.c_uint8),
+        ("known", ctypes.c_uint32),
         ("id", ctypes.c_uint64),
         ("pipe", ctypes.c_uint64),
         ("inode", ctypes.c_uint64),

@@ -1,0 +1,34 @@
+"""Fixtures of the live tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.live.lab import PYTHON, Lab
+
+
+@pytest.fixture
+def lab(repo_root: Path, tmp_path: Path) -> Lab:
+    """Programs and tracer."""
+    return Lab(repo_root, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def python27(repo_root: Path) -> str:
+    """A real Python 2.7."""
+    script = repo_root / "tests" / "programs" / "python27.py"
+    done = subprocess.run([PYTHON, str(script)], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def native_storm(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The compiled native_storm."""
+    binary = tmp_path_factory.mktemp("native") / "native_storm"
+    source = repo_root / "tests" / "programs" / "native_storm.c"
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", str(binary), str(source)], check=True)
+    return os.fspath(binary)

@@ -1,0 +1,147 @@
+"""Plays real programs under the real tracer, and gives back what each of them said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+PYTHON = "/usr/bin/python3"
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What one traced program said of itself, and what trace-popen said of it."""
+
+    said: list[Object]
+    reports: list[Object]
+    status: int
+
+    def spawns(self) -> list[Object]:
+        """The program's own spawns."""
+        return [line for line in self.said if line["kind"] == "spawn"]
+
+    def of(self, kind: str) -> list[Object]:
+        """Reports of one type; stalls are the ended ones."""
+        return [
+            report
+            for report in self.reports
+            if report["type"] == kind and (kind != "stall" or report["state"] == "ended")
+        ]
+
+    @property
+    def summary(self) -> Object:
+        """The last report."""
+        assert self.reports[-1]["type"] == "summary"
+        return self.reports[-1]
+
+
+def json_lines(text: str) -> list[Object]:
+    """The objects of a text with one JSON object a line."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+class Lab:
+    """Runs programs of tests/programs, alone or traced."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root = root
+        self.folder = folder
+        self.trace_popen = [sys.executable, "-m", "agent"]
+
+    def program(self, name: str, *arguments: str) -> list[str]:
+        """The command line of a program of tests/programs."""
+        path = self.root / "tests" / "programs" / name
+        runner = {".py": [PYTHON], ".sh": ["/bin/sh"]}[path.suffix]
+        return [*runner, str(path), *arguments]
+
+    def trace(self, command: Sequence[str], *options: str, timeout: float = 120) -> Traced:
+        """Runs a command under trace-popen -- COMMAND, with every spawn reported."""
+        reports = self.folder / "reports.json"
+        done = subprocess.run(
+            [*self.trace_popen, "--json", "--all", "-o", str(reports), *options, "--", *command],
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Traced(json_lines(done.stdout), json_lines(reports.read_text()), done.returncode)
+
+    @contextlib.contextmanager
+    def agent(self, **config: Any) -> Iterator[RunningAgent]:
+        """The agent on a free port, serving; ended by SIGTERM."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        file = self.folder / "agent.yaml"
+        file.write_text(json.dumps({"web": {"listen": f"127.0.0.1:{port}"}, **config}))
+        log = self.folder / "agent.log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [*self.trace_popen, "agent", "--config", str(file)], cwd=self.root, stderr=stderr
+            )
+        agent = RunningAgent(process, port, log)
+        try:
+            agent.wait_until_ready()
+            yield agent
+        finally:
+            agent.stop()
+
+
+class RunningAgent:
+    """An agent in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self._log = log
+
+    def get(self, path: str) -> str:
+        """The body of a page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def wait_until_ready(self) -> None:
+        """Returns when /healthz answers."""
+        deadline = time.monotonic() + 30
+        while True:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                self.get("/healthz")
+                return
+            except OSError:
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.05)
+
+    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """Every sample by its name and sorted labels."""
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(self.get("/metrics"))
+            for sample in family.samples
+        }
+
+    def stalls(self) -> list[Object]:
+        """The stalls in the log, ended and ongoing."""
+        return json_lines(self._log.read_text())
+
+    def stop(self) -> float:
+        """Sends SIGTERM; returns the seconds until the agent was gone."""
+        began = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(10)
+        return time.monotonic() - began

@@ -1,0 +1,155 @@
+"""Real programs under the real tracer: what stalled is found and named, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live.lab import Lab, Object, Traced
+
+_TOLERANCE_SECONDS = 0.005
+
+
+def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_key: str | None = None) -> None:
+    """Exactly these spawns of the program were reported, each with the holder that it knows."""
+    stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
+    assert set(stalls) == {spawn["child"] for spawn in slow}
+    for spawn in slow:
+        stall = stalls[spawn["child"]]
+        holder = stall["holders"][0]
+        assert holder["cause"] == cause
+        assert stall["parent"]["pid"] == spawn["pid"]
+        assert stall["parent"]["tid"] == spawn["tid"]
+        assert abs(stall["stall_seconds"] - spawn["seconds"]) < _TOLERANCE_SECONDS
+        if holder_key is not None:
+            assert holder["pid"] == spawn[holder_key]
+    assert traced.summary["stalls"] == len(slow)
+    assert traced.summary["lost_records"] == 0
+
+
+def test_worker_that_never_execs(lab: Lab) -> None:
+    traced = lab.trace(lab.program("fork_beside_popen.py", "--force", "6"))
+    slow = [spawn for spawn in traced.spawns() if spawn["worker"] is not None]
+    assert len(slow) == 6
+    _assert_stalls_are(traced, slow, "forked", "worker")
+    assert traced.summary["spawns"] == len(traced.spawns())
+
+
+def test_workers_forked_freely_beside_popen(lab: Lab) -> None:
+    command = lab.program("fork_beside_popen.py", "--seconds", "6", "--live", "0.25")
+    traced = lab.trace(command, "--min-ms", "100")
+    slow = [spawn for spawn in traced.spawns() if spawn["seconds"] > 0.2]
+    _assert_stalls_are(traced, slow, "forked")
+    workers = {line["pid"]: line for line in traced.said if line["kind"] == "worker"}
+    for stall in traced.of("stall"):
+        assert stall["holders"][0]["pid"] in workers
+
+
+@pytest.mark.parametrize("option", ["--close-fds", "--no-close-fds"])
+def test_sibling_with_a_slow_preexec_fn(lab: Lab, option: str) -> None:
+    traced = lab.trace(lab.program("slow_preexec_sibling.py", "--count", "2", option))
+    blocked = [spawn for spawn in traced.spawns() if spawn["role"] == "a"]
+    _assert_stalls_are(traced, blocked, "late_exec", "holder")
+
+
+def test_own_childs_slow_preexec_fn_is_exec_latency(lab: Lab) -> None:
+    traced = lab.trace(lab.program("slow_preexec_own.py", "--count", "2", "--sleep", "0.3"))
+    assert traced.of("stall") == []
+    assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok", "ok"]
+    for spawn in traced.of("spawn"):
+        assert spawn["exec_seconds"] == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("beside", [(), ("--beside",)])
+def test_output_pipes_are_no_errpipes(lab: Lab, beside: tuple[str, ...]) -> None:
+    traced = lab.trace(lab.program("communicate.py", "--count", "2", *beside))
+    assert traced.of("stall") == []
+    assert traced.summary["spawns"] == len(traced.spawns())
+
+
+def test_shells_are_not_reported(lab: Lab) -> None:
+    traced = lab.trace(lab.program("shell_loop.sh", "--loops", "3"))
+    assert traced.status == 0
+    assert traced.of("stall") == []
+    assert traced.of("spawn") == []
+
+
+def test_program_that_does_not_exist(lab: Lab) -> None:
+    traced = lab.trace(lab.program("missing_program.py", "--count", "5"))
+    outcomes = [spawn["outcome"] for spawn in traced.of("spawn")]
+    assert outcomes == ["exec_failed"] * 6  # five missing, one not executable
+    assert traced.summary["exec_failures"] == 6
+    assert traced.of("stall") == []
+
+
+def test_two_thousand_spawns_are_counted_exactly(lab: Lab) -> None:
+    traced = lab.trace(lab.program("many_popen.py", "--count", "2000"))
+    assert traced.of("stall") == []
+    assert traced.summary["spawns"] == 2000
+    assert traced.summary["lost_records"] == 0
+    assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
+
+
+def test_many_threads_without_a_holder(lab: Lab) -> None:
+    """Popens wait for the GIL and the CPU here, and other threads' children exec at once."""
+    traced = lab.trace(lab.program("many_popen.py", "--count", "1000", "--threads", "8"))
+    assert traced.summary["spawns"] == 1000
+    assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
+
+
+def test_original_program_on_python_2(lab: Lab, python27: str) -> None:
+    """The slow echos are found, and the sibling's shell or its sleep is named."""
+    program = str(lab.root / "tests" / "programs" / "original27.py")
+    for _attempt in range(8):
+        traced = lab.trace([python27, program, "--iterations", "100", "--no-pipes"])
+        slow = [spawn for spawn in traced.spawns() if spawn["seconds"] > 0.025 and "echo" in spawn["command"]]
+        stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
+        leaked = [s for s in stalls.values() if s["holders"][0]["cause"] == "leaked"]
+        for stall in leaked:
+            assert stall["holders"][0]["comm"] in ("sh", "sleep")
+        for spawn in slow:
+            if spawn["seconds"] > 0.028:
+                assert spawn["child"] in stalls
+        if leaked:
+            return
+    pytest.fail("the original program did not stall in 800 iterations")
+
+
+def test_forced_leak_on_python_2(lab: Lab, python27: str) -> None:
+    program = str(lab.root / "tests" / "programs" / "original27.py")
+    traced = lab.trace([python27, program, "--iterations", "10", "--force", "--sleep", "0.2"])
+    forced = [spawn for spawn in traced.spawns() if spawn.get("forced")]
+    assert len(forced) >= 8
+    stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
+    for spawn in forced:
+        stall = stalls[spawn["child"]]
+        assert {holder["cause"] for holder in stall["holders"]} == {"leaked"}
+        assert spawn["holder"] in {holder["pid"] for holder in stall["holders"]}
+
+
+def test_close_fds_on_python_2(lab: Lab, python27: str) -> None:
+    program = str(lab.root / "tests" / "programs" / "original27.py")
+    traced = lab.trace([python27, program, "--iterations", "50", "--close-fds", "--force"])
+    assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.025] == []
+
+
+def test_native_threads(lab: Lab, native_storm: str) -> None:
+    """Every read of over 4 ms that a worker kept waiting is reported with a worker; nothing else is.
+
+    A read that its own child kept waiting (starved by the forks) is exec latency, which the spawn's own
+    times tell.
+    """
+    traced = lab.trace([native_storm, "--count", "1000"], "--min-ms", "1", timeout=300)
+    workers = {line["pid"] for line in traced.said if line["kind"] == "worker"}
+    spawns = {spawn["child"]["pid"]: spawn for spawn in traced.of("spawn")}
+    stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
+    assert len(spawns) == 1000
+    for stall in stalls.values():
+        assert stall["holders"][0]["pid"] in workers
+    long_reads = [spawn for spawn in traced.spawns() if spawn["seconds"] > 0.004]
+    assert len(long_reads) >= 10
+    missed = []
+    for read in long_reads:
+        steps = {step["what"]: step["seconds"] for step in spawns[read["child"]]["steps"]}
+        if steps["read_ended"] - steps["child_execed"] > 0.004 and read["child"] not in stalls:
+            missed.append(read)
+    assert len(missed) <= 0.01 * len(long_reads)
