@@ -187,10 +187,11 @@ static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u
 }
 
 /*
- * Takes a free slot for a spawn. There is no atomic way to claim it on old kernels, so the search starts at
- * the fd's own place: two threads that make pipes at the same moment have different fds.
+ * Finds a free slot and claims it for the current thread, who is to look whether the claim still stands before
+ * it fills the slot: two threads of a process can make pipes at the same moment, and old kernels have no atomic
+ * compare-and-swap. For the same reason each begins to search at a place of its own, given by its fd.
  */
-static inline __attribute__((always_inline)) struct slot *take_slot(struct table *table, u32 fd, u64 id)
+static inline __attribute__((always_inline)) struct slot *claim_slot(struct table *table, u32 begin)
 {
     int zero = 0;
     volatile u32 *at = found.lookup(&zero);
@@ -198,7 +199,7 @@ static inline __attribute__((always_inline)) struct slot *take_slot(struct table
         return 0;
     *at = SLOTS;
     EACH_SLOT(i) {
-        u32 place = (fd / 2 + i) % SLOTS;
+        u32 place = (begin + i) % SLOTS;
         if (*at == SLOTS && !table->slots[place].id)
             *at = place;
     }
@@ -207,7 +208,7 @@ static inline __attribute__((always_inline)) struct slot *take_slot(struct table
         count(SLOTS_OVERFLOWED);
         return 0;
     }
-    table->slots[index].id = id;
+    table->slots[index].claim = thread_id();
     return &table->slots[index];
 }
 
@@ -549,13 +550,9 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
     u64 now = bpf_ktime_get_ns();
     u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* one CPU makes one pipe a nanosecond */
     table->touched = now;
-    struct slot *slot = take_slot(table, fds[1], id);
+    struct slot *slot = claim_slot(table, fds[1]);
     if (!slot)
         return 0;
-    slot->flags = SLOT_PARENT | cloexec;
-    slot->read_fd = fds[0];
-    slot->fds[0] = fds[1];
-    slot->fds[1] = slot->fds[2] = -1;
     int zero = 0;
     struct spawn *fresh = zero_spawn.lookup(&zero);
     if (!fresh)
@@ -582,6 +579,19 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
     spawn->pipe = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
 #endif
+    volatile struct slot *claimed = slot;
+    if (claimed->claim != tid || claimed->id) {
+        slot = claim_slot(table, fds[1] + SLOTS / 2);
+        if (!slot) {
+            delete_spawn(id);
+            return 0;
+        }
+    }
+    slot->flags = SLOT_PARENT | cloexec;
+    slot->read_fd = fds[0];
+    slot->fds[0] = fds[1];
+    slot->fds[1] = slot->fds[2] = -1;
+    slot->id = id;
     made.update(&tid, &id);
     return 0;
 }

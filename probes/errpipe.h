@@ -13,6 +13,7 @@ struct slot {
     s32 read_fd;     /* kept for the parent only; -1: none */
     s32 fds[COPIES]; /* of the write end; -1: none */
     u32 flags;       /* SLOT_* */
+    u32 claim;       /* the thread that is about to fill the slot */
 };
 
 #define SLOT_CLOEXEC(k) (1 << (k))     /* fds[k] is close-on-exec */

@@ -110,6 +110,7 @@ class Slot(ctypes.Structure):
         ("read_fd", ctypes.c_int32),
         ("fds", ctypes.c_int32 * COPIES),
         ("flags", ctypes.c_uint32),
+        ("claim", ctypes.c_uint32),
     ]
 
 
