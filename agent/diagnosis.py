@@ -58,7 +58,7 @@ def ended_stall(
     holders = [
         _released_holder(release, ended, execed, confirmations)
         for release in latest
-        if min(release.at, ended) > began
+        if min(release.at, ended) > began or (spawn.held and _was_exiting(release, began))
     ]
     if not holders:
         unseen = spawn.held or spawn.copy_lost
@@ -143,8 +143,13 @@ def _ended_the_read(latest: Sequence[Release], read_ended: int) -> bool:
     last = latest[0]
     if read_ended - last.at <= _LATE_WAKE_NS:
         return True
-    exiting = sum(1 for release in latest[1:] if release.by == "exit" and last.at - release.at <= _EXIT_NS)
+    exiting = sum(1 for release in latest[1:] if _was_exiting(release, last.at))
     return last.left is not None and last.left <= exiting
+
+
+def _was_exiting(release: Release, at: int) -> bool:
+    """Whether a process that had begun to exit can still have had its files open."""
+    return release.by == "exit" and release.at <= at <= release.at + _EXIT_NS
 
 
 def _let_go(release: Release, read_ended: int) -> int:

@@ -409,20 +409,18 @@ static inline __attribute__((always_inline)) int read_end_released(struct spawn 
 
 /*
  * Copies of a pipe's write end that exist besides the one just released, or LEFT_UNKNOWN.
- * At close and exit the file is still in the fd table and its count includes this copy; after an exec
- * (or dup2) only the pipe tells, and only while its reader keeps it alive.
+ * All of them share one struct file. Its count is right at once, while the pipe's own (writers) lags behind:
+ * the last copy's end is put off until the process returns to user mode.
  */
-static inline __attribute__((always_inline)) u64 other_copies(struct spawn *spawn, s32 fd, u32 how,
-                                                              int still_open)
+static inline __attribute__((always_inline)) u64 other_copies(struct spawn *spawn, int still_open)
 {
 #ifdef BTF
-    if (!still_open)
-        return spawn->ended ? 0 : (u32)kernel_u64(spawn->pipe + OFF_PIPE_WRITERS);
-    struct fds fds;
-    fds_of(bpf_get_current_task(), &fds);
-    u64 file = file_at(&fds, fd);
-    if (is_write_end(file, spawn->pipe))
-        return kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE;
+    if (is_write_end(spawn->file, spawn->pipe)) {
+        s64 others = kernel_u64(spawn->file + OFF_FILE_COUNT) - FILE_COUNT_ONE;
+        if (!still_open)
+            others += 1;
+        return others < 0 ? 0 : others; /* below: the last one is gone */
+    }
 #endif
     return LEFT_UNKNOWN;
 }
@@ -445,7 +443,7 @@ static inline __attribute__((always_inline)) void released(void *ctx, struct tab
     } else if (flags & SLOT_PARENT) {
         spawn->parent_closed = ns;
     } else {
-        u64 copies = other_copies(spawn, fd, how, still_open);
+        u64 copies = other_copies(spawn, still_open);
         if (flags & SLOT_OWN)
             came = own_released(spawn, id, flags, how, ns, copies);
         else
@@ -576,6 +574,7 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
     struct fds open;
     fds_of(bpf_get_current_task(), &open);
     u64 file = file_at(&open, fds[1]);
+    spawn->file = file;
     spawn->pipe = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
 #endif

@@ -77,7 +77,8 @@ struct spawn {
     u8 outcome;   /* OUTCOME_*, 0: not finished */
     u32 known;    /* of the read's end and the own child's: 2 when both have come */
     u64 id;
-    u64 pipe;  /* struct pipe_inode_info *, 0: unknown (no BTF) */
+    u64 file;  /* struct file * of the write end, 0: unknown (no BTF) */
+    u64 pipe;  /* struct pipe_inode_info *, likewise */
     u64 inode; /* of the pipe, as in /proc/PID/fd, 0: unknown (no BTF) */
     u64 created;
     u64 forked;

@@ -48,7 +48,6 @@ _OFFSETS = {
     "OFF_FILE_MODE": ("file", "f_mode"),
     "OFF_FILE_INODE": ("file", "f_inode"),
     "OFF_INODE_NUMBER": ("inode", "i_ino"),
-    "OFF_PIPE_WRITERS": ("pipe_inode_info", "writers"),
 }
 
 

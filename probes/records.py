@@ -149,6 +149,7 @@ class Spawn(ctypes.Structure):
         ("outcome", ctypes.c_uint8),
         ("known", ctypes.c_uint32),
         ("id", ctypes.c_uint64),
+        ("file", ctypes.c_uint64),
         ("pipe", ctypes.c_uint64),
         ("inode", ctypes.c_uint64),
         ("created", ctypes.c_uint64),
