@@ -10,6 +10,8 @@ import time
 from types import FrameType
 from typing import Optional
 
+from prometheus_client import disable_created_metrics
+
 from agent.config import Config
 from agent.metrics import Metrics
 from agent.model import Stall
@@ -59,6 +61,7 @@ class _Agent:
 def run(config: Config) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError."""
     logging.basicConfig(level=config.log.level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s")
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # in the text format they are gauges that nobody asked for
     stopping = False
 
     def stop(_number: int, _frame: Optional[FrameType]) -> None:

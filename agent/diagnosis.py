@@ -58,7 +58,7 @@ def ended_stall(
     holders = [
         _released_holder(release, ended, execed, confirmations)
         for release in latest
-        if min(release.at, ended) > began or (spawn.held and _was_exiting(release, began))
+        if min(release.at, ended) > began or (spawn.held and _was_exiting(release, ended))
     ]
     if not holders:
         unseen = spawn.held or spawn.copy_lost

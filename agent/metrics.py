@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -85,11 +85,6 @@ class Metrics(Collector):
             "How long readers of errpipes waited for foreign holders (ended stalls).",
             ("comm", "holder", "cause"),
             buckets=_BOUNDS_SECONDS,
-            registry=self.registry,
-        )
-        self.scrape_errors = Counter(
-            "spawnstall_scrape_errors",
-            "Scrapes that failed inside the agent.",
             registry=self.registry,
         )
         self.registry.register(self)

@@ -112,6 +112,7 @@ class Tracer:
         self._options = options
         self._on_stall = on_stall
         self._on_spawn = on_spawn
+        self._came: list[loader.Record] = []
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
@@ -129,7 +130,7 @@ class Tracer:
                     use_btf=options.use_btf,
                     buffer_pages=options.buffer_pages,
                 ),
-                self._receive,
+                self._came.append,
             )
         except (preflight.PreflightError, loader.LoadError) as error:
             raise TraceError(str(error)) from error
@@ -158,7 +159,7 @@ class Tracer:
         """Begins to trace and proves that it works; None, or what the self-test found wrong."""
         self._probes.start()
         add_target = self._probes.add_target if self._options.targets else _no_target
-        self.self_test_failure = self._self_test.run(self._probes.poll, add_target)
+        self.self_test_failure = self._self_test.run(self._poll, add_target)
         self._probes.forget_program(selftest.COMM)
         self._probes.set_threshold(self._options.min_ns)
         return self.self_test_failure
@@ -170,7 +171,7 @@ class Tracer:
 
     def run_once(self, timeout_seconds: float) -> None:
         """Waits at most that long for records, and judges what is due."""
-        self._probes.poll(max(1, int(timeout_seconds * 1000)))
+        self._poll(max(1, int(timeout_seconds * 1000)))
         now = time.monotonic_ns()
         if now >= self._next_look:
             self._next_look = now + _LOOK_NS
@@ -179,10 +180,10 @@ class Tracer:
 
     def drain(self) -> None:
         """Judges everything that has come, waiting the moment that late releases need."""
-        self._probes.poll(1)
+        self._poll(1)
         deadline = time.monotonic_ns() + _SETTLE_NS
         while self._settling and time.monotonic_ns() < deadline:
-            self._probes.poll(10)
+            self._poll(10)
         self._judge(time.monotonic_ns())
 
     def programs(self) -> dict[bytes, Program]:
@@ -213,6 +214,14 @@ class Tracer:
             return self._probes.map_entries()
 
     # -- records --
+
+    def _poll(self, timeout_ms: int) -> None:
+        # The records are taken outside bcc's callback: an exception in there would go nowhere.
+        self._probes.poll(timeout_ms)
+        came = self._came[:]
+        self._came.clear()
+        for record in came:
+            self._receive(record)
 
     def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
         if isinstance(record, records.Spawn):

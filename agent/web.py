@@ -16,6 +16,7 @@ __all__ = ["WebError", "WebServer"]
 
 _log = logging.getLogger(__name__)
 _REQUEST_SECONDS = 10
+_STOP_SECONDS = 0.1  # how often the server looks whether it is to stop
 _PAGE = b"""<!doctype html><title>spawnstall agent</title>
 <h1>spawnstall agent</h1>
 <p><a href="/metrics">/metrics</a> <a href="/healthz">/healthz</a></p>
@@ -88,7 +89,9 @@ class WebServer:
             return _answer(start, "404 Not Found", b"/metrics or /healthz\n")
 
         self._server.set_app(application)
-        threading.Thread(target=self._server.serve_forever, name="web", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(_STOP_SECONDS,), name="web", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """Stops listening."""

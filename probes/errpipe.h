@@ -143,6 +143,7 @@ enum counter {
 enum setting {
     SETTING_THRESHOLD_NS, /* stalls of at least this are sent to user space */
     SETTING_ENABLED, /* 0 until every probe is attached: until a pipe is seen, there is nothing to follow */
+    SETTING_SELF,    /* the tracer's own process, whose pipes are nobody's business */
     SETTINGS
 };
 

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -95,16 +96,16 @@ class Probes:
         }
         self._offsets = _kernel_offsets() if options.use_btf else None
         self._bpf = self._load(bcc, tracefs, options)
-        self._spawns = self._bpf.get_table("spawns", ctypes.c_uint64, Spawn)
+        self._spawns = self._bpf.get_table(b"spawns", ctypes.c_uint64, Spawn)
         table = table_type(_SLOTS)
-        self._tables = self._bpf.get_table("tables", ctypes.c_uint32, table)
-        self._programs = self._bpf.get_table("programs", ctypes.c_char * 16, Program)
-        self._counters = self._bpf.get_table("counters", ctypes.c_int, ctypes.c_uint64)
+        self._tables = self._bpf.get_table(b"tables", ctypes.c_uint32, table)
+        self._programs = self._bpf.get_table(b"programs", ctypes.c_char * 16, Program)
+        self._counters = self._bpf.get_table(b"counters", ctypes.c_int, ctypes.c_uint64)
         for name, ours in (("spawns", Spawn), ("tables", table), ("programs", Program)):
-            theirs = self._bpf[name].Leaf
+            theirs = self._bpf[name.encode()].Leaf
             if ctypes.sizeof(theirs) != ctypes.sizeof(ours):
                 raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
-        self._bpf["records"].open_perf_buffer(
+        self._bpf[b"records"].open_perf_buffer(
             self._receive, page_cnt=options.buffer_pages, lost_cb=_ignore_lost
         )
         if _OTHER not in self.programs():
@@ -124,10 +125,15 @@ class Probes:
 
     def start(self) -> None:
         """Begins to follow pipes; to be called when the first targets are set."""
+        self._set(Setting.SELF, os.getpid())
         self._set(Setting.ENABLED, 1)
 
     def close(self) -> None:
         """Detaches the programs and frees the maps."""
+        tracepoints = list(self._bpf.tracepoint_fds)
+        # The kernel waits 70 ms for each tracepoint to be out of use; the waits overlap in part.
+        with ThreadPoolExecutor(len(tracepoints)) as threads:
+            list(threads.map(self._bpf.detach_tracepoint, tracepoints))
         self._bpf.cleanup()
 
     @property
@@ -144,11 +150,11 @@ class Probes:
         self._set(Setting.THRESHOLD_NS, nanoseconds)
 
     def _set(self, which: Setting, value: int) -> None:
-        self._bpf["settings"][ctypes.c_int(which)] = ctypes.c_uint64(value)
+        self._bpf[b"settings"][ctypes.c_int(which)] = ctypes.c_uint64(value)
 
     def add_target(self, pid: int) -> None:
         """Traces a process and what it forks from now on (with Options.targets)."""
-        self._bpf["targets"][ctypes.c_uint32(pid)] = ctypes.c_uint8(1)
+        self._bpf[b"targets"][ctypes.c_uint32(pid)] = ctypes.c_uint8(1)
 
     def spawns(self) -> list[Spawn]:
         """Copies of the spawns in flight."""
@@ -228,9 +234,9 @@ class Probes:
             (shim / "include/uapi/linux/version.h").write_text("")
             with _kernel_source(shim), _captured_stderr(Path(folder) / "stderr") as said:
                 try:
-                    bpf = bcc.BPF(src_file=str(_SOURCE), cflags=[*flags, f"-I{_HERE}"])
-                    next_program = bpf.load_func("release_next", bcc.BPF.TRACEPOINT)
-                    bpf["next_program"][ctypes.c_int(0)] = ctypes.c_int(next_program.fd)
+                    bpf = bcc.BPF(src_file=os.fsencode(_SOURCE), cflags=[*flags, f"-I{_HERE}"])
+                    next_program = bpf.load_func(b"release_next", bcc.BPF.TRACEPOINT)
+                    bpf[b"next_program"][ctypes.c_int(0)] = ctypes.c_int(next_program.fd)
                 except Exception as error:  # bcc raises plain Exception
                     raise LoadError(f"the kernel did not take the probes: {error}{said()}") from error
         return bpf

@@ -100,6 +100,7 @@ class Setting(IntEnum):
 
     THRESHOLD_NS = 0
     ENABLED = 1
+    SELF = 2
 
 
 class Slot(ctypes.Structure):

@@ -1,0 +1,161 @@
+"""The agent beside real programs: its metrics agree with what the programs measured."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+import urllib.error
+
+import pytest
+
+from tests.live.lab import Lab, json_lines
+
+
+def _run(lab: Lab, name: str, *arguments: str) -> list[dict[str, object]]:
+    done = subprocess.run(
+        lab.program(name, *arguments), stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
+    return json_lines(done.stdout)
+
+
+def test_metrics_agree_with_the_programs(lab: Lab) -> None:
+    with lab.agent(stalls={"min_ms": 100}) as agent:
+        assert agent.metrics()["spawnstall_selftest_success", ()] == 1
+        forked = _run(lab, "fork_beside_popen.py", "--force", "4", "--plain", "3")
+        missing = _run(lab, "missing_program.py", "--count", "3")
+        many = _run(lab, "many_popen.py", "--count", "500")
+        slow = _run(lab, "slow_preexec_own.py", "--count", "1")
+        time.sleep(0.5)
+        metrics = agent.metrics()
+        ok = [line for line in forked + many + slow if line["kind"] == "spawn"]
+        failed = [line for line in missing if line["kind"] == "spawn"]
+
+        def comm_total(name: str, **labels: str) -> float:
+            return sum(
+                value
+                for (sample, found), value in metrics.items()
+                if sample == name
+                and dict(found).get("comm") == "python3"
+                and labels.items() <= dict(found).items()
+            )
+
+        assert comm_total("spawnstall_spawns_total", outcome="ok") >= len(ok)
+        assert comm_total("spawnstall_spawns_total", outcome="exec_failed") >= len(failed)
+        assert comm_total("spawnstall_spawn_seconds_count") >= len(ok) + len(failed)
+        stalled = [line for line in forked if line.get("worker")]
+        assert len(stalled) == 4
+        assert comm_total("spawnstall_stall_seconds_count", cause="forked") == 4
+        seconds = sum(float(str(line["seconds"])) for line in stalled if line["kind"] == "spawn")
+        assert comm_total("spawnstall_stall_seconds_sum", cause="forked") == pytest.approx(seconds, abs=0.02)
+        assert metrics["spawnstall_records_lost_total", ()] == 0
+        assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
+        logged = {stall["child"]["pid"]: stall for stall in agent.stalls()}
+        for line in stalled:
+            assert logged[line["child"]]["holders"][0]["pid"] == line["worker"]
+
+
+def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
+    with lab.agent() as agent:
+        command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")
+        began = time.time()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+            labels = (("cause", "forked"), ("comm", "python3"), ("holder", "python3"))
+            deadline = time.monotonic() + 3
+            while not any(
+                name == "spawnstall_stalls_in_progress" and found == labels and value == 1
+                for (name, found), value in agent.metrics().items()
+            ):
+                assert time.monotonic() < deadline, agent.metrics()
+                time.sleep(0.05)
+            oldest = agent.metrics()["spawnstall_oldest_stall_start_timestamp_seconds", ()]
+            assert began - 0.1 < oldest < time.time()
+            said, _ = program.communicate(timeout=20)
+        time.sleep(0.7)
+        [worker] = [line["pid"] for line in json_lines(said) if line["kind"] == "worker"]
+        ongoing, ended = (stall for stall in agent.stalls() if stall["holders"][0]["pid"] == worker)
+        assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
+        assert ongoing["stall_seconds"] == pytest.approx(1.1, abs=0.5)
+        assert ongoing["holders"][0]["released_seconds"] is None
+        assert ongoing["holders"][0]["confirmed"]
+        assert ended["holders"][0]["confirmed"]
+        assert ended["stall_seconds"] == pytest.approx(4, abs=0.2)
+        metrics = agent.metrics()
+        assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
+        assert metrics["spawnstall_confirmations_total", (("result", "confirmed"),)] >= 1
+        assert metrics["spawnstall_confirmations_total", (("result", "mismatch"),)] == 0
+
+
+def test_killed_parent_ends_its_stall(lab: Lab) -> None:
+    with lab.agent() as agent:
+        command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as program:
+            deadline = time.monotonic() + 5
+            while not agent.stalls():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            program.kill()
+        time.sleep(0.7)
+        [ongoing, ended] = agent.stalls()
+        assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
+        subprocess.run(["kill", str(ended["holders"][0]["pid"] or "")], check=False)
+        assert agent.metrics()["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
+
+
+def test_sigterm_ends_it_cleanly_within_two_seconds(lab: Lab) -> None:
+    with lab.agent() as agent:
+        assert agent.stop() < 2
+        assert agent.process.returncode == 0
+        with pytest.raises(urllib.error.URLError):
+            agent.get("/metrics")
+
+
+def test_second_agent_on_the_port_is_one_clear_line(lab: Lab) -> None:
+    with lab.agent() as agent:
+        second = subprocess.run(
+            [*lab.trace_popen, "agent", "--config", str(lab.folder / "agent.yaml")],
+            cwd=lab.root,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+        assert second.returncode == 2
+        assert len(second.stderr.splitlines()) == 1
+        assert f"127.0.0.1:{agent.port}" in second.stderr
+        agent.get("/healthz")
+
+
+def test_trace_popen_beside_the_agent(lab: Lab) -> None:
+    with lab.agent() as agent:
+        traced = lab.trace(lab.program("fork_beside_popen.py", "--force", "2"))
+        time.sleep(0.5)
+        theirs = {stall["child"]["pid"] for stall in traced.of("stall")}
+        assert len(theirs) == 2
+        assert theirs <= {stall["child"]["pid"] for stall in agent.stalls()}
+
+
+def test_hostile_comms_and_a_fork_storm(lab: Lab) -> None:
+    """Labels stay valid text, and the maps stay within their bounds."""
+    storm = (
+        "import os, subprocess, sys\n"
+        "comm = b'\\xff\\x1b[31m<\"\\\\x'\n"
+        "open('/proc/self/comm', 'wb').write(comm)\n"
+        "r, w = os.pipe()\n"
+        "for _ in range(4000):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+        "subprocess.Popen(['/bin/true']).wait()\n"
+    )
+    with lab.agent() as agent:
+        subprocess.run(["/usr/bin/python3", "-c", storm], check=True, timeout=60)
+        metrics = agent.metrics()
+        comms = {dict(labels).get("comm") for name, labels in metrics if name.startswith("spawnstall_spawns")}
+        assert '\\xff\\x1b[31m<"\\x' in comms
+        for name in ("spawns", "tables", "programs"):
+            entries = metrics["spawnstall_map_entries", (("map", name),)]
+            assert entries < metrics["spawnstall_map_max_entries", (("map", name),)] / 10
+        with contextlib.suppress(KeyError):
+            assert metrics["spawnstall_map_evictions_total", (("map", "tables"),)] == 0

@@ -1,0 +1,164 @@
+"""trace-popen as a person and a script use it: targets, ends, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.lab import PYTHON, Lab, json_lines
+
+
+def _start(lab: Lab, *options: str) -> subprocess.Popen[str]:
+    """A trace-popen that has begun to trace."""
+    process = subprocess.Popen(
+        [*lab.trace_popen, *options],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert "tracing" in line, line
+    return process
+
+
+def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = ()) -> str:
+    """Runs trace-popen, which must end with status 2, one line, and nothing on standard output."""
+    done = subprocess.run(
+        [*wrapper, *lab.trace_popen, *arguments],
+        cwd=lab.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    return line
+
+
+def test_pid_covers_threads_and_descendants_and_nobody_else(lab: Lab) -> None:
+    inner = lab.program("fork_beside_popen.py", "--force", "2")
+    script = f"import time, subprocess; time.sleep(3); subprocess.run({inner!r})"
+    with subprocess.Popen([PYTHON, "-c", script], stdout=subprocess.PIPE, text=True) as target:
+        tracer = _start(lab, "--pid", str(target.pid), "--json")
+        subprocess.run(lab.program("fork_beside_popen.py", "--force", "1"), check=True)
+        said, _ = target.communicate(timeout=30)
+    out, err = tracer.communicate(timeout=30)
+    assert f"pid {target.pid} has ended" in err
+    reports = json_lines(out)
+    stalled = {line["child"] for line in json_lines(said) if line.get("worker")}
+    assert {r["child"]["pid"] for r in reports if r["type"] == "stall"} == stalled
+    assert reports[-1]["type"] == "summary"
+    assert tracer.returncode == 0
+
+
+def test_ctrl_c_ends_with_a_summary(lab: Lab) -> None:
+    tracer = _start(lab, "--json", "--pid", str(os.getpid()))
+    subprocess.run(["/bin/true"], check=True)
+    time.sleep(0.3)
+    tracer.send_signal(signal.SIGINT)
+    out, _ = tracer.communicate(timeout=10)
+    [summary] = json_lines(out)
+    assert summary["type"] == "summary"
+    assert summary["spawns"] == 1
+    assert tracer.returncode == 0
+
+
+def test_duration_and_text_without_a_terminal(lab: Lab) -> None:
+    tracer = _start(lab, "--duration", "4", "--pid", str(os.getpid()))
+    began = time.monotonic()
+    subprocess.run(lab.program("fork_beside_popen.py", "--force", "1"), check=True)
+    out, _ = tracer.communicate(timeout=20)
+    assert 2 < time.monotonic() - began < 8
+    assert "\x1b" not in out
+    assert "held by" in out
+    assert "cause forked" in out
+    assert "1 stalls" in out or "1 stall" in out
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_command_keeps_its_streams_and_status(lab: Lab, code: int) -> None:
+    done = subprocess.run(
+        [*lab.trace_popen, "--", "sh", "-c", f"cat; echo err >&2; exit {code}"],
+        cwd=lab.root,
+        input="through",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert done.stdout.startswith("through")
+    assert done.stderr == "err\n"
+
+
+def test_killed_command_gives_a_shells_status(lab: Lab) -> None:
+    done = subprocess.run(
+        [*lab.trace_popen, "--", "sh", "-c", "kill -KILL $$"], cwd=lab.root, check=False, timeout=60
+    )
+    assert done.returncode == 128 + signal.SIGKILL
+
+
+def test_target_killed_in_the_middle_of_a_stall(lab: Lab) -> None:
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "30", "--plain", "0")
+    with subprocess.Popen(["sh", "-c", f"sleep 3; exec {' '.join(command)}"]) as target:
+        tracer = _start(lab, "--pid", str(target.pid), "--json")
+        assert tracer.stdout is not None
+        ongoing = json.loads(tracer.stdout.readline())
+        target.kill()
+    out, _ = tracer.communicate(timeout=20)
+    os.kill(ongoing["holders"][0]["pid"], signal.SIGKILL)
+    ended, summary = json_lines(out)
+    assert ongoing["state"] == "ongoing"
+    assert ended["state"] == "ended"
+    assert ended["steps"][-1]["what"] == "parent_died"
+    assert summary["stalls"] == 1
+
+
+def test_reader_that_has_had_enough(lab: Lab) -> None:
+    """As in trace-popen | head -1: no traceback."""
+    tracer = _start(lab, "--json", "--all", "--pid", str(os.getpid()))
+    assert tracer.stdout is not None
+    assert tracer.stderr is not None
+    tracer.stdout.close()
+    for _ in range(3):
+        subprocess.run(["/bin/true"], check=True)
+        time.sleep(0.2)
+    assert tracer.wait(10) == 128 + signal.SIGPIPE
+    assert tracer.stderr.read() == ""
+
+
+def test_not_root(lab: Lab) -> None:
+    wrapper = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    # Of a copy that nobody can read, the interpreter itself would be the one to fail.
+    line = _one_line(lab, "--duration", "1", wrapper=wrapper)
+    assert "root" in line
+
+
+def test_no_capabilities(lab: Lab) -> None:
+    line = _one_line(lab, "--duration", "1", wrapper=("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
+    assert "CAP_SYS_ADMIN" in line
+
+
+def test_no_tracefs(lab: Lab) -> None:
+    hide = 'umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug 2>/dev/null; exec "$@"'
+    line = _one_line(lab, "--duration", "1", wrapper=("unshare", "-m", "sh", "-c", hide, "sh"))
+    assert "mount -t tracefs" in line
+
+
+def test_output_file_that_cannot_be_written(lab: Lab, tmp_path: Path) -> None:
+    target = tmp_path / "no" / "such" / "folder"
+    assert str(target) in _one_line(lab, "-o", str(target), "--duration", "1")
+
+
+def test_command_that_does_not_exist(lab: Lab) -> None:
+    assert "/no/such/program" in _one_line(lab, "--", "/no/such/program")

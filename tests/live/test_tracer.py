@@ -1,0 +1,49 @@
+"""The tracer itself, in this process: without BTF, and with what it must refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from agent.model import Cause, Confirmation, Spawn, Stall
+from agent.tracer import Tracer, TracerOptions
+from probes import loader
+from tests.live.lab import Lab, json_lines
+
+
+def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
+    """Inherited copies are assumed then, so only what /proc confirms may be named."""
+    stalls: list[Stall] = []
+    spawns: list[Spawn] = []
+    with Tracer(TracerOptions(use_btf=False, every=True), stalls.append, spawns.append) as tracer:
+        assert tracer.start() is None
+        command = lab.program("fork_beside_popen.py", "--force", "3", "--live", "0.6")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+            while program.poll() is None:
+                tracer.run_once(0.05)
+            assert program.stdout is not None
+            said = json_lines(program.stdout.read())
+        tracer.drain()
+    workers = {line["child"]: line["worker"] for line in said if line.get("worker")}
+    found = {stall.spawn.child: stall.culprit for stall in stalls if stall.ended is not None}
+    assert {child: found[child].pid for child in workers} == workers
+    for child in workers:
+        assert found[child].cause is Cause.FORKED
+        assert found[child].confirmation is Confirmation.CONFIRMED
+
+
+def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on RHEL 9.3, where every system call argument was eight bytes further than the format said."""
+    plain = loader._cflags
+
+    def shifted(*arguments: object) -> list[str]:
+        return [*plain(*arguments), "-DFAULT_SHIFTED_ARGUMENTS"]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loader, "_cflags", shifted)
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        began = time.monotonic()
+        wrong = tracer.start()
+        assert time.monotonic() - began < 5
+    assert wrong is not None

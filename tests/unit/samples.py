@@ -1,0 +1,119 @@
+"""Plain data to begin a test with; a test names only what it is about."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Optional
+
+from agent.model import Cause, Holder, Outcome, Release, Spawn, Stall
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+
+CREATED = 5_000 * SECOND
+BEGAN = CREATED + 5 * MS
+"""From when on the reader of ``spawn()`` waits for foreign holders only."""
+ENDED = BEGAN + 500 * MS
+"""When the read of ``spawn()`` ends."""
+
+PARENT, SPAWNER, CHILD, HOLDER = 1000, 1007, 1010, 1020
+
+
+def spawn(**changes: Any) -> Spawn:
+    """A spawn whose own child execed 5 ms after the errpipe was made, and whose read ended 500 ms later."""
+    plain = Spawn(
+        id=77,
+        inode=4242,
+        pid=PARENT,
+        tid=SPAWNER,
+        comm=b"parent",
+        child=CHILD,
+        child_comm=b"child",
+        read_fd=5,
+        write_fd=6,
+        created=CREATED,
+        forked=CREATED + 1 * MS,
+        parent_closed=CREATED + 2 * MS,
+        read_began=CREATED + 3 * MS,
+        own_released=BEGAN,
+        own_released_by="exec",
+        read_ended=ENDED,
+        outcome=Outcome.OK,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def waiting(**changes: Any) -> Spawn:
+    """The same while its reader is still blocked."""
+    return spawn(**{"read_ended": None, "outcome": None, "reading": True, **changes})
+
+
+def release(**changes: Any) -> Release:
+    """The exit of a foreign process that held the last copy until the read ended."""
+    plain = Release(
+        spawn_id=77,
+        at=ENDED,
+        acquired=CREATED + MS // 2,
+        pid=HOLDER,
+        parent=PARENT,
+        comm=b"worker",
+        fd=6,
+        by="exit",
+        execed=False,
+        descendant=False,
+        left=0,
+        sure=True,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def holder(**changes: Any) -> Holder:
+    """A forked holder that still holds."""
+    plain = Holder(
+        pid=HOLDER,
+        comm=b"worker",
+        fds=(6,),
+        cause=Cause.FORKED,
+        acquired=CREATED + MS // 2,
+        released=None,
+        parent=PARENT,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+UNSEEN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
+
+
+def stall(
+    *holders: Holder,
+    began: int = BEGAN,
+    ended: Optional[int] = ENDED,
+    of: Optional[Spawn] = None,
+) -> Stall:
+    """A stall by these holders, else by ``holder()``."""
+    return Stall(spawn() if of is None else of, began, ended, holders or (holder(),))
+
+
+class FakeProc:
+    """A tree of files in the place of /proc."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def process(self, pid: int, parent: int = 1, comm: bytes = b"x", tgid: Optional[int] = None) -> Path:
+        """Adds a process (a mere thread, when tgid is another)."""
+        folder = self.root / str(pid)
+        (folder / "fd").mkdir(parents=True)
+        (folder / "fdinfo").mkdir()
+        (folder / "comm").write_bytes(comm + b"\n")
+        (folder / "stat").write_bytes(b"%d (%s) S %d 1 1 0 -1\n" % (pid, comm, parent))
+        (folder / "status").write_text(f"Name:\tx\nTgid:\t{pid if tgid is None else tgid}\nPid:\t{pid}\n")
+        return folder
+
+    def fd(self, pid: int, fd: int, target: str, flags: Optional[str] = "0100001") -> None:
+        """Adds an open file; flags as in fdinfo, None: without fdinfo."""
+        (self.root / str(pid) / "fd" / str(fd)).symlink_to(target)
+        if flags is not None:
+            text = f"pos:\t0\nflags:\t{flags}\nmnt_id:\t14\nino:\t123\n"
+            (self.root / str(pid) / "fdinfo" / str(fd)).write_text(text)

@@ -1,0 +1,214 @@
+"""probes.btf: offsets from a small BTF file, and what damaged ones do."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from probes.btf import VMLINUX_BTF, Btf, BtfError
+
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST = range(1, 11)
+FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(12, 20)
+
+Member = tuple[str, int, int]  # name, type id, offset in bits
+
+
+class Builder:
+    """Writes BTF (Documentation/bpf/btf.rst); each method that adds a type returns its id."""
+
+    def __init__(self, order: str = "=") -> None:
+        self._order = order
+        self._strings = bytearray(b"\0")
+        self._types = bytearray()
+        self._next = 1
+
+    def _string(self, text: str) -> int:
+        if not text:
+            return 0
+        at = len(self._strings)
+        self._strings += text.encode() + b"\0"
+        return at
+
+    def add(
+        self, kind: int, name: str = "", word: int = 0, tail: bytes = b"", vlen: int = 0, flag: int = 0
+    ) -> int:
+        """word: size or type."""
+        info = flag << 31 | kind << 24 | vlen
+        self._types += struct.pack(f"{self._order}III", self._string(name), info, word) + tail
+        self._next += 1
+        return self._next - 1
+
+    def integer(self) -> int:
+        return self.add(INT, "int", 4, struct.pack(f"{self._order}I", 32))
+
+    def structure(
+        self, name: str, members: Sequence[Member], kind: int = STRUCT, bitfields: bool = False
+    ) -> int:
+        tail = b"".join(struct.pack(f"{self._order}III", self._string(n), t, o) for n, t, o in members)
+        return self.add(kind, name, 64, tail, len(members), int(bitfields))
+
+    def bytes(self) -> bytes:
+        order, types, strings = self._order, bytes(self._types), bytes(self._strings)
+        head = struct.pack(f"{order}HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+        return head + types + strings
+
+
+def everything() -> Builder:
+    """Every kind once, so that what follows is found only if each one's length is known."""
+    built = Builder()
+    number = built.integer()
+    built.add(PTR, word=number)
+    built.add(ARRAY, tail=struct.pack("=III", number, number, 4))
+    built.structure("pair", [("first", number, 0), ("second", number, 32)])
+    built.structure("both", [("one", number, 0), ("other", number, 0)], UNION)
+    built.add(ENUM, "colour", 4, struct.pack("=IiIi", 0, 1, 0, 2), vlen=2)
+    built.add(FWD, "pair_to_come")
+    for kind in (TYPEDEF, VOLATILE, CONST, 11, TYPE_TAG):
+        built.add(kind, "alias", number)
+    built.add(FUNC_PROTO, tail=struct.pack("=IIII", 0, number, 0, number), vlen=2)
+    built.add(FUNC, "run", 13)
+    built.add(VAR, "here", number, struct.pack("=I", 0))
+    built.add(DATASEC, ".data", 4, struct.pack("=III", 15, 0, 4), vlen=1)
+    built.add(FLOAT, "double", 8)
+    built.add(DECL_TAG, "tag", 4, struct.pack("=i", -1))
+    built.add(ENUM64, "huge", 8, struct.pack("=III", 0, 1, 1), vlen=1)
+    built.structure("last", [("a", number, 0), ("b", number, 8 * 24)])
+    return built
+
+
+def written(path: Path, built: Builder) -> Btf:
+    path.write_bytes(built.bytes())
+    return Btf(path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "vmlinux"
+
+
+def test_offsets_behind_every_kind_of_type(file: Path) -> None:
+    btf = written(file, everything())
+    assert btf.offset("pair", "first") == 0
+    assert btf.offset("pair", "second") == 4
+    assert btf.offset("last", "b") == 24
+
+
+def test_members_of_anonymous_structures_count_as_the_structures_own(file: Path) -> None:
+    built = Builder()
+    number = built.integer()
+    inner = built.structure("", [("deep", number, 32)])
+    through = built.add(CONST, word=built.add(TYPEDEF, "inner_t", inner))
+    union = built.structure("", [("", through, 0), ("beside", number, 0)], UNION)
+    named = built.structure("named", [("hidden", number, 0)])
+    built.structure("outer", [("head", number, 0), ("", union, 64), ("named", named, 128)])
+    btf = written(file, built)
+    assert btf.offset("outer", "deep") == 8 + 4
+    assert btf.offset("outer", "beside") == 8
+    assert btf.offset("outer", "named") == 16
+    with pytest.raises(BtfError, match="struct outer has no member hidden"):
+        btf.offset("outer", "hidden")  # a named member's members are not the structure's own
+
+
+def test_the_size_of_a_bit_field_is_not_part_of_its_offset(file: Path) -> None:
+    built = Builder()
+    number = built.integer()
+    built.structure("flags", [("one", number, 3 << 24 | 64), ("two", number, 5 << 24 | 96)], bitfields=True)
+    btf = written(file, built)
+    assert (btf.offset("flags", "one"), btf.offset("flags", "two")) == (8, 12)
+
+
+def test_a_structure_is_found_by_its_whole_name_and_first_definition(file: Path) -> None:
+    built = Builder()
+    number = built.integer()
+    built.structure("big_file", [("x", number, 64)])
+    built.structure("file_big", [("x", number, 128)])
+    built.structure("file", [("x", number, 192)])
+    built.structure("both", [("x", number, 0)], UNION)
+    btf = written(file, built)
+    assert btf.offset("file", "x") == 24
+    for name in ("fil", "ile", "both", "x"):
+        with pytest.raises(BtfError, match=f"^no struct {name}$"):
+            btf.offset(name, "x")
+
+
+def test_no_file(file: Path) -> None:
+    with pytest.raises(BtfError, match="vmlinux: No such file or directory"):
+        Btf(file)
+
+
+def test_another_byte_order(file: Path) -> None:
+    other = ">" if struct.pack("=H", 1) == b"\x01\x00" else "<"
+    built = Builder(other)
+    built.integer()
+    with pytest.raises(BtfError, match="not BTF in this machine's byte order"):
+        written(file, built)
+
+
+def test_a_kind_that_is_newer_than_this_program(file: Path) -> None:
+    built = Builder()
+    built.add(20)
+    with pytest.raises(BtfError, match="kind 20"):
+        written(file, built)
+
+
+def query(path: Path) -> None:
+    """Asks what can be asked; a BtfError is an answer, anything else is not caught."""
+    try:
+        btf = Btf(path)
+        for structure in ("pair", "last", "both", "", "huge"):
+            for member in ("first", "second", "b", "", "none"):
+                try:
+                    offset = btf.offset(structure, member)
+                    assert offset >= 0
+                except BtfError:
+                    pass
+    except BtfError:
+        pass
+
+
+def test_every_truncation_is_a_btf_error_or_an_answer(file: Path) -> None:
+    whole = everything().bytes()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        query(file)
+
+
+@pytest.mark.parametrize("value", [0x00, 0x7F, 0xFF])
+def test_every_damaged_byte_is_a_btf_error_or_an_answer(value: int, file: Path) -> None:
+    whole = everything().bytes()
+    for at in range(len(whole)):
+        file.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+        query(file)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+def test_garbage_is_a_btf_error(file: Path, garbage: bytes) -> None:
+    file.write_bytes(garbage)
+    with pytest.raises(BtfError):
+        Btf(file).offset("task_struct", "files")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=120))
+def test_garbage_behind_a_right_header_is_a_btf_error(file: Path, garbage: bytes) -> None:
+    head = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(garbage), 0, len(garbage))
+    file.write_bytes(head + garbage)
+    with pytest.raises(BtfError):
+        Btf(file).offset("task_struct", "files")
+
+
+@pytest.mark.skipif(not VMLINUX_BTF.exists(), reason="this kernel has no BTF")
+def test_this_kernel() -> None:
+    btf = Btf()
+    pointer = ctypes.sizeof(ctypes.c_void_p)
+    assert btf.offset("list_head", "next") == 0
+    assert btf.offset("list_head", "prev") == pointer
+    assert btf.offset("task_struct", "files") > 0
+    assert btf.offset("fdtable", "fd") > 0

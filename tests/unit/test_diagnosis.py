@@ -1,0 +1,405 @@
+"""agent.diagnosis: who stalled a spawn, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.diagnosis import confirm, ended_stall, ongoing_stall, spawn_steps
+from agent.model import Cause, Confirmation, Release, Spawn, Stall
+from tests.unit.samples import (
+    BEGAN,
+    CHILD,
+    CREATED,
+    ENDED,
+    HOLDER,
+    MS,
+    PARENT,
+    SECOND,
+    SPAWNER,
+    UNSEEN,
+    holder,
+    release,
+    spawn,
+    waiting,
+)
+
+MIN = 10 * MS
+
+
+def judge(
+    what: Optional[Spawn] = None,
+    releases: Sequence[Release] = (),
+    execed: Collection[int] = (),
+    confirmations: Optional[Mapping[int, Confirmation]] = None,
+    min_ns: int = MIN,
+    counts_copies: bool = True,
+) -> Optional[Stall]:
+    return ended_stall(what or spawn(), releases, execed, confirmations or {}, min_ns, counts_copies)
+
+
+def stalled(*arguments: Any, **named: Any) -> Stall:
+    """As judge, of what must be a stall."""
+    found = judge(*arguments, **named)
+    assert found is not None
+    return found
+
+
+# -- causes --
+
+
+@pytest.mark.parametrize(
+    ("seen", "execed", "cause"),
+    [
+        ({"by": "exit"}, (), Cause.FORKED),
+        ({"by": "close"}, (), Cause.FORKED),
+        ({"by": "close"}, (HOLDER + 1,), Cause.FORKED),
+        ({"by": "exec"}, (), Cause.LATE_EXEC),
+        ({"by": "close"}, (HOLDER,), Cause.LATE_EXEC),
+        ({"by": "exit", "execed": True}, (), Cause.LEAKED),
+        ({"by": "close", "execed": True}, (), Cause.LEAKED),
+        ({"by": "exec", "execed": True}, (), Cause.LEAKED),
+        ({"by": "close", "execed": True}, (HOLDER,), Cause.LEAKED),
+        ({"by": "exit", "descendant": True}, (), Cause.OWN_DESCENDANT),
+        ({"by": "exec", "descendant": True}, (), Cause.OWN_DESCENDANT),
+        ({"by": "exit", "descendant": True, "execed": True}, (), Cause.OWN_DESCENDANT),
+    ],
+)
+def test_cause(seen: dict[str, Any], execed: Collection[int], cause: Cause) -> None:
+    found = stalled(releases=[release(**seen)], execed=execed)
+    assert [each.cause for each in found.holders] == [cause]
+    assert found.culprit.pid == HOLDER
+
+
+def test_the_holder_says_what_was_seen_of_it() -> None:
+    found = stalled(releases=[release(at=ENDED - 1)])
+    assert found.culprit == holder(released=ENDED - 1, released_by="exit")
+    assert (found.began, found.ended) == (BEGAN, ENDED)
+    assert found.spawn == spawn()
+
+
+# -- from when to when --
+
+
+def test_a_stall_begins_with_the_read_when_the_own_child_was_faster() -> None:
+    found = stalled(spawn(read_began=BEGAN + 7 * MS), [release()])
+    assert found.began == BEGAN + 7 * MS
+
+
+@pytest.mark.parametrize("missing", ["own_released", "read_began", "read_ended"])
+def test_a_spawn_that_did_not_get_that_far_is_no_stall(missing: str) -> None:
+    assert judge(spawn(**{missing: None}, held=True), [release()]) is None
+
+
+def test_the_shortest_stall_that_counts_lasts_min_ns() -> None:
+    exactly = BEGAN + MIN
+    assert judge(spawn(read_ended=exactly), [release(at=exactly)]) is not None
+    assert judge(spawn(read_ended=exactly - 1), [release(at=exactly - 1)]) is None
+
+
+def test_a_slow_own_child_is_no_stall() -> None:
+    late = ENDED - 1
+    assert judge(spawn(own_released=late), [release()]) is None
+
+
+# -- who ended the read --
+
+
+def test_who_let_go_last_comes_first() -> None:
+    early = release(pid=1, at=BEGAN + 100 * MS, left=2)
+    middle = release(pid=2, at=BEGAN + 200 * MS, left=1)
+    last = release(pid=3, at=ENDED, left=0)
+    found = stalled(releases=[middle, last, early])
+    assert [each.pid for each in found.holders] == [3, 2, 1]
+
+
+def test_who_let_go_before_the_stall_is_not_part_of_it() -> None:
+    before = release(pid=1, at=BEGAN, left=1)
+    found = stalled(releases=[before, release()])
+    assert [each.pid for each in found.holders] == [HOLDER]
+
+
+def test_a_release_that_is_told_twice_is_one_holder() -> None:
+    found = stalled(releases=[release(), release()])
+    assert len(found.holders) == 1
+
+
+def test_of_two_releases_by_one_process_the_later_one_counts() -> None:
+    first = release(at=BEGAN + 100 * MS, by="close", left=1)
+    for releases in ([first, release()], [release(), first]):
+        found = stalled(releases=releases)
+        assert [each.released_by for each in found.holders] == ["exit"]
+
+
+def test_an_exec_is_seen_only_after_the_read_has_ended() -> None:
+    found = stalled(releases=[release(at=ENDED + 3 * MS, by="exec", left=0)])
+    assert found.culprit.cause is Cause.LATE_EXEC
+    assert found.culprit.released == ENDED
+
+
+def test_after_the_last_seen_release_somebody_else_held_on() -> None:
+    seen = release(at=BEGAN + 200 * MS, left=1)
+    found = stalled(releases=[seen])
+    assert [each.pid for each in found.holders] == [None, HOLDER]
+    assert found.culprit == UNSEEN
+
+
+def test_without_the_kernels_count_a_gap_means_somebody_else_too() -> None:
+    found = stalled(releases=[release(at=BEGAN + 200 * MS, left=None)], counts_copies=False)
+    assert found.culprit == UNSEEN
+
+
+@pytest.mark.parametrize("left", [0, 1, None])
+def test_a_release_just_before_the_end_ended_the_read(left: Optional[int]) -> None:
+    found = stalled(releases=[release(at=ENDED - 20 * MS, left=left)])
+    assert [each.pid for each in found.holders] == [HOLDER]
+
+
+def test_a_release_of_the_last_copy_ended_the_read_however_late_the_reader_woke() -> None:
+    found = stalled(releases=[release(at=BEGAN + 200 * MS, left=0)])
+    assert [each.pid for each in found.holders] == [HOLDER]
+
+
+def test_copies_of_processes_that_were_exiting_too_count_as_gone() -> None:
+    """An exit is seen before the files are closed: each of two that exit at once counts the other's copy."""
+    at = BEGAN + 200 * MS
+    one = release(pid=1, at=at, left=1)
+    other = release(pid=2, at=at + 1 * MS, left=1)
+    found = stalled(releases=[one, other])
+    assert [each.pid for each in found.holders] == [2, 1]
+    # ... but not that of one which began to exit long before, or one that closed.
+    for different in ({"at": at - 100 * MS}, {"by": "close"}):
+        found = stalled(releases=[release(**{"pid": 1, "at": at, "left": 1, **different}), other])
+        assert [each.pid for each in found.holders] == [None, 2, 1]
+
+
+# -- the machine's fault --
+
+
+@pytest.mark.parametrize("by", ["close", "exec"])
+def test_a_reader_that_was_woken_late_did_not_stall(by: str) -> None:
+    let_go = BEGAN + MIN - 1
+    assert judge(spawn(read_ended=let_go + 400 * MS), [release(at=let_go, by=by, left=0)]) is None
+
+
+def test_a_process_that_exits_keeps_its_copy_while_its_memory_is_torn_down() -> None:
+    let_go = BEGAN + MIN - 1
+    found = stalled(spawn(read_ended=let_go + 15 * MS), [release(at=let_go, by="exit", left=0)])
+    assert found.culprit.pid == HOLDER
+
+
+def test_a_wait_without_any_sign_of_a_holder_is_no_stall() -> None:
+    assert judge(spawn(read_ended=BEGAN + 60 * SECOND)) is None
+
+
+@pytest.mark.parametrize("sign", ["held", "copy_lost"])
+@pytest.mark.parametrize("counts_copies", [True, False])
+def test_with_a_sign_of_a_holder_that_was_not_seen_it_is_unknown(sign: str, counts_copies: bool) -> None:
+    found = stalled(spawn(**{sign: True}), counts_copies=counts_copies)
+    assert found.holders == (UNSEEN,)
+    assert (found.began, found.ended) == (BEGAN, ENDED)
+
+
+def test_a_holder_that_let_go_before_does_not_hide_one_that_was_not_seen() -> None:
+    assert stalled(spawn(held=True), [release(at=BEGAN - 1, left=1)]).holders == (UNSEEN,)
+
+
+def test_where_copies_cannot_be_counted_a_long_wait_is_a_stall() -> None:
+    long = spawn(read_ended=BEGAN + SECOND)
+    assert stalled(long, counts_copies=False).holders == (UNSEEN,)
+    assert judge(spawn(read_ended=BEGAN + SECOND - 1), counts_copies=False) is None
+
+
+# -- what is not sure --
+
+
+def test_a_candidate_that_nothing_confirmed_is_not_named() -> None:
+    assert stalled(releases=[release(sure=False)]).holders == (UNSEEN,)
+
+
+def test_a_candidate_that_was_confirmed_is_named() -> None:
+    found = stalled(releases=[release(sure=False)], confirmations={HOLDER: Confirmation.CONFIRMED})
+    assert found.culprit.pid == HOLDER
+    assert found.culprit.cause is Cause.FORKED
+    assert found.culprit.confirmation is Confirmation.CONFIRMED
+
+
+def test_a_confirmation_is_its_own_holders_only() -> None:
+    found = stalled(
+        releases=[release(), release(pid=1, at=BEGAN + MS, left=1)],
+        confirmations={1: Confirmation.CONFIRMED},
+    )
+    assert [each.confirmation for each in found.holders] == [None, Confirmation.CONFIRMED]
+
+
+def test_where_proc_disagrees_the_cause_is_unknown() -> None:
+    found = stalled(releases=[release(execed=True)], confirmations={HOLDER: Confirmation.MISMATCH})
+    assert found.culprit.pid == HOLDER
+    assert found.culprit.cause is Cause.UNKNOWN
+    assert found.culprit.confirmation is Confirmation.MISMATCH
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_confirm(cause: Cause) -> None:
+    given_holder = holder(cause=cause)
+    assert confirm(given_holder, Confirmation.CONFIRMED).cause is cause
+    assert confirm(given_holder, Confirmation.GONE).cause is cause
+    assert confirm(given_holder, Confirmation.MISMATCH).cause is Cause.UNKNOWN
+    for said in Confirmation:
+        assert confirm(given_holder, said).confirmation is said
+        assert confirm(given_holder, said).pid == given_holder.pid
+
+
+# -- a parent that died in the read --
+
+
+def test_a_read_that_was_cut_off() -> None:
+    found = stalled(spawn(read_cut=True), [release(at=ENDED - 5 * MS)])
+    assert found.culprit.pid == HOLDER
+    assert found.steps[-1].what == "parent_died"
+
+
+def test_a_read_that_was_cut_off_while_somebody_unseen_held_on() -> None:
+    assert stalled(spawn(read_cut=True, held=True)).holders == (UNSEEN,)
+
+
+# -- still going on --
+
+
+def test_ongoing() -> None:
+    found = ongoing_stall(waiting(), [holder(), holder(pid=1)], BEGAN + MIN, MIN)
+    assert found is not None
+    assert found.ended is None
+    assert found.began == BEGAN
+    assert [each.pid for each in found.holders] == [HOLDER, 1]
+
+
+def test_ongoing_but_not_for_long_enough() -> None:
+    assert ongoing_stall(waiting(), [holder()], BEGAN + MIN - 1, MIN) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reading": False},
+        {"own_released": None},
+        {"read_began": None},
+        {"read_ended": ENDED},
+    ],
+)
+def test_nothing_is_going_on(changes: dict[str, Any]) -> None:
+    assert ongoing_stall(waiting(**changes), [holder()], BEGAN + 60 * SECOND, MIN) is None
+
+
+@pytest.mark.parametrize("sign", ["held", "copy_lost"])
+def test_ongoing_with_a_sign_of_a_holder_that_was_not_seen(sign: str) -> None:
+    found = ongoing_stall(waiting(**{sign: True}), [], BEGAN + MIN, MIN)
+    assert found is not None
+    assert found.holders == (UNSEEN,)
+
+
+def test_ongoing_without_any_sign_is_not_called_a_stall_soon() -> None:
+    assert ongoing_stall(waiting(), [], BEGAN + SECOND - 1, MIN) is None
+
+
+# -- steps --
+
+
+def test_steps_of_a_spawn() -> None:
+    steps = spawn_steps(spawn())
+    assert [(step.at, step.pid, step.tid, step.what) for step in steps] == [
+        (CREATED, PARENT, SPAWNER, "errpipe_created"),
+        (CREATED + 1 * MS, PARENT, SPAWNER, "child_forked"),
+        (CREATED + 2 * MS, PARENT, SPAWNER, "parent_closed_write_end"),
+        (CREATED + 3 * MS, PARENT, SPAWNER, "read_began"),
+        (BEGAN, CHILD, None, "child_execed"),
+        (ENDED, PARENT, SPAWNER, "read_ended"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "what"),
+    [("exec", "child_execed"), ("exit", "child_exited"), ("close", "child_closed")],
+)
+def test_how_the_child_let_go(by: str, what: str) -> None:
+    assert what in [step.what for step in spawn_steps(spawn(own_released_by=by))]
+
+
+def test_steps_that_did_not_come_are_left_out() -> None:
+    steps = spawn_steps(spawn(forked=None, parent_closed=None, own_released=None, read_ended=None))
+    assert [step.what for step in steps] == ["errpipe_created", "read_began"]
+
+
+def test_steps_are_in_the_order_of_time() -> None:
+    steps = spawn_steps(spawn(own_released=CREATED + 2 * MS - 1))
+    assert [step.at for step in steps] == sorted(step.at for step in steps)
+    assert [step.what for step in steps][2:4] == ["child_execed", "parent_closed_write_end"]
+
+
+@pytest.mark.parametrize(
+    ("by", "what"),
+    [("exec", "holder_execed"), ("exit", "holder_exited"), ("close", "holder_closed")],
+)
+def test_steps_of_a_stall_tell_the_holders_part(by: str, what: str) -> None:
+    steps = stalled(releases=[release(by=by)]).steps
+    told = [(step.at, step.what) for step in steps if step.pid == HOLDER]
+    assert told == [(CREATED + MS // 2, "holder_forked"), (ENDED, what)]
+    assert steps[-1].what == "read_ended"  # an effect comes after its cause, at the same nanosecond too
+
+
+def test_steps_of_a_holder_that_was_not_seen() -> None:
+    assert list(stalled(spawn(held=True)).steps) == spawn_steps(spawn())
+
+
+def test_steps_of_a_holder_that_still_holds() -> None:
+    found = ongoing_stall(waiting(), [holder()], ENDED, MIN)
+    assert found is not None
+    assert [step.what for step in found.steps if step.pid == HOLDER] == ["holder_forked"]
+
+
+# -- whatever comes --
+
+_times = st.integers(CREATED, CREATED + 2 * SECOND)
+_spawns = st.builds(
+    spawn,
+    read_began=st.none() | _times,
+    own_released=st.none() | _times,
+    read_ended=st.none() | _times,
+    held=st.booleans(),
+    copy_lost=st.booleans(),
+    read_cut=st.booleans(),
+)
+_releases = st.lists(
+    st.builds(
+        release,
+        pid=st.integers(1, 4),
+        at=_times,
+        by=st.sampled_from(["close", "exec", "exit"]),
+        execed=st.booleans(),
+        descendant=st.booleans(),
+        left=st.none() | st.integers(0, 3),
+        sure=st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+@given(_spawns, _releases, st.sets(st.integers(1, 4)), st.booleans())
+def test_what_always_holds(what: Spawn, releases: list[Release], execed: set[int], counts: bool) -> None:
+    found = judge(what, releases, execed, counts_copies=counts)
+    if found is None:
+        return
+    assert found.ended is not None and found.ended - found.began >= MIN
+    assert found.holders
+    sure = {each.pid for each in releases if each.sure}
+    for each in found.holders:
+        assert each.pid is None or each.pid in sure
+        assert each.pid is not None or each == UNSEEN
+        assert each.released is None or found.began < each.released <= found.ended
+    named = [each.pid for each in found.holders if each.pid is not None]
+    assert len(named) == len(set(named))
+    assert [step.at for step in found.steps] == sorted(step.at for step in found.steps)

@@ -1,0 +1,106 @@
+"""probes.preflight: what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from probes import preflight
+from probes.preflight import PreflightError, check, find_tracefs, has_tracepoint, tracepoint_fields
+from tests.unit.samples import FakeProc
+
+ADMIN, PERFMON, BPF = 1 << 21, 1 << 38, 1 << 39
+
+
+def proc_with(root: Path, capabilities: int) -> Path:
+    folder = FakeProc(root).root / "self"
+    folder.mkdir()
+    (folder / "status").write_text(
+        f"Name:\tx\nCapInh:\t0000000000000000\nCapPrm:\tffffffffffffffff\nCapEff:\t{capabilities:016x}\n"
+    )
+    return root
+
+
+@pytest.mark.parametrize("capabilities", [ADMIN, BPF | PERFMON, ADMIN | BPF, (1 << 41) - 1])
+def test_enough_capabilities(capabilities: int, tmp_path: Path) -> None:
+    preflight._check_capabilities(proc_with(tmp_path, capabilities))
+
+
+@pytest.mark.parametrize("capabilities", [0, BPF, PERFMON, ~(ADMIN | BPF) & (1 << 41) - 1])
+@pytest.mark.parametrize(
+    ("user", "cure"), [(1000, "run it with sudo"), (0, "CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON")]
+)
+def test_too_few_capabilities(
+    capabilities: int, user: int, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with pytest.raises(PreflightError) as caught:
+        check(tmp_path, proc_with(tmp_path, capabilities))
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["kernel/tracing", "kernel/debug/tracing"])
+def test_where_tracefs_is_mounted(place: str, tmp_path: Path) -> None:
+    (tmp_path / place / "events").mkdir(parents=True)
+    assert find_tracefs(tmp_path) == tmp_path / place
+
+
+def test_its_own_mount_point_comes_first(tmp_path: Path) -> None:
+    for place in ("kernel/tracing", "kernel/debug/tracing"):
+        (tmp_path / place / "events").mkdir(parents=True)
+    assert find_tracefs(tmp_path) == tmp_path / "kernel/tracing"
+
+
+def test_no_tracefs(tmp_path: Path) -> None:
+    (tmp_path / "kernel/tracing").mkdir(parents=True)  # the mount point, with nothing on it
+    with pytest.raises(PreflightError, match="mount -t tracefs tracefs /sys/kernel/tracing"):
+        find_tracefs(tmp_path)
+
+
+def test_has_tracepoint(tmp_path: Path) -> None:
+    there = tmp_path / "events/sched/sched_process_exec"
+    there.mkdir(parents=True)
+    assert not has_tracepoint(tmp_path, "sched/sched_process_exec")
+    (there / "format").touch()
+    assert has_tracepoint(tmp_path, "sched/sched_process_exec")
+    assert not has_tracepoint(tmp_path, "sched/sched_process_exit")
+    assert not has_tracepoint(tmp_path, "sched")
+
+
+def test_tracepoint_fields(tmp_path: Path) -> None:
+    folder = tmp_path / "events/a/b"
+    folder.mkdir(parents=True)
+    (folder / "format").write_text(
+        "name: b\nID: 1\nformat:\n"
+        "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n"
+        "\tfield:__data_loc char[] filename;\toffset:8;\tsize:4;\tsigned:1;\n"
+        "\tfield:char comm[16];\toffset:12;\tsize:16;\tsigned:0;\n"
+        "\tfield:const char *const *argv;\toffset:32;\tsize:8;\tsigned:0;\n"
+        "\tfield:bool group_dead;\toffset:40;\tsize:1;\tsigned:0;\n\n"
+        'print fmt: "field:nothing; %s", REC->comm\n'
+    )
+    assert tracepoint_fields(tmp_path, "a/b") == {"common_type", "filename", "comm", "argv", "group_dead"}
+
+
+def test_no_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bcc", None)
+    with pytest.raises(PreflightError, match="python3-bpfcc"):
+        preflight._check_bcc()
+
+
+def test_the_wrong_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bcc", ModuleType("bcc"))
+    with pytest.raises(PreflightError, match="pip uninstall bcc"):
+        preflight._check_bcc()
+
+
+def test_the_right_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    bcc = ModuleType("bcc")
+    bcc.BPF = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bcc", bcc)
+    preflight._check_bcc()

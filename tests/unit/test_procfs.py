@@ -1,0 +1,229 @@
+"""agent.procfs: on a tree of files, and on this very process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.model import Confirmation
+from agent.procfs import comm_of, confirm_holder, descendants, is_alive, pipe_inode
+from tests.unit.samples import FakeProc
+
+WRITE_ONLY, READ_ONLY, READ_WRITE = "0100001", "0100000", "0100002"
+WRITE_ONLY_CLOEXEC = "02000001"
+READ_ONLY_CLOEXEC = "02000000"
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    return FakeProc(tmp_path)
+
+
+# -- is_alive, comm_of --
+
+
+def test_is_alive(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.process(21, tgid=20)
+    assert is_alive(20, proc.root)
+    assert not is_alive(21, proc.root)  # a thread
+    assert not is_alive(2, proc.root)
+    assert not is_alive(22, proc.root)
+
+
+def test_a_status_that_is_not_text(proc: FakeProc) -> None:
+    proc.process(20)
+    (proc.root / "20/status").write_bytes(b"Name:\t\xff\xfe\nTgid:\t20\n")
+    assert is_alive(20, proc.root)
+
+
+def test_a_process_cannot_pose_as_another_by_its_name(proc: FakeProc) -> None:
+    """The kernel escapes a newline in Name: as a backslash and an n."""
+    proc.process(21, tgid=20)
+    (proc.root / "21/status").write_text("Name:\t\\nTgid:\t21\nTgid:\t20\n")
+    assert not is_alive(21, proc.root)
+
+
+@pytest.mark.parametrize(
+    "comm", [b"python3", b"", b"a b) S 1 (c", b"\xff\x1b[31m", b" spaces ", b"two\nlines"]
+)
+def test_comm_of(comm: bytes, proc: FakeProc) -> None:
+    proc.process(20, comm=comm)
+    assert comm_of(20, proc.root) == comm
+
+
+def test_the_comm_of_nobody(proc: FakeProc) -> None:
+    assert comm_of(20, proc.root) == b""
+
+
+# -- descendants --
+
+
+def test_descendants(proc: FakeProc) -> None:
+    #     1 -> 10 -> 20 -> 30
+    #          10 -> 21
+    #     1 -> 11 -> 22
+    for pid, parent in ((1, 0), (10, 1), (20, 10), (21, 10), (30, 20), (11, 1), (22, 11)):
+        proc.process(pid, parent)
+    assert sorted(descendants(10, proc.root)) == [20, 21, 30]
+    assert sorted(descendants(1, proc.root)) == [10, 11, 20, 21, 22, 30]
+    assert descendants(30, proc.root) == []
+    assert descendants(99, proc.root) == []
+
+
+@pytest.mark.parametrize(
+    "comm", [b"a b", b")", b"x) S 99 (y", b"(((", b"\xff", b"new\nline", b"", b") 1 1 1"]
+)
+def test_a_comm_may_hold_anything(comm: bytes, proc: FakeProc) -> None:
+    proc.process(20, parent=10, comm=comm)
+    assert descendants(10, proc.root) == [20]
+    assert descendants(99, proc.root) == []
+
+
+def test_a_process_that_ends_while_it_is_looked_at(proc: FakeProc) -> None:
+    proc.process(20, parent=10)
+    (proc.process(21, parent=10) / "stat").unlink()
+    assert descendants(10, proc.root) == [20]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60))
+def test_a_stat_that_makes_no_sense(proc: FakeProc, garbage: bytes) -> None:
+    if not (proc.root / "20").exists():
+        proc.process(20, parent=10)
+        proc.process(21, parent=10)
+    (proc.root / "21/stat").write_bytes(garbage)
+    assert 20 in descendants(10, proc.root)
+
+
+def test_parents_in_a_circle(proc: FakeProc) -> None:
+    """Pids are reused while the tree is read."""
+    proc.process(20, parent=21)
+    proc.process(21, parent=20)
+    assert sorted(descendants(20, proc.root)) == [20, 21]
+
+
+def test_what_is_no_process(proc: FakeProc) -> None:
+    proc.process(20, parent=10)
+    (proc.root / "self").symlink_to("20")
+    (proc.root / "sys").mkdir()
+    (proc.root / "uptime").write_text("1 1\n")
+    assert descendants(10, proc.root) == [20]
+
+
+# -- pipes --
+
+
+def test_pipe_inode(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+    proc.fd(20, 4, "socket:[123]")
+    proc.fd(20, 5, "/tmp/pipe:[123]")
+    proc.fd(20, 6, "anon_inode:[eventpoll]")
+    proc.fd(20, 7, "pipe:[18446744073709551615]")
+    assert pipe_inode(20, 3, proc.root) == 123
+    assert [pipe_inode(20, fd, proc.root) for fd in (4, 5, 6)] == [None, None, None]
+    assert pipe_inode(20, 7, proc.root) == 2**64 - 1
+    assert pipe_inode(20, 99, proc.root) is None
+    assert pipe_inode(99, 3, proc.root) is None
+
+
+@pytest.mark.parametrize("flags", [WRITE_ONLY, WRITE_ONLY_CLOEXEC, READ_WRITE])
+@pytest.mark.parametrize("fds", [(), (3,), (7,), (99, 3)])
+def test_a_holder(flags: str, fds: tuple[int, ...], proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 0, "/dev/null", READ_ONLY)
+    proc.fd(20, 3, "pipe:[123]", flags)
+    proc.fd(20, 7, "pipe:[124]")
+    assert confirm_holder(20, 123, fds, proc.root) is Confirmation.CONFIRMED
+
+
+@pytest.mark.parametrize("flags", [READ_ONLY, READ_ONLY_CLOEXEC])
+def test_who_only_reads_holds_nothing(flags: str, proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]", flags)
+    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
+
+
+def test_a_read_end_beside_the_write_end(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]", READ_ONLY)
+    proc.fd(20, 4, "pipe:[123]", WRITE_ONLY)
+    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.CONFIRMED
+
+
+def test_another_pipe_is_no_match(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[1234]")
+    proc.fd(20, 4, "socket:[123]")
+    assert confirm_holder(20, 123, (3, 4), proc.root) is Confirmation.MISMATCH
+
+
+def test_a_holder_that_is_gone(proc: FakeProc) -> None:
+    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.GONE
+    proc.process(20)  # exiting: its files are closed already
+    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.GONE
+
+
+def test_a_file_that_is_closed_between_two_looks(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]", flags=None)
+    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
+
+
+def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+    for text in ("", "pos:\t0\n", "\n\n"):
+        (proc.root / "20/fdinfo/3").write_text(text)
+        assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
+
+
+# -- the real /proc --
+
+
+def test_this_process() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        inode = pipe_inode(os.getpid(), read_end)
+        assert inode == os.fstat(read_end).st_ino == pipe_inode(os.getpid(), write_end)
+        assert inode is not None
+        for fds in ((), (write_end,), (read_end,)):
+            assert confirm_holder(os.getpid(), inode, fds) is Confirmation.CONFIRMED
+        os.close(write_end)
+        write_end = -1
+        assert confirm_holder(os.getpid(), inode, (read_end,)) is Confirmation.MISMATCH
+    finally:
+        os.close(read_end)
+        if write_end >= 0:
+            os.close(write_end)
+
+
+def test_a_child_of_this_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in descendants(os.getpid())
+        assert is_alive(child.pid)
+        child.communicate(b"\n")
+    assert not is_alive(child.pid)
+    assert comm_of(child.pid) == b""
+    assert confirm_holder(child.pid, 1) is Confirmation.GONE
+
+
+def test_a_thread_of_this_process_is_no_process() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        assert not is_alive(thread.native_id)
+        assert is_alive(os.getpid())
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,268 @@
+"""agent.report: the JSON objects, which are a contract."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.diagnosis import spawn_steps
+from agent.model import Cause, Confirmation, Outcome, Stall, Step
+from agent.report import Clock, Summary, printable, spawn_object, stall_object
+from tests.unit.samples import (
+    BEGAN,
+    CHILD,
+    CREATED,
+    ENDED,
+    HOLDER,
+    MS,
+    PARENT,
+    SECOND,
+    SPAWNER,
+    UNSEEN,
+    holder,
+    spawn,
+    stall,
+    waiting,
+)
+
+
+class FixedClock(Clock):
+    """Monotonic zero is 2026-11-24T09:00:00Z."""
+
+    def __init__(self) -> None:
+        self._offset = 1_795_510_800 * SECOND
+
+
+CLOCK = FixedClock()
+
+# -- printable --
+
+
+@pytest.mark.parametrize(
+    ("comm", "text"),
+    [
+        (b"python3", "python3"),
+        (b"", ""),
+        (b"two words", "two words"),
+        (b"\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        (b"\x9b31m", r"\x9b31m"),
+        ("\x9b31m".encode(), r"\x9b31m"),  # C1 control, well-formed
+        (b"\xff\xfe", r"\xff\xfe"),
+        (b"cut \xe2\x82", r"cut \xe2\x82"),
+        (b'"quoted"', '"quoted"'),
+        (b"line\nbreak", r"line\nbreak"),
+        (b"\r\t\0\x7f", r"\r\t\x00\x7f"),
+        ("grün 日本".encode(), "grün 日本"),
+        ("\u202egpj".encode(), r"\u202egpj"),  # right-to-left override
+        ("a\u2028b".encode(), r"a\u2028b"),
+        ("\U0001f600".encode(), "\U0001f600"),
+    ],
+)
+def test_printable(comm: bytes, text: str) -> None:
+    assert printable(comm) == text
+
+
+@given(st.binary(max_size=16))
+def test_whatever_a_process_calls_itself_is_printable(comm: bytes) -> None:
+    text = printable(comm)
+    assert text.isprintable()
+    text.encode("utf-8")  # no lone surrogates
+    assert len(text) <= 10 * 16
+    assert json.loads(json.dumps(text)) == text
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=15))
+def test_what_can_be_shown_is_shown_as_it_is(text: str) -> None:
+    assert printable(text.encode()) == text
+
+
+# -- clock --
+
+
+def test_rfc3339() -> None:
+    assert CLOCK.rfc3339(0) == "2026-11-24T09:00:00.000000Z"
+    assert CLOCK.rfc3339(61 * SECOND + 250 * MS) == "2026-11-24T09:01:01.250000Z"
+    assert CLOCK.timestamp(SECOND // 2) == 1_795_510_800.5
+
+
+def test_the_clock_is_the_walls() -> None:
+    assert abs(Clock().timestamp(time.monotonic_ns()) - time.time()) < 1
+
+
+# -- objects --
+
+COMMON = {
+    "time": "2026-11-24T10:23:20.000000Z",
+    "parent": {"pid": PARENT, "tid": SPAWNER, "comm": "parent"},
+    "child": {"pid": CHILD, "comm": "child"},
+    "errpipe": {"read_fd": 5, "write_fd": 6},
+    "exec_seconds": 0.004,
+}
+
+
+def test_stall_object() -> None:
+    step = Step(BEGAN, CHILD, None, "child_execed")
+    first = holder(released=ENDED, released_by="exit", confirmation=Confirmation.CONFIRMED)
+    told = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
+    assert told == {
+        **COMMON,
+        "type": "stall",
+        "state": "ended",
+        "spawn_seconds": 0.505,
+        "stall_seconds": 0.5,
+        "holders": [
+            {
+                "pid": HOLDER,
+                "comm": "worker",
+                "fds": [6],
+                "cause": "forked",
+                "acquired_seconds": 0.0005,
+                "released_seconds": 0.505,
+                "confirmed": True,
+            },
+            {
+                "pid": None,
+                "comm": None,
+                "fds": [],
+                "cause": "unknown",
+                "acquired_seconds": None,
+                "released_seconds": None,
+                "confirmed": False,
+            },
+        ],
+        "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
+    }
+
+
+def test_a_stall_that_is_going_on() -> None:
+    now = time.monotonic_ns()
+    began = now - 2 * SECOND
+    of = waiting(created=began - 5 * MS)
+    told = stall_object(stall(began=began, ended=None, of=of), CLOCK)
+    assert told["type"] == "stall"
+    assert told["state"] == "ongoing"
+    assert told["spawn_seconds"] is None
+    assert 2 <= told["stall_seconds"] < 12
+    assert told["holders"][0]["released_seconds"] is None
+    assert set(told) == set(stall_object(stall(), CLOCK))
+
+
+@pytest.mark.parametrize("said", [None, Confirmation.GONE, Confirmation.MISMATCH])
+def test_only_what_proc_confirmed_is_confirmed(said: Confirmation) -> None:
+    told = stall_object(stall(holder(confirmation=said)), CLOCK)
+    assert told["holders"][0]["confirmed"] is False
+
+
+def test_spawn_object() -> None:
+    told = spawn_object(spawn(), spawn_steps(spawn()), CLOCK)
+    steps = told.pop("steps")
+    assert told == {
+        **COMMON,
+        "type": "spawn",
+        "state": "ended",
+        "outcome": "ok",
+        "spawn_seconds": 0.505,
+    }
+    assert steps[0] == {"seconds": 0.0, "pid": PARENT, "tid": SPAWNER, "what": "errpipe_created"}
+    assert steps[-1] == {"seconds": 0.505, "pid": PARENT, "tid": SPAWNER, "what": "read_ended"}
+
+
+def test_a_spawn_that_did_not_get_far() -> None:
+    few = spawn(forked=None, own_released=None, read_began=None, read_ended=None, outcome=Outcome.ABANDONED)
+    told = spawn_object(few, [], CLOCK)
+    assert told["outcome"] == "abandoned"
+    assert told["spawn_seconds"] is None
+    assert told["exec_seconds"] is None
+    assert told["steps"] == []
+
+
+@given(st.binary(max_size=15), st.binary(max_size=15), st.binary(max_size=15))
+def test_hostile_comms_in_an_object(parent: bytes, child: bytes, other: bytes) -> None:
+    told = stall_object(stall(holder(comm=other), of=spawn(comm=parent, child_comm=child)), CLOCK)
+    line = json.dumps(told)
+    assert line.isascii() and line.isprintable()
+    assert json.loads(line) == told
+
+
+# -- summary --
+
+
+def summary(*durations: int) -> Summary:
+    made = Summary()
+    for each in durations:
+        made.add_spawn(spawn(read_ended=CREATED + each))
+    return made
+
+
+def test_an_empty_summary() -> None:
+    told = Summary().object(0)
+    assert told.pop("seconds") >= 0
+    assert told == {
+        "type": "summary",
+        "spawns": 0,
+        "stalls": 0,
+        "exec_failures": 0,
+        "lost_records": 0,
+        "spawn_seconds": {"p50": None, "p95": None, "p99": None, "max": None},
+        "stalled_seconds": 0.0,
+        "holders": [],
+    }
+
+
+def test_what_is_counted() -> None:
+    made = Summary()
+    made.add_spawn(spawn())
+    made.add_spawn(spawn(outcome=Outcome.EXEC_FAILED))
+    made.add_spawn(spawn(outcome=Outcome.ABANDONED, read_ended=CREATED + 90 * SECOND))
+    made.add_spawn(spawn(outcome=Outcome.ABANDONED, read_ended=None))
+    told = made.object(17)
+    assert (told["spawns"], told["exec_failures"], told["lost_records"]) == (4, 1, 17)
+    assert told["spawn_seconds"]["max"] == 0.505  # what was abandoned has no duration
+
+
+def test_holders_of_a_summary_the_worst_first() -> None:
+    made = Summary()
+    made.add_stall(stall(holder(comm=b"mild"), ended=BEGAN + 100 * MS))
+    made.add_stall(stall(holder(comm=b"bad", pid=1), ended=BEGAN + 150 * MS))
+    made.add_stall(stall(holder(comm=b"bad", pid=2), holder(comm=b"mild"), ended=BEGAN + 250 * MS))
+    made.add_stall(stall(holder(comm=b"bad", cause=Cause.LEAKED), ended=BEGAN + 1 * MS))
+    made.add_stall(stall(UNSEEN, ended=BEGAN + 200 * MS))
+    made.add_stall(stall(ended=None))  # its end will be counted
+    told = made.object(0)
+    assert told["stalls"] == 5
+    assert told["stalled_seconds"] == pytest.approx(0.701)
+    assert [tuple(each.values()) for each in told["holders"]] == [
+        ("bad", "forked", 2, 0.4),
+        (None, "unknown", 1, 0.2),
+        ("mild", "forked", 1, 0.1),
+        ("bad", "leaked", 1, 0.001),
+    ]
+    assert list(told["holders"][0]) == ["comm", "cause", "stalls", "seconds"]
+
+
+def test_quantiles() -> None:
+    told = summary(*(each * MS for each in range(1000, 0, -1))).object(0)["spawn_seconds"]
+    assert told["max"] == 1.0
+    for name, value in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        assert told[name] == pytest.approx(value, abs=0.0011)
+
+
+def test_quantiles_of_one_spawn() -> None:
+    assert set(summary(7 * MS).object(0)["spawn_seconds"].values()) == {0.007}
+
+
+@given(st.lists(st.integers(0, 3600 * SECOND), min_size=1, max_size=300))
+def test_what_holds_for_all_quantiles(durations: list[int]) -> None:
+    told: dict[str, Any] = dict(summary(*durations).object(0)["spawn_seconds"])
+    seconds = [each / 1e9 for each in durations]
+    assert list(told.values()) == sorted(told.values())
+    assert told["max"] == max(seconds)
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        assert told[name] in seconds
+        assert sum(each <= told[name] for each in seconds) >= share * len(seconds)
+        assert sum(each >= told[name] for each in seconds) >= (1 - share) * len(seconds) - 1e-9

@@ -1,0 +1,126 @@
+"""probes.selftest: what it makes of what the probes saw; the player itself needs no probes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from probes import selftest
+from probes.records import How, Release, SlotFlag, Spawn
+
+MS = 1_000_000
+TRUTH = {
+    "pid": 100,
+    "tid": 101,
+    "child": 102,
+    "holder": 103,
+    "read_fd": 5,
+    "write_fd": 6,
+    "blocked_ns": 5 * MS,
+}
+
+
+def seen(holder: Optional[dict[str, Any]] = None, **changes: Any) -> Spawn:
+    """The record that should come."""
+    values: dict[str, Any] = {
+        "comm": selftest.COMM,
+        "pid": 100,
+        "tid": 101,
+        "own_pid": 102,
+        "read_fd": 5,
+        "write_fd": 6,
+        "read_began": 1_000 * MS,
+        "read_ended": 1_005 * MS,
+        "last": Release(**{"pid": 103, "how": How.EXIT, **(holder or {})}),
+    }
+    return Spawn(**{**values, **changes})
+
+
+def verdict(*records: Spawn) -> Optional[str]:
+    test = selftest.SelfTest()
+    test._pid = 100
+    for record in records:
+        test.receive(record)
+    return test._compare(TRUTH)
+
+
+def test_all_is_well() -> None:
+    assert verdict(seen()) is None
+
+
+def test_nothing_was_seen() -> None:
+    said = verdict()
+    assert said is not None and "saw nothing" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tid": 9}, "tid 9, which is really 101"),
+        ({"own_pid": 9}, "child 9, which is really 102"),
+        ({"holder": {"pid": 9}}, "holder 9, which is really 103"),
+        ({"read_fd": 9}, "read_fd 9, which is really 5"),
+        ({"write_fd": -1}, "write_fd -1, which is really 6"),
+        ({"holder": {"how": How.CLOSE}}, "another event than its exit"),
+        ({"holder": {"flags": SlotFlag.OWN}}, "another event than its exit"),
+        ({"holder": {"flags": SlotFlag.EXECED}}, "another event than its exit"),
+        ({"read_ended": 1_056 * MS}, "blocked for 56.0 ms, which was really 5.0 ms"),
+        ({"read_began": 0}, "which was really 5.0 ms"),
+    ],
+)
+def test_what_differs_is_said(changes: dict[str, Any], said: str) -> None:
+    answer = verdict(seen(**changes))
+    assert answer is not None
+    assert said in answer
+    assert "\n" not in answer
+
+
+def test_a_busy_machine_wakes_the_reader_late() -> None:
+    assert verdict(seen(read_ended=1_050 * MS)) is None
+
+
+def test_only_the_players_own_record_is_taken() -> None:
+    test = selftest.SelfTest()
+    test._pid = 100
+    assert not test.receive(seen(comm=b"python3"))
+    assert not test.receive(seen(pid=99))
+    assert test._compare(TRUTH) is not None
+    assert test.receive(seen())
+    assert test._compare(TRUTH) is None
+
+
+def test_a_run_with_deaf_probes() -> None:
+    targets: list[int] = []
+    polls: list[int] = []
+
+    def poll(milliseconds: int) -> None:
+        polls.append(milliseconds)
+        if len(polls) > 3:
+            test.receive(seen(pid=targets[0]))  # a record at last, of wrong facts
+
+    test = selftest.SelfTest()
+    said = test.run(poll, targets.append)
+    assert said is not None and said.startswith("the probes saw tid 101, which is really ")
+    assert len(targets) == 1
+
+
+def test_the_player_plays() -> None:
+    player = Path(selftest.__file__).with_name("selftest_player.py")
+    said = subprocess.run(
+        [sys.executable, "-I", "-S", "-W", "ignore", str(player), str(selftest.HOLD_SECONDS)],
+        input="go\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stderr == ""
+    truth = json.loads(said.stdout)
+    assert set(truth) == set(TRUTH)
+    assert truth["pid"] == truth["tid"]
+    assert len({truth["pid"], truth["child"], truth["holder"]}) == 3
+    assert truth["blocked_ns"] > 0

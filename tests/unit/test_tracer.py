@@ -1,0 +1,158 @@
+"""agent.tracer: how the kernel side's records become plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Optional
+
+import pytest
+
+from agent import tracer
+from agent.model import Outcome, Release, Spawn
+from probes import records
+from probes.records import How, RecordKind, SlotFlag
+
+RELEASE: dict[str, Any] = {
+    "kind": RecordKind.RELEASE,
+    "how": How.EXIT,
+    "id": 1,
+    "ns": 2,
+    "acquired": 3,
+    "pid": 4,
+    "tid": 5,
+    "parent": 6,
+    "forker": 7,
+    "fd": 8,
+    "flags": 0,
+    "left": 9,
+    "comm": b"worker",
+}
+SPAWN: dict[str, Any] = {
+    "kind": RecordKind.SPAWN,
+    "id": 1,
+    "inode": 2,
+    "created": 3,
+    "forked": 4,
+    "parent_closed": 5,
+    "read_began": 6,
+    "own_released": 7,
+    "read_ended": 8,
+    "pid": 9,
+    "tid": 10,
+    "own_pid": 11,
+    "read_fd": 12,
+    "write_fd": 13,
+    "own_how": How.EXEC,
+    "outcome": records.Outcome.OK,
+    "comm": b"parent",
+    "own_comm": b"child",
+}
+PLAIN = Spawn(
+    id=1,
+    inode=2,
+    pid=9,
+    tid=10,
+    comm=b"parent",
+    child=11,
+    child_comm=b"child",
+    read_fd=12,
+    write_fd=13,
+    created=3,
+    forked=4,
+    parent_closed=5,
+    read_began=6,
+    own_released=7,
+    own_released_by="exec",
+    read_ended=8,
+    outcome=Outcome.OK,
+)
+
+
+def release(**changes: Any) -> Release:
+    return tracer._release(records.Release(**{**RELEASE, **changes}))
+
+
+def spawn(**changes: Any) -> Spawn:
+    return tracer._spawn(records.Spawn(**{**SPAWN, **changes}))
+
+
+def test_release() -> None:
+    assert release() == Release(
+        spawn_id=1,
+        at=2,
+        acquired=3,
+        pid=4,
+        parent=6,
+        comm=b"worker",
+        fd=8,
+        by="exit",
+        execed=False,
+        descendant=False,
+        left=9,
+        sure=True,
+    )
+
+
+@pytest.mark.parametrize(("how", "by"), [(How.CLOSE, "close"), (How.EXEC, "exec"), (How.EXIT, "exit")])
+def test_how_a_copy_ended(how: How, by: str) -> None:
+    assert release(how=how).by == by
+    assert spawn(own_how=how).own_released_by == by
+
+
+@pytest.mark.parametrize(
+    ("flag", "changes"),
+    [
+        (SlotFlag.EXECED, {"execed": True}),
+        (SlotFlag.DESCENDANT, {"descendant": True}),
+        (SlotFlag.UNSURE, {"sure": False}),
+        (SlotFlag.CLOEXEC_0 | SlotFlag.LET_GO, {}),
+    ],
+)
+def test_flags_of_a_release(flag: SlotFlag, changes: dict[str, Any]) -> None:
+    assert release(flags=flag) == dataclasses.replace(release(), **changes)
+
+
+@pytest.mark.parametrize(("left", "told"), [(0, 0), (3, 3), (records.LEFT_UNKNOWN, None)])
+def test_how_many_copies_were_left(left: int, told: Optional[int]) -> None:
+    assert release(left=left).left == told
+
+
+def test_spawn() -> None:
+    assert spawn() == PLAIN
+
+
+@pytest.mark.parametrize("time", ["forked", "parent_closed", "read_began", "own_released", "read_ended"])
+def test_what_has_not_come_is_none(time: str) -> None:
+    changes: dict[str, Any] = {time: None}
+    assert spawn(**{time: 0}) == dataclasses.replace(PLAIN, **changes)
+
+
+def test_a_spawn_in_flight() -> None:
+    found = spawn(outcome=0, own_how=0)
+    assert found.outcome is None
+    assert found.own_released_by is None
+
+
+@pytest.mark.parametrize("name", ["OK", "EXEC_FAILED", "ABANDONED"])
+def test_outcome(name: str) -> None:
+    assert spawn(outcome=records.Outcome[name]).outcome is Outcome[name]
+
+
+@pytest.mark.parametrize("fact", ["reading", "held", "copy_lost", "read_cut"])
+def test_facts_of_a_spawn(fact: str) -> None:
+    changes: dict[str, Any] = {fact: True}
+    assert spawn(**{fact: 1}) == dataclasses.replace(PLAIN, **changes)
+
+
+def test_the_last_release_of_a_spawn() -> None:
+    assert spawn().last_release is None
+    assert spawn(last=records.Release(**RELEASE)).last_release == release()
+
+
+def test_a_failed_exec() -> None:
+    assert spawn(exec_error=2).exec_error == 2
+
+
+def test_a_comm_is_the_bytes_that_the_kernel_has() -> None:
+    assert spawn(comm=b"\xff\x1b").comm == b"\xff\x1b"
+    assert release(comm=b"").comm == b""
