@@ -56,6 +56,13 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
     sys.exit(status)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_USAGE_ERROR, f"trace-popen: {message} (see {self.prog} --help)\n")
+
+
 def _fail(message: str) -> int:
     for line in message.splitlines():
         print(f"trace-popen: {line}", file=sys.stderr)
@@ -66,7 +73,7 @@ def _fail(message: str) -> int:
 
 
 def _agent(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="trace-popen agent",
         description="Trace the whole host and serve Prometheus metrics until SIGTERM.",
     )
@@ -91,8 +98,8 @@ def _agent(arguments: list[str]) -> int:
 # -- trace-popen --
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="trace-popen",
         usage="trace-popen [options] [--pid PID | -- COMMAND [ARG...]]\n"
         "       trace-popen agent [--config FILE] [--check]",

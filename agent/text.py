@@ -17,12 +17,12 @@ from agent.report import Clock, printable
 __all__ = ["duration", "spawn_line", "stall_text", "summary_text"]
 
 _WHY = {
-    Cause.FORKED: "was forked while the pipe was open, inherited a copy, and has not execed",
-    Cause.LEAKED: "kept its copy through an exec: the copy was not close-on-exec",
-    Cause.LATE_EXEC: "was forked while the pipe was open, and took long to get to its exec",
-    Cause.OWN_DESCENDANT: "was forked by the program that was being started, and kept its copy",
-    Cause.PASSED: "was given a copy by another process",
-    Cause.UNKNOWN: "had a copy that was not seen",
+    Cause.FORKED: "forked while the pipe was open, and not execed since",
+    Cause.LEAKED: "execed with its copy, which was not close-on-exec",
+    Cause.LATE_EXEC: "forked while the pipe was open, and slow to exec",
+    Cause.OWN_DESCENDANT: "forked by the child that was being started",
+    Cause.PASSED: "given a copy by another process",
+    Cause.UNKNOWN: "its copy was not seen",
 }
 
 _WHAT = {
@@ -64,16 +64,16 @@ def stall_text(stall: Stall, clock: Clock) -> Text:
     when = clock.rfc3339(stall.began)[11:23]
     if stall.ended is None:
         text.append("STALL GOING ON", "bold red")
-        text.append(f"  {_who(spawn)} has been blocked for {span}, since {when} UTC,\n")
+        text.append(f"  {_who(spawn)} has been blocked for {span},\n  since {when} UTC")
     else:
         text.append("STALL", "bold yellow")
-        text.append(f"  {_who(spawn)} was blocked for {span}, from {when} UTC,\n")
-    text.append(f"  in starting {printable(spawn.child_comm)} (pid {spawn.child}).\n")
+        text.append(f"  {_who(spawn)} was blocked for {span},\n  from {when} UTC")
+    text.append(f", in starting {printable(spawn.child_comm)} (pid {spawn.child}).\n")
     for number, holder in enumerate(stall.holders):
         text.append("  held by  " if number == 0 else "  also by  ")
         text.append(_holder_name(holder), "bold")
-        text.append(f", which {_WHY[holder.cause]}")
-        text.append(f"\n           ({', '.join(_evidence(holder))})\n")
+        text.append(f": {_WHY[holder.cause]}\n")
+        text.append(f"           {', '.join(_evidence(holder))}\n", "dim")
     for step in stall.steps:
         text.append(_step_line(step, spawn), "dim")
     return text
@@ -94,8 +94,9 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
     """The end of a run, from the summary's JSON object."""
     text = Text()
     text.append(
-        f"{summary['seconds']:.1f} s: {summary['spawns']} spawns, {summary['stalls']} stalls,"
-        f" {summary['exec_failures']} failed execs, {summary['lost_records']} lost records\n",
+        f"{summary['seconds']:.1f} s: {_count(summary['spawns'], 'spawn')},"
+        f" {_count(summary['stalls'], 'stall')}, {_count(summary['exec_failures'], 'failed exec')},"
+        f" {_count(summary['lost_records'], 'lost record')}\n",
         "bold",
     )
     spawn = summary["spawn_seconds"]
@@ -107,11 +108,15 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
     for holder in summary["holders"]:
         text.append(
             f"    {holder['comm'] or 'unknown':<16} {holder['cause']:<15}"
-            f" {holder['stalls']} stalls, {duration(holder['seconds'] * 1e9)}\n"
+            f" {_count(holder['stalls'], 'stall')}, {duration(holder['seconds'] * 1e9)}\n"
         )
     if summary["lost_records"]:
         text.append("  records were lost: there were more stalls than are shown here\n", "red")
     return text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _who(spawn: Spawn) -> str:
@@ -134,7 +139,7 @@ def _evidence(holder: Holder) -> list[str]:
     if holder.released is not None:
         evidence.append(f"let go by {holder.released_by}")
     if holder.confirmation is Confirmation.CONFIRMED:
-        evidence.append("confirmed in /proc")
+        evidence.append("seen in /proc")
     elif holder.confirmation is Confirmation.MISMATCH:
         evidence.append("/proc disagrees")
     return evidence
@@ -142,4 +147,4 @@ def _evidence(holder: Holder) -> list[str]:
 
 def _step_line(step: Step, spawn: Spawn) -> str:
     what = _WHAT.get(step.what, step.what).format(r=spawn.read_fd, w=spawn.write_fd, child=spawn.child)
-    return f"    {(step.at - spawn.created) / 1e6:>12.3f} ms  pid {step.pid:<8} {what}\n"
+    return f"  {(step.at - spawn.created) / 1e6:>12.3f} ms  pid {step.pid:<8} {what}\n"

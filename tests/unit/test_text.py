@@ -82,15 +82,10 @@ def test_the_answer_comes_first() -> None:
     found = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
     assert found is not None
     lines = stall_text(found, CLOCK).plain.splitlines()
-    assert (
-        lines[0] == "STALL  parent (pid 1000, thread 1007) was blocked for 500.0 ms, from 10:23:20.005 UTC,"
-    )
-    assert lines[1] == "  in starting child (pid 1010)."
-    assert lines[2] == (
-        "  held by  worker (pid 1020), which was forked while the pipe was open, inherited a copy,"
-        " and has not execed"
-    )
-    assert lines[3] == "           (cause forked, fd 6, forked by pid 1000, let go by exit)"
+    assert lines[0] == "STALL  parent (pid 1000, thread 1007) was blocked for 500.0 ms,"
+    assert lines[1] == "  from 10:23:20.005 UTC, in starting child (pid 1010)."
+    assert lines[2] == ("  held by  worker (pid 1020): forked while the pipe was open, and not execed since")
+    assert lines[3] == "           cause forked, fd 6, forked by pid 1000, let go by exit"
     assert [line.split(None, 4)[-1] for line in lines[4:]] == [
         "makes the errpipe (read fd 5, write fd 6)",
         "is forked, with a copy of the write end",
@@ -117,7 +112,7 @@ def test_a_main_thread_is_not_told_apart() -> None:
 
 def test_somebody_unknown() -> None:
     text = stall_text(stall(UNSEEN), CLOCK).plain
-    assert "held by  somebody unknown, which had a copy that was not seen" in text
+    assert "held by  somebody unknown: its copy was not seen" in text
     assert "None" not in text
     assert "fd " not in text.split("held by")[1]
 
@@ -131,16 +126,16 @@ def test_further_holders() -> None:
 @pytest.mark.parametrize("cause", list(Cause))
 def test_every_cause_has_its_reason(cause: Cause) -> None:
     text = stall_text(stall(holder(cause=cause)), CLOCK).plain
-    assert f"(cause {cause.value}, " in text
+    assert f" cause {cause.value}, " in text
     others = [each for each in Cause if each is not cause]
-    reason = text.split("which ")[1].splitlines()[0]
+    reason = text.split("held by")[1].split(": ")[1].splitlines()[0]
     assert all(reason not in stall_text(stall(holder(cause=each)), CLOCK).plain for each in others)
 
 
 @pytest.mark.parametrize(
     ("said", "word"),
     [
-        (Confirmation.CONFIRMED, "confirmed in /proc"),
+        (Confirmation.CONFIRMED, "seen in /proc"),
         (Confirmation.MISMATCH, "/proc disagrees"),
         (Confirmation.GONE, None),
         (None, None),
@@ -221,12 +216,12 @@ def test_summary() -> None:
     made.add_stall(stall())
     made.add_stall(stall(UNSEEN))
     lines = summary_text(made.object(0)).plain.splitlines()
-    assert re.fullmatch(r"2\.\d s: 4 spawns, 2 stalls, 1 failed execs, 0 lost records", lines[0])
+    assert re.fullmatch(r"2\.\d s: 4 spawns, 2 stalls, 1 failed exec, 0 lost records", lines[0])
     assert lines[1] == "  a spawn took: p50 505.0 ms, p95 505.0 ms, p99 505.0 ms, max 505.0 ms"
     assert lines[2] == "  stalled in all: 1.00 s, held by"
     assert [line.split(None, 2) for line in lines[3:]] == [
-        ["worker", "forked", "1 stalls, 500.0 ms"],
-        ["unknown", "unknown", "1 stalls, 500.0 ms"],
+        ["worker", "forked", "1 stall, 500.0 ms"],
+        ["unknown", "unknown", "1 stall, 500.0 ms"],
     ]
 
 
