@@ -42,6 +42,7 @@ def ended_stall(
     confirmations: Mapping[int, Confirmation],
     min_ns: int,
     counts_copies: bool,
+    found: Sequence[Holder] = (),
 ) -> Optional[Stall]:
     """The stall of a spawn that has ended, or None when nobody foreign kept its reader waiting for min_ns.
 
@@ -49,7 +50,9 @@ def ended_stall(
     execed: pids that execed after they had let go.
     confirmations: what /proc said of holders while the stall was going on, by pid.
     counts_copies: whether ``Spawn.held`` comes from the kernel's own count (BTF).
+    found: holders that the kernel side does not know, but that /proc showed at the last look.
     """
+    unseen = list(found) or [_UNKNOWN]
     began = stall_began(spawn)
     ended = spawn.read_ended
     if began is None or ended is None or ended - began < min_ns:
@@ -61,27 +64,32 @@ def ended_stall(
         if min(release.at, ended) > began or (spawn.held and _was_exiting(release, ended))
     ]
     if not holders:
-        unseen = spawn.held or spawn.copy_lost
-        if not unseen and (counts_copies or ended - began < _BLIND_STALL_NS):
+        held = spawn.held or spawn.copy_lost or found
+        if not held and (counts_copies or ended - began < _BLIND_STALL_NS):
             return None
-        holders = [_UNKNOWN]
+        holders = unseen
     elif not spawn.read_cut and not _ended_the_read(latest, ended):
-        holders.insert(0, _UNKNOWN)  # somebody else held on after the last release that was seen
+        holders = unseen + holders  # somebody else held on after the last release that was seen
+    elif spawn.copy_lost and holders[0].confirmation is not Confirmation.CONFIRMED:
+        holders = unseen + holders  # who else had a copy is not known
     elif _let_go(latest[0], ended) - began < min_ns:
         return None  # they let go in time; the machine was slow to wake the reader
     return _with_steps(Stall(spawn, began, ended, tuple(holders)))
 
 
-def ongoing_stall(spawn: Spawn, holders: Sequence[Holder], now: int, min_ns: int) -> Optional[Stall]:
+def ongoing_stall(
+    spawn: Spawn, holders: Sequence[Holder], now: int, min_ns: int, counts_copies: bool
+) -> Optional[Stall]:
     """The stall of a spawn whose reader is blocked now, or None when it is no stall of at least min_ns.
 
-    holders: the foreign ones that the kernel side lists; a wait without any has an unknown holder.
+    holders: the foreign ones that are known; a wait without any has an unknown holder, if it has one.
     """
     began = stall_began(spawn)
     if began is None or not spawn.reading or spawn.read_ended is not None or now - began < min_ns:
         return None
     if not holders:
-        if not (spawn.held or spawn.copy_lost) and now - began < _BLIND_STALL_NS:
+        held = spawn.held or spawn.copy_lost
+        if not held and (counts_copies or now - began < _BLIND_STALL_NS):
             return None
         holders = [_UNKNOWN]
     return _with_steps(Stall(spawn, began, None, tuple(holders)))

@@ -7,13 +7,21 @@ parameter, so that tests use a tree of files.  Formats: proc(5).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Optional
 
 from agent.model import Confirmation
 
-__all__ = ["PROC", "comm_of", "confirm_holder", "descendants", "is_alive", "pipe_inode"]
+__all__ = [
+    "PROC",
+    "comm_of",
+    "confirm_holder",
+    "descendants",
+    "find_holders",
+    "is_alive",
+    "pipe_inode",
+]
 
 PROC = Path("/proc")
 _ACCESS_MODE = 0o3
@@ -80,6 +88,21 @@ def confirm_holder(pid: int, inode: int, fds: Iterable[int] = (), proc: Path = P
         if pipe_inode(pid, fd, proc) == inode and _is_writable(pid, fd, proc):
             return Confirmation.CONFIRMED
     return Confirmation.MISMATCH
+
+
+def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[int, list[int]]]:
+    """Who has the write ends of these pipes open on the host: for each inode the fds by pid."""
+    found: dict[int, dict[int, list[int]]] = {}
+    for pid in _pids(proc):
+        try:
+            fds = [int(entry.name) for entry in (proc / str(pid) / "fd").iterdir()]
+        except OSError:
+            continue  # gone, or not ours to look at
+        for fd in fds:
+            inode = pipe_inode(pid, fd, proc)
+            if inode is not None and inode in inodes and _is_writable(pid, fd, proc):
+                found.setdefault(inode, {}).setdefault(pid, []).append(fd)
+    return found
 
 
 def _is_writable(pid: int, fd: int, proc: Path) -> bool:

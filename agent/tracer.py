@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
+_SEARCH_NS = 1_000_000_000
 _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
 
@@ -93,6 +94,8 @@ class _Known:
     releases: list[Release] = field(default_factory=list)
     execed: set[int] = field(default_factory=set)
     confirmations: dict[int, Confirmation] = field(default_factory=dict)
+    found: tuple[Holder, ...] = ()
+    searched: int = 0
     told: bool = False
 
 
@@ -261,6 +264,7 @@ class Tracer:
             known.confirmations,
             self._options.min_ns,
             self._probes.sees_fd_tables,
+            known.found,
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
         if stall is not None:
@@ -281,11 +285,14 @@ class Tracer:
         holders = self._holders_of(waiting) if waiting else {}
         ongoing = []
         for spawn in waiting.values():
-            stall = diagnosis.ongoing_stall(spawn, holders.get(spawn.id, []), now, self._options.min_ns)
+            known = self._know(spawn.id)
+            names = holders.get(spawn.id) or self._search(spawn, known, now)
+            stall = diagnosis.ongoing_stall(
+                spawn, names, now, self._options.min_ns, self._probes.sees_fd_tables
+            )
             if stall is None:
                 continue
             ongoing.append(stall)
-            known = self._know(spawn.id)
             if not known.told and now - stall.began >= self._options.ongoing_ns:
                 known.told = True
                 self._on_stall(stall)
@@ -325,6 +332,32 @@ class Tracer:
                 continue  # a candidate by its parent's table, and it does not have it
             found.setdefault(slot.id, []).append(holder)
         return found
+
+    def _search(self, spawn: Spawn, known: _Known, now: int) -> tuple[Holder, ...]:
+        """Holders that the kernel side does not know of, from all of /proc: seldom, as that is dear."""
+        began = stall_began(spawn) or now
+        waited = now - began
+        inode = spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd)
+        suspected = spawn.held or spawn.copy_lost or waited >= _SEARCH_NS
+        if inode is None or not suspected or now - known.searched < max(_SEARCH_NS, waited // 4):
+            return known.found
+        known.searched = now
+        # A copy that was given away is passed on purpose; one that was lost sight of can be anything.
+        cause = Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
+        known.found = tuple(
+            Holder(
+                pid=pid,
+                comm=procfs.comm_of(pid),
+                fds=tuple(fds),
+                cause=cause,
+                acquired=None,
+                released=None,
+                confirmation=Confirmation.CONFIRMED,
+            )
+            for pid, fds in procfs.find_holders({inode}).get(inode, {}).items()
+            if pid not in (spawn.pid, spawn.child)
+        )
+        return known.found
 
     def _confirm(self, spawn: Spawn, holder: Holder) -> Confirmation:
         assert holder.pid is not None

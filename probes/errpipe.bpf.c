@@ -61,6 +61,7 @@ BPF_ARRAY(zero_table, struct table, 1);
 BPF_ARRAY(zero_spawn, struct spawn, 1);
 BPF_ARRAY(zero_program, struct program, 1);
 BPF_PERF_OUTPUT(records);
+BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that share their fd table with another */
 #ifdef TARGETS
 BPF_HASH(targets, u32, u8, 16384);
 #endif
@@ -575,6 +576,7 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
     spawn->tid = tid;
     spawn->read_fd = fds[0];
     spawn->write_fd = fds[1];
+    spawn->copy_lost = sharing.lookup(&key) != 0;
     bpf_get_current_comm(&spawn->comm, sizeof(spawn->comm));
 #ifdef BTF
     struct fds open;
@@ -646,11 +648,24 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
         return 0;
     }
     int left = 0, standard = 0;
+    struct spawn *spawn = spawns.lookup(&id);
+    if (!spawn) {
+        slot->id = 0;
+        return 0;
+    }
+#ifdef BTF
+    struct fds fds;
+    fds_of(bpf_get_current_task(), &fds);
+#endif
 #pragma unroll
     for (int k = 0; k < COPIES; k++) {
         if (!is_open(slot, k))
             continue;
+#ifdef BTF
+        if (!is_write_end(file_at(&fds, slot->fds[k]), spawn->pipe)) {
+#else
         if (slot->flags & SLOT_CLOEXEC(k)) {
+#endif
             slot->fds[k] = -1;
             continue;
         }
@@ -659,9 +674,7 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
             standard = 1;
     }
     if (slot->flags & SLOT_OWN) {
-        struct spawn *spawn = spawns.lookup(&id);
-        if (spawn)
-            bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
+        bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
         if (standard) { /* a standard stream of the new program: a data pipe */
             slot->id = 0;
             delete_spawn(id);
@@ -843,11 +856,23 @@ TRACEPOINT_PROBE(syscalls, sys_exit_fcntl) { return exit_dup(args, args->ret); }
 static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_task, u64 clone_flags)
 {
     u32 tid = thread_id(), key = table_key();
+    if (clone_flags & CLONE_FILES) {
+        u8 one = 1;
+        sharing.update(&key, &one);
+        sharing.update(&child, &one);
+    }
     struct table *table = tables.lookup(&key);
     if (!table)
         return;
     if (clone_flags & CLONE_FILES) {
+        /* Two processes, one table: it is not followed, so of these spawns nothing is certain any more. */
         count(TABLES_SHARED);
+        EACH_SLOT(i) {
+            u64 id = table->slots[i].id;
+            struct spawn *spawn = id ? spawns.lookup(&id) : 0;
+            if (spawn)
+                spawn->copy_lost = 1;
+        }
         return;
     }
     u64 now = bpf_ktime_get_ns(), candidate = 0;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
 import urllib.error
@@ -98,7 +100,7 @@ def test_killed_parent_ends_its_stall(lab: Lab) -> None:
         time.sleep(0.7)
         [ongoing, ended] = agent.stalls()
         assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
-        subprocess.run(["kill", str(ended["holders"][0]["pid"] or "")], check=False)
+        os.kill(ongoing["holders"][0]["pid"], signal.SIGKILL)
         assert agent.metrics()["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
 
 

@@ -153,3 +153,25 @@ def test_native_threads(lab: Lab, native_storm: str) -> None:
         if steps["read_ended"] - steps["child_execed"] > 0.004 and read["child"] not in stalls:
             missed.append(read)
     assert len(missed) <= 0.01 * len(long_reads)
+
+
+@pytest.mark.parametrize("by", ["socket", "pidfd_getfd", "proc"])
+def test_copy_that_was_passed(lab: Lab, by: str) -> None:
+    """No fork made this copy: /proc shows who has it while the stall is going on."""
+    traced = lab.trace(lab.program("passed_copy.py", "--by", by))
+    [spawn] = traced.spawns()
+    ongoing, ended = (report for report in traced.reports if report["type"] == "stall")
+    for stall in (ongoing, ended):
+        [holder] = stall["holders"]
+        assert (holder["pid"], holder["cause"]) == (spawn["receiver"], "passed")
+        assert holder["confirmed"]
+    assert ended["stall_seconds"] == pytest.approx(spawn["seconds"], abs=_TOLERANCE_SECONDS)
+
+
+def test_short_stall_by_a_passed_copy_names_nobody_else(lab: Lab) -> None:
+    traced = lab.trace(lab.program("passed_copy.py", "--live", "0.1"))
+    [spawn] = traced.spawns()
+    [stall] = traced.of("stall")
+    [holder] = stall["holders"]
+    seen = (spawn["receiver"], "passed", True)  # somebody looked just then
+    assert (holder["pid"], holder["cause"], holder["confirmed"]) in (seen, (None, "unknown", False))

@@ -271,7 +271,7 @@ def test_a_read_that_was_cut_off_while_somebody_unseen_held_on() -> None:
 
 
 def test_ongoing() -> None:
-    found = ongoing_stall(waiting(), [holder(), holder(pid=1)], BEGAN + MIN, MIN)
+    found = ongoing_stall(waiting(), [holder(), holder(pid=1)], BEGAN + MIN, MIN, True)
     assert found is not None
     assert found.ended is None
     assert found.began == BEGAN
@@ -279,7 +279,7 @@ def test_ongoing() -> None:
 
 
 def test_ongoing_but_not_for_long_enough() -> None:
-    assert ongoing_stall(waiting(), [holder()], BEGAN + MIN - 1, MIN) is None
+    assert ongoing_stall(waiting(), [holder()], BEGAN + MIN - 1, MIN, True) is None
 
 
 @pytest.mark.parametrize(
@@ -292,18 +292,18 @@ def test_ongoing_but_not_for_long_enough() -> None:
     ],
 )
 def test_nothing_is_going_on(changes: dict[str, Any]) -> None:
-    assert ongoing_stall(waiting(**changes), [holder()], BEGAN + 60 * SECOND, MIN) is None
+    assert ongoing_stall(waiting(**changes), [holder()], BEGAN + 60 * SECOND, MIN, True) is None
 
 
 @pytest.mark.parametrize("sign", ["held", "copy_lost"])
 def test_ongoing_with_a_sign_of_a_holder_that_was_not_seen(sign: str) -> None:
-    found = ongoing_stall(waiting(**{sign: True}), [], BEGAN + MIN, MIN)
+    found = ongoing_stall(waiting(**{sign: True}), [], BEGAN + MIN, MIN, True)
     assert found is not None
     assert found.holders == (UNSEEN,)
 
 
 def test_ongoing_without_any_sign_is_not_called_a_stall_soon() -> None:
-    assert ongoing_stall(waiting(), [], BEGAN + SECOND - 1, MIN) is None
+    assert ongoing_stall(waiting(), [], BEGAN + SECOND - 1, MIN, False) is None
 
 
 # -- steps --
@@ -356,7 +356,7 @@ def test_steps_of_a_holder_that_was_not_seen() -> None:
 
 
 def test_steps_of_a_holder_that_still_holds() -> None:
-    found = ongoing_stall(waiting(), [holder()], ENDED, MIN)
+    found = ongoing_stall(waiting(), [holder()], ENDED, MIN, True)
     assert found is not None
     assert [step.what for step in found.steps if step.pid == HOLDER] == ["holder_forked"]
 

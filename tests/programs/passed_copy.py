@@ -1,0 +1,71 @@
+#!/usr/bin/python3
+"""Another process is given a copy of the errpipe's write end, or takes one: no fork shows it.
+
+Prints the spawn with "receiver": the pid of the process that has the copy and keeps it for --live seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import socket
+import time
+from typing import Any
+
+from _spawns import TRUE, HookedEnv, done, spawn
+
+_SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 434, 438
+
+
+def _take(by: str, sock: socket.socket, parent: int, live: float) -> None:
+    """The receiver: gets a copy when the parent says which fd, keeps it, and exits."""
+    message, fds, _, _ = socket.recv_fds(sock, 32, 1)
+    number = int(message)
+    if by == "proc":
+        fds = [os.open(f"/proc/{parent}/fd/{number}", os.O_WRONLY | os.O_CLOEXEC)]
+    elif by == "pidfd_getfd":
+        libc = ctypes.CDLL(None)
+        pidfd = libc.syscall(_SYS_PIDFD_OPEN, parent, 0)
+        fds = [libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)]
+    assert fds[0] >= 0
+    sock.send(b"got it")
+    time.sleep(live)
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--by", choices=("socket", "pidfd_getfd", "proc"), default="socket")
+    parser.add_argument("--live", type=float, default=2.5)
+    options = parser.parse_args()
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    receiver = os.fork()
+    if receiver == 0:
+        ours.close()
+        _take(options.by, theirs, parent, options.live)
+    theirs.close()
+    fields: dict[str, Any] = {"receiver": receiver}
+
+    def give() -> None:
+        # The errpipe is the newest pipe: its write end has the highest fd of all pipes here.
+        pipes = [fd for fd in range(3, 64) if _is_pipe(fd)]
+        passed = [pipes[-1]] if options.by == "socket" else []
+        socket.send_fds(ours, [str(pipes[-1]).encode()], passed)
+        assert ours.recv(16) == b"got it"
+
+    spawn(TRUE, fields, env=HookedEnv(give)).wait()
+    os.waitpid(receiver, 0)
+    done()
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")  # noqa: PTH115
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
