@@ -38,6 +38,7 @@ struct call {
     u64 arg; /* pipe: address of the two fds; dup: the spawn's id */
     s32 fd;  /* dup2, dup3: the fd that is replaced, -1: none */
     u32 flags;
+    s32 result; /* of the system call */
     u32 how; /* release_next: the event that ends copies, the fds it covers, the next slot to look at */
     u32 first;
     u32 last;
@@ -51,7 +52,7 @@ BPF_TABLE("lru_hash", u32, u64, reading, MAX_THREADS); /* thread: the spawn whos
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
 BPF_TABLE("lru_hash", u64, u8, finished, 1024); /* spawns that have been taken to their end */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
-BPF_PROG_ARRAY(next_program, 1); /* release_next */
+BPF_PROG_ARRAY(shared, SHARED_PROGRAMS); /* one copy of what several probes go on to do */
 /* The slot that a loop found: read back from a map its index is just a number to the verifier, which
  * then walks what follows once and not once a slot. */
 BPF_PERCPU_ARRAY(found, u32, 1);
@@ -476,36 +477,45 @@ static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot,
     }
 }
 
-static inline __attribute__((always_inline)) void close_fd(void *ctx, struct table *table, u32 key,
-                                                           s32 fd, u64 ns, int still_open)
+/* dup2 has put another file over fd: the copy that was there is closed. */
+static inline __attribute__((always_inline)) void replace_fd(void *ctx, struct table *table, u32 key,
+                                                             s32 fd, u64 ns)
 {
     int zero = 0;
     volatile u32 *at = found.lookup(&zero);
-    u64 used = 0;
     if (!at)
         return;
     *at = SLOTS;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
-        used |= slot->id;
         if (is_used(slot) && (slot->read_fd == fd || has_open(slot, fd)))
             *at = i;
     }
     u32 index = *at;
-    if (index >= SLOTS) {
-        if (!used && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
-            delete_table(key);
+    if (index >= SLOTS)
         return;
-    }
     struct slot *slot = &table->slots[index];
-    if (!ns)
-        ns = bpf_ktime_get_ns();
     int read = slot->read_fd == fd;
     if (read || end_copies(slot, fd, fd))
-        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns, still_open);
+        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns, 0);
 }
 
 /* ---- pipes come ---- */
+
+/* Goes on to a shared program when the thread has something to finish. */
+static inline __attribute__((always_inline)) int call_returned(void *ctx, long result, int program)
+{
+    u32 tid = thread_id();
+    struct call *call = calls.lookup(&tid);
+    if (!call)
+        return 0;
+    call->result = result;
+    if (result < 0)
+        calls.delete(&tid);
+    else
+        shared.call(ctx, program);
+    return 0;
+}
 
 static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags)
 {
@@ -528,7 +538,8 @@ static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags)
     return 0;
 }
 
-static inline __attribute__((always_inline)) int exit_pipe(long result)
+/* The thread's pipe or pipe2 has returned well. */
+int pipe_made(void *ctx)
 {
     u32 tid = thread_id(), key = table_key();
     struct call *call = calls.lookup(&tid);
@@ -538,8 +549,6 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
     u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) | SLOT_READ_CLOEXEC : 0;
     bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
-    if (result < 0)
-        return 0;
     struct table *table = table_for(key);
     if (!table)
         return 0;
@@ -604,25 +613,16 @@ static inline __attribute__((always_inline)) int exit_pipe(long result)
 }
 
 TRACEPOINT_PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags); }
-TRACEPOINT_PROBE(syscalls, sys_exit_pipe2) { return exit_pipe(args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_pipe2) { return call_returned(args, args->ret, PIPE_MADE); }
 #ifdef HAVE_PIPE
 TRACEPOINT_PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_pipe) { return exit_pipe(args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret, PIPE_MADE); }
 #endif
 
 /* ---- copies come and go ---- */
 
-TRACEPOINT_PROBE(syscalls, sys_enter_close)
-{
-    u32 key = table_key();
-    struct table *table = tables.lookup(&key);
-    if (table)
-        close_fd(args, table, key, args->fd, 0, 1);
-    return 0;
-}
-
 /*
- * An event that can end copies in many slots (close_range, exec, exit): the slots are taken one by one,
+ * An event that ends copies (close, close_range, exec, exit): the slots are taken one by one,
  * each in a program run of its own. As a loop, the verifier would walk the paths of all slots' ends.
  */
 static inline __attribute__((always_inline)) int release_all(void *ctx, u32 how, u32 first, u32 last)
@@ -630,8 +630,7 @@ static inline __attribute__((always_inline)) int release_all(void *ctx, u32 how,
     u32 tid = thread_id();
     struct call call = {.ns = bpf_ktime_get_ns(), .how = how, .first = first, .last = last};
     calls.update(&tid, &call);
-    next_program.call(ctx, 0);
-    count(UPDATES_FAILED); /* not reached when the call is made */
+    shared.call(ctx, RELEASE_NEXT);
     return 0;
 }
 
@@ -722,7 +721,28 @@ int release_next(void *ctx)
         ended = end_copies(slot, first, last);
     if (ended || (read && is_used(slot)))
         released(ctx, table, key, slot, read, fd, how, now, how != HOW_EXEC);
-    next_program.call(ctx, 0);
+    shared.call(ctx, RELEASE_NEXT);
+    return 0;
+}
+
+TRACEPOINT_PROBE(syscalls, sys_enter_close)
+{
+    u32 key = table_key(), fd = args->fd;
+    struct table *table = tables.lookup(&key);
+    if (!table)
+        return 0;
+    u64 used = 0;
+    int known = 0;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        used |= slot->id;
+        if (is_used(slot) && (slot->read_fd == fd || has_open(slot, fd)))
+            known = 1;
+    }
+    if (known)
+        return release_all(args, HOW_CLOSE, fd, fd);
+    if (!used && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
+        delete_table(key);
     return 0;
 }
 
@@ -802,7 +822,8 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
     }
 }
 
-static inline __attribute__((always_inline)) int exit_dup(void *ctx, long result)
+/* The thread's dup, dup2, dup3 or fcntl has returned well. */
+int dup_made(void *ctx)
 {
     u32 tid = thread_id(), key = table_key();
     struct call *remembered = calls.lookup(&tid);
@@ -811,26 +832,26 @@ static inline __attribute__((always_inline)) int exit_dup(void *ctx, long result
     struct call call = *remembered;
     calls.delete(&tid);
     struct table *table = tables.lookup(&key);
-    if (!table || result < 0)
+    if (!table)
         return 0;
     if (call.fd >= 0)
-        close_fd(ctx, table, key, call.fd, call.ns, 0);
+        replace_fd(ctx, table, key, call.fd, call.ns);
     if (call.arg)
-        add_copy(table, call.arg, result, call.flags);
+        add_copy(table, call.arg, call.result, call.flags);
     return 0;
 }
 
 TRACEPOINT_PROBE(syscalls, sys_enter_dup) { return enter_dup(args->fildes, -1, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_dup) { return exit_dup(args, args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_dup) { return call_returned(args, args->ret, DUP_MADE); }
 #ifdef HAVE_DUP2
 TRACEPOINT_PROBE(syscalls, sys_enter_dup2) { return enter_dup(args->oldfd, args->newfd, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_dup2) { return exit_dup(args, args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_dup2) { return call_returned(args, args->ret, DUP_MADE); }
 #endif
 TRACEPOINT_PROBE(syscalls, sys_enter_dup3)
 {
     return enter_dup(args->oldfd, args->newfd, args->flags & O_CLOEXEC);
 }
-TRACEPOINT_PROBE(syscalls, sys_exit_dup3) { return exit_dup(args, args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_dup3) { return call_returned(args, args->ret, DUP_MADE); }
 
 TRACEPOINT_PROBE(syscalls, sys_enter_fcntl)
 {
@@ -849,7 +870,7 @@ TRACEPOINT_PROBE(syscalls, sys_enter_fcntl)
     }
     return 0;
 }
-TRACEPOINT_PROBE(syscalls, sys_exit_fcntl) { return exit_dup(args, args->ret); }
+TRACEPOINT_PROBE(syscalls, sys_exit_fcntl) { return call_returned(args, args->ret, DUP_MADE); }
 
 /* ---- fork: the child's table is a copy ---- */
 

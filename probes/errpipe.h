@@ -140,6 +140,13 @@ enum counter {
     COUNTERS
 };
 
+enum shared_program {
+    RELEASE_NEXT,
+    PIPE_MADE,
+    DUP_MADE,
+    SHARED_PROGRAMS
+};
+
 enum setting {
     SETTING_THRESHOLD_NS, /* stalls of at least this are sent to user space */
     SETTING_ENABLED, /* 0 until every probe is attached: until a pipe is seen, there is nothing to follow */

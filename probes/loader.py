@@ -35,6 +35,7 @@ _HERE = Path(__file__).parent
 _SOURCE = _HERE / "errpipe.bpf.c"
 _SLOTS = 16
 _OTHER = b"~other"
+_SHARED_PROGRAMS = (b"release_next", b"pipe_made", b"dup_made")  # as enum shared_program
 # Compile-time name: where the kernel keeps it.
 _OFFSETS = {
     "OFF_TASK_FILES": ("task_struct", "files"),
@@ -235,8 +236,9 @@ class Probes:
             with _kernel_source(shim), _captured_stderr(Path(folder) / "stderr") as said:
                 try:
                     bpf = bcc.BPF(src_file=os.fsencode(_SOURCE), cflags=[*flags, f"-I{_HERE}"])
-                    next_program = bpf.load_func(b"release_next", bcc.BPF.TRACEPOINT)
-                    bpf[b"next_program"][ctypes.c_int(0)] = ctypes.c_int(next_program.fd)
+                    for index, name in enumerate(_SHARED_PROGRAMS):
+                        program = bpf.load_func(name, bcc.BPF.TRACEPOINT)
+                        bpf[b"shared"][ctypes.c_int(index)] = ctypes.c_int(program.fd)
                 except Exception as error:  # bcc raises plain Exception
                     raise LoadError(f"the kernel did not take the probes: {error}{said()}") from error
         return bpf
