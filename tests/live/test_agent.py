@@ -57,6 +57,51 @@ def test_metrics_agree_with_the_programs(lab: Lab) -> None:
             assert logged[line["child"]]["holders"][0]["pid"] == line["worker"]
 
 
+def test_every_kind_of_program_at_once(lab: Lab, python27: str, native_storm: str) -> None:
+    """All the programs of test_stalls beside one agent: each cause as often as it was played."""
+    original = [python27, str(lab.root / "tests" / "programs" / "original27.py")]
+    with lab.agent(stalls={"min_ms": 30}) as agent:
+        commands = [
+            lab.program("communicate.py", "--count", "2"),
+            lab.program("shell_loop.sh", "--loops", "2"),
+            lab.program("slow_preexec_own.py", "--count", "2"),
+            lab.program("slow_preexec_sibling.py", "--count", "2"),
+            [*original, "--iterations", "5", "--force", "--sleep", "0.2"],
+            [*original, "--iterations", "20", "--close-fds"],
+            [native_storm, "--count", "200", "--live-ms", "60", "--heap-mb", "0"],
+        ]
+        said = []
+        for command in commands:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+            said.append(json_lines(done.stdout))
+        time.sleep(0.5)
+        stalls = {stall["child"]["pid"]: stall for stall in agent.stalls() if stall["state"] == "ended"}
+        metrics = agent.metrics()
+    quiet = {line["child"] for lines in (said[0], said[2], said[5]) for line in lines if "child" in line}
+    assert not quiet & set(stalls)
+    for line in said[3]:
+        if line.get("role") == "a":
+            holder = stalls[line["child"]]["holders"][0]
+            assert (holder["pid"], holder["cause"]) == (line["holder"], "late_exec")
+    forced = [line["child"] for line in said[4] if line.get("forced")]
+    assert {stalls[child]["holders"][0]["cause"] for child in forced} == {"leaked"}
+    workers = {line["pid"] for line in said[6] if line["kind"] == "worker"}
+    reads = [line for line in said[6] if line["kind"] == "spawn"]
+    for read in reads:
+        if read["child"] in stalls:
+            assert stalls[read["child"]]["holders"][0]["pid"] in workers
+        else:
+            assert read["seconds"] < 0.05
+    for cause in ("forked", "leaked", "late_exec", "unknown"):
+        counted = sum(
+            value
+            for (name, labels), value in metrics.items()
+            if name == "spawnstall_stall_seconds_count" and ("cause", cause) in labels
+        )
+        logged = [stall for stall in stalls.values() if stall["holders"][0]["cause"] == cause]
+        assert counted == len(logged)
+
+
 def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
     with lab.agent() as agent:
         command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")

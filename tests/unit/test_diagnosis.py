@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.diagnosis import confirm, ended_stall, ongoing_stall, spawn_steps
-from agent.model import Cause, Confirmation, Release, Spawn, Stall
+from agent.model import Cause, Confirmation, Holder, Release, Spawn, Stall
 from tests.unit.samples import (
     BEGAN,
     CHILD,
@@ -38,8 +38,9 @@ def judge(
     confirmations: Optional[Mapping[int, Confirmation]] = None,
     min_ns: int = MIN,
     counts_copies: bool = True,
+    found: Sequence[Holder] = (),
 ) -> Optional[Stall]:
-    return ended_stall(what or spawn(), releases, execed, confirmations or {}, min_ns, counts_copies)
+    return ended_stall(what or spawn(), releases, execed, confirmations or {}, min_ns, counts_copies, found)
 
 
 def stalled(*arguments: Any, **named: Any) -> Stall:
@@ -214,6 +215,38 @@ def test_where_copies_cannot_be_counted_a_long_wait_is_a_stall() -> None:
     assert judge(spawn(read_ended=BEGAN + SECOND - 1), counts_copies=False) is None
 
 
+@pytest.mark.parametrize("counts_copies", [True, False])
+def test_holders_that_only_proc_showed(counts_copies: bool) -> None:
+    passed = holder(pid=5, cause=Cause.PASSED, acquired=None, confirmation=Confirmation.CONFIRMED)
+    found = stalled(found=[passed], counts_copies=counts_copies)
+    assert found.holders == (passed,)
+    # Of what the kernel side saw, one let go long before the end: the other is who held on.
+    found = stalled(releases=[release(at=BEGAN + 200 * MS, left=1)], found=[passed])
+    assert [each.pid for each in found.holders] == [5, HOLDER]
+    # And where a release ended the read, nobody else is to be named.
+    found = stalled(releases=[release()], found=[passed])
+    assert [each.pid for each in found.holders] == [HOLDER]
+
+
+def test_where_a_copy_was_lost_a_release_that_nothing_confirmed_is_not_the_first_name() -> None:
+    lossy = spawn(copy_lost=True)
+    assert [each.pid for each in stalled(lossy, [release()]).holders] == [None, HOLDER]
+    found = stalled(lossy, [release()], confirmations={HOLDER: Confirmation.CONFIRMED})
+    assert [each.pid for each in found.holders] == [HOLDER]
+
+
+def test_a_process_that_began_to_exit_before_the_stall_can_be_its_holder() -> None:
+    """Its memory is torn down before its files are closed."""
+    exiting = release(at=BEGAN - 1 * MS, left=0)
+    short = spawn(held=True, read_ended=BEGAN + 15 * MS)
+    assert [each.pid for each in stalled(short, [exiting]).holders] == [HOLDER]
+    # It is not, if the kernel counted no other copy at the own child's release, ...
+    assert judge(spawn(read_ended=BEGAN + 15 * MS), [exiting]) is None
+    # ... if it closed its copy, or if that was long ago.
+    for other in (release(at=BEGAN - 1 * MS, by="close"), release(at=BEGAN - 86 * MS)):
+        assert stalled(short, [other]).holders == (UNSEEN,)
+
+
 # -- what is not sure --
 
 
@@ -304,6 +337,13 @@ def test_ongoing_with_a_sign_of_a_holder_that_was_not_seen(sign: str) -> None:
 
 def test_ongoing_without_any_sign_is_not_called_a_stall_soon() -> None:
     assert ongoing_stall(waiting(), [], BEGAN + SECOND - 1, MIN, False) is None
+
+
+def test_ongoing_without_any_sign_is_a_stall_at_last_where_copies_cannot_be_counted() -> None:
+    found = ongoing_stall(waiting(), [], BEGAN + SECOND, MIN, False)
+    assert found is not None
+    assert found.holders == (UNSEEN,)
+    assert ongoing_stall(waiting(), [], BEGAN + 60 * SECOND, MIN, True) is None
 
 
 # -- steps --

@@ -149,6 +149,12 @@ def test_the_key_of_a_comm_is_padded_with_zeros(comm: bytes) -> None:
     assert bytes(loader._comm_key(comm)).ljust(16, b"\0") == comm.ljust(16, b"\0")
 
 
+def test_programs_are_shared_in_the_order_of_the_header(repo_root: Path) -> None:
+    header = (repo_root / "probes" / "errpipe.h").read_text()
+    *names, _end = header.split("enum shared_program {")[1].split("}")[0].replace(",", "").split()
+    assert [name.decode().upper() for name in loader._SHARED_PROGRAMS] == names
+
+
 def test_bcc_is_not_loaded_before_it_is_needed(repo_root: Path) -> None:
     code = "import sys, probes.loader, agent.tracer, agent.daemon, agent.cli; sys.exit('bcc' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=True)

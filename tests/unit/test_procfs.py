@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.model import Confirmation
-from agent.procfs import comm_of, confirm_holder, descendants, is_alive, pipe_inode
+from agent.procfs import comm_of, confirm_holder, descendants, find_holders, is_alive, pipe_inode
 from tests.unit.samples import FakeProc
 
 WRITE_ONLY, READ_ONLY, READ_WRITE = "0100001", "0100000", "0100002"
@@ -186,6 +186,28 @@ def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
         assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
 
 
+def test_find_holders(proc: FakeProc) -> None:
+    for pid in (20, 21, 22, 23):
+        proc.process(pid)
+    proc.fd(20, 3, "pipe:[123]", READ_ONLY)
+    proc.fd(20, 4, "pipe:[123]", WRITE_ONLY)
+    proc.fd(20, 5, "pipe:[123]", WRITE_ONLY_CLOEXEC)
+    proc.fd(21, 4, "pipe:[123]", READ_WRITE)
+    proc.fd(21, 5, "pipe:[124]")
+    proc.fd(22, 3, "pipe:[123]", READ_ONLY)
+    proc.fd(22, 4, "socket:[123]")
+    proc.fd(22, 5, "pipe:[125]", flags=None)  # closed between two looks
+    (proc.root / "23/fdinfo").rmdir()
+    (proc.root / "23/fd").rmdir()
+    (proc.root / "meminfo").touch()
+    found = find_holders({123, 125, 126}, proc.root)
+    assert {inode: {pid: sorted(fds) for pid, fds in by.items()} for inode, by in found.items()} == {
+        123: {20: [4, 5], 21: [4]}
+    }
+    assert find_holders({124}, proc.root) == {124: {21: [5]}}
+    assert find_holders((), proc.root) == {}
+
+
 # -- the real /proc --
 
 
@@ -197,6 +219,7 @@ def test_this_process() -> None:
         assert inode is not None
         for fds in ((), (write_end,), (read_end,)):
             assert confirm_holder(os.getpid(), inode, fds) is Confirmation.CONFIRMED
+        assert find_holders({inode})[inode] == {os.getpid(): [write_end]}
         os.close(write_end)
         write_end = -1
         assert confirm_holder(os.getpid(), inode, (read_end,)) is Confirmation.MISMATCH
