@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import logging
 import math
@@ -33,6 +34,7 @@ __all__ = ["main"]
 
 _USAGE_ERROR = 2
 _POLL_SECONDS = 0.1
+_LONGEST = 1e9  # milliseconds, or seconds: 11 days are enough for either
 
 _EXAMPLES = """\
 examples:
@@ -137,6 +139,8 @@ def _positive(text: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    if value > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large")
     return value
 
 
@@ -156,13 +160,19 @@ def _trace(arguments: list[str]) -> int:
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="trace-popen: %(message)s",
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a comm is not always in the locale's encoding
     with contextlib.ExitStack() as cleanup:
         try:
-            output = cleanup.enter_context(Path(options.output).open("w")) if options.output else sys.stdout
+            output = (
+                cleanup.enter_context(Path(options.output).open("w", encoding="utf-8"))
+                if options.output
+                else sys.stdout
+            )
             # Made before bcc is loaded: the fork is small, and has no threads to lose.
             command = cleanup.enter_context(Command(command_line)) if command_line else None
         except OSError as error:
-            return _fail(f"{options.output}: {error.strerror}")
+            return _fail(f"{error.filename or 'fork'}: {error.strerror}")
         except CommandError as error:
             return _fail(str(error))
         return _run(options, output, command)

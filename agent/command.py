@@ -53,7 +53,8 @@ class Command:
 
     def release(self) -> None:
         """Lets the command begin."""
-        os.write(self._go_write, b"x")
+        with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: poll tells
+            os.write(self._go_write, b"x")
         os.close(self._go_write)
         self._go_write = -1
 

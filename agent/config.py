@@ -90,10 +90,14 @@ def load(path: Path) -> Config:
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise ConfigError(f"{path}{where}: not YAML: {problem}") from error
+    except (ValueError, RecursionError) as error:  # values that only look like dates or numbers; depth
+        raise ConfigError(f"{path}: not YAML that can be used: {error}") from error
     if document is None:
         document = {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected keys such as 'web:', found {_shown(document)}")
+    # A section of which every key is commented out is an empty one.
+    document = {key: {} if value is None else value for key, value in document.items()}
     try:
         return Config.model_validate(document)
     except ValidationError as error:
@@ -101,7 +105,7 @@ def load(path: Path) -> Config:
 
 
 def _line(path: Path, item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
+    key = ".".join(_shown(part).strip("'") for part in item["loc"])
     if item["type"] == "extra_forbidden":
         known = _keys_beside(item["loc"])
         near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)

@@ -50,14 +50,17 @@ def ended_stall(
     execed: pids that execed after they had let go.
     confirmations: what /proc said of holders while the stall was going on, by pid.
     counts_copies: whether ``Spawn.held`` comes from the kernel's own count (BTF).
-    found: holders that the kernel side does not know, but that /proc showed at the last look.
+    found: holders that /proc showed at the last look, and of which no release is known.
     """
     unseen = list(found) or [_UNKNOWN]
     began = stall_began(spawn)
     ended = spawn.read_ended
     if began is None or ended is None or ended - began < min_ns:
         return None
-    latest = _latest_by_pid(releases)
+    latest, candidates = [], []  # a candidate that nothing confirmed is nobody's name
+    for release in _latest_by_pid(releases):
+        confirmed = confirmations.get(release.pid) is Confirmation.CONFIRMED
+        (latest if release.sure or confirmed else candidates).append(release)
     holders = [
         _released_holder(release, ended, execed, confirmations)
         for release in latest
@@ -65,10 +68,11 @@ def ended_stall(
     ]
     if not holders:
         held = spawn.held or spawn.copy_lost or found
-        if not held and (counts_copies or ended - began < _BLIND_STALL_NS):
+        doubtful = ended - began >= _BLIND_STALL_NS or any(each.at > began for each in candidates)
+        if not held and (counts_copies or not doubtful):
             return None
         holders = unseen
-    elif not spawn.read_cut and not _ended_the_read(latest, ended):
+    elif not _ended_the_read(latest, spawn):
         holders = unseen + holders  # somebody else held on after the last release that was seen
     elif spawn.copy_lost and holders[0].confirmation is not Confirmation.CONFIRMED:
         holders = unseen + holders  # who else had a copy is not known
@@ -138,18 +142,18 @@ def _released_holder(
     confirmation = confirmations.get(release.pid)
     if confirmation is not None:
         return confirm(holder, confirmation)
-    if not release.sure:
-        return _UNKNOWN  # a candidate that nothing confirmed is nobody's name
     return holder
 
 
-def _ended_the_read(latest: Sequence[Release], read_ended: int) -> bool:
+def _ended_the_read(latest: Sequence[Release], spawn: Spawn) -> bool:
     """Whether the last release that was seen can be the one that ended the read.
 
     The kernel's count tells: no copies were left but those of processes that were exiting just then too.
+    A parent that died in its read was released by nobody, if it was not about to be.
     """
     last = latest[0]
-    if read_ended - last.at <= _LATE_WAKE_NS:
+    read_ended = spawn.read_ended or last.at
+    if not spawn.read_cut and read_ended - last.at <= _LATE_WAKE_NS:
         return True
     exiting = sum(1 for release in latest[1:] if _was_exiting(release, last.at))
     return last.left is not None and last.left <= exiting

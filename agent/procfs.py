@@ -62,13 +62,14 @@ def descendants(pid: int, proc: Path = PROC) -> list[int]:
 
 
 def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
-    """The inode of the pipe that is open as fd; None when it is gone or no pipe."""
+    """The inode of the pipe (or socket) that is open as fd; None when it is gone or something else."""
     try:
         target = os.readlink(f"{proc}/{pid}/fd/{fd}")  # noqa: PTH115 - Path.readlink makes a Path of no path
     except OSError:
         return None
-    if target.startswith("pipe:[") and target.endswith("]"):
-        return int(target[6:-1])
+    kind, _, inode = target.partition(":")
+    if kind in ("pipe", "socket") and inode[1:-1].isdecimal():
+        return int(inode[1:-1])
     return None
 
 
@@ -107,17 +108,20 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
 
 def _is_writable(pid: int, fd: int, proc: Path) -> bool:
     try:
-        text = (proc / str(pid) / "fdinfo" / str(fd)).read_text()
-    except OSError:
-        return False
-    for line in text.splitlines():
-        if line.startswith("flags:"):
-            return int(line.split()[1], 8) & _ACCESS_MODE != _READ_ONLY
+        text = (proc / str(pid) / "fdinfo" / str(fd)).read_text(errors="replace")
+        for line in text.splitlines():
+            if line.startswith("flags:"):
+                return int(line.split()[1], 8) & _ACCESS_MODE != _READ_ONLY
+    except (OSError, ValueError, IndexError):
+        pass  # gone meanwhile
     return False
 
 
 def _pids(proc: Path) -> list[int]:
-    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
+    try:
+        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+    except OSError:
+        return []
 
 
 def _parent(pid: int, proc: Path) -> Optional[int]:

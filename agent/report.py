@@ -6,6 +6,7 @@ printable is written as an escape (``\\xff``), so that every reader and terminal
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,7 @@ class Summary:
             return {"p50": None, "p95": None, "p99": None, "max": None}
 
         def at(fraction: float) -> float:
-            return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / 1e9
+            return ordered[math.ceil(fraction * len(ordered)) - 1] / 1e9  # nearest rank
 
         return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": ordered[-1] / 1e9}
 

@@ -46,11 +46,11 @@ _WHAT = {
 def duration(nanoseconds: float) -> str:
     """A time span with three digits or so, in the unit that suits it."""
     seconds = nanoseconds / 1e9
-    if seconds >= 100:
+    if seconds >= 99.995:
         return f"{seconds:.0f} s"
-    if seconds >= 1:
+    if seconds >= 0.99995:
         return f"{seconds:.2f} s"
-    if seconds >= 0.001:
+    if seconds >= 0.0009995:
         return f"{seconds * 1e3:.1f} ms"
     return f"{seconds * 1e6:.0f} us"
 

@@ -95,6 +95,7 @@ class _Known:
     execed: set[int] = field(default_factory=set)
     confirmations: dict[int, Confirmation] = field(default_factory=dict)
     found: tuple[Holder, ...] = ()
+    holding: tuple[Holder, ...] = ()
     searched: int = 0
     told: bool = False
 
@@ -257,6 +258,8 @@ class Tracer:
         releases = list(known.releases)
         if spawn.last_release is not None:
             releases.append(spawn.last_release)
+        released = {release.pid for release in releases}
+        still = tuple(holder for holder in known.holding if holder.pid not in released)
         stall = diagnosis.ended_stall(
             spawn,
             releases,
@@ -264,7 +267,7 @@ class Tracer:
             known.confirmations,
             self._options.min_ns,
             self._probes.sees_fd_tables,
-            known.found,
+            known.found or (still if spawn.read_cut else ()),
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
         if stall is not None:
@@ -286,7 +289,8 @@ class Tracer:
         ongoing = []
         for spawn in waiting.values():
             known = self._know(spawn.id)
-            names = holders.get(spawn.id) or self._search(spawn, known, now)
+            known.holding = tuple(holders.get(spawn.id, ()))
+            names = known.holding or self._search(spawn, known, now)
             stall = diagnosis.ongoing_stall(
                 spawn, names, now, self._options.min_ns, self._probes.sees_fd_tables
             )

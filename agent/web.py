@@ -75,11 +75,12 @@ class WebServer:
 
         def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "/")
-            if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            method = environ.get("REQUEST_METHOD")
+            if method not in ("GET", "HEAD"):
                 return _answer(start, "405 Method Not Allowed", b"GET or HEAD\n")
             if path == "/metrics":
-                body: Iterable[bytes] = metrics(environ, start)
-                return body
+                body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
+                return [] if method == "HEAD" else body
             if path == "/healthz":
                 if healthy():
                     return _answer(start, "200 OK", b"ok\n")
@@ -106,5 +107,8 @@ class WebServer:
 def _answer(
     start: Callable[..., Any], status: str, body: bytes, kind: str = "text/plain; charset=utf-8"
 ) -> Iterable[bytes]:
-    start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+    headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+    if status.startswith("405"):
+        headers.append(("Allow", "GET, HEAD"))
+    start(status, headers)
     return [body]

@@ -16,6 +16,7 @@ __all__ = ["VMLINUX_BTF", "Btf", "BtfError"]
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 
 _MAGIC = 0xEB9F
+_DEPTH = 64  # of structures in structures, and of typedefs of typedefs: far more than C code has
 _KIND_STRUCT, _KIND_UNION = 4, 5
 _KIND_ALIASES = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 # Bytes that follow the 12-byte common part, by kind: a fixed part, and a part for each of vlen elements.
@@ -107,8 +108,10 @@ class Btf:
     def _string(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()
 
-    def _member(self, position: int, member: str) -> Optional[int]:
+    def _member(self, position: int, member: str, depth: int = 0) -> Optional[int]:
         """Offset of a member of the structure or union at a position, or None."""
+        if depth > _DEPTH:
+            raise BtfError("damaged BTF (structures nested without end)")
         info = struct.unpack_from("=I", self._types, position + 4)[0]
         bitfields = info >> 31
         for index in range(info & 0xFFFF):
@@ -119,14 +122,14 @@ class Btf:
                     return offset
                 continue
             inner = self._structure(type_id)
-            nested = None if inner is None else self._member(inner, member)
+            nested = None if inner is None else self._member(inner, member, depth + 1)
             if nested is not None:
                 return offset + nested
         return None
 
     def _structure(self, type_id: int) -> Optional[int]:
         """Position of the structure or union that a type id means, through typedefs and qualifiers."""
-        while True:
+        for _ in range(_DEPTH):
             position = self._positions[type_id]
             info, target = struct.unpack_from("=II", self._types, position + 4)
             kind = (info >> 24) & 0x1F
@@ -135,3 +138,4 @@ class Btf:
             if kind not in _KIND_ALIASES:
                 return None
             type_id = target
+        raise BtfError("damaged BTF (a type without end)")

@@ -20,6 +20,9 @@
 #define CLOSE_RANGE_CLOEXEC (1 << 2)
 #define CLOSE_RANGE_FLAGS (CLOSE_RANGE_CLOEXEC | (1 << 1))
 #define FMODE_WRITE 2
+#define AF_UNIX 1
+#define SOCK_SEQPACKET 5
+#define SOCK_TYPE_MASK 0xf
 #define ERESTARTSYS 512 /* include/linux/errno.h: 512 to 516 never reach user space */
 #define ERESTART_RESTARTBLOCK 516
 /* An empty table is kept this long after its last use: deleting it at once would race with another
@@ -39,7 +42,8 @@ struct call {
     s32 fd;  /* dup2, dup3: the fd that is replaced, -1: none */
     u32 flags;
     s32 result; /* of the system call */
-    u32 how; /* release_next: the event that ends copies, the fds it covers, the next slot to look at */
+    u32 how; /* release_next: the event that ends copies, the fds it covers, the next slot to look at;
+              * pipe: whether it is a socketpair */
     u32 first;
     u32 last;
     u32 cursor;
@@ -405,6 +409,9 @@ static inline __attribute__((always_inline)) int read_end_released(struct spawn 
     if (spawn->reading && how == HOW_EXIT) {
         spawn->read_ended = ns;
         spawn->read_cut = 1;
+    } else if (spawn->is_socket) {
+        spawn->read_ended = ns;
+        spawn->eof = 1;
     }
     spawn->reading = 0;
     spawn->ended = 1;
@@ -446,6 +453,11 @@ static inline __attribute__((always_inline)) void released(void *ctx, struct tab
         came = read_end_released(spawn, id, how, ns);
     } else if (flags & SLOT_PARENT) {
         spawn->parent_closed = ns;
+        if (spawn->is_socket && spawn->own_pid) {
+            spawn->read_tid = thread_id();
+            spawn->reading = 1;
+            spawn->read_began = ns;
+        }
     } else {
         u64 copies = other_copies(spawn, still_open);
         if (flags & SLOT_OWN)
@@ -517,7 +529,7 @@ static inline __attribute__((always_inline)) int call_returned(void *ctx, long r
     return 0;
 }
 
-static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags)
+static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags, u32 is_socket)
 {
 #ifdef FAULT_SHIFTED_ARGUMENTS /* for the test of the self-test: as if the fields lay 8 bytes further */
     fds = flags;
@@ -533,7 +545,7 @@ static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags)
     if (!targets.lookup(&key))
         return 0;
 #endif
-    struct call call = {.arg = fds, .flags = flags};
+    struct call call = {.arg = fds, .flags = flags, .how = is_socket};
     calls.update(&tid, &call);
     return 0;
 }
@@ -546,6 +558,7 @@ int pipe_made(void *ctx)
     if (!call)
         return 0;
     s32 fds[2] = {-1, -1};
+    u32 is_socket = call->how;
     u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) | SLOT_READ_CLOEXEC : 0;
     bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
@@ -585,6 +598,7 @@ int pipe_made(void *ctx)
     spawn->tid = tid;
     spawn->read_fd = fds[0];
     spawn->write_fd = fds[1];
+    spawn->is_socket = is_socket;
     spawn->copy_lost = sharing.lookup(&key) != 0;
     bpf_get_current_comm(&spawn->comm, sizeof(spawn->comm));
 #ifdef BTF
@@ -612,12 +626,25 @@ int pipe_made(void *ctx)
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags); }
+TRACEPOINT_PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags, 0); }
 TRACEPOINT_PROBE(syscalls, sys_exit_pipe2) { return call_returned(args, args->ret, PIPE_MADE); }
 #ifdef HAVE_PIPE
-TRACEPOINT_PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0); }
+TRACEPOINT_PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0, 0); }
 TRACEPOINT_PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret, PIPE_MADE); }
 #endif
+
+/*
+ * Rust's Command with pre_exec waits in recvfrom on one end of such a pair. The other end does what a write
+ * end does. Tracing recvfrom would cost every server on the host; between the parent's two closes there is
+ * nothing else than that wait.
+ */
+TRACEPOINT_PROBE(syscalls, sys_enter_socketpair)
+{
+    if (args->family != AF_UNIX || (args->type & SOCK_TYPE_MASK) != SOCK_SEQPACKET)
+        return 0;
+    return enter_pipe((u64)args->usockvec, args->type, 1);
+}
+TRACEPOINT_PROBE(syscalls, sys_exit_socketpair) { return call_returned(args, args->ret, PIPE_MADE); }
 
 /* ---- copies come and go ---- */
 

@@ -76,6 +76,8 @@ struct spawn {
     u8 copy_lost; /* a copy found no free slot */
     u8 outcome;   /* OUTCOME_*, 0: not finished */
     u32 known;    /* of the read's end and the own child's: 2 when both have come */
+    u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
+    u8 unused[3];
     u64 id;
     u64 file;  /* struct file * of the write end, 0: unknown (no BTF) */
     u64 pipe;  /* struct pipe_inode_info *, likewise */

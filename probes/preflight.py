@@ -21,6 +21,8 @@ _TRACEPOINTS = (
     "syscalls/sys_exit_read",
     "syscalls/sys_enter_fcntl",
     "syscalls/sys_exit_fcntl",
+    "syscalls/sys_enter_socketpair",
+    "syscalls/sys_exit_socketpair",
     "syscalls/sys_enter_dup",
     "syscalls/sys_exit_dup",
     "syscalls/sys_enter_dup3",

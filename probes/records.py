@@ -149,6 +149,8 @@ class Spawn(ctypes.Structure):
         ("copy_lost", ctypes.c_uint8),
         ("outcome", ctypes.c_uint8),
         ("known", ctypes.c_uint32),
+        ("is_socket", ctypes.c_uint8),
+        ("unused", ctypes.c_uint8 * 3),
         ("id", ctypes.c_uint64),
         ("file", ctypes.c_uint64),
         ("pipe", ctypes.c_uint64),

@@ -58,7 +58,11 @@ class SelfTest:
         ) as process:
             self._pid = process.pid
             add_target(process.pid)
-            said, _ = process.communicate("go\n", timeout=_TIMEOUT_SECONDS)
+            try:
+                said, _ = process.communicate("go\n", timeout=_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return f"the self-test's player did not end within {_TIMEOUT_SECONDS:.0f} s"
         try:
             truth = json.loads(said)
         except ValueError:

@@ -175,3 +175,15 @@ def test_short_stall_by_a_passed_copy_names_nobody_else(lab: Lab) -> None:
     [holder] = stall["holders"]
     seen = (spawn["receiver"], "passed", True)  # somebody looked just then
     assert (holder["pid"], holder["cause"], holder["confirmed"]) in (seen, (None, "unknown", False))
+
+
+def test_socketpair_as_errpipe(lab: Lab) -> None:
+    """As in Rust's Command with pre_exec."""
+    plain = lab.trace(lab.program("socket_errpipe.py"))
+    assert plain.of("stall") == []
+    assert [spawn["outcome"] for spawn in plain.of("spawn")] == ["ok"] * 3
+    failed = lab.trace(lab.program("socket_errpipe.py", "--program", "/no/such/program"))
+    assert [spawn["outcome"] for spawn in failed.of("spawn")] == ["exec_failed"] * 3
+    traced = lab.trace(lab.program("socket_errpipe.py", "--force"))
+    _assert_stalls_are(traced, traced.spawns(), "forked", "worker")
+    assert all(stall["holders"][0]["confirmed"] for stall in traced.of("stall"))

@@ -251,7 +251,23 @@ def test_a_process_that_began_to_exit_before_the_stall_can_be_its_holder() -> No
 
 
 def test_a_candidate_that_nothing_confirmed_is_not_named() -> None:
-    assert stalled(releases=[release(sure=False)]).holders == (UNSEEN,)
+    doubtful = [release(sure=False), release(pid=1, sure=False), release(pid=2, sure=False)]
+    assert stalled(releases=doubtful, counts_copies=False).holders == (UNSEEN,)
+    assert judge(releases=doubtful) is None  # the kernel's count says that there was nobody
+
+
+def test_a_candidate_does_not_hide_the_proven_holder() -> None:
+    found = stalled(releases=[release(left=0), release(pid=1, at=ENDED + 5 * MS, sure=False)])
+    assert [each.pid for each in found.holders] == [HOLDER]
+
+
+def test_a_parent_that_died_was_released_by_nobody() -> None:
+    early = release(by="close", at=BEGAN + 20 * MS, left=1)
+    cut = spawn(read_cut=True, held=True)
+    assert stalled(cut, [early]).culprit == UNSEEN
+    assert stalled(cut, [release(by="close", at=BEGAN + 1, left=1)]).culprit == UNSEEN
+    seen = holder(pid=7)
+    assert stalled(cut, [early], found=[seen]).culprit == seen
 
 
 def test_a_candidate_that_was_confirmed_is_named() -> None:

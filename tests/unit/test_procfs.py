@@ -124,7 +124,7 @@ def test_what_is_no_process(proc: FakeProc) -> None:
 def test_pipe_inode(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]")
-    proc.fd(20, 4, "socket:[123]")
+    proc.fd(20, 4, "anon_inode:[123]")
     proc.fd(20, 5, "/tmp/pipe:[123]")
     proc.fd(20, 6, "anon_inode:[eventpoll]")
     proc.fd(20, 7, "pipe:[18446744073709551615]")
@@ -162,7 +162,7 @@ def test_a_read_end_beside_the_write_end(proc: FakeProc) -> None:
 def test_another_pipe_is_no_match(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[1234]")
-    proc.fd(20, 4, "socket:[123]")
+    proc.fd(20, 4, "anon_inode:[123]")
     assert confirm_holder(20, 123, (3, 4), proc.root) is Confirmation.MISMATCH
 
 
@@ -195,7 +195,7 @@ def test_find_holders(proc: FakeProc) -> None:
     proc.fd(21, 4, "pipe:[123]", READ_WRITE)
     proc.fd(21, 5, "pipe:[124]")
     proc.fd(22, 3, "pipe:[123]", READ_ONLY)
-    proc.fd(22, 4, "socket:[123]")
+    proc.fd(22, 4, "anon_inode:[123]")
     proc.fd(22, 5, "pipe:[125]", flags=None)  # closed between two looks
     (proc.root / "23/fdinfo").rmdir()
     (proc.root / "23/fd").rmdir()
