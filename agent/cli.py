@@ -18,17 +18,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn, Optional
+from typing import IO, Any, NoReturn, Optional
 
 from rich.console import Console
 from rich.text import Text
 
-from agent import __version__, config, procfs
+from agent import __version__, config, procfs, snapshot
 from agent.command import Command, CommandError
 from agent.diagnosis import spawn_steps
 from agent.model import Spawn, Stall
 from agent.report import Clock, Summary, spawn_object, stall_object
-from agent.text import spawn_line, stall_text, summary_text
+from agent.text import snapshot_text, spawn_line, stall_text, summary_text
 
 __all__ = ["main"]
 
@@ -38,6 +38,7 @@ _LONGEST = 1e9  # milliseconds, or seconds: 11 days are enough for either
 
 _EXAMPLES = """\
 examples:
+  trace-popen --pid 1234 --snapshot       it hangs: what is it waiting for? (needs no eBPF)
   trace-popen --pid 1234                  stalls of one process, its threads and descendants, until Ctrl-C
   trace-popen --pid 1234 --duration 30    the same for 30 seconds
   trace-popen -- python3 app.py           run a program under trace, exit with its status
@@ -118,6 +119,16 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--min-ms", type=_positive, default=10, metavar="N", help="shortest stall shown (default: 10)"
     )
+    parser.add_argument(
+        "--snapshot", action="store_true", help="with --pid: say what blocks it now, from /proc, and exit"
+    )
+    parser.add_argument(
+        "--interval",
+        type=_positive,
+        metavar="SECONDS",
+        default=0.1,
+        help="how often /proc is looked at where there is no eBPF (default: 0.1)",
+    )
     parser.add_argument("--all", action="store_true", help="show every spawn, not only stalls")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("-o", dest="output", metavar="FILE", help="write there, not to standard output")
@@ -154,6 +165,8 @@ def _trace(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.pid is not None and command_line:
         return _fail("--pid and a COMMAND cannot be traced at once: leave one out")
+    if options.snapshot and options.pid is None:
+        return _fail("--snapshot needs --pid PID")
     if options.pid is not None and not procfs.is_alive(options.pid):
         return _fail(f"there is no process with pid {options.pid}")
     logging.basicConfig(
@@ -183,6 +196,14 @@ def _run(options: argparse.Namespace, output: IO[str], command: Optional[Command
 
     pid: Optional[int] = options.pid if command is None else command.pid
     printer = _Printer(output, as_json=options.json, every=options.all)
+    if options.pid is not None:
+        hanging = [finding.to_object() for finding in snapshot.take(options.pid)]
+        for found in hanging:
+            printer.snapshot(found)
+        if options.snapshot:
+            if not hanging and not options.json:
+                print(f"pid {pid}: no thread of it is blocked on an errpipe now", file=output)
+            return 0
     stop = _Stop()
     with stop.on_signals(command):
         try:
@@ -196,6 +217,8 @@ def _run(options: argparse.Namespace, output: IO[str], command: Optional[Command
                 printer.spawn,
             )
         except TraceError as error:
+            if error.no_ebpf and options.pid is not None:
+                return _sample(options, printer, stop, str(error))
             return _fail(str(error))
         with tracer:
             wrong = tracer.start()
@@ -218,6 +241,19 @@ def _run(options: argparse.Namespace, output: IO[str], command: Optional[Command
             tracer.drain()
             printer.end(tracer.counters()["records_lost"])
         return 0 if command is None else command.wait(stop.requested)
+
+
+def _sample(options: argparse.Namespace, printer: _Printer, stop: _Stop, why: str) -> int:
+    """Without eBPF: looks at /proc again and again, and tells what lasts."""
+    print(f"trace-popen: {why}; looking at /proc every {options.interval:g} s instead", file=sys.stderr)
+    sampler = snapshot.Sampler(options.pid, options.min_ms / 1e3)
+    ends = math.inf if options.duration is None else time.monotonic() + options.duration
+    while not stop.requested and time.monotonic() < ends and procfs.is_alive(options.pid):
+        for finding in sampler.sample(time.monotonic()):
+            printer.snapshot(finding.to_object())
+        time.sleep(options.interval)
+    printer.end(lost_records=0)
+    return 0
 
 
 class _Stop:
@@ -268,6 +304,13 @@ class _Printer:
             self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
         else:
             self._print(spawn_line(spawn, self._clock))
+
+    def snapshot(self, found: dict[str, Any]) -> None:
+        self.summary.add_sampled(found)
+        if self._as_json:
+            self._write(found)
+        else:
+            self._print(snapshot_text(found))
 
     def end(self, lost_records: int) -> None:
         summary = self.summary.object(lost_records)

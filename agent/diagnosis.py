@@ -57,7 +57,8 @@ def ended_stall(
     ended = spawn.read_ended
     if began is None or ended is None or ended - began < min_ns:
         return None
-    latest, candidates = [], []  # a candidate that nothing confirmed is nobody's name
+    latest: list[Release] = []
+    candidates: list[Release] = []  # nothing confirmed them: they are nobody's name
     for release in _latest_by_pid(releases):
         confirmed = confirmations.get(release.pid) is Confirmation.CONFIRMED
         (latest if release.sure or confirmed else candidates).append(release)

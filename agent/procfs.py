@@ -29,12 +29,16 @@ _READ_ONLY = 0o0
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:
-    """Whether there is a process (not merely a thread) with this pid."""
+    """Whether there is a process (not merely a thread) with this pid that has not ended.
+
+    A zombie has; but one with more threads is only a leader that has left before them.
+    """
     try:
         status = (proc / str(pid) / "status").read_text(errors="replace")
     except OSError:
         return False
-    return f"\nTgid:\t{pid}\n" in status
+    is_zombie = "\nState:\tZ" in status and "\nThreads:\t1\n" in status
+    return f"\nTgid:\t{pid}\n" in status and not is_zombie
 
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:

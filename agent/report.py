@@ -96,6 +96,18 @@ class Summary:
         culprit[0] += 1
         culprit[1] += stalled
 
+    def add_sampled(self, found: Mapping[str, Any]) -> None:
+        """Counts a stall that was seen to end by looking at /proc (an object of the snapshot)."""
+        if found["state"] != "ended":
+            return
+        stalled = int(found["stall_seconds"] * 1e9)
+        holder = found["holders"][0]
+        self.stalls += 1
+        self.stalled_ns += stalled
+        culprit = self.holders[(holder["comm"] or "").encode(), Cause(holder["cause"])]
+        culprit[0] += 1
+        culprit[1] += stalled
+
     def object(self, lost_records: int) -> dict[str, Any]:
         """The summary's object; percentiles are null when nothing was spawned."""
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)

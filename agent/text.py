@@ -14,7 +14,7 @@ from rich.text import Text
 from agent.model import Cause, Confirmation, Holder, Outcome, Spawn, Stall, Step
 from agent.report import Clock, printable
 
-__all__ = ["duration", "spawn_line", "stall_text", "summary_text"]
+__all__ = ["duration", "snapshot_text", "spawn_line", "stall_text", "summary_text"]
 
 _WHY = {
     Cause.FORKED: "forked while the pipe was open, and not execed since",
@@ -22,7 +22,7 @@ _WHY = {
     Cause.LATE_EXEC: "forked while the pipe was open, and slow to exec",
     Cause.OWN_DESCENDANT: "forked by the child that was being started",
     Cause.PASSED: "given a copy by another process",
-    Cause.UNKNOWN: "its copy was not seen",
+    Cause.UNKNOWN: "why it has a copy is not known",
 }
 
 _WHAT = {
@@ -72,10 +72,41 @@ def stall_text(stall: Stall, clock: Clock) -> Text:
     for number, holder in enumerate(stall.holders):
         text.append("  held by  " if number == 0 else "  also by  ")
         text.append(_holder_name(holder), "bold")
-        text.append(f": {_WHY[holder.cause]}\n")
+        text.append(f": {'its copy was not seen' if holder.pid is None else _WHY[holder.cause]}\n")
         text.append(f"           {', '.join(_evidence(holder))}\n", "dim")
     for step in stall.steps:
         text.append(_step_line(step, spawn), "dim")
+    return text
+
+
+def snapshot_text(found: Mapping[str, Any]) -> Text:
+    """A stall that was found by looking at /proc: who is blocked, by whom; then the evidence."""
+    parent, child = found["parent"], found["child"]
+    text = Text()
+    if found["state"] == "ongoing":
+        text.append("BLOCKED NOW" if found["certainty"] == "certain" else "POSSIBLY BLOCKED NOW", "bold red")
+    else:
+        text.append("STALL", "bold yellow")
+    thread = "" if parent["tid"] == parent["pid"] else f", thread {parent['tid']}"
+    text.append(f"  {parent['comm']} (pid {parent['pid']}{thread}) in read({found['errpipe']['read_fd']})")
+    if found["stall_seconds"] is not None:
+        text.append(f" for about {duration(found['stall_seconds'] * 1e9)}")
+    text.append(
+        ",\n  in starting a program.\n"
+        if child is None
+        else f",\n  in starting {child['comm']} (pid {child['pid']}).\n"
+    )
+    for number, holder in enumerate(found["holders"]):
+        text.append("  held by  " if number == 0 else "  also by  ")
+        if holder["pid"] is None:
+            text.append("somebody who cannot be seen\n", "bold")
+            continue
+        text.append(f"{holder['comm']} (pid {holder['pid']})", "bold")
+        text.append(f": {_WHY[Cause(holder['cause'])]}\n")
+        fds = ", ".join(str(fd) for fd in holder["fds"])
+        text.append(f"           cause {holder['cause']}, fd {fds}\n", "dim")
+    for line in found["evidence"]:
+        text.append(f"    {line}\n", "dim")
     return text
 
 

@@ -50,7 +50,14 @@ _SELF_TEST_THRESHOLD_NS = 1_000_000
 
 
 class TraceError(Exception):
-    """Tracing cannot begin here: one line that says why and what to do."""
+    """Tracing cannot begin here: one line that says why and what to do.
+
+    no_ebpf: this host cannot trace at all, so that /proc is all there is.
+    """
+
+    def __init__(self, message: str, no_ebpf: bool = False) -> None:
+        super().__init__(message)
+        self.no_ebpf = no_ebpf
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,8 @@ class Tracer:
                 self._came.append,
             )
         except (preflight.PreflightError, loader.LoadError) as error:
-            raise TraceError(str(error)) from error
+            no_ebpf = isinstance(error, preflight.UnsupportedError)
+            raise TraceError(str(error), no_ebpf) from error
         for pid in options.targets:
             self._probes.add_target(pid)
             for descendant in procfs.descendants(pid):

@@ -9,7 +9,14 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["PreflightError", "check", "find_tracefs", "has_tracepoint", "tracepoint_fields"]
+__all__ = [
+    "PreflightError",
+    "UnsupportedError",
+    "check",
+    "find_tracefs",
+    "has_tracepoint",
+    "tracepoint_fields",
+]
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "s390x": 351, "ppc64le": 361}
@@ -39,6 +46,10 @@ class PreflightError(Exception):
     """One line: what is missing, and what to do."""
 
 
+class UnsupportedError(PreflightError):
+    """The kernel has no eBPF, or there is no bcc to use it: no privilege helps."""
+
+
 def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
     """Returns tracefs' folder, or raises PreflightError for the first thing that is missing."""
     _check_capabilities(proc)
@@ -46,7 +57,7 @@ def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
     tracefs = find_tracefs(sys_root)
     for name in _TRACEPOINTS:
         if not has_tracepoint(tracefs, name):
-            raise PreflightError(
+            raise UnsupportedError(
                 f"this kernel ({platform.release()}) has no tracepoint {name}:"
                 " it needs CONFIG_FTRACE_SYSCALLS"
             )
@@ -104,7 +115,7 @@ def _check_bpf() -> None:
     libc.syscall(number, -1, None, 0)  # an invalid command: EINVAL where there is eBPF
     code = ctypes.get_errno()
     if code == errno.ENOSYS:
-        raise PreflightError(
+        raise UnsupportedError(
             f"this kernel ({platform.release()}) has no eBPF:"
             " RHEL/CentOS 7.6 or later, or Linux 4.9 or later, is needed"
         )
@@ -119,12 +130,12 @@ def _check_bcc() -> None:
     try:
         bcc = importlib.import_module("bcc")
     except (ImportError, OSError) as error:
-        raise PreflightError(
+        raise UnsupportedError(
             f"bcc cannot be imported ({error}): install the distribution's package"
             " (Debian: python3-bpfcc, RHEL/Fedora: python3-bcc) and use its python3"
         ) from error
     if not hasattr(bcc, "BPF"):
-        raise PreflightError(
+        raise UnsupportedError(
             f"{getattr(bcc, '__file__', 'bcc')} is another project named bcc, from PyPI:"
             " 'pip uninstall bcc' and install the distribution's python3-bpfcc or python3-bcc"
         )

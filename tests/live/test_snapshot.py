@@ -1,0 +1,135 @@
+"""Processes that hang already: what /proc alone tells of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.live.lab import PYTHON, Lab, Object, json_lines
+
+_OLD_PYTHONS = [path for path in (Path("/root/.pyenv/versions/3.6.15/bin/python"),) if path.exists()]
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], seconds: float = 1.0) -> Iterator[int]:
+    """A command that has run for a while, in a group of its own, which is killed at the end."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        time.sleep(seconds)
+        try:
+            yield process.pid
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _snapshot(lab: Lab, pid: int) -> list[Object]:
+    done = subprocess.run(
+        [*lab.trace_popen, "--pid", str(pid), "--snapshot", "--json"],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    return json_lines(done.stdout)
+
+
+def test_hung_by_a_worker(lab: Lab) -> None:
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
+    with _running(command) as pid:
+        [found] = _snapshot(lab, pid)
+    assert found["parent"]["pid"] == pid
+    assert found["certainty"] == "certain"
+    [holder] = found["holders"]
+    assert (holder["cause"], holder["confirmed"]) == ("forked", True)
+    assert found["child"]["comm"] == "true"
+
+
+def test_hung_by_a_leak_on_python_2(lab: Lab, python27: str) -> None:
+    program = str(lab.root / "tests" / "programs" / "original27.py")
+    command = [python27, program, "--iterations", "1", "--force", "--sleep", "20"]
+    with _running(command) as pid:
+        [found] = _snapshot(lab, pid)
+    assert {holder["cause"] for holder in found["holders"]} == {"leaked"}
+    assert {holder["comm"] for holder in found["holders"]} <= {"sh", "sleep"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sh", "-c", "x=$(sleep 20)"],
+        ["sh", "-c", "sleep 20 | cat"],
+        [PYTHON, "-c", "import subprocess; subprocess.check_output(['sleep', '20'])"],
+    ],
+    ids=["substitution", "pipeline", "check_output"],
+)
+def test_data_pipes_are_not_reported(lab: Lab, command: list[str]) -> None:
+    with _running(command, 0.5) as pid:
+        assert _snapshot(lab, pid) == []
+
+
+def test_own_child_in_its_preexec_fn_is_not_accused(lab: Lab) -> None:
+    with _running(lab.program("slow_preexec_own.py", "--count", "1", "--sleep", "20")) as pid:
+        assert _snapshot(lab, pid) == []
+
+
+@pytest.mark.parametrize("python", [Path(PYTHON), *_OLD_PYTHONS], ids=str)
+def test_one_file_that_needs_nothing_else(lab: Lab, python: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "snapshot.py"
+    copy.write_bytes((lab.root / "agent" / "snapshot.py").read_bytes())
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
+    with _running(command) as pid:
+        done = subprocess.run(
+            [str(python), "-I", "-S", str(copy), str(pid)], stdout=subprocess.PIPE, check=True
+        )
+    assert json.loads(done.stdout)["certainty"] == "certain"
+
+
+def test_live_tracing_begins_with_a_snapshot(lab: Lab) -> None:
+    """Of a process that hangs already no event will come."""
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
+    with _running(command) as pid:
+        done = subprocess.run(
+            [*lab.trace_popen, "--pid", str(pid), "--json", "--duration", "1"],
+            cwd=lab.root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+    found, summary = json_lines(done.stdout)
+    assert found["source"] == "snapshot"
+    assert summary["type"] == "summary"
+
+
+def test_without_ebpf_proc_is_sampled(lab: Lab) -> None:
+    """As on a kernel that has none: here bcc cannot be imported."""
+    code = (
+        "import sys; sys.modules['bcc'] = None\n"  # an import of it fails
+        "from agent.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "3", "--plain", "0")
+    with _running(command, 0.3) as pid:
+        done = subprocess.run(
+            [lab.trace_popen[0], "-c", code, "--pid", str(pid), "--json", "--interval", "0.05"],
+            cwd=lab.root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+    [line] = done.stderr.splitlines()
+    assert "looking at /proc every 0.05 s instead" in line
+    first, ongoing, ended, summary = json_lines(done.stdout)
+    assert [first["state"], ongoing["state"], ended["state"]] == ["ongoing", "ongoing", "ended"]
+    assert ended["stall_seconds"] == pytest.approx(2.6, abs=0.5)
+    assert summary["stalls"] == 1
