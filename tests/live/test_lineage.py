@@ -1,0 +1,43 @@
+"""Holders that do unusual things with their copy: they are followed, and named for what they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live.lab import Lab
+
+_TRICKS = [
+    "dup",
+    "dup2",
+    "dupfd",
+    "replaced",
+    "setfd",
+    "fionclex",
+    "fioclex",
+    "close_range",
+    "thread_exec",
+    "leader_exit",
+    "grandchild",
+]
+
+
+@pytest.mark.parametrize("trick", _TRICKS)
+def test_unusual_holder(lab: Lab, trick: str) -> None:
+    traced = lab.trace(lab.program("holder_tricks.py", trick))
+    [spawn] = traced.spawns()
+    [truth] = [line for line in traced.said if line["kind"] == "truth"]
+    grandchild = [line["pid"] for line in traced.said if line["kind"] == "grandchild"]
+    [stall] = traced.of("stall")
+    first = stall["holders"][0]
+    assert first["pid"] == (grandchild[0] if grandchild else spawn["holder"])
+    assert first["cause"] == truth["cause"]
+    assert stall["stall_seconds"] == pytest.approx(spawn["kept"], abs=0.08)
+
+
+def test_more_copies_than_are_followed_are_not_guessed_at(lab: Lab) -> None:
+    traced = lab.trace(lab.program("holder_tricks.py", "many_dups"))
+    [spawn] = traced.spawns()
+    [stall] = traced.of("stall")
+    first = stall["holders"][0]
+    assert first["pid"] in (spawn["holder"], None)
+    assert first["cause"] in ("forked", "unknown", "passed")
