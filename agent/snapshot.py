@@ -424,7 +424,7 @@ def _copies(folder: str, fds: Sequence[int], pipe: str) -> _Copies:
             flags = _flags("{}/fdinfo/{}".format(folder, fd))
             if flags is None or os.readlink("{}/fd/{}".format(folder, fd)) != pipe:
                 continue
-        except OSError:
+        except (OSError, ValueError):
             continue
         if flags & _O_ACCMODE != _O_RDONLY:
             writes[fd] = bool(flags & _O_CLOEXEC)
@@ -640,21 +640,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if wrong is not None:
         print("snapshot.py: " + wrong, file=sys.stderr)
         return 2
-    for finding in take(options.pid):
-        print(json.dumps(finding.to_object()), flush=True)
     sampler = Sampler(options.pid)
     interval = options.interval or (options.duration and 0.1)
     ends = None if options.duration is None else time.monotonic() + options.duration
     try:
-        while True:
+        for finding in take(options.pid):
+            print(json.dumps(finding.to_object()), flush=True)
+        while interval is not None:
             for finding in sampler.sample(time.monotonic()):
                 print(json.dumps(finding.to_object()), flush=True)
-            if interval is None or not os.path.exists("{}/{}".format(PROC, options.pid)):
+            if not os.path.exists("{}/{}".format(PROC, options.pid)):
                 return 0
             left = interval if ends is None else min(interval, ends - time.monotonic())
             if left <= 0:
                 return 0
             time.sleep(left)
+        return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output has had enough (| head)

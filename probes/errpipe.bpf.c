@@ -299,7 +299,7 @@ static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn
     u8 outcome = OUTCOME_ABANDONED;
     if (spawn->read_ended && spawn->own_how == HOW_EXEC)
         outcome = OUTCOME_OK;
-    else if (spawn->read_ended && spawn->own_how == HOW_EXIT && spawn->exec_error)
+    else if (spawn->read_ended && spawn->own_how != HOW_EXEC && spawn->exec_error)
         outcome = OUTCOME_EXEC_FAILED;
     u64 id = spawn->id;
     /* A pipe that was never close-on-exec and served no exec is some other pipe. */
@@ -349,14 +349,16 @@ static inline __attribute__((always_inline)) void finish_when_both(void *ctx, st
 static inline __attribute__((always_inline)) int own_released(struct spawn *spawn, u64 id, u32 flags,
                                                               u32 how, u64 ns, u64 copies)
 {
-    /* The own child let go without an exec, or kept a copy through it: another use of a pipe. */
-    if (how == HOW_CLOSE || (how == HOW_EXIT && (flags & SLOT_EXECED))) {
+    /* The own child let go without an exec, or kept a copy through it: another use of a pipe. (After a failed
+     * exec Perl closes before it exits, and Java's helper has execed once before.) */
+    if (!spawn->exec_error && (how == HOW_CLOSE || (how == HOW_EXIT && (flags & SLOT_EXECED)))) {
         delete_spawn(id);
         return 0;
     }
     spawn->own_released = ns;
     spawn->own_how = how;
-    if (copies && copies != LEFT_UNKNOWN && !spawn->ended)
+    u64 parents = spawn->parent_closed ? 0 : 1; /* it is about to close its own */
+    if (copies != LEFT_UNKNOWN && copies > parents && !spawn->ended)
         spawn->held = 1;
     return 1;
 }
@@ -701,6 +703,7 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
     }
     if (slot->flags & SLOT_OWN) {
         bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
+        spawn->exec_error = 0; /* of an earlier place in PATH */
         if (standard) { /* a standard stream of the new program: a data pipe */
             slot->id = 0;
             delete_spawn(id);
