@@ -197,6 +197,9 @@ def _run(options: argparse.Namespace, output: IO[str], command: Optional[Command
     pid: Optional[int] = options.pid if command is None else command.pid
     printer = _Printer(output, as_json=options.json, every=options.all)
     if options.pid is not None:
+        blind = snapshot.why_not(options.pid)
+        if options.snapshot and blind is not None:
+            return _fail(blind)
         hanging = [finding.to_object() for finding in snapshot.take(options.pid)]
         for found in hanging:
             printer.snapshot(found)
@@ -252,6 +255,9 @@ def _sample(options: argparse.Namespace, printer: _Printer, stop: _Stop, why: st
         for finding in sampler.sample(time.monotonic()):
             printer.snapshot(finding.to_object())
         time.sleep(options.interval)
+    # The process may have ended between two looks, and its stall with it.
+    for finding in sampler.sample(time.monotonic()):
+        printer.snapshot(finding.to_object())
     printer.end(lost_records=0)
     return 0
 

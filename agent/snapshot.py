@@ -526,14 +526,12 @@ def _judge(facts: _Facts) -> Optional[_Verdict]:
     released = [one for one in may_be_own if one.pid not in copies and (one.execed or one.state == "Z")]
     own: Optional[_Process] = None
     if known:
-        if may_be_own and may_be_own[-1].pid in copies:
-            return None  # slow to exec, or a worker, or it was given a data pipe
         if may_be_own and may_be_own[-1] in released:
             own = may_be_own[-1]
         released = [] if own is None else [own]
         if any(one.pid in copies for one in since):
-            # This thread forked the holder as well, or inherited it from a thread that is gone: a worker's
-            # result pipe looks like this.
+            # It is the own child, slow to exec or with a data pipe; or this thread forked the holder as well,
+            # as with a worker's result pipe; or it inherited it from a thread that is gone.
             if own is None or runtime is None:
                 return None
             certain = False

@@ -104,6 +104,7 @@ class _Known:
     found: tuple[Holder, ...] = ()
     holding: tuple[Holder, ...] = ()
     searched: int = 0
+    vanished: bool = False
     told: bool = False
 
 
@@ -353,10 +354,9 @@ class Tracer:
         suspected = spawn.held or spawn.copy_lost or waited >= _SEARCH_NS
         if inode is None or not suspected or now - known.searched < max(_SEARCH_NS, waited // 4):
             return known.found
-        known.searched = now
         # A copy that was given away is passed on purpose; one that was lost sight of can be anything.
         cause = Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
-        known.found = tuple(
+        found = tuple(
             Holder(
                 pid=pid,
                 comm=procfs.comm_of(pid),
@@ -369,6 +369,11 @@ class Tracer:
             for pid, fds in procfs.find_holders({inode}).get(inode, {}).items()
             if pid not in (spawn.pid, spawn.child)
         )
+        # Gone since the last search: most likely the read is ending now. If not, the next look will tell.
+        known.vanished = not found and bool(known.found) and not known.vanished
+        if not known.vanished:
+            known.searched = now
+            known.found = found
         return known.found
 
     def _confirm(self, spawn: Spawn, holder: Holder) -> Confirmation:

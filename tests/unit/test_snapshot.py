@@ -226,6 +226,12 @@ def test_what_is_not_known_is_not_guessed(host: _Host) -> None:
     assert host.causes() == {_WORKER: "unknown"}
 
 
+def test_a_close_on_exec_copy_after_an_exec(host: _Host) -> None:
+    host.own()
+    host.worker(read=None, flags=_EXECED)
+    assert host.causes() == {_WORKER: "unknown"}
+
+
 def test_holders_by_age(host: _Host) -> None:
     host.own()
     host.worker(start=_MADE + 0.02, pid=150)
@@ -360,6 +366,8 @@ def test_reads_of_other_sizes(host: _Host, size: int) -> None:
     host.worker()
     host.read(size)
     assert host.take() == []
+    host.program("node")
+    assert size == 1 or host.take() == []
 
 
 @pytest.mark.parametrize("size", [4, 8])
@@ -442,6 +450,20 @@ def test_a_read_that_ends_meanwhile(host: _Host, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(snapshot, "_judge", judge_late)
     assert host.take() == []
+
+
+def test_a_holder_whose_fd_is_another_pipe_meanwhile(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.own()
+    host.worker()
+    scan = snapshot._scan
+
+    def scan_early(*arguments: Any) -> Any:
+        found = scan(*arguments)
+        host.fd(str(_WORKER), 4, "02000001", "pipe:[78]")
+        return found
+
+    monkeypatch.setattr(snapshot, "_scan", scan_early)
+    assert host.causes() == {None: "unknown"}
 
 
 def test_a_holder_that_is_forked_meanwhile(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
