@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Optional
 
 __all__ = ["Command", "CommandError"]
@@ -40,12 +39,7 @@ class Command:
     def __enter__(self) -> Command:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         if self._go_write >= 0:  # never released: the child sees end-of-file and goes
             os.close(self._go_write)
             self._go_write = -1

@@ -81,3 +81,11 @@ class HookedEnv(collections.abc.Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._env)
+
+
+def is_pipe(fd: int) -> bool:
+    """Whether an fd of this process is a pipe's."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")  # noqa: PTH115
+    except OSError:
+        return False

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Callable
 
-from _spawns import TRUE, HookedEnv, done, spawn
+from _spawns import TRUE, HookedEnv, done, is_pipe, spawn
 
 _SYS_EXIT, _SYS_CLOSE_RANGE = 60, 436
 _FIONCLEX, _FIOCLEX = 0x5450, 0x5451
@@ -126,7 +126,7 @@ def main() -> None:
         os.close(answer)
         pid = os.fork()
         if pid == 0:
-            _hold(trick, max(fd for fd in range(3, 64) if _is_pipe(fd)))
+            _hold(trick, max(fd for fd in range(3, 64) if is_pipe(fd)))
             os._exit(0)
         fields["holder"] = pid
 
@@ -155,13 +155,6 @@ def _hold(trick: str, fd: int) -> None:
         os.write(200, str(os.getpid()).encode())
         time.sleep(_KEEP)
         os._exit(0)
-
-
-def _is_pipe(fd: int) -> bool:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")  # noqa: PTH115
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

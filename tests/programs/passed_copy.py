@@ -13,7 +13,7 @@ import socket
 import time
 from typing import Any
 
-from _spawns import TRUE, HookedEnv, done, spawn
+from _spawns import TRUE, HookedEnv, done, is_pipe, spawn
 
 _SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 434, 438
 
@@ -50,7 +50,7 @@ def main() -> None:
 
     def give() -> None:
         # The errpipe is the newest pipe: its write end has the highest fd of all pipes here.
-        pipes = [fd for fd in range(3, 64) if _is_pipe(fd)]
+        pipes = [fd for fd in range(3, 64) if is_pipe(fd)]
         passed = [pipes[-1]] if options.by == "socket" else []
         socket.send_fds(ours, [str(pipes[-1]).encode()], passed)
         assert ours.recv(16) == b"got it"
@@ -58,13 +58,6 @@ def main() -> None:
     spawn(TRUE, fields, env=HookedEnv(give)).wait()
     os.waitpid(receiver, 0)
     done()
-
-
-def _is_pipe(fd: int) -> bool:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")  # noqa: PTH115
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":
