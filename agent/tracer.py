@@ -104,6 +104,7 @@ class _Known:
     holding: tuple[Holder, ...] = ()
     searched: int = 0
     vanished: bool = False
+    doubted: set[int] = field(default_factory=set)
     told: bool = False
 
 
@@ -383,8 +384,10 @@ class Tracer:
         if result is Confirmation.MISMATCH:
             with self._reading_maps:
                 still_listed = self._probes.holds(holder.pid, spawn.id)
-            if not still_listed:
-                return Confirmation.GONE  # it let go between the two looks
+            # An exec closes its copies a little before the kernel side hears of it: look once more.
+            if not still_listed or holder.pid not in known.doubted:
+                known.doubted.add(holder.pid)
+                return Confirmation.GONE
             _log.warning("pid %d was to hold the write end of pipe %d, and does not", holder.pid, inode)
         if before is None:
             self.confirmations[result] += 1
