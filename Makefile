@@ -2,10 +2,11 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test lint dev
+.PHONY: help setup run demo test soak lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
+PROGRAMS ?= 10000
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
@@ -21,6 +22,9 @@ demo: setup ## play a spawn that stalls and show what is said about it
 
 test: lint ## lint, then the unit tests and the live tests (those need root and eBPF)
 	$(PYTHON) -m pytest tests/unit tests/live
+
+soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
+	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
 
 lint: dev ## check style and types
 	$(PYTHON) -m ruff check

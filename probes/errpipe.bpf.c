@@ -836,6 +836,8 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
         int added = 0;
 #pragma unroll
         for (int k = 0; k < COPIES; k++) {
+            if (slot->fds[k] == fd && !is_open(slot, k))
+                slot->fds[k] = -1; /* the number of a copy that the parent closed is in use again */
             if (added || is_open(slot, k))
                 continue;
             slot->fds[k] = fd;
@@ -981,7 +983,7 @@ static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_t
         if ((slot->flags & SLOT_PARENT) && !spawn->own_pid && candidate == id) {
             spawn->own_pid = child;
             spawn->forked = now;
-            if (to->flags & SLOT_CLOEXEC(0))
+            if (to->flags & (SLOT_CLOEXEC(0) | SLOT_CLOEXEC(1) | SLOT_CLOEXEC(2)))
                 spawn->cloexec = 1;
             bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
             to->flags |= SLOT_OWN;
@@ -1123,7 +1125,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_read)
     if (args->ret <= -ERESTARTSYS && args->ret >= -ERESTART_RESTARTBLOCK)
         return 0;
     spawn->reading = 0;
-    if (args->ret < 0)
+    if (args->ret < 0 || spawn->ended) /* ended: another thread closed the read end under it */
         return 0;
     spawn->read_ended = bpf_ktime_get_ns();
     if (args->ret > 0) /* the child's error; some runtimes read on to the end-of-file */

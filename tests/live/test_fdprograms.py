@@ -1,0 +1,71 @@
+"""Random fd programs: the kernel side is compared with /proc after every step (see tests/fdprograms)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fdprograms.compare import Prover
+from tests.fdprograms.generator import Choice, Limits, choices, plan
+from tests.fdprograms.model import Step
+
+_SETTINGS = settings(
+    max_examples=300,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+_LIMITS = Limits()
+_OVERFLOW = Limits(overflow=True)
+
+
+# Shortest programs of disagreements that were found.
+_ONCE_WRONG = {
+    "the maker's closed copies took places in its child's table": """
+        0.0 pipe2 1
+        0.0 dup2 4 10
+        0.0 dup2 4 11
+        0.0 close 4
+        0.0 close 10
+        0.0 dup2 11 10
+        0.0 fork
+        1.0 dup 11
+        1.0 kill
+        0.0 kill
+        """,
+    "the own child's only copy was not the first that pipe2 gave": """
+        0.0 pipe2 1
+        0.0 dupfd 4 10 1
+        0.0 close 4
+        0.0 fork
+        1.0 kill
+        0.0 kill
+        """,
+}
+
+
+@pytest.fixture(scope="module")
+def prover(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prover]:
+    """The probes, loaded once."""
+    with Prover(tmp_path_factory.mktemp("player")) as prover:
+        yield prover
+
+
+@_SETTINGS
+@given(drawn=choices(_LIMITS))
+def test_tracer_agrees_with_proc(prover: Prover, drawn: list[Choice]) -> None:
+    prover.prove(plan(drawn, _LIMITS))
+
+
+@settings(_SETTINGS, max_examples=100)
+@given(drawn=choices(_OVERFLOW))
+def test_more_copies_than_are_followed_are_told(prover: Prover, drawn: list[Choice]) -> None:
+    prover.prove(plan(drawn, _OVERFLOW))
+
+
+@pytest.mark.parametrize("program", _ONCE_WRONG.values(), ids=_ONCE_WRONG)
+def test_programs_that_once_disagreed(prover: Prover, program: str) -> None:
+    prover.prove([Step.parse(line) for line in program.strip().splitlines()])
