@@ -229,9 +229,12 @@ static inline __attribute__((always_inline)) struct table *table_for(u32 key)
     struct table *fresh = zero_table.lookup(&zero);
     if (!fresh)
         return 0;
-    tables.update(&key, fresh);
+    /* Two threads can come here at once: the second must not wipe what the first has filled. */
+    if (tables.insert(&key, fresh) == 0)
+        count(TABLES_ADDED);
     table = tables.lookup(&key);
-    count(table ? TABLES_ADDED : UPDATES_FAILED);
+    if (!table)
+        count(UPDATES_FAILED);
     return table;
 }
 
@@ -383,15 +386,15 @@ static inline __attribute__((always_inline)) void foreign_released(void *ctx, st
     bpf_get_current_comm(&release.comm, sizeof(release.comm));
     __sync_fetch_and_add(&spawn->foreign, -1);
     spawn->last = release;
-    int is_long_one = is_long(spawn, ns);
 #ifdef EVERY
-    send(ctx, &release, sizeof(release));
+    int told = 1;
 #else
-    if (is_long_one)
-        send(ctx, &release, sizeof(release));
+    int told = is_long(spawn, ns);
 #endif
+    if (told)
+        send(ctx, &release, sizeof(release));
     /* Python's close_fds lets go just before the exec: whether one follows decides the cause. */
-    if (is_long_one && how == HOW_CLOSE && !(slot->flags & SLOT_EXECED))
+    if (told && how == HOW_CLOSE && !(slot->flags & SLOT_EXECED))
         slot->flags |= SLOT_LET_GO;
     else
         slot->id = 0;
