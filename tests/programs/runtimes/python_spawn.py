@@ -1,0 +1,40 @@
+"""Any CPython's subprocess, from 2.7 on, so without annotations. What it takes is in the arguments below."""
+
+import argparse
+import json
+import os
+import subprocess
+import time
+
+BY = {
+    "plain": {"stdout": None},
+    "preexec_fn": {"preexec_fn": int},
+    "no_close_fds": {"close_fds": False},
+    "output": {"stdout": subprocess.PIPE},
+}
+start_program = getattr(subprocess, "Popen")  # noqa: B009 (its overloads do not suit **)
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--count", type=int, default=3)
+parser.add_argument("--program", default="/bin/true")
+parser.add_argument("--by", choices=sorted(BY), default="plain")
+options = parser.parse_args()
+clock = getattr(time, "monotonic", time.time)
+for _ in range(options.count):
+    start = clock()
+    try:
+        popen = start_program([options.program], **BY[options.by])  # type: ignore[arg-type]
+    except OSError:
+        popen = None
+    seconds = clock() - start
+    line = {
+        "kind": "spawn",
+        "pid": os.getpid(),
+        "child": popen.pid if popen else None,
+        "seconds": seconds,
+        "failed": popen is None,
+    }
+    os.write(1, json.dumps(line).encode() + b"\n")
+    if popen:
+        popen.communicate()
+os.write(1, json.dumps({"kind": "done", "spawns": options.count}).encode() + b"\n")

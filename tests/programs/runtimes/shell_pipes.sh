@@ -1,0 +1,8 @@
+#!/bin/bash
+# Job control: each pipeline has a pgrp pipe, which the child reads and the parent closes. No errpipe.
+set -m
+for ((n = 0; n < 5; n++)); do
+    /bin/true | /bin/true | /bin/cat
+    value=$(/bin/echo hi)
+done
+echo "{\"kind\": \"done\", \"value\": \"$value\"}"

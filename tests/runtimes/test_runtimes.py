@@ -1,0 +1,311 @@
+"""Programs of other runtimes: their spawns are counted, and a foreign holder is found, whatever they do.
+
+Each program of tests/programs/runtimes says its own spawns and how long they took. foreign_fork.c, preloaded,
+gives each pipe that a program makes a foreign holder. `make setup-runtimes` installs what is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.live.lab import Lab, Object, Traced
+
+_COUNT = 3
+_LIVE_SECONDS = 0.5
+_LOOP_LIVE_SECONDS = 0.05
+_TOLERANCE_SECONDS = 0.01
+
+
+class Preload:
+    """Gives a program foreign holders, by foreign_fork.c."""
+
+    def __init__(self, repo_root: Path, folder: Path) -> None:
+        source = repo_root / "tests" / "programs" / "runtimes" / "foreign_fork.c"
+        self._library = folder / "foreign_fork.so"
+        self._pids = folder / "pids"
+        options = ["-O2", "-shared", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(["gcc", *options, "-o", str(self._library), str(source), "-ldl"], check=True)
+
+    def fork(self, command: Sequence[str]) -> list[str]:
+        """Every pipe gets a worker that does not exec."""
+        return self._with("fork", _LIVE_SECONDS, command)
+
+    def exec(self, command: Sequence[str]) -> list[str]:
+        """Every pipe gets a worker that execs at once, and keeps what is not close-on-exec."""
+        return self._with("exec", _LIVE_SECONDS, command)
+
+    def loop(self, command: Sequence[str]) -> list[str]:
+        """Workers that do not exec are forked all the time."""
+        return self._with("loop", _LOOP_LIVE_SECONDS, command)
+
+    def _with(self, how: str, live: float, command: Sequence[str]) -> list[str]:
+        self._pids.unlink(missing_ok=True)
+        variables = {
+            "FOREIGN_FORK": how,
+            "FOREIGN_FORK_MS": f"{live * 1000:.0f}",
+            "FOREIGN_FORK_PIDS": str(self._pids),
+            # git_spawn.sh is a shell, and hands it on
+            "PRELOAD" if command[0] == "/bin/sh" else "LD_PRELOAD": str(self._library),
+        }
+        return ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items()), *command]
+
+    def workers(self) -> set[int]:
+        """Every worker that was forked."""
+        return {int(line) for line in self._pids.read_text().split()}
+
+    def assert_each_stalled(self, traced: Traced, cause: str) -> None:
+        """Each spawn was kept waiting by one worker of its own, and that one was seen and confirmed."""
+        spawns, stalls = traced.spawns(), traced.of("stall")
+        assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(spawns)
+        assert len(stalls) == traced.summary["stalls"] == len(spawns)
+        by_child = {stall["child"]["pid"]: stall for stall in stalls}
+        ended = {spawn["child"]["pid"]: spawn for spawn in traced.of("spawn")}
+        for spawn, stall in zip(spawns, stalls):
+            if spawn["child"] is not None:
+                stall = by_child[spawn["child"]]
+            assert stall["parent"]["pid"] == spawn["pid"]
+            # Begins when the own child has execed, or later with the read: a busy machine can put off both.
+            steps = {step["what"]: step["seconds"] for step in ended[stall["child"]["pid"]]["steps"]}
+            began = max(steps["child_execed"], steps["read_began"])
+            assert abs(stall["stall_seconds"] - (steps["read_ended"] - began)) < _TOLERANCE_SECONDS
+            assert spawn["seconds"] > _LIVE_SECONDS * 0.8
+            assert _LIVE_SECONDS * 0.2 < stall["stall_seconds"] < spawn["seconds"] + _TOLERANCE_SECONDS
+            [holder] = stall["holders"]
+            assert (holder["cause"], holder["confirmed"]) == (cause, True)
+        holders = {stall["holders"][0]["pid"] for stall in stalls}
+        assert len(holders) == len(stalls)
+        assert holders <= self.workers()
+
+    def assert_waits_are_explained(self, traced: Traced) -> int:
+        """No long wait after the own child's exec is without a stall; only workers are named.
+
+        Returns how many stalls there were.
+        """
+        children = {spawn["child"] for spawn in traced.spawns()}
+        stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
+        for spawn in traced.of("spawn"):
+            steps = {step["what"]: step["seconds"] for step in spawn["steps"]}
+            if steps["read_ended"] - steps["child_execed"] > _LOOP_LIVE_SECONDS * 0.5:
+                assert spawn["child"]["pid"] in stalls
+        workers = self.workers()
+        for child, stall in stalls.items():
+            assert child in children
+            assert {holder["pid"] for holder in stall["holders"]} <= workers
+            assert {holder["cause"] for holder in stall["holders"]} == {"forked"}
+        return len(stalls)
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """One way to start a program.
+
+    program: {folder} is tests/programs/runtimes, {built} where the compiled ones are.
+    builder: the program that must be there and how it compiles, if it does.
+    errpipe: whether the runtime has one at all.
+    late: its errpipe is not close-on-exec from the start, so a sibling's exec can keep it.
+    """
+
+    program: str
+    builder: str = ""
+    errpipe: bool = True
+    late: bool = False
+
+
+_RUST = "/usr/bin/rustc -O -o {built}/rust_spawn {folder}/rust_spawn.rs"
+_GO = "/usr/bin/go build -o {built}/go_spawn {folder}/go_spawn.go"
+_JAVA = "/usr/bin/javac -d {built} {folder}/JavaSpawn.java"
+_C = "/usr/bin/gcc -O2 -Wall -Wextra -o {built}/c_spawn {folder}/c_spawn.c"
+_JAVA_BY = "/usr/bin/java -Djdk.lang.Process.launchMechanism={} -cp {{built}} JavaSpawn"
+
+_RUNTIMES = {
+    "node": _Runtime("/usr/bin/node {folder}/node_spawn.js"),
+    "go": _Runtime("{built}/go_spawn", _GO),
+    "rust-pre_exec": _Runtime("{built}/rust_spawn --by pre_exec", _RUST),
+    "ruby": _Runtime("/usr/bin/ruby {folder}/ruby_spawn.rb"),
+    "perl-open": _Runtime("/usr/bin/perl {folder}/perl_spawn.pl --by open"),
+    "perl-backticks": _Runtime("/usr/bin/perl {folder}/perl_spawn.pl --by backticks"),
+    "perl-system": _Runtime("/usr/bin/perl {folder}/perl_spawn.pl --by system"),
+    "java-posix_spawn": _Runtime(_JAVA_BY.format("POSIX_SPAWN"), _JAVA, late=True),
+    "java-vfork": _Runtime(_JAVA_BY.format("VFORK"), _JAVA, late=True),
+    "java-fork": _Runtime(_JAVA_BY.format("FORK"), _JAVA, late=True),
+    "tcl": _Runtime("/usr/bin/tclsh {folder}/tcl_spawn.tcl", late=True),
+    "glib": _Runtime("/usr/bin/python3 {folder}/glib_spawn.py", late=True),
+    "git": _Runtime("/bin/sh {folder}/git_spawn.sh", late=True),
+    "rust": _Runtime("{built}/rust_spawn", _RUST, errpipe=False),
+    "rust-output": _Runtime("{built}/rust_spawn --by output", _RUST, errpipe=False),
+    "c-posix_spawn": _Runtime("{built}/c_spawn", _C, errpipe=False),
+    "c-popen": _Runtime("{built}/c_spawn --by popen", _C, errpipe=False),
+    "c-system": _Runtime("{built}/c_spawn --by system", _C, errpipe=False),
+}
+_WITH_ERRPIPE = [name for name, runtime in _RUNTIMES.items() if runtime.errpipe]
+_WITHOUT_ERRPIPE = [name for name, runtime in _RUNTIMES.items() if not runtime.errpipe]
+_LATE = [name for name, runtime in _RUNTIMES.items() if runtime.late]
+# Go makes its system calls without libc, so no worker can be forked at a pipe's side.
+_PRELOADED = [name for name in _WITH_ERRPIPE if name != "go"]
+_AT_ONCE = [name for name in _PRELOADED if name not in _LATE]
+_WITH_THREADS = ["go", "rust-pre_exec", "ruby", "java-posix_spawn", "java-vfork", "java-fork"]
+
+
+class Runtimes:
+    """Makes the command lines of the programs, and compiles those that need it once."""
+
+    def __init__(self, folder: Path, built: Path) -> None:
+        self._places = {"folder": os.fspath(folder), "built": os.fspath(built)}
+        self._built: set[str] = set()
+
+    def command(self, name: str, *, count: int = _COUNT, program: str = "/bin/true") -> list[str]:
+        """The command line that starts a program so many times."""
+        runtime = _RUNTIMES[name]
+        command = self._words(runtime.program)
+        builder = self._words(runtime.builder)
+        for tool in (command[0], *builder[:1]):
+            if not tool.startswith(self._places["built"]) and not Path(tool).exists():
+                pytest.skip(f"no {tool}: make setup-runtimes installs it")
+        if builder and runtime.builder not in self._built:
+            cache = os.path.join(self._places["built"], "cache")  # noqa: PTH118
+            subprocess.run(builder, env={**os.environ, "GO111MODULE": "off", "GOCACHE": cache}, check=True)
+            self._built.add(runtime.builder)
+        return [*command, "--count", str(count), "--program", program]
+
+    def _words(self, text: str) -> list[str]:
+        return [word.format(**self._places) for word in text.split()]
+
+
+@pytest.fixture(scope="session")
+def runtimes(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtimes:
+    """Every runtime's program."""
+    folder = repo_root / "tests" / "programs" / "runtimes"
+    return Runtimes(folder, tmp_path_factory.mktemp("runtimes"))
+
+
+@pytest.fixture
+def preload(repo_root: Path, tmp_path: Path) -> Preload:
+    """Foreign holders."""
+    return Preload(repo_root, tmp_path)
+
+
+def _assert_said(traced: Traced, count: int) -> list[Object]:
+    """The program's own spawns: that many, and the reported ones are these."""
+    assert traced.status == 0
+    spawns = traced.spawns()
+    assert len(spawns) == count
+    reported = traced.of("spawn")
+    assert {spawn["parent"]["pid"] for spawn in reported} <= {spawn["pid"] for spawn in spawns}
+    children = {spawn["child"] for spawn in spawns} - {None}
+    if children:
+        assert {spawn["child"]["pid"] for spawn in reported if spawn["outcome"] == "ok"} <= children
+    assert traced.summary["lost_records"] == 0
+    return spawns
+
+
+@pytest.mark.parametrize("name", _RUNTIMES)
+def test_plain_spawns(lab: Lab, runtimes: Runtimes, name: str) -> None:
+    traced = lab.trace(runtimes.command(name))
+    _assert_said(traced, _COUNT)
+    assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT * _RUNTIMES[name].errpipe
+    assert traced.summary["spawns"] == len(traced.of("spawn"))
+    assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
+
+
+@pytest.mark.parametrize("name", _RUNTIMES)
+def test_program_that_does_not_exist(lab: Lab, runtimes: Runtimes, name: str) -> None:
+    traced = lab.trace(runtimes.command(name, program="/no/such/program"))
+    assert all(spawn["failed"] for spawn in _assert_said(traced, _COUNT))
+    outcomes = [spawn["outcome"] for spawn in traced.of("spawn")]
+    assert outcomes == ["exec_failed"] * _COUNT * _RUNTIMES[name].errpipe
+    assert traced.of("stall") == []
+
+
+@pytest.mark.parametrize("name", _PRELOADED)
+def test_worker_that_never_execs(lab: Lab, runtimes: Runtimes, preload: Preload, name: str) -> None:
+    traced = lab.trace(preload.fork(runtimes.command(name)))
+    _assert_said(traced, _COUNT)
+    preload.assert_each_stalled(traced, "forked")
+
+
+@pytest.mark.parametrize("name", _LATE)
+def test_copy_that_a_sibling_takes_through_its_exec(
+    lab: Lab, runtimes: Runtimes, preload: Preload, name: str
+) -> None:
+    """The errpipe was not close-on-exec yet, or never is in the parent."""
+    traced = lab.trace(preload.exec(runtimes.command(name)))
+    _assert_said(traced, _COUNT)
+    preload.assert_each_stalled(traced, "leaked")
+    assert {stall["holders"][0]["comm"] for stall in traced.of("stall")} == {"sleep"}
+
+
+@pytest.mark.parametrize("name", _AT_ONCE)
+def test_close_on_exec_from_the_start(lab: Lab, runtimes: Runtimes, preload: Preload, name: str) -> None:
+    traced = lab.trace(preload.exec(runtimes.command(name)))
+    spawns = _assert_said(traced, _COUNT)
+    assert max(spawn["seconds"] for spawn in spawns) < _LIVE_SECONDS
+    assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT
+    assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
+
+
+def test_go(lab: Lab, runtimes: Runtimes, preload: Preload) -> None:
+    """A C thread, which knows nothing of Go's ForkLock, forks all the time."""
+    traced = lab.trace(preload.loop(runtimes.command("go", count=30)))
+    waits = [s for s in _assert_said(traced, 30) if s["seconds"] > _LOOP_LIVE_SECONDS * 0.8]
+    assert len(waits) >= 3
+    assert preload.assert_waits_are_explained(traced) >= 3
+
+
+@pytest.mark.parametrize("name", _WITHOUT_ERRPIPE)
+@pytest.mark.parametrize("how", ["fork", "loop"])
+def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, name: str, how: str) -> None:
+    """What foreign holders of a data pipe do to its reader is another matter."""
+    command = runtimes.command(name, count=20 if how == "loop" else _COUNT)
+    traced = lab.trace(preload.loop(command) if how == "loop" else preload.fork(command))
+    spawns = traced.spawns()
+    assert traced.status == 0
+    if name == "rust-output" and how == "fork":
+        assert min(spawn["seconds"] for spawn in spawns) > _LIVE_SECONDS * 0.8
+    assert traced.of("spawn") == []
+    assert traced.of("stall") == []
+    assert traced.summary["spawns"] == 0
+
+
+@pytest.mark.parametrize("name", _WITH_THREADS)
+def test_many_threads(lab: Lab, runtimes: Runtimes, name: str) -> None:
+    """Siblings may hold each other's errpipes, but only until they exec, and all are counted."""
+    traced = lab.trace([*runtimes.command(name, count=25), "--threads", "8"])
+    spawns = _assert_said(traced, 200)
+    assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
+    assert traced.summary["spawns"] == 200
+    children = {spawn["child"] for spawn in spawns}
+    assert {spawn["child"]["pid"] for spawn in traced.of("spawn")} == children
+    for stall in traced.of("stall"):
+        assert {holder["pid"] for holder in stall["holders"]} <= children
+        assert {holder["cause"] for holder in stall["holders"]} == {"late_exec"}
+
+
+def test_threads_that_make_their_first_pipes_at_once(lab: Lab, runtimes: Runtimes) -> None:
+    """All of them are the first to need the process's table."""
+    command = " ".join([*runtimes.command("rust-pre_exec", count=1), "--threads", "8"])
+    traced = lab.trace(["/bin/sh", "-c", f"n=0; while [ $n -lt 150 ]; do {command}; n=$((n+1)); done"])
+    assert len(traced.spawns()) == traced.summary["spawns"] == 1200
+
+
+def test_goroutines_that_move_to_another_thread(lab: Lab, runtimes: Runtimes) -> None:
+    """Between the errpipe and the fork: the thread that forks is not the one that made the errpipe."""
+    traced = lab.trace([*runtimes.command("go", count=500), "--threads", "8"])
+    assert len(traced.spawns()) == 4000
+    assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
+    assert traced.summary["spawns"] == 4000
+
+
+def test_job_control_of_bash(lab: Lab, repo_root: Path) -> None:
+    """The pgrp pipe is a reversed errpipe: the child reads it, and the parent closes it."""
+    program = repo_root / "tests" / "programs" / "runtimes" / "shell_pipes.sh"
+    traced = lab.trace(["/bin/bash", str(program)])
+    assert traced.status == 0
+    assert traced.said[-1]["value"] == "hi"
+    assert traced.of("spawn") == []
+    assert traced.of("stall") == []
