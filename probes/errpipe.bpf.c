@@ -486,12 +486,6 @@ static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot,
         else
             slot->flags &= ~SLOT_CLOEXEC(k);
     }
-    if (slot->read_fd >= 0 && (u32)slot->read_fd >= first && (u32)slot->read_fd <= last) {
-        if (on)
-            slot->flags |= SLOT_READ_CLOEXEC;
-        else
-            slot->flags &= ~SLOT_READ_CLOEXEC;
-    }
 }
 
 /* dup2 has put another file over fd: the copy that was there is closed. */
@@ -564,7 +558,7 @@ int pipe_made(void *ctx)
         return 0;
     s32 fds[2] = {-1, -1};
     u32 is_socket = call->how;
-    u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) | SLOT_READ_CLOEXEC : 0;
+    u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) : 0;
     bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
     struct table *table = table_for(key);

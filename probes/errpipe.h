@@ -18,7 +18,6 @@ struct slot {
 
 #define SLOT_CLOEXEC(k) (1 << (k))     /* fds[k] is close-on-exec */
 #define SLOT_CLOSED(k)  (1 << (3 + (k))) /* the parent closed fds[k]; kept, as a fork under way may have copied it */
-#define SLOT_READ_CLOEXEC (1 << 6)
 #define SLOT_PARENT     (1 << 8)  /* the table is the parent's */
 #define SLOT_OWN        (1 << 9)  /* the table is the own child's */
 #define SLOT_DESCENDANT (1 << 10) /* the table is that of a process forked by the own child */

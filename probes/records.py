@@ -64,7 +64,6 @@ class SlotFlag(IntFlag):
     CLOSED_0 = 1 << 3
     CLOSED_1 = 1 << 4
     CLOSED_2 = 1 << 5
-    READ_CLOEXEC = 1 << 6
     PARENT = 1 << 8
     OWN = 1 << 9
     DESCENDANT = 1 << 10
