@@ -21,9 +21,9 @@ demo: setup ## play a spawn that stalls and show what is said about it
 	@exec $(PYTHON) -m tests.demo
 
 test: lint ## lint, then the unit tests and the live tests (those need root and eBPF)
-	$(PYTHON) -m pytest tests/unit tests/live
+	$(PYTHON) -m pytest
 
-setup-runtimes: ## install the runtimes of tests/runtimes (Debian; needs a gigabyte)
+setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gigabyte)
 	@config/setup-runtimes.sh
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)

@@ -74,6 +74,8 @@ class TracerOptions:
     targets: tuple[int, ...] = ()
     every: bool = False
     use_btf: bool = True
+    max_spawns: int = 8192
+    max_tables: int = 8192
     buffer_pages: int = 64
 
 
@@ -140,6 +142,8 @@ class Tracer:
                     targets=bool(options.targets),
                     every=options.every,
                     use_btf=options.use_btf,
+                    max_spawns=options.max_spawns,
+                    max_tables=options.max_tables,
                     buffer_pages=options.buffer_pages,
                 ),
                 self._came.append,
@@ -179,7 +183,8 @@ class Tracer:
 
     def run_once(self, timeout_seconds: float) -> None:
         """Waits at most that long for records, and judges what is due."""
-        self._poll(max(1, int(timeout_seconds * 1000)))
+        until_look = (self._next_look - time.monotonic_ns()) // 1_000_000
+        self._poll(max(1, min(int(timeout_seconds * 1000), until_look)))
         now = time.monotonic_ns()
         if now >= self._next_look:
             self._next_look = now + _LOOK_NS
@@ -262,6 +267,9 @@ class Tracer:
         releases = list(known.releases)
         if spawn.last_release is not None:
             releases.append(spawn.last_release)
+        # The own child was taken for a foreign one at first, when another thread than the spawner forked it.
+        child = spawn.child, spawn.forked
+        releases = [release for release in releases if (release.pid, release.acquired) != child]
         released = {release.pid for release in releases}
         still = tuple(holder for holder in known.holding if holder.pid not in released)
         stall = diagnosis.ended_stall(

@@ -11,14 +11,15 @@
 #include "errpipe.h"
 
 #define CLONE_FILES 0x400
+#define CLONE_VFORK 0x4000
 #define CLONE_THREAD 0x10000
 #define O_CLOEXEC 02000000
 #define F_DUPFD 0
 #define F_SETFD 2
 #define F_DUPFD_CLOEXEC 1030
 #define FD_CLOEXEC 1
+#define CLOSE_RANGE_UNSHARE (1 << 1)
 #define CLOSE_RANGE_CLOEXEC (1 << 2)
-#define CLOSE_RANGE_FLAGS (CLOSE_RANGE_CLOEXEC | (1 << 1))
 #define FMODE_WRITE 2
 #define AF_UNIX 1
 #define SOCK_SEQPACKET 5
@@ -49,12 +50,31 @@ struct call {
     u32 cursor;
 };
 
+/*
+ * A child of vfork that got a copy of an errpipe from a thread that has none of its own to fork for: Go moves a
+ * goroutine to another thread between pipe2 and fork. The spawn adopts it when the parent closes its write end
+ * and nobody else was forked for that errpipe.
+ */
+struct stray {
+    u32 pid;
+    s32 exec_error;
+    u64 forked;
+    u64 released; /* 0: not yet; then the rest says how */
+    u64 copies;
+    u32 how;
+    u32 flags; /* SLOT_* */
+    u32 cloexec;
+    u32 unused;
+    char comm[COMM_LEN];
+};
+
 BPF_TABLE("lru_hash", u64, struct spawn, spawns, MAX_SPAWNS);
 BPF_TABLE("lru_hash", u32, struct table, tables, MAX_TABLES);
 BPF_TABLE("lru_hash", u32, u64, made, MAX_THREADS); /* thread: the last pipe it made */
 BPF_TABLE("lru_hash", u32, u64, reading, MAX_THREADS); /* thread: the spawn whose errpipe it reads */
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
 BPF_TABLE("lru_hash", u64, u8, finished, 1024); /* spawns that have been taken to their end */
+BPF_TABLE("lru_hash", u64, struct stray, strays, 1024); /* spawn: a child that may be its own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS); /* one copy of what several probes go on to do */
 /* The slot that a loop found: read back from a map its index is just a number to the verifier, which
@@ -66,7 +86,7 @@ BPF_ARRAY(zero_table, struct table, 1);
 BPF_ARRAY(zero_spawn, struct spawn, 1);
 BPF_ARRAY(zero_program, struct program, 1);
 BPF_PERF_OUTPUT(records);
-BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that share their fd table with another */
+BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 #ifdef TARGETS
 BPF_HASH(targets, u32, u8, 16384);
 #endif
@@ -259,6 +279,35 @@ static inline __attribute__((always_inline)) void forget(struct table *table, u6
     }
 }
 
+/*
+ * Not every thread of a process has the same fd table, or one that no other process has. Tables are followed by
+ * process, so of the spawns in this one nothing is certain any more, nor of those to come.
+ */
+static inline __attribute__((always_inline)) void lose_table(struct table *table, u32 key)
+{
+    u8 one = 1;
+    sharing.update(&key, &one);
+    if (!table)
+        return;
+    count(TABLES_SHARED);
+    EACH_SLOT(i) {
+        u64 id = table->slots[i].id;
+        struct spawn *spawn = id ? spawns.lookup(&id) : 0;
+        if (spawn)
+            spawn->copy_lost = 1;
+    }
+}
+
+/* The current thread goes on with a copy of its fd table, if anybody else uses that. */
+static inline __attribute__((always_inline)) void unshare_files(struct table *table, u32 key)
+{
+#ifdef BTF
+    if ((u32)kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_COUNT) <= 1)
+        return;
+#endif
+    lose_table(table, key);
+}
+
 /* ---- the end of a spawn ---- */
 
 static inline __attribute__((always_inline)) void observe(struct histogram *histogram, u64 ns)
@@ -366,10 +415,46 @@ static inline __attribute__((always_inline)) int own_released(struct spawn *spaw
     return 1;
 }
 
-static inline __attribute__((always_inline)) void foreign_released(void *ctx, struct spawn *spawn,
-                                                                   struct table *table, u32 key,
-                                                                   struct slot *slot, s32 fd, u32 how,
-                                                                   u64 ns, u64 copies)
+/* The spawn's stray has turned out to be its own child, and had let go before. Of the two that may find that
+ * out at the same moment, the one that deletes the stray goes on. True when this is an end that a spawn has. */
+static inline __attribute__((always_inline)) int stray_released(struct spawn *spawn, u64 id,
+                                                                struct stray *stray)
+{
+    if (strays.delete(&id) != 0)
+        return 0;
+    __builtin_memcpy(spawn->own_comm, stray->comm, COMM_LEN);
+    return own_released(spawn, id, stray->flags, stray->how, stray->released, stray->copies);
+}
+
+/* Is it the own child's slot? An adopted child's does not say so, and once that has let go, another process can
+ * get its pid. */
+static inline __attribute__((always_inline)) int is_own(u32 flags, struct spawn *spawn, u32 key)
+{
+    return flags & SLOT_OWN || (*(volatile u32 *)&spawn->own_pid == key && !spawn->own_released);
+}
+
+/* The parent closes its write end and has not forked for this errpipe, as far as was seen: its stray was the own
+ * child. True when this is an end that a spawn has. */
+static inline __attribute__((always_inline)) int adopt_stray(struct spawn *spawn, u64 id)
+{
+    struct stray *stray = strays.lookup(&id);
+    if (!stray)
+        return 0;
+    spawn->forked = stray->forked;
+    spawn->cloexec = stray->cloexec;
+    spawn->exec_error = stray->exec_error;
+    __sync_fetch_and_add(&spawn->foreign_total, -1);
+    if (spawn->last.pid == stray->pid)
+        spawn->last.kind = 0;
+    *(volatile u32 *)&spawn->own_pid = stray->pid; /* from here on its release is the own child's */
+    return *(volatile u64 *)&stray->released ? stray_released(spawn, id, stray) : 0;
+}
+
+/* True when this is an end that a spawn has: its stray's. */
+static inline __attribute__((always_inline)) int foreign_released(void *ctx, struct spawn *spawn,
+                                                                  struct table *table, u32 key,
+                                                                  struct slot *slot, s32 fd, u32 how,
+                                                                  u64 ns, u64 copies)
 {
     struct release release = {.kind = RECORD_RELEASE};
     release.how = how;
@@ -394,12 +479,22 @@ static inline __attribute__((always_inline)) void foreign_released(void *ctx, st
     if (told)
         send(ctx, &release, sizeof(release));
     /* Python's close_fds lets go just before the exec: whether one follows decides the cause. */
-    if (told && how == HOW_CLOSE && !(slot->flags & SLOT_EXECED))
+    u32 flags = slot->flags;
+    if (told && how == HOW_CLOSE && !(flags & SLOT_EXECED))
         slot->flags |= SLOT_LET_GO;
     else
         slot->id = 0;
     if (spawn->outcome && !spawn->foreign)
         delete_spawn(release.id);
+    struct stray *stray = strays.lookup(&release.id);
+    if (!stray || stray->pid != key)
+        return 0;
+    stray->how = how;
+    stray->flags = flags;
+    stray->copies = copies;
+    __builtin_memcpy(stray->comm, release.comm, COMM_LEN);
+    *(volatile u64 *)&stray->released = ns;
+    return is_own(flags, spawn, key) ? stray_released(spawn, release.id, stray) : 0;
 }
 
 /* The parent let go of the read end: by close, exec, or its own exit.
@@ -450,13 +545,16 @@ static inline __attribute__((always_inline)) void released(void *ctx, struct tab
     u32 flags = slot->flags;
     int came = 0;
     struct spawn *spawn = spawns.lookup(&id);
-    if (read || !spawn || (flags & SLOT_OWN))
+    int own = spawn && is_own(flags, spawn, key);
+    if (read || !spawn || own)
         slot->id = 0;
     if (!spawn)
         return;
     if (read) {
         came = read_end_released(spawn, id, how, ns);
     } else if (flags & SLOT_PARENT) {
+        if (!spawn->own_pid)
+            came = adopt_stray(spawn, id);
         spawn->parent_closed = ns;
         if (spawn->is_socket && spawn->own_pid) {
             spawn->read_tid = thread_id();
@@ -465,10 +563,12 @@ static inline __attribute__((always_inline)) void released(void *ctx, struct tab
         }
     } else {
         u64 copies = other_copies(spawn, still_open);
-        if (flags & SLOT_OWN)
+        if (own && !(flags & SLOT_OWN))
+            __sync_fetch_and_add(&spawn->foreign, -1); /* adopted */
+        if (own)
             came = own_released(spawn, id, flags, how, ns, copies);
         else
-            foreign_released(ctx, spawn, table, key, slot, fd, how, ns, copies);
+            came = foreign_released(ctx, spawn, table, key, slot, fd, how, ns, copies);
     }
     if (came)
         finish_when_both(ctx, spawn);
@@ -698,7 +798,7 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
         if (slot->fds[k] <= 2)
             standard = 1;
     }
-    if (slot->flags & SLOT_OWN) {
+    if (is_own(slot->flags, spawn, key)) {
         bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
         spawn->exec_error = 0; /* of an earlier place in PATH */
         if (standard) { /* a standard stream of the new program: a data pipe */
@@ -778,8 +878,10 @@ TRACEPOINT_PROBE(syscalls, sys_enter_close_range)
 {
     u32 key = table_key(), first = args->fd, last = args->max_fd, flags = args->flags;
     struct table *table = tables.lookup(&key);
-    if (!table || first > last || (flags & ~CLOSE_RANGE_FLAGS))
+    if (!table || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
         return 0;
+    if (flags & CLOSE_RANGE_UNSHARE)
+        unshare_files(table, key);
     if (!(flags & CLOSE_RANGE_CLOEXEC))
         return release_all(args, HOW_CLOSE, first, last);
     EACH_SLOT(i) {
@@ -822,14 +924,21 @@ static inline __attribute__((always_inline)) int enter_dup(s32 old_fd, s32 repla
     return 0;
 }
 
-/* Adds a copy to the slot of a spawn. */
-static inline __attribute__((always_inline)) void add_copy(struct table *table, u64 id, s32 fd,
-                                                           u32 cloexec)
+/* Adds a copy to the slot of a spawn. The own child that makes a standard stream of it (standard) proves that
+ * it is a data pipe. */
+static inline __attribute__((always_inline)) void add_copy(struct table *table, u32 key, u64 id, s32 fd,
+                                                           u32 cloexec, int standard)
 {
+    struct spawn *spawn = spawns.lookup(&id);
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
-        if (slot->id != id)
+        if (!spawn || slot->id != id)
             continue;
+        if (standard && is_own(slot->flags, spawn, key)) {
+            slot->id = 0;
+            delete_spawn(id);
+            continue;
+        }
         int added = 0;
 #pragma unroll
         for (int k = 0; k < COPIES; k++) {
@@ -843,8 +952,7 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
                 slot->flags |= SLOT_CLOEXEC(k);
             added = 1;
         }
-        struct spawn *spawn = spawns.lookup(&id);
-        if (spawn && !added) {
+        if (!added) {
             spawn->copy_lost = 1;
             count(SLOTS_OVERFLOWED);
         }
@@ -866,7 +974,7 @@ int dup_made(void *ctx)
     if (call.fd >= 0)
         replace_fd(ctx, table, key, call.fd, call.ns);
     if (call.arg)
-        add_copy(table, call.arg, call.result, call.flags);
+        add_copy(table, key, call.arg, call.result, call.flags, call.fd >= 0 && call.fd <= 2);
     return 0;
 }
 
@@ -906,29 +1014,21 @@ TRACEPOINT_PROBE(syscalls, sys_exit_fcntl) { return call_returned(args, args->re
 static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_task, u64 clone_flags)
 {
     u32 tid = thread_id(), key = table_key();
-    if (clone_flags & CLONE_FILES) {
-        u8 one = 1;
-        sharing.update(&key, &one);
-        sharing.update(&child, &one);
-    }
     struct table *table = tables.lookup(&key);
+    if (clone_flags & CLONE_FILES) {
+        lose_table(0, child);
+        lose_table(table, key);
+        return;
+    }
     if (!table)
         return;
-    if (clone_flags & CLONE_FILES) {
-        /* Two processes, one table: it is not followed, so of these spawns nothing is certain any more. */
-        count(TABLES_SHARED);
-        EACH_SLOT(i) {
-            u64 id = table->slots[i].id;
-            struct spawn *spawn = id ? spawns.lookup(&id) : 0;
-            if (spawn)
-                spawn->copy_lost = 1;
-        }
-        return;
-    }
     u64 now = bpf_ktime_get_ns(), candidate = 0;
     u64 *last_made = made.lookup(&tid);
     if (last_made)
         candidate = *last_made;
+    /* Of vfork only: a worker that is forked while another thread is between pipe and fork is no stray. */
+    struct spawn *candidates = candidate ? spawns.lookup(&candidate) : 0;
+    int may_stray = clone_flags & CLONE_VFORK && (!candidates || candidates->own_pid);
     struct table *copy = table_for(child);
     if (!copy)
         return;
@@ -987,6 +1087,11 @@ static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_t
         } else {
             if (slot->flags & (SLOT_OWN | SLOT_DESCENDANT))
                 to->flags |= SLOT_DESCENDANT;
+            if (may_stray && (slot->flags & SLOT_PARENT) && !spawn->own_pid) {
+                struct stray stray = {.pid = child, .forked = now};
+                stray.cloexec = (to->flags & (SLOT_CLOEXEC(0) | SLOT_CLOEXEC(1) | SLOT_CLOEXEC(2))) != 0;
+                strays.insert(&id, &stray);
+            }
             __sync_fetch_and_add(&spawn->foreign, 1);
             __sync_fetch_and_add(&spawn->foreign_total, 1);
         }
@@ -1023,6 +1128,14 @@ TRACEPOINT_PROBE(task, task_newtask)
     return 0;
 }
 
+TRACEPOINT_PROBE(syscalls, sys_enter_unshare)
+{
+    u32 key = table_key();
+    if (args->unshare_flags & CLONE_FILES)
+        unshare_files(tables.lookup(&key), key);
+    return 0;
+}
+
 /* ---- exec and exit ---- */
 
 static inline __attribute__((always_inline)) int exec_failed(long result)
@@ -1033,11 +1146,15 @@ static inline __attribute__((always_inline)) int exec_failed(long result)
         return 0;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
-        if (slot->id && (slot->flags & SLOT_OWN)) {
-            struct spawn *spawn = spawns.lookup(&slot->id);
-            if (spawn)
-                spawn->exec_error = -result;
-        }
+        u64 id = slot->id;
+        if (!id || (slot->flags & SLOT_PARENT))
+            continue;
+        struct spawn *spawn = spawns.lookup(&id);
+        if (spawn && is_own(slot->flags, spawn, key))
+            spawn->exec_error = -result;
+        struct stray *stray = strays.lookup(&id);
+        if (stray && stray->pid == key)
+            stray->exec_error = -result;
     }
     return 0;
 }
@@ -1049,6 +1166,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_execveat) { return exec_failed(args->ret); }
 TRACEPOINT_PROBE(sched, sched_process_exec)
 {
     u32 key = table_key();
+    sharing.delete(&key); /* an exec ends the sharing */
     if (!tables.lookup(&key))
         return 0;
     return release_all(args, HOW_EXEC, 0, ~0U);
@@ -1075,6 +1193,7 @@ TRACEPOINT_PROBE(sched, sched_process_exit)
 #ifdef TARGETS
     targets.delete(&key);
 #endif
+    sharing.delete(&key);
     if (!tables.lookup(&key))
         return 0;
     return release_all(args, HOW_EXIT, 0, ~0U);

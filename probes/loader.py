@@ -41,6 +41,7 @@ _OFFSETS = {
     "OFF_TASK_TGID": ("task_struct", "tgid"),
     "OFF_TASK_SIGNAL": ("task_struct", "signal"),
     "OFF_SIGNAL_LIVE": ("signal_struct", "live"),
+    "OFF_FILES_COUNT": ("files_struct", "count"),
     "OFF_FILES_FDT": ("files_struct", "fdt"),
     "OFF_FDT_MAX": ("fdtable", "max_fds"),
     "OFF_FDT_FD": ("fdtable", "fd"),

@@ -8,13 +8,15 @@ Which pipes the tracer must follow (``Pipe.followed``), and when it must have dr
 1. A pipe is followed from its creation.  Its maker is the process, its spawner the thread that made it.
 2. Its own child is the first process that the spawner forks while that pipe is the last it made and the maker
    still has the read end that pipe() gave; the child must get a copy of the write end. All other processes
-   that get one are foreign.
+   that get one are foreign. If there is none when the maker closes its last copy, the pipe's stray is the own
+   child, with all that it has done: the first process that got a copy by a vfork in another thread of the
+   maker which had no pipe of its own to fork for. (If it has released, it has been told as foreign.)
 3. It is dropped when the spawner makes another pipe before there is an own child;
 4. when the maker lets go of the read end (the very fd) by close, dup2 over it, exec or exit before there is
    an own child, or while the maker still has a copy of the write end, or in the same moment;
 5. when the own child's last copy is closed (or replaced) rather than ended by exec or exit; or ended by exit
-   after a copy had survived an exec; or survives an exec on fd 0 to 2. (A close or an exit after an exec that
-   failed is the end of a failed spawn.)
+   after a copy had survived an exec; or when it puts a copy over fd 0 to 2, or one survives an exec there.
+   (A close or an exit after an exec that failed is the end of a failed spawn.)
 6. It has ended when a read of that read end in the maker, begun when there was an own child and the maker had
    no copy left, returns end-of-file; or when the maker lets go of the read end later than 4 says. When it has
    ended and the own child has released (exec or exit), it is done: told in a record, and dropped.
@@ -142,6 +144,17 @@ class Process:
 
 
 @dataclass
+class Stray:
+    """A process that may turn out to be a pipe's own child."""
+
+    number: int
+    cloexec: Optional[bool]
+    exec_error: int = 0
+    execed: bool = False
+    how: Optional[How] = None
+
+
+@dataclass
 class Pipe:
     """A pipe, and the tracer's due knowledge of it."""
 
@@ -159,6 +172,7 @@ class Pipe:
     ended: bool = False
     own_how: Optional[How] = None
     own_execed: bool = False
+    stray: Optional[Stray] = None
     exec_error: int = 0
     outcome: Optional[Outcome] = None
     data: bool = False
@@ -234,7 +248,9 @@ class Model:
         elif kind in (Kind.DUP2, Kind.DUP3):
             result = args[1]
             if args[0] != args[1]:
-                self._put(process, result, fds[args[0]].with_cloexec(kind is Kind.DUP3 and bool(args[2])))
+                self._put(
+                    process, result, fds[args[0]].with_cloexec(kind is Kind.DUP3 and bool(args[2])), True
+                )
         elif kind in (Kind.SETFD, Kind.IOCTL):
             fds[args[0]] = fds[args[0]].with_cloexec(bool(args[1]))
         elif kind is Kind.CLOSE:
@@ -251,8 +267,12 @@ class Model:
             self._exec(process)
         elif kind is Kind.EXEC_FAIL:
             for pipe in self.pipes:
-                if pipe.followed and pipe.own == process.number and process.table.copies(pipe.number):
+                if not pipe.followed or not process.table.copies(pipe.number):
+                    continue
+                if pipe.own == process.number:
                     pipe.exec_error = _ENOENT
+                if pipe.stray and pipe.stray.number == process.number:
+                    pipe.stray.exec_error = _ENOENT
             result = -_ENOENT
         elif kind in (Kind.EXIT, Kind.KILL):
             self._exit(process)
@@ -282,12 +302,16 @@ class Model:
         thread.last_made = number
         return read_fd | write_fd << 16
 
-    def _put(self, process: Process, fd: int, end: End) -> None:
+    def _put(self, process: Process, fd: int, end: End, replaces: bool = False) -> None:
         before = process.table.fds.get(fd)
         same = before is not None and before.pipe == end.pipe and before.write and end.write
         if before is not None and not same:
             self._let_go(process, {fd}, How.CLOSE)
         process.table.fds[fd] = end
+        if replaces and fd <= 2 and end.pipe >= 0 and end.write:
+            pipe = self.pipes[end.pipe]
+            if pipe.own == process.number:
+                pipe.drop("a standard stream of its own child")
         if end.pipe >= 0 and end.write and len(process.table.copies(end.pipe)) > COPIES:
             self.pipes[end.pipe].lost = True
 
@@ -323,7 +347,15 @@ class Model:
     def _released(self, pipe: Pipe, process: int, how: How) -> None:
         if process == pipe.maker:
             pipe.maker_closed = True
+            if pipe.own is None and pipe.stray:
+                pipe.own = pipe.stray.number
+                pipe.own_cloexec = pipe.stray.cloexec
+                pipe.exec_error = pipe.stray.exec_error
+                pipe.own_execed = pipe.stray.execed
+                if pipe.stray.how:
+                    self._released(pipe, pipe.own, pipe.stray.how)
         elif process == pipe.own:
+            pipe.foreign.discard(process)
             if not pipe.exec_error and (how is How.CLOSE or (how is How.EXIT and pipe.own_execed)):
                 pipe.drop("its own child let go without an exec, or kept it through one")
             else:
@@ -332,22 +364,29 @@ class Model:
         else:
             pipe.foreign.discard(process)
             pipe.releases.append((process, how))
+            if pipe.stray and pipe.stray.number == process:
+                pipe.stray.how = how
 
     def _fork(self, process: Process, thread: Thread, vfork: bool) -> int:
         number = self.next_process
         self.next_process += 1
         child = Process(number, Table(dict(process.table.fds)), {0: Thread(0)}, in_vfork=vfork)
         self.processes[number] = child
+        candidate = None if thread.last_made is None else self.pipes[thread.last_made]
+        may_stray = vfork and not (candidate and candidate.followed and candidate.own is None)
         for pipe in self.pipes:
             if not pipe.followed or not child.table.copies(pipe.number):
                 continue
             is_spawner = (pipe.maker, pipe.spawner) == (process.number, thread.number)
+            bits = {child.table.fds[fd].cloexec for fd in child.table.copies(pipe.number)}
+            cloexec = bits.pop() if len(bits) == 1 else None
             if is_spawner and pipe.own is None and thread.last_made == pipe.number and not pipe.ended:
                 pipe.own = number
-                bits = {child.table.fds[fd].cloexec for fd in child.table.copies(pipe.number)}
-                pipe.own_cloexec = bits.pop() if len(bits) == 1 else None
-            else:
-                pipe.foreign.add(number)
+                pipe.own_cloexec = cloexec
+                continue
+            pipe.foreign.add(number)
+            if may_stray and pipe.maker == process.number and pipe.own is None and not pipe.stray:
+                pipe.stray = Stray(number, cloexec)
         if vfork:
             thread.vforked = number
         return number
@@ -366,6 +405,8 @@ class Model:
         self._let_go(process, gone, How.EXEC)
         for pipe in self.pipes:
             left = process.table.copies(pipe.number)
+            if left and pipe.stray and pipe.stray.number == process.number:
+                pipe.stray.execed = True
             if pipe.followed and pipe.own == process.number and left:
                 pipe.own_execed = True
                 if min(left) <= 2:

@@ -41,3 +41,15 @@ def test_more_copies_than_are_followed_are_not_guessed_at(lab: Lab) -> None:
     first = stall["holders"][0]
     assert first["pid"] in (spawn["holder"], None)
     assert first["cause"] in ("forked", "unknown", "passed")
+
+
+def test_holder_that_has_the_pid_of_the_own_child(lab: Lab) -> None:
+    """It was reused: the child had ended long before."""
+    traced = lab.trace(lab.program("reused_pid.py"))
+    [spawn] = traced.spawns()
+    [stall] = traced.of("stall")
+    first = stall["holders"][0]
+    assert first["pid"] == spawn["child"] != spawn["worker"]
+    assert (first["cause"], first["comm"]) == ("forked", "python3")
+    assert stall["holders"][1]["pid"] == spawn["worker"]
+    assert stall["stall_seconds"] > spawn["kept"]

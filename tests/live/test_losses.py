@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
+
+import pytest
 
 from agent.model import Spawn, Stall
 from agent.tracer import Tracer, TracerOptions
@@ -116,31 +117,90 @@ def test_agent_that_is_stopped_under_load(lab: Lab) -> None:
         assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
 
 
-def test_process_that_shares_its_fd_table_names_nobody(lab: Lab) -> None:
-    """A holder that shares its table lives on in the other process: its exit is not the end of its copy."""
-    code = (
-        "import ctypes, os, signal, subprocess, sys, threading, time\n"
-        "sys.path.insert(0, 'tests/programs')\n"
-        "from _spawns import HookedEnv\n"
-        "libc = ctypes.CDLL(None)\n"
-        "def hook():\n"
-        "    def fork():\n"
-        "        if os.fork() == 0:\n"
-        "            CLONE_FILES = 0x400\n"
-        "            if libc.syscall(56, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0) == 0:\n"
-        "                time.sleep(1.5)\n"
-        "            os._exit(0)\n"
-        "    thread = threading.Thread(target=fork); thread.start(); thread.join()\n"
-        "popen = subprocess.Popen(['/bin/true'], env=HookedEnv(hook))\n"
-        "print(os.getpid(), flush=True)\n"
-    )
+_SHARES = """
+    if os.fork() == 0:
+        if libc.syscall(56, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+            time.sleep(1.5)
+        os._exit(0)
+"""
+_LEAVES = """
+    def other():
+        {leave}
+        {other}
+        time.sleep(1.5)
+    if os.fork() == 0:
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.2)
+        {main}
+        thread.join()
+        os._exit(0)
+"""
+_UNSHARE = "libc.unshare(CLONE_FILES)"
+_CLOSE_RANGE = "libc.syscall(436, 1000, 1001, CLOSE_RANGE_UNSHARE)"
+_CLOSE_ALL = "os.closerange(3, 100)"
+_TABLES = {
+    "shared": _SHARES,
+    "unshared-and-kept": _LEAVES.format(leave=_UNSHARE, other="", main=_CLOSE_ALL),
+    "unshared-and-closed": _LEAVES.format(leave=_UNSHARE, other=_CLOSE_ALL, main=""),
+    "close_range-and-kept": _LEAVES.format(leave=_CLOSE_RANGE, other="", main=_CLOSE_ALL),
+    "close_range-and-closed": _LEAVES.format(leave=_CLOSE_RANGE, other=_CLOSE_ALL, main=""),
+}
+_TABLE_PROGRAM = """
+import ctypes, os, signal, subprocess, sys, threading, time
+sys.path.insert(0, 'tests/programs')
+from _spawns import HookedEnv
+libc = ctypes.CDLL(None)
+CLONE_FILES, CLOSE_RANGE_UNSHARE = 0x400, 2
+def fork():
+    {fork}
+def hook():
+    thread = threading.Thread(target=fork); thread.start(); thread.join()
+popen = subprocess.Popen(['/bin/true'], env=HookedEnv(hook))
+"""
+
+
+@pytest.mark.parametrize("how", _TABLES)
+def test_holder_without_one_fd_table_of_its_own_names_nobody_for_certain(lab: Lab, how: str) -> None:
+    """Neither a close by one of its threads nor its exit tells the end of its copies."""
     seen = _Seen(min_ns=100_000_000)
     with seen.tracer as tracer:
         assert tracer.start() is None
-        process = subprocess.Popen(
-            [PYTHON, "-c", code], stdout=subprocess.PIPE, text=True, cwd=lab.root, env=dict(os.environ)
-        )
+        code = _TABLE_PROGRAM.format(fork=_TABLES[how].strip())
+        process = subprocess.Popen([PYTHON, "-c", code], stdout=subprocess.PIPE, text=True, cwd=lab.root)
         seen.poll_beside(process)
         assert tracer.counters()["tables_shared"] >= 1
     [ended] = [stall for stall in seen.stalls if stall.spawn.pid == process.pid and stall.ended is not None]
+    assert ended.ended is not None
+    assert ended.ended - ended.began > 1_000_000_000
     assert ended.culprit.cause.value == "unknown"
+
+
+def test_full_maps_are_counted(lab: Lab) -> None:
+    """More spawns in flight than the map has room for: some are forgotten, none is told wrongly."""
+    code = (
+        "import os, subprocess, threading\n"
+        "done = threading.Event()\n"
+        "def hold():\n"
+        "    os.pipe(); done.wait()\n"
+        "children = []\n"
+        "for _ in range(30):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        threads = [threading.Thread(target=hold) for _ in range(10)]\n"
+        "        for thread in threads: thread.start()\n"
+        "        subprocess.Popen(['/bin/true']).wait()\n"
+        "        done.set(); os._exit(0)\n"
+        "    children.append(pid)\n"
+        "for pid in children: os.waitpid(pid, 0)\n"
+    )
+    seen = _Seen(max_spawns=64, max_tables=16)
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        seen.poll_beside(_start([PYTHON, "-c", code]))
+        counters = tracer.counters()
+        spawns = counters["spawns_added"] - counters["spawns_deleted"] - tracer.map_entries()["spawns"][0]
+        tables = counters["tables_added"] - counters["tables_deleted"] - tracer.map_entries()["tables"][0]
+    assert spawns > 0
+    assert tables > 0
+    assert seen.stalls == []

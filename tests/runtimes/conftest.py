@@ -1,7 +1,18 @@
-"""These use the fixtures of the live tests; they are not part of `make test` yet (see README.md)."""
+"""These use the fixtures of the live tests, and give every program foreign holders."""
 
 from __future__ import annotations
 
-from tests.live.conftest import lab, native_storm, python27
+from pathlib import Path
 
-__all__ = ["lab", "native_storm", "python27"]
+import pytest
+
+from tests.live.conftest import lab, native_storm, python27
+from tests.runtimes.preload import Preload
+
+__all__ = ["lab", "native_storm", "preload", "python27"]
+
+
+@pytest.fixture
+def preload(repo_root: Path, tmp_path: Path) -> Preload:
+    """Foreign holders."""
+    return Preload(repo_root, tmp_path)

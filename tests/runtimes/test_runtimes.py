@@ -8,97 +8,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.live.lab import Lab, Object, Traced
+from tests.runtimes.preload import LIVE_SECONDS, LOOP_LIVE_SECONDS, Preload
 
 _COUNT = 3
-_LIVE_SECONDS = 0.5
-_LOOP_LIVE_SECONDS = 0.05
-_TOLERANCE_SECONDS = 0.01
-
-
-class Preload:
-    """Gives a program foreign holders, by foreign_fork.c."""
-
-    def __init__(self, repo_root: Path, folder: Path) -> None:
-        source = repo_root / "tests" / "programs" / "runtimes" / "foreign_fork.c"
-        self._library = folder / "foreign_fork.so"
-        self._pids = folder / "pids"
-        options = ["-O2", "-shared", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror"]
-        subprocess.run(["gcc", *options, "-o", str(self._library), str(source), "-ldl"], check=True)
-
-    def fork(self, command: Sequence[str]) -> list[str]:
-        """Every pipe gets a worker that does not exec."""
-        return self._with("fork", _LIVE_SECONDS, command)
-
-    def exec(self, command: Sequence[str]) -> list[str]:
-        """Every pipe gets a worker that execs at once, and keeps what is not close-on-exec."""
-        return self._with("exec", _LIVE_SECONDS, command)
-
-    def loop(self, command: Sequence[str]) -> list[str]:
-        """Workers that do not exec are forked all the time."""
-        return self._with("loop", _LOOP_LIVE_SECONDS, command)
-
-    def _with(self, how: str, live: float, command: Sequence[str]) -> list[str]:
-        self._pids.unlink(missing_ok=True)
-        variables = {
-            "FOREIGN_FORK": how,
-            "FOREIGN_FORK_MS": f"{live * 1000:.0f}",
-            "FOREIGN_FORK_PIDS": str(self._pids),
-            # git_spawn.sh is a shell, and hands it on
-            "PRELOAD" if command[0] == "/bin/sh" else "LD_PRELOAD": str(self._library),
-        }
-        return ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items()), *command]
-
-    def workers(self) -> set[int]:
-        """Every worker that was forked."""
-        return {int(line) for line in self._pids.read_text().split()}
-
-    def assert_each_stalled(self, traced: Traced, cause: str) -> None:
-        """Each spawn was kept waiting by one worker of its own, and that one was seen and confirmed."""
-        spawns, stalls = traced.spawns(), traced.of("stall")
-        assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(spawns)
-        assert len(stalls) == traced.summary["stalls"] == len(spawns)
-        by_child = {stall["child"]["pid"]: stall for stall in stalls}
-        ended = {spawn["child"]["pid"]: spawn for spawn in traced.of("spawn")}
-        for spawn, stall in zip(spawns, stalls):
-            if spawn["child"] is not None:
-                stall = by_child[spawn["child"]]
-            assert stall["parent"]["pid"] == spawn["pid"]
-            # Begins when the own child has execed, or later with the read: a busy machine can put off both.
-            steps = {step["what"]: step["seconds"] for step in ended[stall["child"]["pid"]]["steps"]}
-            began = max(steps["child_execed"], steps["read_began"])
-            assert abs(stall["stall_seconds"] - (steps["read_ended"] - began)) < _TOLERANCE_SECONDS
-            assert spawn["seconds"] > _LIVE_SECONDS * 0.8
-            assert _LIVE_SECONDS * 0.2 < stall["stall_seconds"] < spawn["seconds"] + _TOLERANCE_SECONDS
-            [holder] = stall["holders"]
-            assert (holder["cause"], holder["confirmed"]) == (cause, True)
-        holders = {stall["holders"][0]["pid"] for stall in stalls}
-        assert len(holders) == len(stalls)
-        assert holders <= self.workers()
-
-    def assert_waits_are_explained(self, traced: Traced) -> int:
-        """No long wait after the own child's exec is without a stall; only workers are named.
-
-        Returns how many stalls there were.
-        """
-        children = {spawn["child"] for spawn in traced.spawns()}
-        stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
-        for spawn in traced.of("spawn"):
-            steps = {step["what"]: step["seconds"] for step in spawn["steps"]}
-            if steps["read_ended"] - steps["child_execed"] > _LOOP_LIVE_SECONDS * 0.5:
-                assert spawn["child"]["pid"] in stalls
-        workers = self.workers()
-        for child, stall in stalls.items():
-            assert child in children
-            assert {holder["pid"] for holder in stall["holders"]} <= workers
-            assert {holder["cause"] for holder in stall["holders"]} == {"forked"}
-        return len(stalls)
 
 
 @dataclass(frozen=True)
@@ -184,12 +102,6 @@ def runtimes(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runti
     return Runtimes(folder, tmp_path_factory.mktemp("runtimes"))
 
 
-@pytest.fixture
-def preload(repo_root: Path, tmp_path: Path) -> Preload:
-    """Foreign holders."""
-    return Preload(repo_root, tmp_path)
-
-
 def _assert_said(traced: Traced, count: int) -> list[Object]:
     """The program's own spawns: that many, and the reported ones are these."""
     assert traced.status == 0
@@ -244,15 +156,15 @@ def test_copy_that_a_sibling_takes_through_its_exec(
 def test_close_on_exec_from_the_start(lab: Lab, runtimes: Runtimes, preload: Preload, name: str) -> None:
     traced = lab.trace(preload.exec(runtimes.command(name)))
     spawns = _assert_said(traced, _COUNT)
-    assert max(spawn["seconds"] for spawn in spawns) < _LIVE_SECONDS
+    assert max(spawn["seconds"] for spawn in spawns) < LIVE_SECONDS
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT
     assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
 
 
 def test_go(lab: Lab, runtimes: Runtimes, preload: Preload) -> None:
     """A C thread, which knows nothing of Go's ForkLock, forks all the time."""
-    traced = lab.trace(preload.loop(runtimes.command("go", count=30)))
-    waits = [s for s in _assert_said(traced, 30) if s["seconds"] > _LOOP_LIVE_SECONDS * 0.8]
+    traced = lab.trace(preload.loop(runtimes.command("go", count=100)))
+    waits = [s for s in _assert_said(traced, 100) if s["seconds"] > LOOP_LIVE_SECONDS * 0.8]
     assert len(waits) >= 3
     assert preload.assert_waits_are_explained(traced) >= 3
 
@@ -266,7 +178,7 @@ def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, na
     spawns = traced.spawns()
     assert traced.status == 0
     if name == "rust-output" and how == "fork":
-        assert min(spawn["seconds"] for spawn in spawns) > _LIVE_SECONDS * 0.8
+        assert min(spawn["seconds"] for spawn in spawns) > LIVE_SECONDS * 0.8
     assert traced.of("spawn") == []
     assert traced.of("stall") == []
     assert traced.summary["spawns"] == 0

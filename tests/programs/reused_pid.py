@@ -1,0 +1,78 @@
+#!/usr/bin/python3
+"""A foreign holder that has the pid which the own child had.
+
+A worker is forked while the errpipe is open. When the own child has execed, ended and been reaped, the worker
+forks with the child's pid (clone3 with set_tid), and ends; that process keeps the copy. Prints the spawn,
+with "worker" and "kept".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+from signal import SIGCHLD
+from typing import Any
+
+from _spawns import TRUE, HookedEnv, done, spawn
+
+_SYS_CLONE3 = 435
+_KEEP = 0.5
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _fork_with_pid(pid: int) -> int:
+    """Like fork, but the child gets that pid; see clone3(2)."""
+    wanted = ctypes.c_int(pid)
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal,
+    # stack, stack_size, tls, set_tid, set_tid_size
+    packed = struct.pack("10Q", 0, 0, 0, 0, SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1)
+    child = int(_libc.syscall(_SYS_CLONE3, packed, len(packed)))
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
+    return child
+
+
+def _work(told: int) -> None:
+    pid = int(os.read(told, 32))
+    if _fork_with_pid(pid) == 0:
+        time.sleep(_KEEP)
+    os._exit(0)
+
+
+def _children() -> list[int]:
+    tasks = Path("/proc/self/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def main() -> None:
+    fields: dict[str, Any] = {"kept": _KEEP}
+    told, tell = os.pipe()
+
+    def reap() -> None:
+        [pid] = [pid for pid in _children() if pid != fields["worker"]]
+        os.waitpid(pid, 0)
+        os.write(tell, str(pid).encode())
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            _work(told)
+        fields["worker"] = pid
+
+    def hook() -> None:
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+        timer = threading.Timer(0.3, reap)
+        timer.start()
+
+    spawn(TRUE, fields, env=HookedEnv(hook))
+    done()
+
+
+if __name__ == "__main__":
+    main()
