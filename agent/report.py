@@ -164,6 +164,7 @@ def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:
         "acquired_seconds": _between(spawn.created, holder.acquired),
         "released_seconds": _between(spawn.created, holder.released),
         "confirmed": holder.confirmation is Confirmation.CONFIRMED,
+        "confirmation": holder.confirmation.value if holder.confirmation else None,
     }
 
 

@@ -136,6 +136,7 @@ class Holder(NamedTuple):
             "acquired_seconds": None,
             "released_seconds": None,
             "confirmed": self.pid is not None,
+            "confirmation": None if self.pid is None else "confirmed",
         }
 
 

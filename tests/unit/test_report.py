@@ -124,6 +124,7 @@ def test_stall_object() -> None:
                 "acquired_seconds": 0.0005,
                 "released_seconds": 0.505,
                 "confirmed": True,
+                "confirmation": "confirmed",
             },
             {
                 "pid": None,
@@ -133,6 +134,7 @@ def test_stall_object() -> None:
                 "acquired_seconds": None,
                 "released_seconds": None,
                 "confirmed": False,
+                "confirmation": None,
             },
         ],
         "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
@@ -156,6 +158,7 @@ def test_a_stall_that_is_going_on() -> None:
 def test_only_what_proc_confirmed_is_confirmed(said: Confirmation) -> None:
     told = stall_object(stall(holder(confirmation=said)), CLOCK)
     assert told["holders"][0]["confirmed"] is False
+    assert told["holders"][0]["confirmation"] == (said and said.value)
 
 
 def test_spawn_object() -> None:

@@ -548,6 +548,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
                 "acquired_seconds": None,
                 "released_seconds": None,
                 "confirmed": True,
+                "confirmation": "confirmed",
             }
         ],
         "steps": [],
