@@ -174,7 +174,7 @@ class Metrics(Collector):
             ("records_lost", "records_lost", "Records that found no room in the perf buffer."),
             ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
             ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
-            ("tables_shared", "tables_shared", "Fd tables shared by processes or split by threads, which are not followed."),
+            ("tables_shared", "tables_shared", "Fd tables that are not a process's own."),
             ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
         ):
             yield CounterMetricFamily(f"spawnstall_{name}", text, value=counters[counter])
