@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, NoReturn, Optional
+from typing import IO, NoReturn, Optional
 
 from rich.console import Console
 from rich.text import Text
@@ -27,7 +27,7 @@ from agent import __version__, config, procfs, snapshot
 from agent.command import Command, CommandError
 from agent.diagnosis import spawn_steps
 from agent.model import Spawn, Stall
-from agent.report import Clock, Summary, spawn_object, stall_object
+from agent.report import Clock, Summary, snapshot_object, spawn_object, stall_object
 from agent.text import snapshot_text, spawn_line, stall_text, summary_text
 
 __all__ = ["main"]
@@ -82,9 +82,20 @@ def _agent(arguments: list[str]) -> int:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML; default: all defaults")
     parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key (repeatable)",
+    )
     options = parser.parse_args(arguments)
+
+    def read() -> config.Config:
+        return config.load(options.config, os.environ, options.set)
+
     try:
-        settings = config.load(options.config) if options.config else config.Config()
+        settings = read()
     except config.ConfigError as error:
         return _fail(str(error))
     if options.check:
@@ -93,7 +104,7 @@ def _agent(arguments: list[str]) -> int:
     from agent import daemon  # the web server and bcc only where they are used
 
     try:
-        return daemon.run(settings)
+        return daemon.run(settings, read)
     except daemon.DaemonError as error:
         return _fail(str(error))
 
@@ -200,7 +211,7 @@ def _run(options: argparse.Namespace, output: IO[str], command: Optional[Command
         blind = snapshot.why_not(options.pid)
         if options.snapshot and blind is not None:
             return _fail(blind)
-        hanging = [finding.to_object() for finding in snapshot.take(options.pid)]
+        hanging = snapshot.take(options.pid)
         for found in hanging:
             printer.snapshot(found)
         if options.snapshot:
@@ -253,11 +264,11 @@ def _sample(options: argparse.Namespace, printer: _Printer, stop: _Stop, why: st
     ends = math.inf if options.duration is None else time.monotonic() + options.duration
     while not stop.requested and time.monotonic() < ends and procfs.is_alive(options.pid):
         for finding in sampler.sample(time.monotonic()):
-            printer.snapshot(finding.to_object())
+            printer.snapshot(finding)
         time.sleep(options.interval)
     # The process may have ended between two looks, and its stall with it.
     for finding in sampler.sample(time.monotonic()):
-        printer.snapshot(finding.to_object())
+        printer.snapshot(finding)
     printer.end(lost_records=0)
     return 0
 
@@ -311,7 +322,8 @@ class _Printer:
         else:
             self._print(spawn_line(spawn, self._clock))
 
-    def snapshot(self, found: dict[str, Any]) -> None:
+    def snapshot(self, finding: snapshot.Finding) -> None:
+        found = snapshot_object(finding.to_object())
         self.summary.add_sampled(found)
         if self._as_json:
             self._write(found)

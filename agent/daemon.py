@@ -7,12 +7,14 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Optional
 
 from prometheus_client import disable_created_metrics
 
-from agent.config import Config
+from agent.config import Config, ConfigError
+from agent.filter import Filter
 from agent.metrics import Metrics
 from agent.model import Stall
 from agent.report import Clock, stall_object
@@ -31,21 +33,38 @@ class DaemonError(Exception):
 
 
 class _Agent:
-    """Joins tracer, log and metrics."""
+    """Joins tracer, log and metrics; ``configure`` takes a new configuration while it runs."""
 
     def __init__(self, config: Config) -> None:
         self._clock = Clock()
         self._polled = 0.0
-        self.tracer = Tracer(
-            TracerOptions(
-                min_ns=int(config.stalls.min_ms * 1e6),
-                ongoing_ns=int(config.stalls.ongoing_seconds * 1e9),
-            ),
-            self._stall,
-        )
-        self.metrics = Metrics(self.tracer, self._clock, config.labels.limit, bcc_version())
+        self._config = config
+        min_ns, ongoing_ns = _thresholds(config)
+        self.tracer = Tracer(TracerOptions(min_ns=min_ns, ongoing_ns=ongoing_ns), self._stall)
+        self.metrics = Metrics(self.tracer, self._clock, config.labels, bcc_version())
+        self._filter = Filter()
+        self._set_filter(config)
+
+    def configure(self, config: Config) -> None:
+        """Uses what can be changed now, and says what cannot."""
+        old, self._config = self._config, config
+        for name, before, after in (
+            ("web", old.web, config.web),
+            ("labels.container", old.labels.container, config.labels.container),
+        ):
+            if before != after:
+                _log.warning("%s has changed: that needs a restart", name)
+        self.tracer.set_thresholds(*_thresholds(config))
+        self._set_filter(config)
+        logging.getLogger().setLevel(config.log.level.upper())
+
+    def _set_filter(self, config: Config) -> None:
+        self._filter = Filter(config.filter.comm, config.filter.uid, config.filter.container)
+        self.metrics.configure(config.labels, self._filter)
 
     def _stall(self, stall: Stall) -> None:
+        if not self._filter.passes(stall):
+            return
         self.metrics.add_stall(stall)
         print(json.dumps(stall_object(stall, self._clock)), file=sys.stderr, flush=True)
 
@@ -58,18 +77,24 @@ class _Agent:
         return time.monotonic() - self._polled < _HEALTHY_SECONDS
 
 
-def run(config: Config) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError."""
+def _thresholds(config: Config) -> tuple[int, int]:
+    return int(config.stalls.min_ms * 1e6), int(config.stalls.ongoing_seconds * 1e9)
+
+
+def run(config: Config, reread: Callable[[], Config]) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError.
+
+    reread: gives the configuration as it is now (SIGHUP), or raises ConfigError.
+    """
     logging.basicConfig(level=config.log.level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # in the text format they are gauges that nobody asked for
-    stopping = False
+    came: set[int] = set()
 
-    def stop(_number: int, _frame: Optional[FrameType]) -> None:
-        nonlocal stopping
-        stopping = True
+    def note(number: int, _frame: Optional[FrameType]) -> None:
+        came.add(number)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
     try:
         web = WebServer(config.web.host, config.web.port)
     except WebError as error:
@@ -86,9 +111,23 @@ def run(config: Config) -> int:
         agent.poll()
         web.start(agent.metrics.registry, agent.is_healthy)
         _log.info("tracing; metrics at http://%s:%d/metrics", config.web.host, web.port)
-        while not stopping:
+        while came.isdisjoint((signal.SIGTERM, signal.SIGINT)):
+            if signal.SIGHUP in came:
+                came.remove(signal.SIGHUP)
+                _reload(agent, reread)
             agent.poll()
         web.stop()
         agent.tracer.drain()
     _log.info("stopped")
     return 0
+
+
+def _reload(agent: _Agent, reread: Callable[[], Config]) -> None:
+    try:
+        agent.configure(reread())
+    except ConfigError as error:
+        agent.metrics.set_reloaded(False)
+        _log.error("the configuration stays as it was: %s", error)
+    else:
+        agent.metrics.set_reloaded(True)
+        _log.info("read the configuration again")

@@ -55,7 +55,7 @@ def ended_stall(
     unseen = list(found) or [_UNKNOWN]
     began = stall_began(spawn)
     ended = spawn.read_ended
-    if began is None or ended is None or ended - began < min_ns:
+    if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return None
     latest: list[Release] = []
     candidates: list[Release] = []  # nothing confirmed them: they are nobody's name
@@ -92,6 +92,8 @@ def ongoing_stall(
     began = stall_began(spawn)
     if began is None or not spawn.reading or spawn.read_ended is not None or now - began < min_ns:
         return None
+    if _never_tried_to_exec(spawn):
+        return None
     if not holders:
         held = spawn.held or spawn.copy_lost
         if not held and (counts_copies or now - began < _BLIND_STALL_NS):
@@ -120,6 +122,11 @@ def spawn_steps(spawn: Spawn) -> list[Step]:
     )
     steps = [Step(at, pid, tid, what) for at, pid, tid, what in known if at is not None]
     return sorted(steps, key=lambda step: step.at)
+
+
+def _never_tried_to_exec(spawn: Spawn) -> bool:
+    """More likely another use of a pipe: a daemon says that it is ready, a worker sends its result."""
+    return spawn.own_released_by == "exit" and not spawn.exec_error
 
 
 def _released_holder(

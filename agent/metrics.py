@@ -1,17 +1,16 @@
 """The Prometheus metrics: kernel aggregates read when Prometheus scrapes, stalls counted as they end.
 
-The names and labels are a contract (README, "Metrics").  Label values are bounded: a process chooses its own
-comm, so only the first N values of a label stand for themselves and the rest are ``~other``.
+The names and labels are a contract (README, "Metrics").
 """
 
 from __future__ import annotations
 
 import platform
-import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -19,15 +18,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from agent import __version__
+from agent import __version__, config
+from agent.filter import Filter
+from agent.labels import OTHER, Label
 from agent.model import Confirmation, Stall
-from agent.report import Clock, printable
-from agent.tracer import BUCKET_BOUNDS_NS, Program
+from agent.report import Clock, stall_id
+from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 
-__all__ = ["OTHER", "Metrics", "Source"]
-
-OTHER = "~other"
-"""Label value for everything beyond the limit."""
+__all__ = ["Metrics", "Source"]
 
 _BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
 
@@ -50,49 +48,50 @@ class Source(Protocol):
 
     def map_entries(self) -> dict[str, tuple[int, int]]: ...
 
-
-class _Label:
-    """Bounds one label: the first values stand for themselves."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: set[str] = set()
-        self._lock = threading.Lock()
-
-    def value(self, comm: bytes) -> str:
-        text = printable(comm) or "unknown"
-        with self._lock:
-            if text in self._seen:
-                return text
-            if len(self._seen) < self._limit:
-                self._seen.add(text)
-                return text
-        return OTHER
+    def probes(self) -> dict[str, ProbeStatus]: ...
 
 
 class Metrics(Collector):
     """The collector of everything; ``add_stall`` is to be called for each ended stall."""
 
-    def __init__(self, source: Source, clock: Clock, label_limit: int, bcc_version: str) -> None:
+    def __init__(self, source: Source, clock: Clock, labels: config.Labels, bcc_version: str) -> None:
         self._source = source
         self._clock = clock
-        self._comm = _Label(label_limit)
-        self._holder = _Label(label_limit)
         self._bcc_version = bcc_version
+        self._stall_labels = ("comm", "holder", "cause") + (("container",) if labels.container else ())
         self.registry = CollectorRegistry()
         self._stall_seconds = Histogram(
             "spawnstall_stall_seconds",
             "How long readers of errpipes waited for foreign holders (ended stalls).",
-            ("comm", "holder", "cause"),
+            self._stall_labels,
             buckets=_BOUNDS_SECONDS,
             registry=self.registry,
         )
+        self.configure(labels, Filter())
+        self.set_reloaded(True)
         self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def configure(self, labels: config.Labels, filter: Filter) -> None:
+        """Bounds label values and filters parents from now on; labels.container stays as it was."""
+        rules = [(rule.match, rule.name) for rule in labels.rules]
+        self._comm = Label(labels.limit, labels.allow, rules)
+        self._holder = Label(labels.limit, labels.allow, rules)
+        self._container = Label(labels.limit)
+        self._filter = filter
+
+    def set_reloaded(self, success: bool) -> None:
+        """Notes how the last reading of the configuration went."""
+        self._reload_succeeded = success
+        if success:
+            self._reloaded = time.time()
 
     def add_stall(self, stall: Stall) -> None:
-        """Counts an ended stall."""
+        """Counts an ended stall; the exemplar (OpenMetrics only) is its id in the log and on the page."""
         if stall.ended is not None:
-            self._stall_seconds.labels(*self._stall_labels(stall)).observe((stall.ended - stall.began) / 1e9)
+            self._stall_seconds.labels(*self._values(stall)).observe(
+                (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
+            )
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: so that registering does not read the kernel's maps."""
@@ -100,18 +99,28 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """The families that are read from the kernel side now."""
+        began = time.monotonic()
         yield from self._programs()
         yield from self._in_progress()
         yield from self._honesty()
+        yield from self._probes()
+        yield from self._configuration()
         yield _info(
             "spawnstall_build_info",
             "Versions; the value is 1.",
             {"version": __version__, "kernel": platform.release(), "bcc": self._bcc_version},
         )
+        yield GaugeMetricFamily(
+            "spawnstall_scrape_duration_seconds",
+            "How long this scrape took to read the kernel side.",
+            value=time.monotonic() - began,
+        )
 
     def _programs(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         by_comm: dict[str, list[Program]] = {}
         for name, found in sorted(self._source.programs().items()):
+            if name != OTHER.encode() and not self._filter.passes_comm(name):
+                continue
             comm = OTHER if name == OTHER.encode() else self._comm.value(name)
             by_comm.setdefault(comm, []).append(found)
         spawns = CounterMetricFamily(
@@ -125,6 +134,11 @@ class Metrics(Collector):
         exec_seconds = HistogramMetricFamily(
             "spawnstall_exec_seconds",
             "From the fork to the own child's release of the errpipe.",
+            labels=("comm",),
+        )
+        vfork_seconds = HistogramMetricFamily(
+            "spawnstall_vfork_seconds",
+            "Spawns without an errpipe (posix_spawn): how long the parent was blocked in vfork.",
             labels=("comm",),
         )
         for comm, programs in by_comm.items():
@@ -143,20 +157,27 @@ class Metrics(Collector):
                 [program.exec_buckets for program in programs],
                 sum(program.exec_sum_ns for program in programs),
             )
+            _add_histogram(
+                vfork_seconds,
+                comm,
+                [program.vfork_buckets for program in programs],
+                sum(program.vfork_sum_ns for program in programs),
+            )
         yield spawns
         yield spawn_seconds
         yield exec_seconds
+        yield vfork_seconds
 
     def _in_progress(self) -> Iterator[GaugeMetricFamily]:
-        ongoing = self._source.ongoing
-        counts: dict[tuple[str, str, str], int] = {}
+        ongoing = [stall for stall in self._source.ongoing if self._filter.passes(stall)]
+        counts: dict[tuple[str, ...], int] = {}
         for stall in ongoing:
-            labels = self._stall_labels(stall)
+            labels = self._values(stall)
             counts[labels] = counts.get(labels, 0) + 1
         in_progress = GaugeMetricFamily(
             "spawnstall_stalls_in_progress",
             "Readers that wait for foreign holders now.",
-            labels=("comm", "holder", "cause"),
+            labels=self._stall_labels,
         )
         for labels, number in counts.items():
             in_progress.add_metric(labels, number)
@@ -209,13 +230,59 @@ class Metrics(Collector):
             value=1 if self._source.self_test_failure is None else 0,
         )
 
-    def _stall_labels(self, stall: Stall) -> tuple[str, str, str]:
+    def _probes(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        probes = self._source.probes()
+        attached = GaugeMetricFamily(
+            "spawnstall_probe_attached",
+            "1 when the program at a tracepoint is attached: without one, some answers are unknown.",
+            labels=("probe",),
+        )
+        runs = CounterMetricFamily(
+            "spawnstall_probe_runs", "Runs of the program at a tracepoint.", labels=("probe",)
+        )
+        seconds = CounterMetricFamily(
+            "spawnstall_probe_run_seconds", "Time in the program at a tracepoint.", labels=("probe",)
+        )
+        counted = 0
+        for probe, status in probes.items():
+            attached.add_metric((probe,), int(status.attached))
+            if status.runs is not None and status.run_ns is not None:
+                counted = 1
+                runs.add_metric((probe,), status.runs)
+                seconds.add_metric((probe,), status.run_ns / 1e9)
+        yield attached
+        yield GaugeMetricFamily(
+            "spawnstall_bpf_stats_enabled",
+            "1 while the sysctl kernel.bpf_stats_enabled counts the programs' runs and time.",
+            value=counted,
+        )
+        yield runs
+        yield seconds
+
+    def _configuration(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "spawnstall_config_last_reload_successful",
+            "1 when the configuration that was read last is in use.",
+            value=int(self._reload_succeeded),
+        )
+        yield GaugeMetricFamily(
+            "spawnstall_config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was read.",
+            value=self._reloaded,
+        )
+
+    def _values(self, stall: Stall) -> tuple[str, ...]:
         culprit = stall.culprit
-        return (
+        values = (
             self._comm.value(stall.spawn.comm),
             self._holder.value(culprit.comm),
             culprit.cause.value,
         )
+        if "container" not in self._stall_labels:
+            return values
+        if stall.identity is None or stall.identity.container is None:
+            return (*values, "")
+        return (*values, self._container.value(stall.identity.container.id[:12].encode()))
 
 
 def _add_histogram(

@@ -12,7 +12,9 @@ from typing import Optional
 __all__ = [
     "Cause",
     "Confirmation",
+    "Container",
     "Holder",
+    "Identity",
     "Outcome",
     "Release",
     "Spawn",
@@ -50,6 +52,24 @@ class Confirmation(str, Enum):
 
 
 @dataclass(frozen=True)
+class Container:
+    """A container, by its cgroup: the full id; runtime and pod uid where the path tells them."""
+
+    id: str
+    runtime: Optional[str]
+    pod_uid: Optional[str]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What ``/proc`` says of a process beyond its comm; exe is bounded, and written by strangers."""
+
+    exe: str
+    uid: int
+    container: Optional[Container]
+
+
+@dataclass(frozen=True)
 class Release:
     """The end of a foreign holder's last copy, as the kernel side saw it.
 
@@ -78,6 +98,7 @@ class Spawn:
     held: at the own child's release the kernel still counted another copy.
     copy_lost: a copy was made that the kernel side had no room to follow.
     read_cut: the parent died in its read.
+    read_tid: the thread that reads; where is_socket, the one that is taken to: its system call is not traced.
     outcome is None while the spawn is in flight.
     """
 
@@ -103,6 +124,8 @@ class Spawn:
     copy_lost: bool = False
     read_cut: bool = False
     exec_error: int = 0
+    read_tid: int = 0
+    is_socket: bool = False
     last_release: Optional[Release] = None
 
 
@@ -126,6 +149,7 @@ class Holder:
     released_by: Optional[str] = None
     parent: Optional[int] = None
     confirmation: Optional[Confirmation] = None
+    identity: Optional[Identity] = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +166,7 @@ class Step:
 class Stall:
     """A spawn whose reader waited for foreign holders; the one whose release ended the read comes first.
 
-    ended is None while it is going on.
+    ended is None while it is going on; identity is the parent's.
     """
 
     spawn: Spawn
@@ -150,6 +174,7 @@ class Stall:
     ended: Optional[int]
     holders: tuple[Holder, ...]
     steps: tuple[Step, ...] = field(default=())
+    identity: Optional[Identity] = None
 
     @property
     def culprit(self) -> Holder:

@@ -20,6 +20,7 @@ __all__ = [
     "descendants",
     "find_holders",
     "is_alive",
+    "is_blocked_on",
     "pipe_inode",
 ]
 
@@ -63,6 +64,15 @@ def descendants(pid: int, proc: Path = PROC) -> list[int]:
         found += below
         todo += below
     return found
+
+
+def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
+    """Whether a thread is blocked in a system call whose first argument is this fd."""
+    try:
+        words = (proc / str(pid) / "task" / str(tid) / "syscall").read_text().split()
+        return int(words[0]) >= 0 and int(words[1], 16) == fd
+    except (OSError, ValueError, IndexError):
+        return False  # gone, running, or a kernel that does not tell
 
 
 def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:

@@ -7,6 +7,7 @@ printable is written as an escape (``\\xff``), so that every reader and terminal
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,15 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-from agent.model import Cause, Confirmation, Holder, Outcome, Spawn, Stall, Step
+from agent.identity import identify
+from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stall, Step
+from agent.snapshot import printable
 
-__all__ = ["Clock", "Summary", "printable", "spawn_object", "stall_object"]
-
-
-def printable(comm: bytes) -> str:
-    """A comm as text that harms no terminal, JSON, label or page: control characters are escaped."""
-    text = comm.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+__all__ = ["Clock", "Summary", "printable", "snapshot_object", "spawn_object", "stall_id", "stall_object"]
 
 
 class Clock:
@@ -41,6 +38,11 @@ class Clock:
         return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def stall_id(stall: Stall) -> str:
+    """Names a stall on this host until the next boot; the same while it is going on and when it has ended."""
+    return f"{stall.spawn.id:x}"
+
+
 def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
     """The object of a stall, ended or ongoing."""
     spawn = stall.spawn
@@ -48,12 +50,25 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
     common = _common("stall", spawn, ended, clock)
     common["state"] = "ongoing" if ended is None else "ended"
     until = time.monotonic_ns() if ended is None else ended
+    common["parent"].update(_identity_object(stall.identity))
     return {
         **common,
+        "id": stall_id(stall),
         "stall_seconds": (until - stall.began) / 1e9,
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
         "steps": _steps(stall.steps, spawn),
     }
+
+
+def snapshot_object(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The object of a stall that was found by looking at /proc, with who its processes are."""
+    seen = time.monotonic_ns()
+
+    def who(process: Mapping[str, Any]) -> dict[str, Any]:
+        pid = process["pid"]
+        return {**process, **_identity_object(None if pid is None else identify(pid, seen))}
+
+    return {**found, "parent": who(found["parent"]), "holders": [who(holder) for holder in found["holders"]]}
 
 
 def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> dict[str, Any]:
@@ -159,12 +174,26 @@ def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:
     return {
         "pid": holder.pid,
         "comm": None if holder.pid is None else printable(holder.comm),
+        **_identity_object(holder.identity),
         "fds": list(holder.fds),
         "cause": holder.cause.value,
         "acquired_seconds": _between(spawn.created, holder.acquired),
         "released_seconds": _between(spawn.created, holder.released),
         "confirmed": holder.confirmation is Confirmation.CONFIRMED,
         "confirmation": holder.confirmation.value if holder.confirmation else None,
+    }
+
+
+def _identity_object(identity: Optional[Identity]) -> dict[str, Any]:
+    """The same keys for everybody; null is what could not be read (the process is gone)."""
+    if identity is None:
+        return {"exe": None, "uid": None, "container": None}
+    container = identity.container
+    return {
+        "exe": printable(os.fsencode(identity.exe)),
+        "uid": identity.uid,
+        "container": container
+        and {"id": container.id, "runtime": container.runtime, "pod_uid": container.pod_uid},
     }
 
 

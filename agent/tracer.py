@@ -7,6 +7,7 @@ still going on send no record: they are found by looking at the spawns in flight
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -16,10 +17,12 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from agent import diagnosis, procfs
+from agent.identity import identify
 from agent.model import (
     Cause,
     Confirmation,
     Holder,
+    Identity,
     Outcome,
     Release,
     Spawn,
@@ -27,11 +30,12 @@ from agent.model import (
     stall_began,
 )
 from probes import loader, preflight, records, selftest
-from probes.loader import bcc_version
+from probes.loader import ProbeStatus, bcc_version
 from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
+    "ProbeStatus",
     "Program",
     "TraceError",
     "Tracer",
@@ -93,6 +97,8 @@ class Program:
     spawn_sum_ns: int
     exec_buckets: tuple[int, ...]
     exec_sum_ns: int
+    vfork_buckets: tuple[int, ...]
+    vfork_sum_ns: int
 
 
 @dataclass
@@ -102,6 +108,7 @@ class _Known:
     releases: list[Release] = field(default_factory=list)
     execed: set[int] = field(default_factory=set)
     confirmations: dict[int, Confirmation] = field(default_factory=dict)
+    identities: dict[int, Optional[Identity]] = field(default_factory=dict)
     found: tuple[Holder, ...] = ()
     holding: tuple[Holder, ...] = ()
     searched: int = 0
@@ -124,6 +131,7 @@ class Tracer:
         on_spawn: Optional[Callable[[Spawn], None]] = None,
     ) -> None:
         self._options = options
+        self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
         self._on_spawn = on_spawn
         self._came: list[loader.Record] = []
@@ -173,8 +181,17 @@ class Tracer:
         add_target = self._probes.add_target if self._options.targets else _no_target
         self.self_test_failure = self._self_test.run(self._poll, add_target)
         self._probes.forget_program(selftest.COMM)
-        self._probes.set_threshold(self._options.min_ns)
+        self._probes.set_threshold(self._min_ns)
         return self.self_test_failure
+
+    def set_thresholds(self, min_ns: int, ongoing_ns: int) -> None:
+        """From now on, stalls of at least the one are told, and while they are going on after the other."""
+        self._min_ns, self._ongoing_ns = min_ns, ongoing_ns
+        self._probes.set_threshold(min_ns)
+
+    def probes(self) -> dict[str, ProbeStatus]:
+        """The programs of the kernel side by tracepoint, as in ``syscalls:sys_enter_close``."""
+        return self._probes.probes()
 
     @property
     def ongoing(self) -> tuple[Stall, ...]:
@@ -212,6 +229,8 @@ class Tracer:
                 spawn_sum_ns=program.spawn.sum_ns,
                 exec_buckets=tuple(program.exec.buckets),
                 exec_sum_ns=program.exec.sum_ns,
+                vfork_buckets=tuple(program.vfork.buckets),
+                vfork_sum_ns=program.vfork.sum_ns,
             )
             for comm, program in found.items()
         }
@@ -277,13 +296,13 @@ class Tracer:
             releases,
             known.execed,
             known.confirmations,
-            self._options.min_ns,
+            self._min_ns,
             self._probes.sees_fd_tables,
             known.found or (still if spawn.read_cut else ()),
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
         if stall is not None:
-            self._on_stall(stall)
+            self._on_stall(self._identified(stall, known))
         if self._on_spawn is not None:
             self._on_spawn(spawn)
 
@@ -295,21 +314,23 @@ class Tracer:
         waiting = {}
         for spawn in in_flight:
             began = stall_began(spawn)
-            if spawn.reading and began is not None and now - began >= self._options.min_ns:
-                waiting[spawn.id] = spawn
+            if not spawn.reading or began is None or now - began < self._min_ns:
+                continue
+            if spawn.is_socket and not procfs.is_blocked_on(spawn.pid, spawn.read_tid, spawn.read_fd):
+                continue
+            waiting[spawn.id] = spawn
         holders = self._holders_of(waiting) if waiting else {}
         ongoing = []
         for spawn in waiting.values():
             known = self._know(spawn.id)
             known.holding = tuple(holders.get(spawn.id, ()))
             names = known.holding or self._search(spawn, known, now)
-            stall = diagnosis.ongoing_stall(
-                spawn, names, now, self._options.min_ns, self._probes.sees_fd_tables
-            )
+            stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
             if stall is None:
                 continue
+            stall = self._identified(stall, known)
             ongoing.append(stall)
-            if not known.told and now - stall.began >= self._options.ongoing_ns:
+            if not known.told and now - stall.began >= self._ongoing_ns:
                 known.told = True
                 self._on_stall(stall)
         self._ongoing = tuple(ongoing)
@@ -348,6 +369,23 @@ class Tracer:
                 continue  # a candidate by its parent's table, and it does not have it
             found.setdefault(slot.id, []).append(holder)
         return found
+
+    def _identified(self, stall: Stall, known: _Known) -> Stall:
+        """The stall with who its processes are: remembered from when they were there, or looked up now."""
+        spawn = stall.spawn
+
+        def who(pid: int, seen: int) -> Optional[Identity]:
+            if known.identities.get(pid) is None:
+                known.identities[pid] = identify(pid, seen)
+            return known.identities[pid]
+
+        holders = tuple(
+            holder
+            if holder.pid is None
+            else dataclasses.replace(holder, identity=who(holder.pid, holder.acquired or stall.began))
+            for holder in stall.holders
+        )
+        return dataclasses.replace(stall, holders=holders, identity=who(spawn.pid, spawn.created))
 
     def _search(self, spawn: Spawn, known: _Known, now: int) -> tuple[Holder, ...]:
         """Holders that the kernel side does not know of, from all of /proc: seldom, as that is dear."""
@@ -459,5 +497,7 @@ def _spawn(record: records.Spawn) -> Spawn:
         copy_lost=bool(record.copy_lost),
         read_cut=bool(record.read_cut),
         exec_error=record.exec_error,
+        read_tid=record.read_tid,
+        is_socket=bool(record.is_socket),
         last_release=_release(record.last) if record.last.kind else None,
     )

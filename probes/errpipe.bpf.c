@@ -30,6 +30,10 @@
  * thread that is just filling a slot. */
 #define TABLE_IDLE_NS 100000000
 
+/* A program is named after its tracepoint; loader.py attaches it. (bcc attaches what is named by its own macro
+ * by itself, all or nothing.) */
+#define PROBE(category, event) int event(struct tracepoint__##category##__##event *args)
+
 #ifdef UNROLL
 #define EACH_SLOT(i) _Pragma("unroll") for (int i = 0; i < SLOTS; i++)
 #else
@@ -68,11 +72,18 @@ struct stray {
     char comm[COMM_LEN];
 };
 
+/* A child of a vfork that is not for an errpipe (posix_spawn): its parent is blocked until it execs or exits. */
+struct vforked {
+    u64 ns;
+    struct comm comm; /* of the parent */
+};
+
 BPF_TABLE("lru_hash", u64, struct spawn, spawns, MAX_SPAWNS);
 BPF_TABLE("lru_hash", u32, struct table, tables, MAX_TABLES);
 BPF_TABLE("lru_hash", u32, u64, made, MAX_THREADS); /* thread: the last pipe it made */
 BPF_TABLE("lru_hash", u32, u64, reading, MAX_THREADS); /* thread: the spawn whose errpipe it reads */
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
+BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS);
 BPF_TABLE("lru_hash", u64, u8, finished, 1024); /* spawns that have been taken to their end */
 BPF_TABLE("lru_hash", u64, struct stray, strays, 1024); /* spawn: a child that may be its own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
@@ -322,19 +333,17 @@ static inline __attribute__((always_inline)) void observe(struct histogram *hist
     __sync_fetch_and_add(&histogram->sum_ns, ns);
 }
 
-static inline __attribute__((always_inline)) struct program *program_of(struct spawn *spawn)
+static inline __attribute__((always_inline)) struct program *program_of(struct comm *comm)
 {
-    struct comm comm = {};
-    __builtin_memcpy(comm.text, spawn->comm, COMM_LEN);
-    struct program *program = programs.lookup(&comm);
+    struct program *program = programs.lookup(comm);
     if (program)
         return program;
     int zero = 0;
     struct program *fresh = zero_program.lookup(&zero);
     if (!fresh)
         return 0;
-    programs.insert(&comm, fresh);
-    program = programs.lookup(&comm);
+    programs.insert(comm, fresh);
+    program = programs.lookup(comm);
     if (program)
         return program;
     count(PROGRAMS_FULL);
@@ -356,7 +365,9 @@ static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn
     u64 id = spawn->id;
     /* A pipe that was never close-on-exec and served no exec is some other pipe. */
     if (outcome != OUTCOME_ABANDONED || spawn->cloexec) {
-        struct program *program = program_of(spawn);
+        struct comm comm = {};
+        __builtin_memcpy(comm.text, spawn->comm, COMM_LEN);
+        struct program *program = program_of(&comm);
         spawn->outcome = outcome;
         if (spawn->own_released > spawn->read_ended && spawn->eof)
             spawn->own_released = spawn->read_ended;
@@ -375,8 +386,7 @@ static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn
 #ifdef EVERY
         send(ctx, spawn, sizeof(*spawn));
 #else
-        if ((outcome != OUTCOME_ABANDONED || spawn->read_cut) &&
-            is_long(spawn, spawn->read_ended))
+        if (outcome != OUTCOME_ABANDONED && is_long(spawn, spawn->read_ended))
             send(ctx, spawn, sizeof(*spawn));
 #endif
     }
@@ -402,8 +412,10 @@ static inline __attribute__((always_inline)) int own_released(struct spawn *spaw
                                                               u32 how, u64 ns, u64 copies)
 {
     /* The own child let go without an exec, or kept a copy through it: another use of a pipe. (After a failed
-     * exec Perl closes before it exits, and Java's helper has execed once before.) */
-    if (!spawn->exec_error && (how == HOW_CLOSE || (how == HOW_EXIT && (flags & SLOT_EXECED)))) {
+     * exec Perl closes before it exits, and Java's helper has execed once before.) A socketpair is often for
+     * talking to the child's children: Chromium's crashpad. */
+    if (!spawn->exec_error &&
+        (how == HOW_CLOSE || (how == HOW_EXIT && (flags & SLOT_EXECED || spawn->is_socket)))) {
         delete_spawn(id);
         return 0;
     }
@@ -725,11 +737,11 @@ int pipe_made(void *ctx)
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_pipe2) { return call_returned(args, args->ret, PIPE_MADE); }
+PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags, 0); }
+PROBE(syscalls, sys_exit_pipe2) { return call_returned(args, args->ret, PIPE_MADE); }
 #ifdef HAVE_PIPE
-TRACEPOINT_PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret, PIPE_MADE); }
+PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0, 0); }
+PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret, PIPE_MADE); }
 #endif
 
 /*
@@ -737,13 +749,13 @@ TRACEPOINT_PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret
  * end does. Tracing recvfrom would cost every server on the host; between the parent's two closes there is
  * nothing else than that wait.
  */
-TRACEPOINT_PROBE(syscalls, sys_enter_socketpair)
+PROBE(syscalls, sys_enter_socketpair)
 {
     if (args->family != AF_UNIX || (args->type & SOCK_TYPE_MASK) != SOCK_SEQPACKET)
         return 0;
     return enter_pipe((u64)args->usockvec, args->type, 1);
 }
-TRACEPOINT_PROBE(syscalls, sys_exit_socketpair) { return call_returned(args, args->ret, PIPE_MADE); }
+PROBE(syscalls, sys_exit_socketpair) { return call_returned(args, args->ret, PIPE_MADE); }
 
 /* ---- copies come and go ---- */
 
@@ -852,7 +864,7 @@ int release_next(void *ctx)
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_enter_close)
+PROBE(syscalls, sys_enter_close)
 {
     u32 key = table_key(), fd = args->fd;
     struct table *table = tables.lookup(&key);
@@ -874,7 +886,7 @@ TRACEPOINT_PROBE(syscalls, sys_enter_close)
 }
 
 #ifdef HAVE_CLOSE_RANGE
-TRACEPOINT_PROBE(syscalls, sys_enter_close_range)
+PROBE(syscalls, sys_enter_close_range)
 {
     u32 key = table_key(), first = args->fd, last = args->max_fd, flags = args->flags;
     struct table *table = tables.lookup(&key);
@@ -978,19 +990,19 @@ int dup_made(void *ctx)
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_enter_dup) { return enter_dup(args->fildes, -1, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_dup) { return call_returned(args, args->ret, DUP_MADE); }
+PROBE(syscalls, sys_enter_dup) { return enter_dup(args->fildes, -1, 0); }
+PROBE(syscalls, sys_exit_dup) { return call_returned(args, args->ret, DUP_MADE); }
 #ifdef HAVE_DUP2
-TRACEPOINT_PROBE(syscalls, sys_enter_dup2) { return enter_dup(args->oldfd, args->newfd, 0); }
-TRACEPOINT_PROBE(syscalls, sys_exit_dup2) { return call_returned(args, args->ret, DUP_MADE); }
+PROBE(syscalls, sys_enter_dup2) { return enter_dup(args->oldfd, args->newfd, 0); }
+PROBE(syscalls, sys_exit_dup2) { return call_returned(args, args->ret, DUP_MADE); }
 #endif
-TRACEPOINT_PROBE(syscalls, sys_enter_dup3)
+PROBE(syscalls, sys_enter_dup3)
 {
     return enter_dup(args->oldfd, args->newfd, args->flags & O_CLOEXEC);
 }
-TRACEPOINT_PROBE(syscalls, sys_exit_dup3) { return call_returned(args, args->ret, DUP_MADE); }
+PROBE(syscalls, sys_exit_dup3) { return call_returned(args, args->ret, DUP_MADE); }
 
-TRACEPOINT_PROBE(syscalls, sys_enter_fcntl)
+PROBE(syscalls, sys_enter_fcntl)
 {
     u32 command = args->cmd, key;
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
@@ -1007,22 +1019,24 @@ TRACEPOINT_PROBE(syscalls, sys_enter_fcntl)
     }
     return 0;
 }
-TRACEPOINT_PROBE(syscalls, sys_exit_fcntl) { return call_returned(args, args->ret, DUP_MADE); }
+PROBE(syscalls, sys_exit_fcntl) { return call_returned(args, args->ret, DUP_MADE); }
 
 /* ---- fork: the child's table is a copy ---- */
 
-static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_task, u64 clone_flags)
+/* True when the child is the own child of a spawn. */
+static inline __attribute__((always_inline)) int inherit(u32 child, u64 child_task, u64 clone_flags)
 {
     u32 tid = thread_id(), key = table_key();
     struct table *table = tables.lookup(&key);
     if (clone_flags & CLONE_FILES) {
         lose_table(0, child);
         lose_table(table, key);
-        return;
+        return 0;
     }
     if (!table)
-        return;
+        return 0;
     u64 now = bpf_ktime_get_ns(), candidate = 0;
+    int own = 0;
     u64 *last_made = made.lookup(&tid);
     if (last_made)
         candidate = *last_made;
@@ -1031,7 +1045,7 @@ static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_t
     int may_stray = clone_flags & CLONE_VFORK && (!candidates || candidates->own_pid);
     struct table *copy = table_for(child);
     if (!copy)
-        return;
+        return 0;
     copy->born = now;
     copy->touched = 0;
     copy->parent = key;
@@ -1084,6 +1098,7 @@ static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_t
                 spawn->cloexec = 1;
             bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
             to->flags |= SLOT_OWN;
+            own = 1;
         } else {
             if (slot->flags & (SLOT_OWN | SLOT_DESCENDANT))
                 to->flags |= SLOT_DESCENDANT;
@@ -1100,17 +1115,49 @@ static inline __attribute__((always_inline)) void inherit(u32 child, u64 child_t
     }
     if (!*(volatile u64 *)&copy->touched)
         delete_table(child);
+    return own;
+}
+
+/* ---- spawns without an errpipe ---- */
+
+static inline __attribute__((always_inline)) void vfork_began(u32 child)
+{
+    int which = SETTING_SELF;
+    u64 *self = settings.lookup(&which);
+    u32 key = table_key();
+    if (!self || *self == key)
+        return;
+#ifdef TARGETS
+    if (!targets.lookup(&key))
+        return;
+#endif
+    struct vforked vforked = {.ns = bpf_ktime_get_ns()};
+    bpf_get_current_comm(&vforked.comm, sizeof(vforked.comm));
+    vforks.update(&child, &vforked);
+}
+
+/* A process execs or exits. */
+static inline __attribute__((always_inline)) void vfork_ended(u32 child)
+{
+    struct vforked *found = vforks.lookup(&child);
+    if (!found)
+        return;
+    struct vforked vforked = *found;
+    vforks.delete(&child);
+    struct program *program = program_of(&vforked.comm);
+    if (program)
+        observe(&program->vfork, bpf_ktime_get_ns() - vforked.ns);
 }
 
 #ifdef BTF
-RAW_TRACEPOINT_PROBE(task_newtask)
+int task_newtask(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 task = ctx->args[0], flags = ctx->args[1];
     if (flags & CLONE_THREAD)
         return 0;
     u32 child = (u32)kernel_u64(task + OFF_TASK_TGID);
 #else
-TRACEPOINT_PROBE(task, task_newtask)
+PROBE(task, task_newtask)
 {
     u64 task = 0, flags = args->clone_flags;
     if (flags & CLONE_THREAD)
@@ -1124,11 +1171,12 @@ TRACEPOINT_PROBE(task, task_newtask)
         targets.update(&child, &one);
     }
 #endif
-    inherit(child, task, flags);
+    if (!inherit(child, task, flags) && flags & CLONE_VFORK)
+        vfork_began(child);
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_enter_unshare)
+PROBE(syscalls, sys_enter_unshare)
 {
     u32 key = table_key();
     if (args->unshare_flags & CLONE_FILES)
@@ -1159,21 +1207,22 @@ static inline __attribute__((always_inline)) int exec_failed(long result)
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_exit_execve) { return exec_failed(args->ret); }
-TRACEPOINT_PROBE(syscalls, sys_exit_execveat) { return exec_failed(args->ret); }
+PROBE(syscalls, sys_exit_execve) { return exec_failed(args->ret); }
+PROBE(syscalls, sys_exit_execveat) { return exec_failed(args->ret); }
 
 /* The close-on-exec copies have been closed already. */
-TRACEPOINT_PROBE(sched, sched_process_exec)
+PROBE(sched, sched_process_exec)
 {
     u32 key = table_key();
     sharing.delete(&key); /* an exec ends the sharing */
+    vfork_ended(key);
     if (!tables.lookup(&key))
         return 0;
     return release_all(args, HOW_EXEC, 0, ~0U);
 }
 
 /* Fires before the task's files are closed. */
-TRACEPOINT_PROBE(sched, sched_process_exit)
+PROBE(sched, sched_process_exit)
 {
     u32 key = table_key(), tid = thread_id();
     made.delete(&tid);
@@ -1194,6 +1243,7 @@ TRACEPOINT_PROBE(sched, sched_process_exit)
     targets.delete(&key);
 #endif
     sharing.delete(&key);
+    vfork_ended(key);
     if (!tables.lookup(&key))
         return 0;
     return release_all(args, HOW_EXIT, 0, ~0U);
@@ -1201,7 +1251,7 @@ TRACEPOINT_PROBE(sched, sched_process_exit)
 
 /* ---- the read ---- */
 
-TRACEPOINT_PROBE(syscalls, sys_enter_read)
+PROBE(syscalls, sys_enter_read)
 {
     u32 key = table_key();
     struct table *table = tables.lookup(&key);
@@ -1226,7 +1276,7 @@ TRACEPOINT_PROBE(syscalls, sys_enter_read)
     return 0;
 }
 
-TRACEPOINT_PROBE(syscalls, sys_exit_read)
+PROBE(syscalls, sys_exit_read)
 {
     u32 tid = thread_id();
     u64 *found = reading.lookup(&tid);

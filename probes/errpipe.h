@@ -126,6 +126,7 @@ struct program {
     u64 abandoned;
     struct histogram spawn; /* errpipe created to read ended */
     struct histogram exec;  /* fork to the own child's release */
+    struct histogram vfork; /* without an errpipe: the parent blocked in vfork */
 };
 
 enum counter {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import logging
 import os
 import platform
@@ -15,7 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from probes import preflight
 from probes.btf import Btf, BtfError
 from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, table_type
 
-__all__ = ["LoadError", "Options", "Probes", "Record", "bcc_version"]
+__all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record", "bcc_version"]
 
 Record = Union[Spawn, Release]
 
@@ -35,6 +36,41 @@ _SOURCE = _HERE / "errpipe.bpf.c"
 _SLOTS = 16
 _OTHER = b"~other"
 _SHARED_PROGRAMS = (b"release_next", b"pipe_made", b"dup_made")  # as enum shared_program
+_NEWTASK = "task:task_newtask"
+_NEEDED = (
+    "syscalls:sys_enter_pipe2",
+    "syscalls:sys_exit_pipe2",
+    _NEWTASK,
+    "syscalls:sys_enter_close",
+    "syscalls:sys_enter_read",
+    "syscalls:sys_exit_read",
+    "sched:sched_process_exec",
+    "sched:sched_process_exit",
+    "syscalls:sys_exit_execve",
+)
+"""Without one of these nothing can be followed."""
+
+_HELPFUL = (
+    "syscalls:sys_enter_socketpair",
+    "syscalls:sys_exit_socketpair",
+    "syscalls:sys_enter_dup",
+    "syscalls:sys_exit_dup",
+    "syscalls:sys_enter_dup3",
+    "syscalls:sys_exit_dup3",
+    "syscalls:sys_enter_fcntl",
+    "syscalls:sys_exit_fcntl",
+    "syscalls:sys_enter_unshare",
+    "syscalls:sys_exit_execveat",
+)
+"""Without one of these some answers become unknown."""
+
+_NOT_EVERYWHERE = {
+    "HAVE_PIPE": ("syscalls:sys_enter_pipe", "syscalls:sys_exit_pipe"),  # not on arm64
+    "HAVE_DUP2": ("syscalls:sys_enter_dup2", "syscalls:sys_exit_dup2"),  # not on arm64
+    "HAVE_CLOSE_RANGE": ("syscalls:sys_enter_close_range",),  # since 5.9
+}
+"""By the compile-time name that says so: system calls that a kernel may not have."""
+
 # Compile-time name: where the kernel keeps it.
 _OFFSETS = {
     "OFF_TASK_FILES": ("task_struct", "files"),
@@ -55,6 +91,18 @@ _OFFSETS = {
 
 class LoadError(Exception):
     """The kernel refused the programs; one line that says which and why."""
+
+
+@dataclass(frozen=True)
+class ProbeStatus:
+    """One program of the kernel side.
+
+    runs, run_ns: how often and how long it has run, None unless the sysctl kernel.bpf_stats_enabled is on.
+    """
+
+    attached: bool
+    runs: Optional[int]
+    run_ns: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -106,6 +154,7 @@ class Probes:
             theirs = self._bpf[name.encode()].Leaf
             if ctypes.sizeof(theirs) != ctypes.sizeof(ours):
                 raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
+        self._attached = {name: self._attach(name) for name in _tracepoints(tracefs)}
         self._bpf[b"records"].open_perf_buffer(
             self._receive, page_cnt=options.buffer_pages, lost_cb=_ignore_lost
         )
@@ -128,7 +177,7 @@ class Probes:
         """Detaches the programs and frees the maps."""
         tracepoints = list(self._bpf.tracepoint_fds)
         # The kernel waits 70 ms for each tracepoint to be out of use; the waits overlap in part.
-        with ThreadPoolExecutor(len(tracepoints)) as threads:
+        with ThreadPoolExecutor(max(1, len(tracepoints))) as threads:
             list(threads.map(self._bpf.detach_tracepoint, tracepoints))
         self._bpf.cleanup()
 
@@ -209,20 +258,54 @@ class Probes:
         # The memory is the perf buffer's: copied before the callback returns.
         self._on_record(structure.from_buffer_copy(ctypes.string_at(data, ctypes.sizeof(structure))))
 
+    def probes(self) -> dict[str, ProbeStatus]:
+        """Each program by its tracepoint, as in ``syscalls:sys_enter_close``."""
+        counts = Path("/proc/sys/kernel/bpf_stats_enabled")
+        counted = counts.exists() and counts.read_text().strip() != "0"
+        found = {}
+        for tracepoint, attached in self._attached.items():
+            runs = run_ns = None
+            if counted and attached:
+                function = self._bpf.funcs[_function(tracepoint)]
+                lines = Path(f"/proc/self/fdinfo/{function.fd}").read_text().splitlines()
+                fields = dict(line.split(":", 1) for line in lines if ":" in line)
+                runs, run_ns = int(fields["run_cnt"]), int(fields["run_time_ns"])
+            found[tracepoint] = ProbeStatus(attached, runs, run_ns)
+        return found
+
+    def _is_raw(self, tracepoint: str) -> bool:
+        """A raw tracepoint gets the task, and so the fd table."""
+        return tracepoint == _NEWTASK and self.sees_fd_tables
+
+    def _attach(self, tracepoint: str) -> bool:
+        function = _function(tracepoint)
+        try:
+            if self._is_raw(tracepoint):
+                self._bpf.attach_raw_tracepoint(function, function)
+            else:
+                self._bpf.attach_tracepoint(tracepoint.encode(), fn_name=function)
+        except Exception as error:  # bcc raises plain Exception
+            if tracepoint in _NEEDED:
+                self.close()
+                raise LoadError(f"the kernel has no {tracepoint} for the probes: {error}") from error
+            _log.error("no probe at %s: some stalls will be of unknown cause (%s)", tracepoint, error)
+            return False
+        return True
+
     def _load(self, bcc: Any, tracefs: Path, options: Options) -> Any:
         flags = _cflags(tracefs, options, self._offsets)
         try:
-            bpf = self._compile(bcc, flags)
+            bpf = self._compile(bcc, tracefs, flags)
         except LoadError as first:
             # Verifiers before 5.3 take no loops (commit 2589726d12a1): try once more without any.
             _log.debug("retrying with unrolled loops: %s", first)
             try:
-                bpf = self._compile(bcc, [*flags, "-DUNROLL"])
+                bpf = self._compile(bcc, tracefs, [*flags, "-DUNROLL"])
             except LoadError:
                 raise first from None
         return bpf
 
-    def _compile(self, bcc: Any, flags: list[str]) -> Any:
+    def _compile(self, bcc: Any, tracefs: Path, flags: list[str]) -> Any:
         with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
             shim = Path(folder) / "shim"
             shutil.copytree(_HERE / "shim", shim)
@@ -231,12 +314,31 @@ class Probes:
             with _kernel_source(shim), _captured_stderr(Path(folder) / "stderr") as said:
                 try:
                     bpf = bcc.BPF(src_file=os.fsencode(_SOURCE), cflags=[*flags, f"-I{_HERE}"])
+                    for tracepoint in _tracepoints(tracefs):
+                        raw = self._is_raw(tracepoint)
+                        kind = bcc.BPF.RAW_TRACEPOINT if raw else bcc.BPF.TRACEPOINT
+                        bpf.load_func(_function(tracepoint), kind)
                     for index, name in enumerate(_SHARED_PROGRAMS):
                         program = bpf.load_func(name, bcc.BPF.TRACEPOINT)
                         bpf[b"shared"][ctypes.c_int(index)] = ctypes.c_int(program.fd)
                 except Exception as error:  # bcc raises plain Exception
                     raise LoadError(f"the kernel did not take the probes: {error}{said()}") from error
         return bpf
+
+
+def _tracepoints(tracefs: Path) -> list[str]:
+    """Every tracepoint that has a program on this kernel."""
+    there = [names for names in _NOT_EVERYWHERE.values() if _has_all(tracefs, names)]
+    return [*_NEEDED, *_HELPFUL, *itertools.chain.from_iterable(there)]
+
+
+def _has_all(tracefs: Path, tracepoints: Sequence[str]) -> bool:
+    return all(preflight.has_tracepoint(tracefs, name.replace(":", "/")) for name in tracepoints)
+
+
+def _function(tracepoint: str) -> bytes:
+    """The program's name in errpipe.bpf.c."""
+    return tracepoint.split(":")[1].encode()
 
 
 def _kernel_offsets() -> Optional[dict[str, int]]:
@@ -269,13 +371,7 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
     if offsets is not None:
         names.append("BTF")
         defines.update(offsets)
-    for name, tracepoint in (
-        ("HAVE_PIPE", "syscalls/sys_enter_pipe"),  # not on arm64
-        ("HAVE_DUP2", "syscalls/sys_enter_dup2"),  # not on arm64
-        ("HAVE_CLOSE_RANGE", "syscalls/sys_enter_close_range"),  # since 5.9
-    ):
-        if preflight.has_tracepoint(tracefs, tracepoint):
-            names.append(name)
+    names += [name for name, tracepoints in _NOT_EVERYWHERE.items() if _has_all(tracefs, tracepoints)]
     if "group_dead" in preflight.tracepoint_fields(tracefs, "sched/sched_process_exit"):
         names.append("GROUP_DEAD")
     if options.targets:

@@ -191,6 +191,7 @@ class Program(ctypes.Structure):
         ("abandoned", ctypes.c_uint64),
         ("spawn", Histogram),
         ("exec", Histogram),
+        ("vfork", Histogram),
     ]
 
 

@@ -15,17 +15,27 @@ import threading
 import time
 from pathlib import Path
 
+_COMM = "spawnstall-test"
+
 
 def _play(hold_seconds: float) -> dict[str, object]:
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     holder = []
 
     def fork_holder() -> None:
         pid = os.fork()
         if pid == 0:
+            os.read(go_read, 1)
             time.sleep(hold_seconds)
             os._exit(0)
         holder.append(pid)
+
+    def let_go_after_exec() -> None:
+        """The stall begins with the own child's exec, which a busy machine can put off."""
+        while Path(f"/proc/{child}/comm").read_text().strip() == _COMM:
+            time.sleep(0.0005)
+        os.write(go_write, b"x")
 
     other_thread = threading.Thread(target=fork_holder)
     other_thread.start()
@@ -33,6 +43,7 @@ def _play(hold_seconds: float) -> dict[str, object]:
     child = os.fork()
     if child == 0:
         os.execv("/bin/true", ["true"])
+    threading.Thread(target=let_go_after_exec).start()
     os.close(write_fd)
     began = time.monotonic_ns()
     os.read(read_fd, 1)
@@ -52,6 +63,6 @@ def _play(hold_seconds: float) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    Path("/proc/self/comm").write_text("spawnstall-test")
+    Path("/proc/self/comm").write_text(_COMM)
     sys.stdin.readline()
     print(json.dumps(_play(float(sys.argv[1]))))

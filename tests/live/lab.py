@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,20 @@ class RunningAgent:
             for sample in family.samples
         }
 
+    def log(self) -> str:
+        """Everything that it wrote to standard error so far."""
+        return self._log.read_text()
+
     def stalls(self) -> list[Object]:
         """The stalls in the log, ended and ongoing."""
-        return json_lines(self._log.read_text())
+        return json_lines(self.log())
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
+        """Returns when a condition holds; fails when it does not in time."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
 
     def stop(self) -> float:
         """Sends SIGTERM; returns the seconds until the agent was gone."""

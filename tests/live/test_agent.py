@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import time
 import urllib.error
+from pathlib import Path
 
 import pytest
 
-from tests.live.lab import Lab, json_lines
+from tests.live.lab import PYTHON, Lab, json_lines
 
 
 def _run(lab: Lab, name: str, *arguments: str) -> list[dict[str, object]]:
@@ -49,7 +51,7 @@ def test_metrics_agree_with_the_programs(lab: Lab) -> None:
         assert len(stalled) == 4
         assert comm_total("spawnstall_stall_seconds_count", cause="forked") == 4
         seconds = sum(float(str(line["seconds"])) for line in stalled if line["kind"] == "spawn")
-        assert comm_total("spawnstall_stall_seconds_sum", cause="forked") == pytest.approx(seconds, abs=0.02)
+        assert comm_total("spawnstall_stall_seconds_sum", cause="forked") == pytest.approx(seconds, abs=0.1)
         assert metrics["spawnstall_records_lost_total", ()] == 0
         assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
         logged = {stall["child"]["pid"]: stall for stall in agent.stalls()}
@@ -91,7 +93,7 @@ def test_every_kind_of_program_at_once(lab: Lab, python27: str, native_storm: st
         if read["child"] in stalls:
             assert stalls[read["child"]]["holders"][0]["pid"] in workers
         else:
-            assert read["seconds"] < 0.05
+            assert read["seconds"] < 0.2
     for cause in ("forked", "leaked", "late_exec", "unknown"):
         counted = sum(
             value
@@ -122,11 +124,11 @@ def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
         [worker] = [line["pid"] for line in json_lines(said) if line["kind"] == "worker"]
         ongoing, ended = (stall for stall in agent.stalls() if stall["holders"][0]["pid"] == worker)
         assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
-        assert ongoing["stall_seconds"] == pytest.approx(1.1, abs=0.5)
+        assert 1 <= ongoing["stall_seconds"] < 3
         assert ongoing["holders"][0]["released_seconds"] is None
         assert ongoing["holders"][0]["confirmed"]
         assert ended["holders"][0]["confirmed"]
-        assert ended["stall_seconds"] == pytest.approx(4, abs=0.2)
+        assert ended["stall_seconds"] == pytest.approx(4, abs=0.5)
         metrics = agent.metrics()
         assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
         assert metrics["spawnstall_confirmations_total", (("result", "confirmed"),)] >= 1
@@ -206,3 +208,92 @@ def test_hostile_comms_and_a_fork_storm(lab: Lab) -> None:
             assert entries < metrics["spawnstall_map_max_entries", (("map", name),)] / 10
         with contextlib.suppress(KeyError):
             assert metrics["spawnstall_map_evictions_total", (("map", "tables"),)] == 0
+
+
+def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
+    forced = ("fork_beside_popen.py", "--force", "1", "--live", "0.3", "--plain", "0")
+    reloaded = "spawnstall_config_last_reload_successful"
+    with lab.agent(stalls={"min_ms": 50}) as agent:
+        file = lab.folder / "agent.yaml"
+        before = json.loads(file.read_text())
+        _run(lab, *forced)
+        agent.wait_until(lambda: len(agent.stalls()) == 1)
+
+        file.write_text(
+            json.dumps({**before, "filter": {"comm": ["!python3"]}, "labels": {"container": True}})
+        )
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_until(lambda: "read the configuration again" in agent.log())
+        assert "labels.container has changed: that needs a restart" in agent.log()
+        _run(lab, *forced)
+        time.sleep(0.5)
+        assert len(agent.stalls()) == 1
+        spawns = "spawnstall_spawns_total"
+        assert (spawns, (("comm", "python3"), ("outcome", "ok"))) not in agent.metrics()
+
+        file.write_text("stalls: {min_ms: x}")
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_until(lambda: "the configuration stays as it was" in agent.log())
+        assert f"{file}: stalls.min_ms: 'x': expected a valid number" in agent.log()
+        assert agent.metrics()[reloaded, ()] == 0
+        _run(lab, *forced)
+        time.sleep(0.5)
+        assert len(agent.stalls()) == 1
+
+        file.write_text(json.dumps({**before, "stalls": {"min_ms": 500}}))
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_until(lambda: agent.metrics()[reloaded, ()] == 1)
+        _run(lab, *forced)
+        _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
+        agent.wait_until(lambda: len(agent.stalls()) == 2)
+        assert agent.stalls()[1]["stall_seconds"] > 0.5
+
+
+def test_spawns_without_an_errpipe(lab: Lab) -> None:
+    code = (
+        "import subprocess\n"
+        "for _ in range(20): subprocess.Popen(['/bin/true'], close_fds=False).wait()\n"
+        "for _ in range(3): subprocess.Popen(['/bin/true'], preexec_fn=int).wait()\n"
+    )
+    with lab.agent() as agent:
+        subprocess.run([PYTHON, "-c", code], check=True)
+        metrics = agent.metrics()
+    comm = (("comm", "python3"),)
+    assert metrics["spawnstall_vfork_seconds_count", comm] == 20
+    assert 0.0001 < metrics["spawnstall_vfork_seconds_sum", comm] < 5
+    assert metrics["spawnstall_spawn_seconds_count", comm] == 3
+
+
+def test_who_the_processes_are(lab: Lab) -> None:
+    with lab.agent() as agent:
+        _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
+        agent.wait_until(lambda: len(agent.stalls()) == 1)
+        [stall] = agent.stalls()
+    for process in (stall["parent"], stall["holders"][0]):
+        assert process["exe"] == str(Path(PYTHON).resolve())
+        assert process["uid"] == 0
+        assert process["container"] is None
+
+
+def test_ten_thousand_comms(lab: Lab) -> None:
+    """A process names itself as it likes: neither the series nor the agent grow with it."""
+    code = (
+        "import os\n"
+        "for number in range(10_000):\n"
+        "    with open('/proc/self/comm', 'w') as comm: comm.write(f'c{number}')\n"
+        "    try: os.posix_spawn('/no/such/program', ['x'], {})\n"
+        "    except OSError: pass\n"
+    )
+    with lab.agent(labels={"limit": 50}) as agent:
+        before = agent.metrics()
+        subprocess.run([PYTHON, "-c", code], check=True, timeout=120)
+        for _ in range(3):
+            metrics = agent.metrics()
+    comms = {dict(labels)["comm"] for (name, labels) in metrics if name == "spawnstall_vfork_seconds_count"}
+    assert len(comms) == 51
+    assert "~other" in comms
+    counted = sum(n for (name, _), n in metrics.items() if name == "spawnstall_vfork_seconds_count")
+    assert counted >= 10_000
+    assert metrics["spawnstall_programs_full_total", ()] > 8_000
+    grown = metrics["process_resident_memory_bytes", ()] - before["process_resident_memory_bytes", ()]
+    assert grown < 30e6

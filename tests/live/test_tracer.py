@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
+import bcc
 import pytest
 
 from agent.model import Cause, Confirmation, Spawn, Stall
-from agent.tracer import Tracer, TracerOptions
+from agent.tracer import TraceError, Tracer, TracerOptions
 from probes import loader
 from tests.live.lab import Lab, json_lines
 
@@ -47,3 +49,45 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
         wrong = tracer.start()
         assert time.monotonic() - began < 5
     assert wrong is not None
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, refused: bytes) -> None:
+    """Makes one tracepoint take no program, as a kernel without it would."""
+    plain = bcc.BPF.attach_tracepoint
+
+    def attach(bpf: object, tp: bytes, fn_name: bytes) -> object:
+        return plain(bpf, tp=b"syscalls:no_such_event" if tp == refused else tp, fn_name=fn_name)
+
+    monkeypatch.setattr(bcc.BPF, "attach_tracepoint", attach)
+
+
+def test_probe_that_does_not_attach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse(monkeypatch, b"syscalls:sys_enter_dup")
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        attached = {name: status.attached for name, status in tracer.probes().items()}
+    assert attached.pop("syscalls:sys_enter_dup") is False
+    assert set(attached.values()) == {True}
+
+
+def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse(monkeypatch, b"syscalls:sys_enter_close")
+    with pytest.raises(TraceError, match="syscalls:sys_enter_close"):
+        Tracer(TracerOptions(), lambda stall: None)
+
+
+def test_run_times_of_the_probes() -> None:
+    sysctl = Path("/proc/sys/kernel/bpf_stats_enabled")
+    before = sysctl.read_text()
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        try:
+            sysctl.write_text("1")
+            subprocess.run(["/bin/true"], check=True)
+            exits = tracer.probes()["sched:sched_process_exit"]
+            assert exits.runs and exits.run_ns
+            assert exits.run_ns / exits.runs < 1_000_000
+            sysctl.write_text("0")
+            assert tracer.probes()["sched:sched_process_exit"].runs is None
+        finally:
+            sysctl.write_text(before)

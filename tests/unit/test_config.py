@@ -56,18 +56,20 @@ def test_what_is_left_out_has_its_default(text: str, file: Path) -> None:
 
 
 def test_every_key_can_be_set(file: Path) -> None:
-    file.write_text(
-        "web: {listen: '0.0.0.0:80'}\n"
-        "stalls: {min_ms: 1.5, ongoing_seconds: 30}\n"
-        "labels: {limit: 7}\n"
-        "log: {level: error}\n"
-    )
-    assert load(file).model_dump() == {
+    sections = {
         "web": {"listen": "0.0.0.0:80"},
         "stalls": {"min_ms": 1.5, "ongoing_seconds": 30},
-        "labels": {"limit": 7},
+        "filter": {"comm": ["a*", "!b"], "uid": [0, 33], "container": ["host"]},
+        "labels": {
+            "limit": 7,
+            "allow": ["nginx"],
+            "rules": [{"match": "w-[0-9]+", "name": "w"}],
+            "container": True,
+        },
         "log": {"level": "error"},
     }
+    file.write_text(yaml.safe_dump(sections))
+    assert load(file).model_dump() == sections
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_long_value_is_cut(file: Path) -> None:
     [
         ("wbe: {}", "wbe: unknown key; did you mean 'web'?"),
         ("stall: {}", "stall: unknown key; did you mean 'stalls'?"),
-        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, labels, log"),
+        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, filter, labels, log"),
         ("web: {listn: x}", "web.listn: unknown key; did you mean 'listen'?"),
         ("stalls: {min: 1}", "stalls.min: unknown key; did you mean 'min_ms'?"),
         (
@@ -198,7 +200,7 @@ ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
         ("labels: {limit: 1.5}", "labels.limit: 1.5: expected a valid integer"),
         ("log: {level: loud}", "log.level: 'loud': expected 'debug', 'info', 'warning' or 'error'"),
         ("log: {level: INFO}", "log.level: 'INFO': expected 'debug', 'info', 'warning' or 'error'"),
-        ("web: 5", "web: 5: expected a valid dictionary"),
+        ("web: 5", "web: 5: expected keys: listen"),
         ("1: x", "1: "),
     ],
 )
@@ -211,3 +213,80 @@ def test_bad_value(text: str, said: str, file: Path) -> None:
 def test_all_that_is_wrong_is_said_at_once(file: Path) -> None:
     said = complaint(file, "wbe: {}\nlabels: {limit: 0}\nlog: {level: loud}\n").splitlines()
     assert sorted(line.split(":")[0] for line in said) == ["labels.limit", "log.level", "wbe"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stalls: {min_ms: true}", "stalls.min_ms: True: expected a valid number"),
+        ("labels: {limit: '5'}", "labels.limit: '5': expected a valid integer"),
+        ("filter: {uid: [root]}", "filter.uid.0: 'root': expected a valid integer"),
+        ("filter: {comm: x}", "filter.comm: 'x': expected a valid list"),
+        (
+            "labels: {rules: [{match: '(', name: x}]}",
+            "labels.rules.0.match: '(': expected a regular expression: missing ), unterminated subpattern at"
+            " position 0",
+        ),
+        (
+            "labels: {rules: [{mtch: x, name: x}]}",
+            "labels.rules.0.match: {'mtch': 'x', 'name': 'x'}: Field required\n"
+            "labels.rules.0.mtch: unknown key; did you mean 'match'?",
+        ),
+    ],
+)
+def test_what_is_not_of_the_right_kind(text: str, expected: str, file: Path) -> None:
+    assert complaint(file, text) == expected
+
+
+def test_a_key_that_is_there_twice(file: Path) -> None:
+    said = complaint(file, "stalls: {min_ms: 1}\nlog: {}\nstalls: {min_ms: 2}\n")
+    assert said == ":3:1: not YAML: the key 'stalls' is there twice"
+
+
+# -- single keys --
+
+
+def test_the_environment_overrides_the_file_and_set_overrides_that(file: Path) -> None:
+    file.write_text("stalls: {min_ms: 1, ongoing_seconds: 2}\nlabels: {limit: 3}\n")
+    environ = {"SPAWNSTALL_STALLS_MIN_MS": "4", "SPAWNSTALL_LABELS_LIMIT": "5", "HOME": "/"}
+    config = load(file, environ, ["labels.limit=6", "filter.uid=[1, 2]"])
+    assert (config.stalls.min_ms, config.stalls.ongoing_seconds, config.labels.limit) == (4, 2, 6)
+    assert config.filter.uid == [1, 2]
+    assert load(None, environ).labels.limit == 5
+
+
+@pytest.mark.parametrize(
+    ("environ", "settings", "expected"),
+    [
+        (
+            {"SPAWNSTALL_STALLS_MIN_MS": "x"},
+            [],
+            "environment variable SPAWNSTALL_STALLS_MIN_MS: stalls.min_ms: 'x': expected a valid number",
+        ),
+        (
+            {"SPAWNSTALL_STALLS_MIN": "1"},
+            [],
+            "environment variable SPAWNSTALL_STALLS_MIN: stalls.min: unknown key; did you mean 'min_ms'?",
+        ),
+        (
+            {},
+            ["labels.limit=0"],
+            "--set 'labels.limit=0': labels.limit: 0: expected greater than or equal to 1",
+        ),
+        ({}, ["labels=0"], "--set 'labels=0': expected SECTION.KEY=VALUE, as in stalls.min_ms=50"),
+        ({}, ["labels.limit"], "--set 'labels.limit': expected SECTION.KEY=VALUE, as in stalls.min_ms=50"),
+        ({}, ["lables.limit=1"], "--set 'lables.limit=1': lables: unknown key; did you mean 'labels'?"),
+        ({}, ["labels.limit={"], "--set 'labels.limit={': '{': expected a value in YAML"),
+    ],
+)
+def test_a_wrong_override_is_named_as_what_it_is(
+    environ: dict[str, str], settings: list[str], expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, environ, settings)
+    assert str(caught.value) == expected
+
+
+def test_variables_of_a_kubernetes_service_are_not_ours(caplog: pytest.LogCaptureFixture) -> None:
+    assert load(None, {"SPAWNSTALL_PORT_9848_TCP": "tcp://10.0.0.1:9848"}) == Config()
+    assert "SPAWNSTALL_PORT_9848_TCP names no section" in caplog.text

@@ -459,3 +459,12 @@ def test_what_always_holds(what: Spawn, releases: list[Release], execed: set[int
     named = [each.pid for each in found.holders if each.pid is not None]
     assert len(named) == len(set(named))
     assert [step.at for step in found.steps] == sorted(step.at for step in found.steps)
+
+
+@pytest.mark.parametrize(
+    ("by", "exec_error", "told"),
+    [("exit", 0, False), ("exit", 2, True), ("exec", 0, True), ("close", 2, True)],
+)
+def test_a_child_that_never_tried_to_exec_began_no_stall(by: str, exec_error: int, told: bool) -> None:
+    of = waiting(own_released_by=by, exec_error=exec_error)
+    assert (ongoing_stall(of, [holder()], BEGAN + MIN, MIN, True) is not None) is told

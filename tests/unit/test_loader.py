@@ -56,16 +56,22 @@ def test_a_kernel_without_anything_special(tracefs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tracepoint", "name"),
+    ("tracepoints", "name"),
     [
-        ("syscalls/sys_enter_pipe", "HAVE_PIPE"),
-        ("syscalls/sys_enter_dup2", "HAVE_DUP2"),
-        ("syscalls/sys_enter_close_range", "HAVE_CLOSE_RANGE"),
+        (("enter_pipe", "exit_pipe"), "HAVE_PIPE"),
+        (("enter_dup2", "exit_dup2"), "HAVE_DUP2"),
+        (("enter_close_range",), "HAVE_CLOSE_RANGE"),
     ],
 )
-def test_system_calls_that_not_every_kernel_has(tracepoint: str, name: str, tracefs: Path) -> None:
-    add(tracefs, tracepoint)
+def test_system_calls_that_not_every_kernel_has(
+    tracepoints: tuple[str, ...], name: str, tracefs: Path
+) -> None:
+    before = set(loader._tracepoints(tracefs))
+    for tracepoint in tracepoints:
+        add(tracefs, f"syscalls/sys_{tracepoint}")
     assert flags(tracefs, Options(threshold_ns=1)) == {*BASE, f"-D{name}"}
+    added = set(loader._tracepoints(tracefs)) - before
+    assert added == {f"syscalls:sys_{tracepoint}" for tracepoint in tracepoints}
 
 
 def test_the_exit_tracepoint_may_say_whether_the_whole_process_is_dead(tmp_path: Path) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import time
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent import __version__
-from agent.metrics import OTHER, Metrics
-from agent.model import Cause, Confirmation, Stall
-from agent.tracer import BUCKET_BOUNDS_NS, Program
+from agent.config import Labels as LabelOptions
+from agent.config import Rule
+from agent.filter import Filter
+from agent.labels import OTHER
+from agent.metrics import Metrics
+from agent.model import Cause, Confirmation, Container, Identity, Stall
+from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 from tests.unit.samples import BEGAN, MS, SECOND, UNSEEN, holder, spawn, stall
 from tests.unit.test_report import CLOCK
 
@@ -35,7 +41,7 @@ COUNTERS = (
 
 def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: Any) -> Program:
     none = (0,) * BUCKETS
-    plain = Program(ok, exec_failed, abandoned, none, 0, none, 0)
+    plain = Program(ok, exec_failed, abandoned, none, 0, none, 0, none, 0)
     return dataclasses.replace(plain, **changes)
 
 
@@ -51,6 +57,12 @@ class FakeSource:
     entries: dict[str, tuple[int, int]] = field(
         default_factory=lambda: {"spawns": (0, 8192), "tables": (0, 8192), "programs": (1, 1024)}
     )
+    statuses: dict[str, ProbeStatus] = field(
+        default_factory=lambda: {
+            "task:task_newtask": ProbeStatus(True, 7, 1_500_000),
+            "syscalls:sys_enter_dup": ProbeStatus(False, None, None),
+        }
+    )
 
     def programs(self) -> dict[bytes, Program]:
         return self.by_comm
@@ -60,6 +72,9 @@ class FakeSource:
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
         return self.entries
+
+    def probes(self) -> dict[str, ProbeStatus]:
+        return self.statuses
 
 
 Labels = dict[str, str]
@@ -98,7 +113,7 @@ class Scrape:
 
 
 def metrics_of(source: FakeSource, limit: int = 100) -> Metrics:
-    return Metrics(source, CLOCK, limit, "0.26.0")
+    return Metrics(source, CLOCK, LabelOptions(limit=limit), "0.26.0")
 
 
 def scrape(source: Optional[FakeSource] = None) -> Scrape:
@@ -125,6 +140,20 @@ CONTRACT = {
     "spawnstall_confirmations": ("counter", {"result"}),
     "spawnstall_selftest_success": ("gauge", set()),
     "spawnstall_build_info": ("gauge", {"version", "kernel", "bcc"}),
+    "spawnstall_vfork_seconds": ("histogram", {"comm"}),
+    "spawnstall_probe_attached": ("gauge", {"probe"}),
+    "spawnstall_probe_runs": ("counter", {"probe"}),
+    "spawnstall_probe_run_seconds": ("counter", {"probe"}),
+    "spawnstall_bpf_stats_enabled": ("gauge", set()),
+    "spawnstall_scrape_duration_seconds": ("gauge", set()),
+    "spawnstall_config_last_reload_successful": ("gauge", set()),
+    "spawnstall_config_last_reload_success_timestamp_seconds": ("gauge", set()),
+    "process_cpu_seconds": ("counter", set()),
+    "process_max_fds": ("gauge", set()),
+    "process_open_fds": ("gauge", set()),
+    "process_resident_memory_bytes": ("gauge", set()),
+    "process_start_time_seconds": ("gauge", set()),
+    "process_virtual_memory_bytes": ("gauge", set()),
 }
 
 
@@ -139,7 +168,11 @@ def test_names_types_and_labels() -> None:
         if not name.endswith("_created") and name != "spawnstall_scrape_errors"
     }
     assert told == CONTRACT
-    assert all(family.documentation.endswith(".") for name, family in families.items() if name in told)
+    assert all(
+        family.documentation.endswith(".")
+        for name, family in families.items()
+        if name.startswith("spawnstall_")
+    )
 
 
 def test_counters_end_in_total() -> None:
@@ -191,7 +224,7 @@ def test_spawns_by_comm_and_outcome() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["spawn", "exec"])
+@pytest.mark.parametrize("kind", ["spawn", "exec", "vfork"])
 def test_kernel_histogram(kind: str) -> None:
     counts = tuple(range(1, BUCKETS + 1))
     changes: dict[str, Any] = {f"{kind}_buckets": counts, f"{kind}_sum_ns": 1_500 * MS}
@@ -203,8 +236,8 @@ def test_kernel_histogram(kind: str) -> None:
     assert list(buckets) == bounds
     assert scraped.value(f"{name}_count", comm="sh") == sum(counts)
     assert scraped.value(f"{name}_sum", comm="sh") == 1.5
-    other = "exec" if kind == "spawn" else "spawn"
-    assert scraped.value(f"spawnstall_{other}_seconds_count", comm="sh") == 0
+    for other in {"spawn", "exec", "vfork"} - {kind}:
+        assert scraped.value(f"spawnstall_{other}_seconds_count", comm="sh") == 0
 
 
 def test_all_histograms_have_the_same_bounds() -> None:
@@ -355,7 +388,7 @@ def test_hostile_comms(comm: bytes, label: str) -> None:
     scraped = Scrape(metrics)
     assert scraped.value("spawnstall_spawns_total", comm=label, outcome="ok") == 1
     assert scraped.value("spawnstall_stall_seconds_count", comm=label, holder=label, cause="forked") == 1
-    assert all(name.startswith("spawnstall_") for name in scraped.families)
+    assert all(name.startswith(("spawnstall_", "process_")) for name in scraped.families)
 
 
 # -- honesty --
@@ -407,3 +440,79 @@ def test_a_second_scrape_reads_again() -> None:
     assert Scrape(metrics).value("spawnstall_spawns_total", comm="sh", outcome="ok") == 1
     source.by_comm = {b"sh": program(2)}
     assert Scrape(metrics).value("spawnstall_spawns_total", comm="sh", outcome="ok") == 2
+
+
+# -- labels and filters --
+
+
+def test_rules_and_the_allow_list() -> None:
+    labels = LabelOptions(limit=1, allow=["nginx"], rules=[Rule(match="w-[0-9]+", name="worker")])
+    metrics = Metrics(FakeSource(), CLOCK, labels, "0.26.0")
+    for comm in (b"first", b"second", b"nginx", b"w-1", b"w-2", b"w-x"):
+        metrics.add_stall(stall(of=spawn(comm=comm)))
+    counts = {its["comm"]: n for its, n in Scrape(metrics).samples("spawnstall_stall_seconds_count")}
+    assert counts == {"first": 1, OTHER: 2, "nginx": 1, "worker": 2}
+
+
+def test_container_label_when_asked_for() -> None:
+    metrics = Metrics(FakeSource(), CLOCK, LabelOptions(container=True), "0.26.0")
+    inside = Identity("/bin/x", 0, Container("0123456789abcdef" * 4, None, None))
+    metrics.add_stall(dataclasses.replace(stall(), identity=inside))
+    metrics.add_stall(stall())
+    found = {its["container"] for its, _ in Scrape(metrics).samples("spawnstall_stall_seconds_count")}
+    assert found == {"0123456789ab", ""}
+
+
+def test_the_filter_of_comms_is_for_spawns_too() -> None:
+    source = FakeSource(
+        by_comm={b"make": program(5), b"sh": program(1)},
+        ongoing=(stall(ended=None, of=spawn(comm=b"sh")), stall(ended=None, of=spawn(comm=b"make"))),
+    )
+    metrics = metrics_of(source)
+    metrics.configure(LabelOptions(), Filter(comms=["s*"]))
+    scraped = Scrape(metrics)
+    for name in ("spawnstall_spawns_total", "spawnstall_stalls_in_progress"):
+        assert {its["comm"] for its, _ in scraped.samples(name)} == {"sh"}
+
+
+# -- openmetrics --
+
+
+def test_a_stall_is_the_exemplar_of_its_bucket() -> None:
+    metrics = metrics_of(FakeSource())
+    metrics.add_stall(stall())
+    text = openmetrics.generate_latest(metrics.registry).decode()  # type: ignore[no-untyped-call]
+    [line] = [line for line in text.splitlines() if "stall_id" in line]
+    assert line.startswith("spawnstall_stall_seconds_bucket")
+    assert f'# {{stall_id="{spawn().id:x}"}} 0.5' in line
+
+
+# -- the agent itself --
+
+
+def test_probes_and_their_run_time() -> None:
+    scraped = scrape()
+    assert scraped.value("spawnstall_probe_attached", probe="task:task_newtask") == 1
+    assert scraped.value("spawnstall_probe_attached", probe="syscalls:sys_enter_dup") == 0
+    assert scraped.value("spawnstall_probe_runs_total", probe="task:task_newtask") == 7
+    assert scraped.value("spawnstall_probe_run_seconds_total", probe="task:task_newtask") == 0.0015
+    assert scraped.value("spawnstall_bpf_stats_enabled") == 1
+
+
+def test_without_the_kernels_statistics_there_are_no_run_times() -> None:
+    scraped = scrape(FakeSource(statuses={"task:task_newtask": ProbeStatus(True, None, None)}))
+    assert scraped.samples("spawnstall_probe_runs_total") == []
+    assert scraped.value("spawnstall_bpf_stats_enabled") == 0
+
+
+def test_reloads_of_the_configuration() -> None:
+    metrics = metrics_of(FakeSource())
+    name = "spawnstall_config_last_reload_success"
+    first = Scrape(metrics).value(f"{name}_timestamp_seconds")
+    assert time.time() - 60 < first <= time.time()
+    metrics.set_reloaded(False)
+    assert Scrape(metrics).value(f"{name}ful") == 0
+    assert Scrape(metrics).value(f"{name}_timestamp_seconds") == first
+    metrics.set_reloaded(True)
+    assert Scrape(metrics).value(f"{name}ful") == 1
+    assert Scrape(metrics).value(f"{name}_timestamp_seconds") > first

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.model import Confirmation
-from agent.procfs import comm_of, confirm_holder, descendants, find_holders, is_alive, pipe_inode
+from agent.procfs import (
+    comm_of,
+    confirm_holder,
+    descendants,
+    find_holders,
+    is_alive,
+    is_blocked_on,
+    pipe_inode,
+)
 from tests.unit.samples import FakeProc
 
 WRITE_ONLY, READ_ONLY, READ_WRITE = "0100001", "0100000", "0100002"
@@ -250,3 +258,21 @@ def test_a_thread_of_this_process_is_no_process() -> None:
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("syscall", "blocked"),
+    [
+        ("45 0x7 0x7ffc 0x8 0x0 0x0 0x0 0x7ffc 0x7f12\n", True),
+        ("45 0x8 0x7ffc 0x8 0x0 0x0 0x0 0x7ffc 0x7f12\n", False),
+        ("running\n", False),
+        ("-1 0x7 0x7f12\n", False),
+        ("", False),
+    ],
+)
+def test_is_blocked_on(syscall: str, blocked: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "5" / "task" / "6"
+    folder.mkdir(parents=True)
+    assert is_blocked_on(5, 6, 7, tmp_path) is False
+    (folder / "syscall").write_text(syscall)
+    assert is_blocked_on(5, 6, 7, tmp_path) is blocked

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.diagnosis import spawn_steps
-from agent.model import Cause, Confirmation, Outcome, Stall, Step
+from agent.model import Cause, Confirmation, Container, Identity, Outcome, Stall, Step
 from agent.report import Clock, Summary, printable, spawn_object, stall_object
 from tests.unit.samples import (
     BEGAN,
@@ -107,11 +107,21 @@ COMMON = {
 
 def test_stall_object() -> None:
     step = Step(BEGAN, CHILD, None, "child_execed")
-    first = holder(released=ENDED, released_by="exit", confirmation=Confirmation.CONFIRMED)
+    identity = Identity("/usr/bin/worker\x1b", 33, Container("ab" * 32, "podman", None))
+    first = holder(released=ENDED, released_by="exit", confirmation=Confirmation.CONFIRMED, identity=identity)
     told = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
     assert told == {
         **COMMON,
         "type": "stall",
+        "id": f"{spawn().id:x}",
+        "parent": {
+            "pid": PARENT,
+            "tid": SPAWNER,
+            "comm": "parent",
+            "exe": None,
+            "uid": None,
+            "container": None,
+        },
         "state": "ended",
         "spawn_seconds": 0.505,
         "stall_seconds": 0.5,
@@ -119,6 +129,9 @@ def test_stall_object() -> None:
             {
                 "pid": HOLDER,
                 "comm": "worker",
+                "exe": "/usr/bin/worker\\x1b",
+                "uid": 33,
+                "container": {"id": "ab" * 32, "runtime": "podman", "pod_uid": None},
                 "fds": [6],
                 "cause": "forked",
                 "acquired_seconds": 0.0005,
@@ -129,6 +142,9 @@ def test_stall_object() -> None:
             {
                 "pid": None,
                 "comm": None,
+                "exe": None,
+                "uid": None,
+                "container": None,
                 "fds": [],
                 "cause": "unknown",
                 "acquired_seconds": None,

@@ -531,9 +531,17 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
     found = host.stall().to_object()
     assert found == {
         "type": "stall",
+        "id": None,
         "time": "2001-09-09T01:47:30.000000Z",
         "state": "ongoing",
-        "parent": {"pid": _PARENT, "tid": _THREAD, "comm": "spawner"},
+        "parent": {
+            "pid": _PARENT,
+            "tid": _THREAD,
+            "comm": "spawner",
+            "exe": None,
+            "uid": None,
+            "container": None,
+        },
         "child": {"pid": _OWN, "comm": "true"},
         "errpipe": {"read_fd": 3, "write_fd": 4},
         "spawn_seconds": None,
@@ -543,6 +551,9 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
             {
                 "pid": _WORKER,
                 "comm": "worker",
+                "exe": None,
+                "uid": None,
+                "container": None,
                 "fds": [4],
                 "cause": "forked",
                 "acquired_seconds": None,

@@ -159,7 +159,12 @@ def test_what_proc_said(said: Confirmation, word: str) -> None:
 )
 def test_steps_in_words(read_cut: bool, by: str, words: list[str]) -> None:
     found = ended_stall(
-        spawn(read_cut=read_cut, own_released_by=by), [release(by="close")], (), {}, 10 * MS, True
+        spawn(read_cut=read_cut, own_released_by=by, exec_error=2),
+        [release(by="close")],
+        (),
+        {},
+        10 * MS,
+        True,
     )
     assert found is not None
     text = stall_text(found, CLOCK).plain

@@ -1,0 +1,60 @@
+"""agent.filter: of which parents stalls are told."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+import pytest
+
+from agent.filter import Filter
+from agent.model import Container, Identity
+from tests.unit.samples import spawn, stall
+
+ID = "0123456789abcdef" * 4
+POD = "11111111-2222-3333-4444-555555555555"
+INSIDE = Identity("/bin/x", 33, Container(ID, "docker", POD))
+OUTSIDE = Identity("/bin/x", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "passed"),
+    [
+        ([], {b"uwsgi", b"uwsgi-test", b"sh"}),
+        (["uwsgi*"], {b"uwsgi", b"uwsgi-test"}),
+        (["uwsgi*", "!*test"], {b"uwsgi"}),
+        (["!*test"], {b"uwsgi", b"sh"}),
+        (["s?"], {b"sh"}),
+        (["UWSGI"], set()),
+    ],
+)
+def test_comms(patterns: list[str], passed: set[bytes]) -> None:
+    comms = {b"uwsgi", b"uwsgi-test", b"sh"}
+    told = Filter(comms=patterns)
+    assert {comm for comm in comms if told.passes_comm(comm)} == passed
+    assert {comm for comm in comms if told.passes(stall(of=spawn(comm=comm)))} == passed
+
+
+@pytest.mark.parametrize(
+    ("options", "identity", "passes"),
+    [
+        ({}, None, True),
+        ({"uids": [33]}, INSIDE, True),
+        ({"uids": [33]}, OUTSIDE, False),
+        ({"uids": [33]}, None, False),
+        ({"containers": [ID[:12]]}, INSIDE, True),
+        ({"containers": [ID[:12]]}, OUTSIDE, False),
+        ({"containers": [ID[1:]]}, INSIDE, False),
+        ({"containers": [POD]}, INSIDE, True),
+        ({"containers": [POD[:8]]}, INSIDE, False),
+        ({"containers": ["host"]}, INSIDE, False),
+        ({"containers": ["host"]}, OUTSIDE, True),
+        ({"containers": ["host"]}, None, False),
+        ({"containers": ["host"], "uids": [33]}, OUTSIDE, False),
+    ],
+)
+def test_users_and_containers(
+    options: dict[str, list[object]], identity: Optional[Identity], passes: bool
+) -> None:
+    told = Filter(**options)  # type: ignore[arg-type]
+    assert told.passes(dataclasses.replace(stall(), identity=identity)) is passes
