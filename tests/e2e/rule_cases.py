@@ -1,0 +1,282 @@
+"""What the metrics of a host have to look like for each rule to alert, and to stay quiet.
+
+Values are a sample a minute, from minute 0 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["CASES", "Case", "constant", "rising"]
+
+_HOST = 'job="spawnstall", instance="web1:9848"'
+_STALL = f'{_HOST}, comm="web-app", holder="pool-worker", cause="forked"'
+_EVERY_LATENCY = tuple(f"SpawnLatencyHigh {window}" for window in ("1h", "6h", "1d", "3d"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series by name, and the titles of the alerts that fire at a minute; ``quiet`` ones nearly do."""
+
+    name: str
+    series: dict[str, str]
+    at: int
+    firing: tuple[str, ...] = ()
+    quiet: tuple[str, ...] = ()
+
+
+def constant(value: float, minutes: int = 60) -> str:
+    """The same value all the time."""
+    return f"{value}+0x{minutes}"
+
+
+def rising(*pieces: tuple[float, int]) -> str:
+    """A counter that grows by so much a minute for so many minutes, then by the next piece."""
+    value, words = 0.0, []
+    for step, minutes in pieces:
+        # A piece ends before the sample with which the next one begins.
+        words.append(f"{value:g}+{step:g}x{minutes - 1}")
+        value = round(value + step * minutes, 6)
+    return " ".join([*words, f"{value:g}"])
+
+
+def _up(minutes: int = 60) -> dict[str, str]:
+    return {f"up{{{_HOST}}}": constant(1, minutes)}
+
+
+def _metric(name: str, values: str, labels: str = "") -> dict[str, str]:
+    return {f"spawnstall_{name}{{{_HOST}{labels and ', ' + labels}}}": values, **_up()}
+
+
+def _ongoing(since_minute: int, minutes: int = 60) -> dict[str, str]:
+    """A stall that is in progress from that minute on; there is none before it."""
+    return {
+        f"spawnstall_stalls_in_progress{{{_STALL}}}": f"{f'_x{since_minute - 1} ' if since_minute else ''}{constant(1)}",
+        f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": (
+            f"0+0x{since_minute - 1} {constant(since_minute * 60, minutes)}"
+        ),
+        **_up(),
+    }
+
+
+def _stalls(values: str, comm: str = "web-app") -> dict[str, str]:
+    return {
+        f"spawnstall_stall_seconds_{kind}{{{_STALL.replace('web-app', comm)}}}": values
+        for kind in ("count", "sum")
+    } | _up()
+
+
+def _spawns(pieces: Iterable[tuple[float, float, int]]) -> dict[str, str]:
+    """Spawns of one comm: so many a minute, of which such a share is slow, for so many minutes."""
+    pieces = list(pieces)
+    every = rising(*((number, minutes) for number, _, minutes in pieces))
+    fast = rising(*((number * (1 - slow), minutes) for number, slow, minutes in pieces))
+    bucket = f'spawnstall_spawn_seconds_bucket{{{_HOST}, comm="web-app", le='
+    return {
+        f'{bucket}"0.131072"}}': fast,
+        f'{bucket}"0.262144"}}': every,
+        f'{bucket}"+Inf"}}': every,
+        **_up(sum(minutes for _, _, minutes in pieces)),
+    }
+
+
+def _execs(slow: float, per_minute: float) -> dict[str, str]:
+    metric, comm = "spawnstall_exec_seconds", f'{_HOST}, comm="web-app"'
+    return {
+        f'{metric}_bucket{{{comm}, le="0.524288"}}': rising((per_minute * (1 - slow), 60)),
+        f'{metric}_bucket{{{comm}, le="+Inf"}}': rising((per_minute, 60)),
+        f"{metric}_count{{{comm}}}": rising((per_minute, 60)),
+        **_up(),
+    }
+
+
+_ONGOING = [
+    Case("no stall", _ongoing(50), at=40, quiet=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m")),
+    Case("a stall of one minute", _ongoing(10), at=11, quiet=("SpawnStallOngoing 1m",)),
+    Case("a stall of three minutes", _ongoing(10), at=13, firing=("SpawnStallOngoing 1m",)),
+    Case(
+        "a stall of ten minutes",
+        _ongoing(10),
+        at=20,
+        firing=("SpawnStallOngoing 1m",),
+        quiet=("SpawnStallOngoing 10m",),
+    ),
+    Case(
+        "a stall of twelve minutes",
+        _ongoing(10),
+        at=22,
+        firing=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m"),
+    ),
+    Case(
+        "many short stalls in a row are not one long one",
+        {**_ongoing(10), f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": "0+60x60"},
+        at=40,
+        quiet=("SpawnStallOngoing 1m",),
+    ),
+]
+
+_RATE = [
+    Case("two stalls a minute", _stalls(rising((2, 60))), at=30, firing=("SpawnStallRate",)),
+    Case("one stall in two minutes", _stalls(rising((0.5, 60))), at=30, quiet=("SpawnStallRate",)),
+    Case(
+        "a burst of five minutes", _stalls(rising((0, 10), (4, 5), (0, 45))), at=22, quiet=("SpawnStallRate",)
+    ),
+    Case(
+        "programs are not added up",
+        {**_stalls(rising((0.6, 60))), **_stalls(rising((0.6, 60)), comm="cron")},
+        at=30,
+        quiet=("SpawnStallRate",),
+    ),
+]
+
+_LATENCY = [
+    Case("every window: 20 % slow", _spawns([(60, 0.2, 240)]), at=220, firing=_EVERY_LATENCY),
+    Case(
+        "1h: 14 % slow",
+        _spawns([(60, 0.14, 240)]),
+        at=220,
+        firing=_EVERY_LATENCY[1:],
+        quiet=("SpawnLatencyHigh 1h",),
+    ),
+    Case(
+        "6h: 5 % slow",
+        _spawns([(60, 0.05, 240)]),
+        at=220,
+        firing=_EVERY_LATENCY[2:],
+        quiet=("SpawnLatencyHigh 6h",),
+    ),
+    Case(
+        "1d: 2 % slow",
+        _spawns([(60, 0.02, 240)]),
+        at=220,
+        firing=_EVERY_LATENCY[3:],
+        quiet=("SpawnLatencyHigh 1d",),
+    ),
+    Case("3d: 0.5 % slow", _spawns([(60, 0.005, 240)]), at=220, quiet=("SpawnLatencyHigh 3d",)),
+    # Over: the long window still sees it, the short one does not.
+    Case(
+        "1h: over since 8 minutes",
+        _spawns([(60, 0.5, 30), (60, 0, 60)]),
+        at=38,
+        firing=("SpawnLatencyHigh 6h",),
+        quiet=("SpawnLatencyHigh 1h",),
+    ),
+    Case(
+        "6h: over since 40 minutes",
+        _spawns([(60, 0.5, 100), (60, 0, 60)]),
+        at=140,
+        firing=("SpawnLatencyHigh 1d",),
+        quiet=("SpawnLatencyHigh 6h",),
+    ),
+    Case(
+        "1d: over since 130 minutes",
+        _spawns([(60, 0.5, 200), (60, 0, 200)]),
+        at=330,
+        firing=("SpawnLatencyHigh 3d",),
+        quiet=("SpawnLatencyHigh 1d",),
+    ),
+    Case(
+        "3d: over since 370 minutes",
+        _spawns([(60, 0.5, 200), (60, 0, 400)]),
+        at=570,
+        quiet=("SpawnLatencyHigh 3d",),
+    ),
+    # Just begun: the short window is over its limit, the long one is not.
+    Case(
+        "1h: 30 % since 10 minutes",
+        _spawns([(60, 0, 90), (60, 0.3, 60)]),
+        at=100,
+        quiet=("SpawnLatencyHigh 1h",),
+    ),
+    Case(
+        "6h: 12 % since 50 minutes",
+        _spawns([(60, 0, 360), (60, 0.12, 60)]),
+        at=410,
+        quiet=("SpawnLatencyHigh 6h",),
+    ),
+    Case(
+        "1d: 10 % since 180 minutes",
+        _spawns([(60, 0, 1440), (60, 0.1, 200)]),
+        at=1620,
+        quiet=("SpawnLatencyHigh 1d",),
+    ),
+    Case(
+        "3d: 6 % since 360 minutes",
+        _spawns([(60, 0, 4000), (60, 0.06, 380)]),
+        at=4360,
+        quiet=("SpawnLatencyHigh 3d",),
+    ),
+    Case(
+        "so few spawns that a share means nothing", _spawns([(0.02, 0.5, 240)]), at=220, quiet=_EVERY_LATENCY
+    ),
+]
+
+_EXEC = [
+    Case("10 % of execs are slow", _execs(0.1, 10), at=40, firing=("SpawnExecSlow",)),
+    Case("4 % of execs are slow", _execs(0.04, 10), at=40, quiet=("SpawnExecSlow",)),
+    Case("half of a few execs", _execs(0.5, 0.5), at=40, quiet=("SpawnExecSlow",)),
+]
+
+_DOWN = [
+    Case(
+        "down",
+        {f"up{{{_HOST}}}": f"1+0x20 {constant(0)}"},
+        at=30,
+        firing=("SpawnStallAgentDown unreachable",),
+    ),
+    Case(
+        "a scrape failed",
+        {f"up{{{_HOST}}}": f"1+0x20 0 0 0 {constant(1)}"},
+        at=23,
+        quiet=("SpawnStallAgentDown unreachable",),
+    ),
+    Case(
+        "another job's target is down",
+        {'up{job="node", instance="web1:9100"}': constant(0), **_up()},
+        at=30,
+        quiet=("SpawnStallAgentDown unreachable",),
+    ),
+    Case("no target", {"other": constant(1)}, at=30, firing=("SpawnStallAgentDown absent",)),
+    Case("no target, since a moment", {"other": constant(1)}, at=10, quiet=("SpawnStallAgentDown absent",)),
+]
+
+
+def _blind(reason: str, bad: dict[str, str], good: dict[str, str]) -> list[Case]:
+    title = f"SpawnStallAgentBlind {reason}"
+    return [
+        Case(f"{reason}: blind", bad, at=40, firing=(title,)),
+        Case(f"{reason}: sees", good, at=40, quiet=(title,)),
+    ]
+
+
+def _blind_counter(name: str, labels: str = "") -> list[Case]:
+    """Of a counter: it grows now, or has grown before the last quarter of an hour."""
+    metric = f"{name}_total"
+    return _blind(
+        name,
+        _metric(metric, rising((0, 20), (1, 40)), labels),
+        _metric(metric, rising((5, 20), (0, 40)), labels),
+    )
+
+
+_MAP = 'map="tables"'
+_BLIND = [
+    *_blind("selftest", _metric("selftest_success", constant(0)), _metric("selftest_success", constant(1))),
+    *_blind(
+        "probe",
+        _metric("probe_attached", constant(0), 'probe="sys_enter_close"'),
+        _metric("probe_attached", constant(1), 'probe="sys_enter_close"'),
+    ),
+    *_blind_counter("records_lost"),
+    *_blind_counter("map_updates_failed"),
+    *_blind_counter("map_evictions", _MAP),
+    *_blind_counter("slots_overflowed"),
+    *_blind(
+        "map_nearly_full",
+        {**_metric("map_entries", constant(90), _MAP), **_metric("map_max_entries", constant(100), _MAP)},
+        {**_metric("map_entries", constant(75), _MAP), **_metric("map_max_entries", constant(100), _MAP)},
+    ),
+]
+
+CASES = (*_ONGOING, *_RATE, *_LATENCY, *_EXEC, *_DOWN, *_BLIND)
