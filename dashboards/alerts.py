@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from dashboards.model import Alert
+from dashboards.recordings import SLOW_SPAWN_BUCKET
 
 __all__ = ["JOB", "OBJECTIVE", "alerts"]
 
@@ -13,6 +14,11 @@ JOB = "spawnstall"
 
 OBJECTIVE = 0.99
 """The share of a host's spawns that has to be faster than recordings.SLOW_SPAWN_BUCKET."""
+
+# Prometheus' and Grafana's templates of what an alert is about.
+_COMM, _HOLDER, _CAUSE = "{{ $labels.comm }}", "{{ $labels.holder }}", "{{ $labels.cause }}"
+_HOST, _MAP, _PROBE = "{{ $labels.instance }}", "{{ $labels.map }}", "{{ $labels.probe }}"
+_NUMBER, _SHARE = "{{ $value | humanize }}", "{{ $value | humanizePercentage }}"
 
 _ALLOWED = round(1 - OBJECTIVE, 9)
 _LEAST_SPAWNS = 100
@@ -54,8 +60,8 @@ def alerts() -> list[Alert]:
             severity="warning",
             summary="A program stalls again and again when it starts others.",
             description=(
-                "{{ $labels.comm }} on {{ $labels.instance }} has {{ $value | humanize }} stalls a minute: foreign "
-                "processes hold its errpipes, and it waits."
+                f"{_COMM} on {_HOST} has {_NUMBER} stalls a minute: foreign processes hold its errpipes, "
+                "and it waits."
             ),
         ),
         *(_latency_high(burn) for burn in _BURNS),
@@ -67,8 +73,8 @@ def alerts() -> list[Alert]:
             severity="warning",
             summary="A program's own children take long from fork to exec.",
             description=(
-                "{{ $value | humanizePercentage }} of the children of {{ $labels.comm }} on {{ $labels.instance }} took "
-                "more than half a second from fork to exec. No foreign process is to blame."
+                f"{_SHARE} of the children of {_COMM} on {_HOST} took more "
+                "than half a second from fork to exec. No foreign process is to blame."
             ),
         ),
         Alert(
@@ -77,7 +83,7 @@ def alerts() -> list[Alert]:
             wait="5m",
             severity="critical",
             summary="An agent does not answer.",
-            description="The agent at {{ $labels.instance }} cannot be scraped: stalls there go unseen.",
+            description=f"The agent at {_HOST} cannot be scraped: stalls there go unseen.",
             labels={"reason": "unreachable"},
         ),
         Alert(
@@ -102,8 +108,8 @@ def _ongoing(lasting: str, seconds: int, severity: Literal["critical", "warning"
         severity=severity,
         summary="A program hangs in starting another one.",
         description=(
-            f"{{{{ $labels.comm }}}} on {{{{ $labels.instance }}}} hangs; {{{{ $labels.holder }}}} holds its errpipe (cause "
-            f"{{{{ $labels.cause }}}}). The oldest stall of that host has lasted for more than {lasting}."
+            f"{_COMM} on {_HOST} hangs; {_HOLDER} holds its errpipe (cause {_CAUSE}). "
+            f"The oldest stall of that host has lasted for more than {lasting}."
         ),
         labels={"lasting": lasting},
     )
@@ -115,13 +121,14 @@ def _latency_high(burn: _Burn) -> Alert:
     return Alert(
         "SpawnLatencyHigh",
         f"{ratio}{burn.long} > {limit} and {ratio}{burn.short} > {limit} and "
-        f"avg_over_time(instance:spawnstall_spawns:rate5m[{burn.long}]) * {burn.long_hours * 3600} > {_LEAST_SPAWNS}",
+        f"avg_over_time(instance:spawnstall_spawns:rate5m[{burn.long}]) * {burn.long_hours * 3600}"
+        f" > {_LEAST_SPAWNS}",
         wait=burn.wait,
         severity=burn.severity,
         summary="Too many spawns of a host are slow.",
         description=(
-            f"{{{{ $value | humanizePercentage }}}} of the spawns of {{{{ $labels.instance }}}} in the last {burn.long} took more "
-            f"than 131 ms ({_ALLOWED:.0%} is allowed), and it goes on."
+            f"{_SHARE} of the spawns of {_HOST} in the last {burn.long} took more than "
+            f"{float(SLOW_SPAWN_BUCKET) * 1000:.0f} ms ({_ALLOWED:.0%} is allowed), and it goes on."
         ),
         labels={"window": burn.long},
     )
@@ -139,7 +146,7 @@ def _blind() -> list[Alert]:
             wait,
             severity,
             summary="An agent runs, but does not see every stall.",
-            description=f"The agent at {{{{ $labels.instance }}}} {what}.",
+            description=f"The agent at {_HOST} {what}.",
             labels={"reason": reason},
         )
 
@@ -156,41 +163,41 @@ def _blind() -> list[Alert]:
             "spawnstall_probe_attached == 0",
             "5m",
             "critical",
-            "could not attach its probe {{ $labels.probe }}",
+            f"could not attach its probe {_PROBE}",
         ),
         rule(
             "records_lost",
             "increase(spawnstall_records_lost_total[15m]) > 0",
             "0m",
             "warning",
-            "has lost about {{ $value | humanize }} records in 15 minutes: so many stalls may be missing",
+            f"has lost about {_NUMBER} records in 15 minutes: so many stalls may be missing",
         ),
         rule(
             "map_updates_failed",
             "increase(spawnstall_map_updates_failed_total[15m]) > 0",
             "0m",
             "warning",
-            "had about {{ $value | humanize }} updates of its maps refused by the kernel in 15 minutes",
+            f"had about {_NUMBER} updates of its maps refused by the kernel in 15 minutes",
         ),
         rule(
             "map_evictions",
             "increase(spawnstall_map_evictions_total[15m]) > 0",
             "0m",
             "warning",
-            "had about {{ $value | humanize }} entries dropped from its full map {{ $labels.map }} in 15 minutes",
+            f"had about {_NUMBER} entries dropped from its full map {_MAP} in 15 minutes",
         ),
         rule(
             "map_nearly_full",
             "spawnstall_map_entries / spawnstall_map_max_entries > 0.8",
             "10m",
             "warning",
-            "has filled {{ $value | humanizePercentage }} of its map {{ $labels.map }}",
+            f"has filled {_SHARE} of its map {_MAP}",
         ),
         rule(
             "slots_overflowed",
             "increase(spawnstall_slots_overflowed_total[15m]) > 0",
             "15m",
             "info",
-            "could not follow about {{ $value | humanize }} pipe ends in 15 minutes, as a process had too many",
+            f"could not follow about {_NUMBER} pipe ends in 15 minutes, as a process had too many",
         ),
     ]

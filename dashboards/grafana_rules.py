@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dashboards.model import Alert
-from dashboards.prometheus_rules import annotations
+from dashboards.prometheus_rules import alert_annotations
 from dashboards.recordings import INTERVAL_SECONDS
 
 __all__ = ["DATASOURCE_UID", "FOLDER", "alerting_provisioning"]
@@ -43,7 +43,7 @@ def _rule(alert: Alert, runbooks: str) -> dict[str, object]:
         "labels": {"severity": alert.severity, **alert.labels},
         "annotations": {
             name: text.replace("$value", "$values.A.Value")
-            for name, text in annotations(alert, runbooks).items()
+            for name, text in alert_annotations(alert, runbooks).items()
         },
     }
 

@@ -6,14 +6,16 @@ from dashboards.model import Alert, Recording
 from dashboards.recordings import INTERVAL_SECONDS
 from dashboards.runbook import runbook_url
 
-__all__ = ["alerting_rules", "annotations", "recording_rules"]
+__all__ = ["alert_annotations", "alerting_rules", "recording_rules"]
 
 Document = dict[str, object]
 
 
 def recording_rules(recordings: list[Recording]) -> Document:
     """The rule file with the recording rules."""
-    rules = [{"record": recording.record, "expr": recording.expr} for recording in recordings]
+    rules: list[dict[str, object]] = [
+        {"record": recording.record, "expr": recording.expr} for recording in recordings
+    ]
     return _file("spawnstall-recording", rules)
 
 
@@ -27,14 +29,14 @@ def alerting_rules(alerts: list[Alert], runbooks: str) -> Document:
                 "expr": alert.expr,
                 "for": alert.wait,
                 "labels": {"severity": alert.severity, **alert.labels},
-                "annotations": annotations(alert, runbooks),
+                "annotations": alert_annotations(alert, runbooks),
             }
             for alert in alerts
         ],
     )
 
 
-def annotations(alert: Alert, runbooks: str) -> dict[str, str]:
+def alert_annotations(alert: Alert, runbooks: str) -> dict[str, str]:
     """Of an alert."""
     return {
         "summary": alert.summary,

@@ -49,10 +49,8 @@ def _stall_rate(suffix: str) -> str:
     (otherwise Prometheus, not the series, is what is new).
     """
     metric = f"spawnstall_stall_seconds_{suffix}"
-    return (
-        f"sum by ({STALL_LABELS}) (({metric} unless {metric} offset 5m and on (job, instance) up offset 5m) / 300"
-        f" or rate({metric}[5m]))"
-    )
+    begun = f"{metric} unless {metric} offset 5m and on (job, instance) up offset 5m"
+    return f"sum by ({STALL_LABELS}) (({begun}) / 300 or rate({metric}[5m]))"
 
 
 def _latency(what: str) -> list[Recording]:

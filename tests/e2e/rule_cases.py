@@ -49,12 +49,12 @@ def _metric(name: str, values: str, labels: str = "") -> dict[str, str]:
     return {f"spawnstall_{name}{{{_HOST}{labels and ', ' + labels}}}": values, **_up()}
 
 
-def _ongoing(since_minute: int, minutes: int = 60) -> dict[str, str]:
+def _ongoing(since: int) -> dict[str, str]:
     """A stall that is in progress from that minute on; there is none before it."""
     return {
-        f"spawnstall_stalls_in_progress{{{_STALL}}}": f"{f'_x{since_minute - 1} ' if since_minute else ''}{constant(1)}",
+        f"spawnstall_stalls_in_progress{{{_STALL}}}": f"_x{since - 1} {constant(1)}",
         f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": (
-            f"0+0x{since_minute - 1} {constant(since_minute * 60, minutes)}"
+            f"0+0x{since - 1} {constant(since * 60)}"
         ),
         **_up(),
     }
