@@ -5,14 +5,14 @@ Values are a sample a minute, from minute 0 on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 __all__ = ["CASES", "Case", "constant", "rising"]
 
 _HOST = 'job="spawnstall", instance="web1:9848"'
 _STALL = f'{_HOST}, comm="web-app", holder="pool-worker", cause="forked"'
-_EVERY_LATENCY = tuple(f"SpawnLatencyHigh {window}" for window in ("1h", "6h", "1d", "3d"))
+_LATENCY_TITLES = tuple(f"SpawnLatencyHigh {window}" for window in ("1h", "6h", "1d", "3d"))
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,19 @@ def _execs(slow: float, per_minute: float) -> dict[str, str]:
 _ONGOING = [
     Case("no stall", _ongoing(50), at=40, quiet=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m")),
     Case("a stall of one minute", _ongoing(10), at=11, quiet=("SpawnStallOngoing 1m",)),
+    Case("a stall of two minutes", _ongoing(10), at=12, quiet=("SpawnStallOngoing 1m",)),
     Case("a stall of three minutes", _ongoing(10), at=13, firing=("SpawnStallOngoing 1m",)),
     Case(
         "a stall of ten minutes",
         _ongoing(10),
         at=20,
+        firing=("SpawnStallOngoing 1m",),
+        quiet=("SpawnStallOngoing 10m",),
+    ),
+    Case(
+        "a stall of eleven minutes",
+        _ongoing(10),
+        at=21,
         firing=("SpawnStallOngoing 1m",),
         quiet=("SpawnStallOngoing 10m",),
     ),
@@ -120,7 +128,7 @@ _RATE = [
     Case("two stalls a minute", _stalls(rising((2, 60))), at=30, firing=("SpawnStallRate",)),
     Case("one stall in two minutes", _stalls(rising((0.5, 60))), at=30, quiet=("SpawnStallRate",)),
     Case(
-        "a burst of five minutes", _stalls(rising((0, 10), (4, 5), (0, 45))), at=22, quiet=("SpawnStallRate",)
+        "a burst of five minutes", _stalls(rising((0, 10), (4, 5), (0, 45))), at=14, quiet=("SpawnStallRate",)
     ),
     Case(
         "programs are not added up",
@@ -130,86 +138,46 @@ _RATE = [
     ),
 ]
 
+_FAST = 0.002  # slow spawns that every window allows
+
+
+def _latency(name: str, pieces: Sequence[tuple[float, int]], at: int, firing: str, quiet: str) -> Case:
+    """A spawn a second, of which such a share is slow for so many minutes; windows by their names."""
+    return Case(
+        name,
+        _spawns([(60, slow, minutes) for slow, minutes in pieces]),
+        at,
+        tuple(f"SpawnLatencyHigh {window}" for window in firing.split()),
+        tuple(f"SpawnLatencyHigh {window}" for window in quiet.split()),
+    )
+
+
 _LATENCY = [
-    Case("every window: 20 % slow", _spawns([(60, 0.2, 240)]), at=220, firing=_EVERY_LATENCY),
-    Case(
-        "1h: 14 % slow",
-        _spawns([(60, 0.14, 240)]),
-        at=220,
-        firing=_EVERY_LATENCY[1:],
-        quiet=("SpawnLatencyHigh 1h",),
-    ),
-    Case(
-        "6h: 5 % slow",
-        _spawns([(60, 0.05, 240)]),
-        at=220,
-        firing=_EVERY_LATENCY[2:],
-        quiet=("SpawnLatencyHigh 6h",),
-    ),
-    Case(
-        "1d: 2 % slow",
-        _spawns([(60, 0.02, 240)]),
-        at=220,
-        firing=_EVERY_LATENCY[3:],
-        quiet=("SpawnLatencyHigh 1d",),
-    ),
-    Case("3d: 0.5 % slow", _spawns([(60, 0.005, 240)]), at=220, quiet=("SpawnLatencyHigh 3d",)),
+    # How much is too much, for each window.
+    _latency("20 % slow", [(0.2, 240)], 220, firing="1h 6h 1d 3d", quiet=""),
+    _latency("14 % slow", [(0.14, 240)], 220, firing="6h 1d 3d", quiet="1h"),
+    _latency("5 % slow", [(0.05, 240)], 220, firing="1d 3d", quiet="6h"),
+    _latency("2 % slow", [(0.02, 240)], 220, firing="3d", quiet="1d"),
+    _latency("0.8 % slow", [(0.008, 240)], 220, firing="", quiet="3d"),
+    # Each waits.
+    _latency("20 % slow since 2 minutes", [(0.2, 240)], 2, firing="", quiet="1h"),
+    _latency("20 % slow since 10 minutes", [(0.2, 240)], 10, firing="1h", quiet="6h"),
+    _latency("20 % slow since 50 minutes", [(0.2, 240)], 50, firing="1h 6h", quiet="1d"),
+    _latency("20 % slow since 150 minutes", [(0.2, 240)], 150, firing="1h 6h 1d", quiet="3d"),
     # Over: the long window still sees it, the short one does not.
-    Case(
-        "1h: over since 8 minutes",
-        _spawns([(60, 0.5, 30), (60, 0, 60)]),
-        at=38,
-        firing=("SpawnLatencyHigh 6h",),
-        quiet=("SpawnLatencyHigh 1h",),
-    ),
-    Case(
-        "6h: over since 40 minutes",
-        _spawns([(60, 0.5, 100), (60, 0, 60)]),
-        at=140,
-        firing=("SpawnLatencyHigh 1d",),
-        quiet=("SpawnLatencyHigh 6h",),
-    ),
-    Case(
-        "1d: over since 130 minutes",
-        _spawns([(60, 0.5, 200), (60, 0, 200)]),
-        at=330,
-        firing=("SpawnLatencyHigh 3d",),
-        quiet=("SpawnLatencyHigh 1d",),
-    ),
-    Case(
-        "3d: over since 370 minutes",
-        _spawns([(60, 0.5, 200), (60, 0, 400)]),
-        at=570,
-        quiet=("SpawnLatencyHigh 3d",),
-    ),
+    _latency("1h: better since 8 minutes", [(0.5, 30), (0.1, 60)], 38, firing="6h", quiet="1h"),
+    _latency("6h: better since 40 minutes", [(0.5, 100), (0.04, 60)], 140, firing="1d", quiet="6h"),
+    _latency("1d: better since 130 minutes", [(0.5, 200), (0.02, 200)], 330, firing="3d", quiet="1d"),
+    _latency("3d: better since 370 minutes", [(0.5, 200), (0.006, 400)], 570, firing="", quiet="3d"),
     # Just begun: the short window is over its limit, the long one is not.
-    Case(
-        "1h: 30 % since 10 minutes",
-        _spawns([(60, 0, 90), (60, 0.3, 60)]),
-        at=100,
-        quiet=("SpawnLatencyHigh 1h",),
-    ),
-    Case(
-        "6h: 12 % since 50 minutes",
-        _spawns([(60, 0, 360), (60, 0.12, 60)]),
-        at=410,
-        quiet=("SpawnLatencyHigh 6h",),
-    ),
-    Case(
-        "1d: 10 % since 180 minutes",
-        _spawns([(60, 0, 1440), (60, 0.1, 200)]),
-        at=1620,
-        quiet=("SpawnLatencyHigh 1d",),
-    ),
-    Case(
-        "3d: 6 % since 360 minutes",
-        _spawns([(60, 0, 4000), (60, 0.06, 380)]),
-        at=4360,
-        quiet=("SpawnLatencyHigh 3d",),
-    ),
-    Case(
-        "so few spawns that a share means nothing", _spawns([(0.02, 0.5, 240)]), at=220, quiet=_EVERY_LATENCY
-    ),
+    _latency("1h: slow since 17 minutes", [(_FAST, 120), (0.3, 60)], 137, firing="", quiet="1h"),
+    _latency("6h: slow since 100 minutes", [(_FAST, 360), (0.12, 120)], 460, firing="", quiet="6h"),
+    _latency("1d: slow since 180 minutes", [(_FAST, 1440), (0.11, 200)], 1620, firing="", quiet="1d"),
+    _latency("3d: slow since 360 minutes", [(_FAST, 4000), (0.05, 380)], 4360, firing="", quiet="3d"),
+    # A share of next to nothing says nothing.
+    Case("150 spawns an hour", _spawns([(2.5, 0.2, 240)]), 100, firing=_LATENCY_TITLES[:3], quiet=()),
+    Case("50 spawns an hour", _spawns([(0.8, 0.2, 240)]), 100, _LATENCY_TITLES[1:3], _LATENCY_TITLES[:1]),
+    Case("a spawn an hour", _spawns([(0.02, 0.5, 240)]), 220, quiet=_LATENCY_TITLES),
 ]
 
 _EXEC = [
