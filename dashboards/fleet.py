@@ -170,7 +170,7 @@ def _latency(runbooks: str) -> list[Panel]:
     return [
         heat(
             About(
-                "Spawn latency",
+                "Spawn latency heatmap",
                 "Spawns a second by how long they took, of all hosts of the job.",
                 "cps",
                 high,

@@ -103,7 +103,7 @@ def _stalls(runbooks: str) -> list[Panel]:
     by = "comm, holder, cause"
     return [
         lines(
-            About("Stalls in progress", "Who waits now, for whom, and why.", "none", ongoing),
+            About("Who waits for whom", "Stalls in progress, and why.", "none", ongoing),
             {_WHOM: f"sum by ({by}) (spawnstall_stalls_in_progress{{{_HOST}}})"},
         ),
         lines(
@@ -154,7 +154,8 @@ def _latency(runbooks: str) -> list[Panel]:
 
     return [
         heat(
-            About("Spawn latency", "Spawns a second by how long they took.", "cps", high), _buckets("spawn")
+            About("Spawn latency heatmap", "Spawns a second by how long they took.", "cps", high),
+            _buckets("spawn"),
         ),
         lines(
             About(
