@@ -152,10 +152,20 @@ def _latency(name: str, pieces: Sequence[tuple[float, int]], at: int, firing: st
     )
 
 
+def _few(number: int, window: str, hours: int) -> Case:
+    """So many spawns in a window, 20 % of them slow: fewer than a hundred do not count."""
+    index = _LATENCY_TITLES.index(f"SpawnLatencyHigh {window}")
+    first = index if number > 100 else index + 1
+    name = f"{number} spawns in {window}"
+    spawns = _spawns([(number / hours / 60, 0.2, 240)])
+    return Case(name, spawns, 220, firing=_LATENCY_TITLES[first:], quiet=_LATENCY_TITLES[:first])
+
+
 _LATENCY = [
     # How much is too much, for each window.
     _latency("20 % slow", [(0.2, 240)], 220, firing="1h 6h 1d 3d", quiet=""),
     _latency("14 % slow", [(0.14, 240)], 220, firing="6h 1d 3d", quiet="1h"),
+    _latency("7 % slow", [(0.07, 240)], 220, firing="6h 1d 3d", quiet="1h"),
     _latency("5 % slow", [(0.05, 240)], 220, firing="1d 3d", quiet="6h"),
     _latency("2 % slow", [(0.02, 240)], 220, firing="3d", quiet="1d"),
     _latency("0.8 % slow", [(0.008, 240)], 220, firing="", quiet="3d"),
@@ -174,15 +184,18 @@ _LATENCY = [
     _latency("6h: slow since 100 minutes", [(_FAST, 360), (0.12, 120)], 460, firing="", quiet="6h"),
     _latency("1d: slow since 180 minutes", [(_FAST, 1440), (0.11, 200)], 1620, firing="", quiet="1d"),
     _latency("3d: slow since 360 minutes", [(_FAST, 4000), (0.05, 380)], 4360, firing="", quiet="3d"),
-    # A share of next to nothing says nothing.
-    Case("150 spawns an hour", _spawns([(2.5, 0.2, 240)]), 100, firing=_LATENCY_TITLES[:3], quiet=()),
-    Case("50 spawns an hour", _spawns([(0.8, 0.2, 240)]), 100, _LATENCY_TITLES[1:3], _LATENCY_TITLES[:1]),
-    Case("a spawn an hour", _spawns([(0.02, 0.5, 240)]), 220, quiet=_LATENCY_TITLES),
+    # A share of next to nothing says nothing: so many spawns in the window (and the more in longer ones).
+    *(
+        _few(number, window, hours)
+        for window, hours in (("1h", 1), ("6h", 6), ("1d", 24), ("3d", 72))
+        for number in (150, 50)
+    ),
 ]
 
 _EXEC = [
     Case("10 % of execs are slow", _execs(0.1, 10), at=40, firing=("SpawnExecSlow",)),
     Case("4 % of execs are slow", _execs(0.04, 10), at=40, quiet=("SpawnExecSlow",)),
+    Case("half of 12 execs", _execs(0.5, 0.8), at=40, firing=("SpawnExecSlow",)),
     Case("half of a few execs", _execs(0.5, 0.5), at=40, quiet=("SpawnExecSlow",)),
 ]
 

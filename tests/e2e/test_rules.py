@@ -128,7 +128,16 @@ def test_recorded_latency(repo_root: Path, tmp_path: Path) -> None:
     _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": checks})
 
 
-def test_rule_files_are_valid(repo_root: Path) -> None:
-    files = [str(repo_root / "config" / "prometheus" / name) for name in _FILES]
-    done = subprocess.run(["promtool", "check", "rules", *files], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (("promtool", "check", "rules"), "recording.yaml"),
+        (("promtool", "check", "rules"), "alerts.yaml"),
+        (("promtool", "check", "config"), "prometheus.yaml"),
+        (("amtool", "check-config"), "alertmanager.yaml"),
+    ],
+)
+def test_files_are_valid(repo_root: Path, command: tuple[str, ...], file: str) -> None:
+    path = str(repo_root / "config" / "prometheus" / file)
+    done = subprocess.run([*command, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
