@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e e2e setup-runtimes soak dashboards lint dev
+.PHONY: help setup run demo test setup-e2e e2e setup-runtimes soak dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -37,6 +37,10 @@ soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 
 dashboards: dev ## write the generated dashboards and rules anew (RUNBOOKS=URL)
 	@$(PYTHON) -m dashboards $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
+
+preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
+	@config/setup-preview.sh
+	$(PYTHON) -m dashboards.preview.preview
 
 lint: dev ## check style and types
 	$(PYTHON) -m ruff check

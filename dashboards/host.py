@@ -203,7 +203,7 @@ def _overhead() -> list[Panel]:
         ),
         lines(
             About("Time of one run", "By probe." + stats, "s"),
-            {"{{probe}}": f"sum by (probe) ({run_seconds}) / sum by (probe) ({runs})"},
+            {"{{probe}}": f"sum by (probe) ({run_seconds}) / (sum by (probe) ({runs}) > 0)"},
         ),
         lines(
             About("Runs a second", "By probe." + stats, "cps"),

@@ -74,7 +74,10 @@ def lines(
 ) -> timeseries_builders.Panel:
     """Values over time, by legend; a red line at ``limit``."""
     panel = timeseries_builders.Panel().min(0)
-    panel.fill_opacity(10).show_points(common.VisibilityMode.NEVER).line_width(1)
+    # Automatic points: a series of one sample, as a short stall's, would not be seen as a line.
+    panel.fill_opacity(0).show_points(common.VisibilityMode.AUTO).line_width(1)
+    if about.unit == "none":
+        panel.axis_soft_max(1)
     panel.tooltip(
         common_builders.VizTooltipOptions()
         .mode(common.TooltipDisplayMode.MULTI)
@@ -119,22 +122,22 @@ def heat(about: About, expr: str) -> heatmap_builders.Panel:
 
 
 def table(about: About, columns: Sequence[Column], *, sort_by: str) -> table_builders.Panel:
-    """Labels and values now, a row for each set of labels; the largest first."""
-    panel = table_builders.Panel().show_header(True).cell_height(common.TableCellHeight.SM)
+    """Labels, then values now; a row for each set of labels, the largest first."""
+    panel = table_builders.Panel().show_header(True).cell_height(common.TableCellHeight.SM).min_width(60)
     panel.sort_by([common_builders.TableSortByFieldState().display_name(sort_by).desc(True)])
-    names = {}
     values = [column for column in columns if column.expr]
+    fields = {column.label: column.name for column in columns if column.label}
     for query_id, column in zip("ABCDEFGH", values):
         query = _query(query_id, column.expr).instant().format(prometheus.PromQueryFormat.TABLE)
         panel.with_target(query)
-        names[f"Value #{query_id}" if len(values) > 1 else "Value"] = column.name
-    names.update({column.label: column.name for column in columns if column.label})
+        # Grafana's names for them.
+        fields[f"Value #{query_id}" if len(values) > 1 else "Value"] = column.name
     panel.with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))
     organize = {
         "excludeByName": {"Time": True},
         "includeByName": {},
-        "indexByName": {name: index for index, name in enumerate(names)},
-        "renameByName": names,
+        "indexByName": {name: index for index, name in enumerate(fields)},
+        "renameByName": fields,
     }
     panel.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=organize))
     for column in columns:

@@ -65,5 +65,5 @@ def losses(hosts: str) -> dict[str, str]:
 
 
 def quantiles(buckets: str) -> dict[str, str]:
-    """Of a histogram; ``buckets`` is a rate by ``le`` alone."""
-    return {f"p{percent}": f"histogram_quantile({percent / 100}, {buckets})" for percent in (50, 95, 99)}
+    """Of a histogram, where it had anything; ``buckets`` is a rate by ``le`` alone."""
+    return {f"p{percent}": f"histogram_quantile({percent / 100}, {buckets}) >= 0" for percent in (50, 95, 99)}

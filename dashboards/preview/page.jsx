@@ -33,7 +33,7 @@ function draw(panel, frames, width, height) {
 
 // @grafana/ui has no heatmap: this is ours, and only roughly what Grafana shows.
 function Heatmap({ frames, unit, width, height }) {
-  const bound = (frame) => Number(frame.fields[1].labels.le.replace('+', ''));
+  const bound = (frame) => Number(frame.fields[1].labels.le.replace('+Inf', 'Infinity'));
   const rows = [...frames].sort((a, b) => bound(a) - bound(b));
   const counts = rows.map((row, index) => row.fields[1].values.map((value, time) => (
     Math.max(0, value - (index ? rows[index - 1].fields[1].values[time] : 0)))));
@@ -41,7 +41,9 @@ function Heatmap({ frames, unit, width, height }) {
   const used = counts.map((row, index) => [row, rows[index]]).filter(([row]) => row.some((value) => value > 1e-9));
   const [left, bottom] = [70, 20];
   const cell = [(width - left) / used[0][0].length, (height - bottom) / used.length];
-  const name = (row) => { const text = getValueFormat(unit)(bound(row), 1); return `${text.text}${text.suffix ?? ''}`; };
+  const name = (row) => {
+    if (bound(row) === Infinity) return 'more';
+    const text = getValueFormat(unit)(bound(row), 1); return `${text.text}${text.suffix ?? ''}`; };
   return <svg width={width} height={height} fontSize="11">
     {used.map(([row, frame], y) => <g key={y} transform={`translate(0 ${height - bottom - (y + 1) * cell[1]})`}>
       <text x={left - 6} y={cell[1] / 2 + 4} textAnchor="end">{name(frame)}</text>
@@ -51,16 +53,26 @@ function Heatmap({ frames, unit, width, height }) {
   </svg>;
 }
 
+// One panel that cannot be drawn says why; the others are.
+class Boundary extends React.Component {
+  state = {};
+  static getDerivedStateFromError = (error) => ({ error });
+  render() { return this.state.error ? <pre>{this.state.error.stack}</pre> : this.props.children; }
+}
+
+function Drawn({ panel, frames, width, height }) { return draw(panel, frames, width, height); }
+
 function Panel({ panel, frames }) {
   const { x, y, w, h } = panel.gridPos;
   const place = { position: 'absolute', left: x * COLUMN, top: y * ROW + 48 };
   const size = { width: w * COLUMN - GAP, height: h * ROW - GAP };
   if (panel.type === 'row') return <h4 style={{ ...place, margin: 0, lineHeight: `${ROW}px` }}>{panel.title}</h4>;
-  return <div style={place}>
-    <PanelChrome title={panel.title} description={panel.description} {...size}>
-      {(width, height) => draw(panel, frames, width, height)}
+  return <div style={place}><Boundary>
+    <PanelChrome title={panel.title} description={panel.description} padding={panel.type === 'table' ? 'none' : 'md'}
+      {...size}>
+      {(width, height) => <Boundary><Drawn {...{ panel, frames, width, height }} /></Boundary>}
     </PanelChrome>
-  </div>;
+  </Boundary></div>;
 }
 
 async function main() {

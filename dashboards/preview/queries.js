@@ -7,13 +7,19 @@ import { lastValueFrom } from 'rxjs';
 const LINE = { drawStyle: 'line', lineWidth: 1, showPoints: 'never', spanNulls: false, fillOpacity: 0,
   axisPlacement: 'auto', scaleDistribution: { type: 'linear' }, hideFrom: { viz: false, legend: false, tooltip: false } };
 
+const CELL = { align: 'auto', cellOptions: { type: 'auto' }, inspect: false };
+
 export function registerTransformers() {
-  standardTransformersRegistry.setInit(() => Object.values(standardTransformers).map((transformation) => ({
+  const { mergeTransformer, organizeFieldsTransformer, orderFieldsTransformer, filterFieldsByNameTransformer,
+    renameFieldsTransformer, filterFieldsTransformer } = standardTransformers;
+  const used = [mergeTransformer, organizeFieldsTransformer, orderFieldsTransformer, filterFieldsByNameTransformer,
+    renameFieldsTransformer, filterFieldsTransformer];
+  standardTransformersRegistry.setInit(() => used.map((transformation) => ({
     id: transformation.id, name: transformation.name, transformation })));
 }
 
 export async function framesOf(panel, preview, theme) {
-  const answers = await Promise.all(panel.targets.map((target) => ask(target, preview)));
+  const answers = await Promise.all(panel.targets.map((target) => ask(target, preview, panel.targets.length > 1)));
   let frames = answers.flat();
   if (panel.transformations) {
     frames = await lastValueFrom(transformDataFrame(panel.transformations, frames));
@@ -27,7 +33,7 @@ export async function framesOf(panel, preview, theme) {
   return frames;
 }
 
-async function ask(target, { prometheus, variables, from, to, step }) {
+async function ask(target, { prometheus, variables, from, to, step }, many) {
   let expr = target.expr;
   for (const name of Object.keys(variables).sort((a, b) => b.length - a.length)) {
     expr = expr.replaceAll(`$${name}`, variables[name]);
@@ -36,7 +42,7 @@ async function ask(target, { prometheus, variables, from, to, step }) {
   const answer = await fetch(`${prometheus}/api/v1/${target.instant ? 'query' : 'query_range'}?${query}`);
   const { data, error } = await answer.json();
   if (error) throw new Error(`${expr}: ${error}`);
-  if (target.instant) return target.format === 'table' ? [tableFrame(target, data.result)] : data.result.map((one) => (
+  if (target.instant) return target.format === 'table' ? [tableFrame(target, data.result, many)] : data.result.map((one) => (
     seriesFrame(target, one.metric, [one.value])));
   return data.result.map((one) => seriesFrame(target, one.metric, filled(one.values, from, to, step)));
 }
@@ -57,12 +63,12 @@ function seriesFrame(target, labels, values) {
       values: values.map(([, value]) => (value === null ? null : Number(value))) } ] });
 }
 
-function tableFrame(target, result) {
+function tableFrame(target, result, many) {
   const labels = [...new Set(result.flatMap((one) => Object.keys(one.metric)))];
   return toDataFrame({ refId: target.refId, fields: [
     { name: 'Time', type: FieldType.time, values: result.map((one) => one.value[0] * 1000) },
     ...labels.map((name) => ({ name, type: FieldType.string, values: result.map((one) => one.metric[name]) })),
-    { name: `Value #${target.refId}`, type: FieldType.number, values: result.map((one) => Number(one.value[1])) } ] });
+    { name: many ? `Value #${target.refId}` : 'Value', type: FieldType.number, values: result.map((one) => Number(one.value[1])) } ] });
 }
 
 function configure(field, panel) {
@@ -70,7 +76,7 @@ function configure(field, panel) {
   const name = field.config.displayName ?? field.name;
   const own = overrides.filter((override) => override.matcher.options === name).flatMap((override) => override.properties);
   const units = own.filter((property) => property.id === 'unit').map((property) => ({ unit: property.value }));
-  const custom = panel.type === 'timeseries' ? { ...LINE, ...defaults.custom } : {};
+  const custom = panel.type === 'timeseries' ? { ...LINE, ...defaults.custom } : { ...CELL, ...defaults.custom };
   field.config = { color: { mode: panel.type === 'stat' ? 'thresholds' : 'palette-classic' }, ...defaults, ...field.config,
     ...Object.assign({}, ...units), custom };
 }

@@ -194,6 +194,7 @@ _LATENCY = [
 
 _EXEC = [
     Case("10 % of execs are slow", _execs(0.1, 10), at=40, firing=("SpawnExecSlow",)),
+    Case("10 % of execs are slow, since 4 minutes", _execs(0.1, 10), at=4, quiet=("SpawnExecSlow",)),
     Case("4 % of execs are slow", _execs(0.04, 10), at=40, quiet=("SpawnExecSlow",)),
     Case("half of 12 execs", _execs(0.5, 0.8), at=40, firing=("SpawnExecSlow",)),
     Case("half of a few execs", _execs(0.5, 0.5), at=40, quiet=("SpawnExecSlow",)),
@@ -223,40 +224,47 @@ _DOWN = [
 ]
 
 
-def _blind(reason: str, bad: dict[str, str], good: dict[str, str]) -> list[Case]:
+def _blind(reason: str, bad: dict[str, str], good: dict[str, str], soon: int | None = None) -> list[Case]:
+    """``soon``: a minute at which it is bad, but not for long enough."""
     title = f"SpawnStallAgentBlind {reason}"
     return [
+        *([] if soon is None else [Case(f"{reason}: since a moment", bad, soon, quiet=(title,))]),
         Case(f"{reason}: blind", bad, at=40, firing=(title,)),
         Case(f"{reason}: sees", good, at=40, quiet=(title,)),
     ]
 
 
-def _blind_counter(name: str, labels: str = "") -> list[Case]:
+def _blind_counter(name: str, labels: str = "", soon: int | None = None) -> list[Case]:
     """Of a counter: it grows now, or has grown before the last quarter of an hour."""
     metric = f"{name}_total"
     return _blind(
         name,
         _metric(metric, rising((0, 20), (1, 40)), labels),
         _metric(metric, rising((5, 20), (0, 40)), labels),
+        soon,
     )
 
 
 _MAP = 'map="tables"'
 _BLIND = [
-    *_blind("selftest", _metric("selftest_success", constant(0)), _metric("selftest_success", constant(1))),
+    *_blind(
+        "selftest", _metric("selftest_success", constant(0)), _metric("selftest_success", constant(1)), 4
+    ),
     *_blind(
         "probe",
         _metric("probe_attached", constant(0), 'probe="sys_enter_close"'),
         _metric("probe_attached", constant(1), 'probe="sys_enter_close"'),
+        4,
     ),
     *_blind_counter("records_lost"),
     *_blind_counter("map_updates_failed"),
     *_blind_counter("map_evictions", _MAP),
-    *_blind_counter("slots_overflowed"),
+    *_blind_counter("slots_overflowed", soon=30),
     *_blind(
         "map_nearly_full",
         {**_metric("map_entries", constant(90), _MAP), **_metric("map_max_entries", constant(100), _MAP)},
         {**_metric("map_entries", constant(75), _MAP), **_metric("map_max_entries", constant(100), _MAP)},
+        9,
     ),
 ]
 
