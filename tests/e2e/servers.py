@@ -20,7 +20,7 @@ import yaml
 __all__ = ["Alertmanager", "Prometheus", "alertmanager", "eventually", "prometheus"]
 
 
-def eventually(check: Callable[[], bool], what: Callable[[], str], seconds: float = 120) -> None:
+def eventually(check: Callable[[], bool], what: Callable[[], str], seconds: float = 300) -> None:
     """Returns when the check holds; fails with ``what()`` when it does not within so long."""
     deadline = time.monotonic() + seconds
     while not check():
