@@ -65,10 +65,15 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
 
 
 _STALL = {**_HOST, "comm": "web-app", "holder": "pool-worker", "cause": "forked"}
-_STALLS = _selector("spawnstall_stall_seconds_count", _STALL)
-_STALL_RATE = "instance_comm_holder_cause:spawnstall_stalls:rate5m"
 
 
+@pytest.mark.parametrize(
+    ("sample", "recorded"),
+    [
+        ("spawnstall_stall_seconds_count", "instance_comm_holder_cause:spawnstall_stalls:rate5m"),
+        ("spawnstall_stall_seconds_sum", "instance_comm_holder_cause:spawnstall_stall_seconds:rate5m"),
+    ],
+)
 @pytest.mark.parametrize(
     ("up", "stalls", "at", "in_five_minutes"),
     [
@@ -81,14 +86,21 @@ _STALL_RATE = "instance_comm_holder_cause:spawnstall_stalls:rate5m"
     ],
 )
 def test_the_first_stalls_of_a_series_count(
-    repo_root: Path, tmp_path: Path, up: str, stalls: str, at: int, in_five_minutes: float
+    repo_root: Path,
+    tmp_path: Path,
+    sample: str,
+    recorded: str,
+    up: str,
+    stalls: str,
+    at: int,
+    in_five_minutes: float,
 ) -> None:
     check = {
-        "expr": f"round({_STALL_RATE} * 300, 0.001)",
+        "expr": f"round({recorded} * 300, 0.001)",
         "eval_time": f"{at}m",
         "exp_samples": [{"labels": _selector("", _STALL), "value": in_five_minutes}],
     }
-    series = {_selector("up", _HOST): up, _STALLS: stalls}
+    series = {_selector("up", _HOST): up, _selector(sample, _STALL): stalls}
     _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": [check]})
 
 
