@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-runtimes soak lint dev
+.PHONY: help setup run demo test setup-e2e e2e setup-runtimes soak dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -23,16 +23,26 @@ demo: setup ## play a spawn that stalls and show what is said about it
 test: lint ## lint, then the unit tests and the live tests (those need root and eBPF)
 	$(PYTHON) -m pytest
 
+setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian)
+	@config/setup-e2e.sh
+
 setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gigabyte)
 	@config/setup-runtimes.sh
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
 
+dashboards: dev ## write the generated dashboards and rules anew (RUNBOOKS=URL)
+	@$(PYTHON) -m dashboards $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
+
+preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
+	@config/setup-preview.sh
+	$(PYTHON) -m dashboards.preview.preview
+
 lint: dev ## check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy --strict agent probes tests
+	$(PYTHON) -m mypy --strict agent dashboards probes tests
 
 dev:
 	@config/setup.sh dev

@@ -7,50 +7,21 @@
 # operator can put right, said in one line.
 set -eu
 
+. "$(dirname "$0")/packages.sh"
+
 # bcc belongs to the distribution's Python; another one on PATH does not see it.
 python=/usr/bin/python3
 tracefs=/sys/kernel/tracing
-
-say() { echo "setup: $*" >&2; }
-die() { say "$*"; exit 2; }
-
-# Installs "$@" as root by the given shell function, or says what to do.
-install_by() {
-    installer=$1
-    shift
-    [ $# -gt 0 ] || return 0
-    [ "$(id -u)" = 0 ] || die "not root: run this as root, or have these packages installed: $*"
-    say "installing $*"
-    "$installer" "$@" >/dev/null || die "could not install $*: see above"
-}
-
-by_apt() {
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update || say "apt-get update failed, going on with the package lists that are here"
-    apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
-}
 
 by_dnf() { dnf -q -y --setopt=install_weak_deps=False install "$@"; }
 
 # No kernel headers anywhere: probes/shim is all that bcc needs of them.
 packages() {
-    ID='' ID_LIKE=''
-    if [ -r /etc/os-release ]; then . /etc/os-release; fi
-    case " $ID $ID_LIKE " in
-    *" debian "* | *" ubuntu "*)
+    if distribution_is debian || distribution_is ubuntu; then
         set -- python3-bpfcc python3-venv
         [ "$mode" = run ] || set -- "$@" gcc libc6-dev
-        there=$(dpkg-query -W -f ' ${Package}=${db:Status-Status}' "$@" 2>/dev/null) || :
-        for package; do
-            shift
-            case "$there " in
-            *" $package=installed "*) ;;
-            *) set -- "$@" "$package" ;;
-            esac
-        done
-        install_by by_apt "$@"
-        ;;
-    *" rhel "* | *" fedora "* | *" centos "*)
+        debian_packages "$@"
+    elif distribution_is rhel || distribution_is fedora || distribution_is centos; then
         set -- python3 python3-bcc python3-pip
         [ "$mode" = run ] || set -- "$@" gcc glibc-devel
         for package; do
@@ -58,14 +29,12 @@ packages() {
             rpm -q --quiet "$package" || set -- "$@" "$package"
         done
         install_by by_dnf "$@"
-        ;;
-    *)
+    else
         $python -c 'import sys
 from importlib.util import find_spec
 sys.exit(not (find_spec("bcc") and find_spec("ensurepip")))' 2>/dev/null ||
             die "unknown distribution '$ID': install bcc (iovisor) and venv for $python, then run this again"
-        ;;
-    esac
+    fi
 }
 
 # The virtual environment, renewed when the project's needs, its packages (an editable install lists

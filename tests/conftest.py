@@ -17,7 +17,7 @@ from typing import Optional
 import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
-_LIVE = {_ROOT / "tests" / folder for folder in ("live", "runtimes")}
+_LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}
 _TRACEFS_EVENTS = Path("/sys/kernel/tracing/events")
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # <asm/unistd.h>
 

@@ -1,0 +1,25 @@
+"""``python -m dashboards``: writes the generated files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dashboards.files import generated_files
+from dashboards.runbook import DEFAULT_BASE
+
+
+def main() -> None:
+    """Writes them into the project, or elsewhere."""
+    parser = argparse.ArgumentParser(prog="python -m dashboards", description="Writes the generated files.")
+    parser.add_argument("--runbooks", default=DEFAULT_BASE, metavar="URL", help="where the runbooks are")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="the project's folder")
+    options = parser.parse_args()
+    for path, text in generated_files(options.runbooks).items():
+        file = options.out / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Every generated file, by its path in the project, and its text."""
+
+from __future__ import annotations
+
+import yaml
+
+from dashboards.alerts import alerts
+from dashboards.fleet import fleet_dashboard
+from dashboards.grafana_rules import alerting_provisioning
+from dashboards.host import host_dashboard
+from dashboards.prometheus_rules import alerting_rules, recording_rules
+from dashboards.recordings import recordings
+
+__all__ = ["generated_files"]
+
+
+def generated_files(runbooks: str) -> dict[str, str]:
+    """Paths and texts; ``runbooks`` is the URL of the folder with the runbooks."""
+    return {
+        "dashboards/generated/fleet.json": fleet_dashboard(runbooks),
+        "dashboards/generated/host.json": host_dashboard(runbooks),
+        "config/prometheus/recording.yaml": _yaml(recording_rules(recordings()), "recordings.py"),
+        "config/prometheus/alerts.yaml": _yaml(alerting_rules(alerts(), runbooks), "alerts.py"),
+        "dashboards/provisioning/alerting/spawnstall.yaml": _yaml(
+            alerting_provisioning(alerts(), runbooks), "alerts.py"
+        ),
+    }
+
+
+def _yaml(document: dict[str, object], source: str) -> str:
+    body = yaml.dump(document, Dumper=_WithoutAliases, sort_keys=False, width=10**6)
+    return f"# Generated from dashboards/{source} by `make dashboards`: change that, not this.\n{body}"
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes equal parts out, rather than *id001."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True

@@ -1,0 +1,1 @@
+"""Pictures of the dashboards: a tool for who changes them, see preview.py."""

@@ -1,0 +1,112 @@
+"""Draws the generated dashboards with Grafana's own panel components, and keeps a picture of each.
+
+    config/setup-preview.sh
+    .venv/bin/python -m dashboards.preview.preview
+
+A Prometheus is back-filled with a made-up fleet (simulate.py) and the recording rules; a headless Chromium
+draws dashboards/generated/*.json against it, to dashboards/*.png.  The heatmaps are only like Grafana's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from dashboards.preview.simulate import STALLING_HOST, openmetrics
+from tests.e2e.servers import prometheus
+
+_FOLDER = Path(__file__).parent
+_ROOT = _FOLDER.parent.parent
+_SECONDS = 3 * 3600
+_WIDTH, _ROW = 1600, 36
+_RULE_PASSES = 4  # ratios, of slow spawns, of all, of buckets: so deep are rules that read rules
+
+
+def main() -> None:
+    """Makes both pictures."""
+    until = math.floor(time.time()) // 60 * 60
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _bundle(folder)
+        _fill(folder, until)
+        with prometheus(folder, {}) as server:
+            for file in sorted((_ROOT / "dashboards" / "generated").glob("*.json")):
+                board = json.loads(file.read_text())
+                _draw(folder, board, server.port, until, _ROOT / "dashboards" / f"{file.stem}.png")
+
+
+def _bundle(folder: Path) -> None:
+    loaders = [f"--loader:.{kind}=dataurl" for kind in ("svg", "ttf", "woff2")]
+    command = [
+        "node_modules/.bin/esbuild",
+        "page.jsx",
+        "--bundle",
+        f"--outfile={folder / 'page.js'}",
+        *loaders,
+    ]
+    command.append("--alias:react-custom-scrollbars-2=./scrollbars.js")
+    subprocess.run([*command, '--define:process.env.NODE_ENV="production"'], cwd=_FOLDER, check=True)
+
+
+def _fill(folder: Path, until: int) -> None:
+    """The raw samples, then the recording rules; each pass sees what the one before has recorded."""
+    text, data = folder / "fleet.txt", folder / "prometheus"
+    since = until - _SECONDS
+    with text.open("w") as out:
+        out.writelines(f"{line}\n" for line in openmetrics(since, until))
+    backfill = ["promtool", "tsdb", "create-blocks-from"]
+    _quietly([*backfill, "openmetrics", str(text), str(data)])
+    rules = str(_ROOT / "config" / "prometheus" / "recording.yaml")
+    for _ in range(_RULE_PASSES):
+        with prometheus(folder, {}) as server:
+            span = [f"--start={since}", f"--end={until}", "--eval-interval=60s"]
+            url = f"--url=http://127.0.0.1:{server.port}"
+            _quietly([*backfill, "rules", *span, url, f"--output-dir={data}", rules])
+
+
+def _draw(folder: Path, board: dict[str, Any], port: int, until: int, picture: Path) -> None:
+    instance = ".*" if board["uid"] == "spawnstall-fleet" else STALLING_HOST
+    preview = {
+        "dashboard": board,
+        "prometheus": f"http://127.0.0.1:{port}",
+        "variables": {"job": "spawnstall", "instance": instance, "__rate_interval": "5m", "__range": "3h"},
+        "from": until - _SECONDS,
+        "to": until,
+        "step": 60,
+        "width": _WIDTH,
+    }
+    page = folder / f"{picture.stem}.html"
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css">'
+        '<style>* { box-sizing: border-box }</style><div id="page" '
+        'style="padding: 0 8px"></div>'
+        f'<script>window.PREVIEW = {json.dumps(preview)}</script><script src="page.js"></script>'
+    )
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
+    chromium = "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    quiet = "--disable-background-networking --disable-component-update --hide-scrollbars"
+    _quietly(
+        [
+            *chromium.split(),
+            *quiet.split(),
+            "--virtual-time-budget=60000",
+            f"--user-data-dir={folder / 'chromium'}",
+            f"--window-size={_WIDTH + 16},{rows * _ROW + 56}",
+            f"--screenshot={picture}",
+            page.as_uri(),
+        ]
+    )
+    _quietly(["pngquant", "--force", f"--output={picture}", "64", str(picture)])
+
+
+def _quietly(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""What the metrics of a host have to look like for each rule to alert, and to stay quiet.
+
+Values are a sample a minute, from minute 0 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["CASES", "Case", "constant", "rising"]
+
+_HOST = 'job="spawnstall", instance="web1:9848"'
+_STALL = f'{_HOST}, comm="web-app", holder="pool-worker", cause="forked"'
+_LATENCY_TITLES = tuple(f"SpawnLatencyHigh {window}" for window in ("1h", "6h", "1d", "3d"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series by name, and the titles of the alerts that fire at a minute; ``quiet`` ones nearly do."""
+
+    name: str
+    series: dict[str, str]
+    at: int
+    firing: tuple[str, ...] = ()
+    quiet: tuple[str, ...] = ()
+
+
+def constant(value: float, minutes: int = 60) -> str:
+    """The same value all the time."""
+    return f"{value}+0x{minutes}"
+
+
+def rising(*pieces: tuple[float, int]) -> str:
+    """A counter that grows by so much a minute for so many minutes, then by the next piece."""
+    value, words = 0.0, []
+    for step, minutes in pieces:
+        # A piece ends before the sample with which the next one begins.
+        words.append(f"{value:g}+{step:g}x{minutes - 1}")
+        value = round(value + step * minutes, 6)
+    return " ".join([*words, f"{value:g}"])
+
+
+def _up(minutes: int = 60) -> dict[str, str]:
+    return {f"up{{{_HOST}}}": constant(1, minutes)}
+
+
+def _metric(name: str, values: str, labels: str = "") -> dict[str, str]:
+    return {f"spawnstall_{name}{{{_HOST}{labels and ', ' + labels}}}": values, **_up()}
+
+
+def _ongoing(since: int) -> dict[str, str]:
+    """A stall that is in progress from that minute on; there is none before it."""
+    return {
+        f"spawnstall_stalls_in_progress{{{_STALL}}}": f"_x{since - 1} {constant(1)}",
+        f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": (
+            f"0+0x{since - 1} {constant(since * 60)}"
+        ),
+        **_up(),
+    }
+
+
+def _stalls(values: str, comm: str = "web-app") -> dict[str, str]:
+    return {
+        f"spawnstall_stall_seconds_{kind}{{{_STALL.replace('web-app', comm)}}}": values
+        for kind in ("count", "sum")
+    } | _up()
+
+
+def _spawns(pieces: Iterable[tuple[float, float, int]]) -> dict[str, str]:
+    """Spawns of one comm: so many a minute, of which such a share is slow, for so many minutes."""
+    pieces = list(pieces)
+    every = rising(*((number, minutes) for number, _, minutes in pieces))
+    fast = rising(*((number * (1 - slow), minutes) for number, slow, minutes in pieces))
+    bucket = f'spawnstall_spawn_seconds_bucket{{{_HOST}, comm="web-app", le='
+    return {
+        f'{bucket}"0.131072"}}': fast,
+        f'{bucket}"0.262144"}}': every,
+        f'{bucket}"+Inf"}}': every,
+        **_up(sum(minutes for _, _, minutes in pieces)),
+    }
+
+
+def _execs(slow: float, per_minute: float) -> dict[str, str]:
+    metric, comm = "spawnstall_exec_seconds", f'{_HOST}, comm="web-app"'
+    return {
+        f'{metric}_bucket{{{comm}, le="0.524288"}}': rising((per_minute * (1 - slow), 60)),
+        f'{metric}_bucket{{{comm}, le="+Inf"}}': rising((per_minute, 60)),
+        f"{metric}_count{{{comm}}}": rising((per_minute, 60)),
+        **_up(),
+    }
+
+
+_ONGOING = [
+    Case("no stall", _ongoing(50), at=40, quiet=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m")),
+    Case("a stall of one minute", _ongoing(10), at=11, quiet=("SpawnStallOngoing 1m",)),
+    Case("a stall of two minutes", _ongoing(10), at=12, quiet=("SpawnStallOngoing 1m",)),
+    Case("a stall of three minutes", _ongoing(10), at=13, firing=("SpawnStallOngoing 1m",)),
+    Case(
+        "a stall of ten minutes",
+        _ongoing(10),
+        at=20,
+        firing=("SpawnStallOngoing 1m",),
+        quiet=("SpawnStallOngoing 10m",),
+    ),
+    Case(
+        "a stall of eleven minutes",
+        _ongoing(10),
+        at=21,
+        firing=("SpawnStallOngoing 1m",),
+        quiet=("SpawnStallOngoing 10m",),
+    ),
+    Case(
+        "a stall of twelve minutes",
+        _ongoing(10),
+        at=22,
+        firing=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m"),
+    ),
+    Case(
+        "many short stalls in a row are not one long one",
+        {**_ongoing(10), f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": "0+60x60"},
+        at=40,
+        quiet=("SpawnStallOngoing 1m",),
+    ),
+]
+
+_RATE = [
+    Case("two stalls a minute", _stalls(rising((2, 60))), at=30, firing=("SpawnStallRate",)),
+    Case("one stall in two minutes", _stalls(rising((0.5, 60))), at=30, quiet=("SpawnStallRate",)),
+    Case(
+        "a burst of five minutes", _stalls(rising((0, 10), (4, 5), (0, 45))), at=14, quiet=("SpawnStallRate",)
+    ),
+    Case(
+        "programs are not added up",
+        {**_stalls(rising((0.6, 60))), **_stalls(rising((0.6, 60)), comm="cron")},
+        at=30,
+        quiet=("SpawnStallRate",),
+    ),
+]
+
+_FAST = 0.002  # slow spawns that every window allows
+
+
+def _latency(name: str, pieces: Sequence[tuple[float, int]], at: int, firing: str, quiet: str) -> Case:
+    """A spawn a second, of which such a share is slow for so many minutes; windows by their names."""
+    return Case(
+        name,
+        _spawns([(60, slow, minutes) for slow, minutes in pieces]),
+        at,
+        tuple(f"SpawnLatencyHigh {window}" for window in firing.split()),
+        tuple(f"SpawnLatencyHigh {window}" for window in quiet.split()),
+    )
+
+
+def _few(number: int, window: str, hours: int) -> Case:
+    """So many spawns in a window, 20 % of them slow: fewer than a hundred do not count."""
+    index = _LATENCY_TITLES.index(f"SpawnLatencyHigh {window}")
+    first = index if number > 100 else index + 1
+    name = f"{number} spawns in {window}"
+    spawns = _spawns([(number / hours / 60, 0.2, 240)])
+    return Case(name, spawns, 220, firing=_LATENCY_TITLES[first:], quiet=_LATENCY_TITLES[:first])
+
+
+_LATENCY = [
+    # How much is too much, for each window.
+    _latency("20 % slow", [(0.2, 240)], 220, firing="1h 6h 1d 3d", quiet=""),
+    _latency("14 % slow", [(0.14, 240)], 220, firing="6h 1d 3d", quiet="1h"),
+    _latency("7 % slow", [(0.07, 240)], 220, firing="6h 1d 3d", quiet="1h"),
+    _latency("5 % slow", [(0.05, 240)], 220, firing="1d 3d", quiet="6h"),
+    _latency("2 % slow", [(0.02, 240)], 220, firing="3d", quiet="1d"),
+    _latency("0.8 % slow", [(0.008, 240)], 220, firing="", quiet="3d"),
+    # Each waits.
+    _latency("20 % slow since 2 minutes", [(0.2, 240)], 2, firing="", quiet="1h"),
+    _latency("20 % slow since 10 minutes", [(0.2, 240)], 10, firing="1h", quiet="6h"),
+    _latency("20 % slow since 50 minutes", [(0.2, 240)], 50, firing="1h 6h", quiet="1d"),
+    _latency("20 % slow since 150 minutes", [(0.2, 240)], 150, firing="1h 6h 1d", quiet="3d"),
+    # Over: the long window still sees it, the short one does not.
+    _latency("1h: better since 8 minutes", [(0.5, 30), (0.1, 60)], 38, firing="6h", quiet="1h"),
+    _latency("6h: better since 40 minutes", [(0.5, 100), (0.04, 60)], 140, firing="1d", quiet="6h"),
+    _latency("1d: better since 130 minutes", [(0.5, 200), (0.02, 200)], 330, firing="3d", quiet="1d"),
+    _latency("3d: better since 370 minutes", [(0.5, 200), (0.006, 400)], 570, firing="", quiet="3d"),
+    # Just begun: the short window is over its limit, the long one is not.
+    _latency("1h: slow since 17 minutes", [(_FAST, 120), (0.3, 60)], 137, firing="", quiet="1h"),
+    _latency("6h: slow since 100 minutes", [(_FAST, 360), (0.12, 120)], 460, firing="", quiet="6h"),
+    _latency("1d: slow since 180 minutes", [(_FAST, 1440), (0.11, 200)], 1620, firing="", quiet="1d"),
+    _latency("3d: slow since 360 minutes", [(_FAST, 4000), (0.05, 380)], 4360, firing="", quiet="3d"),
+    # A share of next to nothing says nothing: so many spawns in the window (and the more in longer ones).
+    *(
+        _few(number, window, hours)
+        for window, hours in (("1h", 1), ("6h", 6), ("1d", 24), ("3d", 72))
+        for number in (150, 50)
+    ),
+]
+
+_EXEC = [
+    Case("10 % of execs are slow", _execs(0.1, 10), at=40, firing=("SpawnExecSlow",)),
+    Case("10 % of execs are slow, since 4 minutes", _execs(0.1, 10), at=4, quiet=("SpawnExecSlow",)),
+    Case("4 % of execs are slow", _execs(0.04, 10), at=40, quiet=("SpawnExecSlow",)),
+    Case("half of 12 execs", _execs(0.5, 0.8), at=40, firing=("SpawnExecSlow",)),
+    Case("half of a few execs", _execs(0.5, 0.5), at=40, quiet=("SpawnExecSlow",)),
+]
+
+_DOWN = [
+    Case(
+        "down",
+        {f"up{{{_HOST}}}": f"1+0x20 {constant(0)}"},
+        at=30,
+        firing=("SpawnStallAgentDown unreachable",),
+    ),
+    Case(
+        "a scrape failed",
+        {f"up{{{_HOST}}}": f"1+0x20 0 0 0 {constant(1)}"},
+        at=23,
+        quiet=("SpawnStallAgentDown unreachable",),
+    ),
+    Case(
+        "another job's target is down",
+        {'up{job="node", instance="web1:9100"}': constant(0), **_up()},
+        at=30,
+        quiet=("SpawnStallAgentDown unreachable",),
+    ),
+    Case("no target", {"other": constant(1)}, at=30, firing=("SpawnStallAgentDown absent",)),
+    Case("no target, since a moment", {"other": constant(1)}, at=10, quiet=("SpawnStallAgentDown absent",)),
+]
+
+
+def _blind(reason: str, bad: dict[str, str], good: dict[str, str], soon: int | None = None) -> list[Case]:
+    """``soon``: a minute at which it is bad, but not for long enough."""
+    title = f"SpawnStallAgentBlind {reason}"
+    return [
+        *([] if soon is None else [Case(f"{reason}: since a moment", bad, soon, quiet=(title,))]),
+        Case(f"{reason}: blind", bad, at=40, firing=(title,)),
+        Case(f"{reason}: sees", good, at=40, quiet=(title,)),
+    ]
+
+
+def _blind_counter(name: str, labels: str = "", soon: int | None = None) -> list[Case]:
+    """Of a counter: it grows now, or has grown before the last quarter of an hour."""
+    metric = f"{name}_total"
+    return _blind(
+        name,
+        _metric(metric, rising((0, 20), (1, 40)), labels),
+        _metric(metric, rising((5, 20), (0, 40)), labels),
+        soon,
+    )
+
+
+_MAP = 'map="tables"'
+_BLIND = [
+    *_blind(
+        "selftest", _metric("selftest_success", constant(0)), _metric("selftest_success", constant(1)), 4
+    ),
+    *_blind(
+        "probe",
+        _metric("probe_attached", constant(0), 'probe="sys_enter_close"'),
+        _metric("probe_attached", constant(1), 'probe="sys_enter_close"'),
+        4,
+    ),
+    *_blind_counter("records_lost"),
+    *_blind_counter("map_updates_failed"),
+    *_blind_counter("map_evictions", _MAP),
+    *_blind_counter("slots_overflowed", soon=30),
+    *_blind(
+        "map_nearly_full",
+        {**_metric("map_entries", constant(90), _MAP), **_metric("map_max_entries", constant(100), _MAP)},
+        {**_metric("map_entries", constant(75), _MAP), **_metric("map_max_entries", constant(100), _MAP)},
+        9,
+    ),
+]
+
+CASES = (*_ONGOING, *_RATE, *_LATENCY, *_EXEC, *_DOWN, *_BLIND)

@@ -1,0 +1,29 @@
+"""The agent's metrics as the README lists them: what dashboards and rules may use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["contract"]
+
+_ROW = re.compile(
+    r"^\| (?P<names>`[a-z_`, ]+`) \| (?P<kind>gauge|counter|histogram)(: (?P<labels>[a-z, ]+))? \|"
+)
+_SUFFIXES = {"gauge": ("",), "counter": ("",), "histogram": ("_bucket", "_sum", "_count")}
+
+
+def contract(readme: Path) -> dict[str, frozenset[str]]:
+    """The labels of every sample by its name."""
+    found = {}
+    for line in readme.read_text().splitlines():
+        match = _ROW.match(line)
+        for name in re.findall(r"\w+", match["names"]) if match else ():
+            assert match is not None
+            assert name not in found, f"{name} is listed twice"
+            found[name] = (match["kind"], frozenset(re.findall(r"\w+", match["labels"] or "")))
+    return {
+        name + suffix: labels | ({"le"} if suffix == "_bucket" else set())
+        for name, (kind, labels) in found.items()
+        for suffix in _SUFFIXES[kind]
+    }

@@ -1,0 +1,215 @@
+"""The generated files: current, well-formed, and made of metrics that there are."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.alerts import alerts
+from dashboards.files import generated_files
+from dashboards.grafana_rules import DATASOURCE_UID
+from dashboards.recordings import recordings
+from dashboards.runbook import DEFAULT_BASE
+from tests.metrics_contract import contract
+from tests.promql import TARGET_LABELS, known_metrics, panel_targets, recorded_labels, substituted, uses
+
+VARIABLES = {"job": "spawnstall", "instance": "web1:9848", "__rate_interval": "5m", "__range": "3h"}
+_BOARDS = ("fleet", "host")
+_GRID_WIDTH = 24
+
+
+def _board(repo_root: Path, name: str) -> dict[str, Any]:
+    text = (repo_root / "dashboards" / "generated" / f"{name}.json").read_text()
+    board: dict[str, Any] = json.loads(text)
+    return board
+
+
+def _panels(board: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def test_committed_files_are_what_the_code_generates(repo_root: Path) -> None:
+    for path, text in generated_files(DEFAULT_BASE).items():
+        assert (repo_root / path).read_text() == text, f"{path} is stale: make dashboards"
+    boards = {file.stem for file in (repo_root / "dashboards" / "generated").iterdir()}
+    assert boards == set(_BOARDS)
+
+
+def test_another_base_for_the_runbooks() -> None:
+    for path, text in generated_files("https://wiki.example/spawnstall/").items():
+        assert DEFAULT_BASE not in text
+        assert ("https://wiki.example/spawnstall/SpawnStallRate.md" in text) == ("recording" not in path)
+
+
+def _unknown_to_grafana(board: dict[str, Any]) -> list[str]:
+    """The paths of what does not survive the way through the SDK's types, as a misspelt key does not."""
+    register_default_plugins()
+    return list(_lost(board, json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder)), ""))
+
+
+def _lost(before: Any, after: Any, path: str) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from _lost(value, after.get(key), f"{path}.{key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, pair in enumerate(zip(before, after, strict=True)):
+            yield from _lost(*pair, f"{path}[{index}]")
+    elif before != after:
+        yield path
+
+
+@pytest.mark.parametrize("name", _BOARDS)
+def test_grafana_knows_every_key(repo_root: Path, name: str) -> None:
+    board = _board(repo_root, name)
+    assert _unknown_to_grafana(board) == []
+    panel = _panels(board)[0]
+    panel["descripton"] = panel["options"]["reduceOption"] = "misspelt"
+    assert _unknown_to_grafana(board) == [".panels[1].options.reduceOption", ".panels[1].descripton"]
+
+
+@pytest.mark.parametrize("name", _BOARDS)
+def test_panels_are_complete(repo_root: Path, name: str) -> None:
+    board = _board(repo_root, name)
+    ids = Counter(panel["id"] for panel in board["panels"])
+    titles = Counter(panel["title"] for panel in board["panels"])
+    assert max(ids.values()) == max(titles.values()) == 1
+    for panel in _panels(board):
+        title = panel["title"]
+        assert panel["description"].endswith("."), title
+        assert panel["fieldConfig"]["defaults"]["unit"], title
+        assert panel["targets"], title
+        for source in (panel, *panel["targets"]):
+            assert source["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, title
+
+
+@pytest.mark.parametrize("name", _BOARDS)
+def test_panels_do_not_overlap(repo_root: Path, name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in _board(repo_root, name)["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < _GRID_WIDTH, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("name", _BOARDS)
+def test_variables_and_links(repo_root: Path, name: str) -> None:
+    board = _board(repo_root, name)
+    assert board["uid"] == f"spawnstall-{name}"
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    assert list(variables) == ["datasource", "job", "instance"]
+    assert variables["datasource"]["type"] == "datasource"
+    urls = {link.get("url") for link in board["links"]}
+    assert {f"{DEFAULT_BASE}/{alert.name}.md" for alert in alerts()} <= urls
+    linked = {link["url"] for panel in _panels(board) for link in panel.get("links", ())}
+    assert linked <= urls
+
+
+def _every_expression(repo_root: Path) -> dict[str, str]:
+    panels = {
+        f"{target.dashboard}: {target.panel} {target.ref_id}": substituted(target.expr, VARIABLES)
+        for target in panel_targets(repo_root)
+    }
+    rules = {recording.record: recording.expr for recording in recordings()}
+    return {**panels, **rules, **{alert.title: alert.expr for alert in alerts()}}
+
+
+def test_expressions_use_metrics_and_labels_that_there_are(repo_root: Path) -> None:
+    known = known_metrics(contract(repo_root / "README.md"))
+    for name, expr in _every_expression(repo_root).items():
+        used = uses(expr)
+        assert used, name
+        for metric, labels in used:
+            assert metric in known, name
+            assert labels <= known[metric] | TARGET_LABELS, (name, metric)
+
+
+def test_every_metric_is_used(repo_root: Path) -> None:
+    """Except what only tells whether others are there."""
+    used = {metric for expr in _every_expression(repo_root).values() for metric, _ in uses(expr)}
+    names = {metric.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for metric in used}
+    wanted = contract(repo_root / "README.md")
+    assert {
+        metric
+        for metric in wanted
+        if metric.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") not in names
+    } == {"spawnstall_bpf_stats_enabled", "process_max_fds", "process_virtual_memory_bytes"}
+
+
+def test_recordings_are_named_after_their_labels(repo_root: Path) -> None:
+    known = known_metrics(contract(repo_root / "README.md"))
+    assert set(Counter(recording.record for recording in recordings()).values()) == {1}
+    for recording in recordings():
+        available = frozenset().union(*(known[metric] for metric, _ in uses(recording.expr)))
+        assert recorded_labels(recording) <= available | TARGET_LABELS, recording.record
+
+
+def test_the_contract_is_read(repo_root: Path) -> None:
+    found = contract(repo_root / "README.md")
+    assert found["spawnstall_stall_seconds_bucket"] == {"comm", "holder", "cause", "le"}
+    assert found["spawnstall_map_max_entries"] == {"map"}
+    assert "process_cpu_seconds_total" in found
+
+
+def test_alerts_are_complete(repo_root: Path) -> None:
+    titles = Counter(alert.title for alert in alerts())
+    assert set(titles.values()) == {1}
+    runbooks = {file.stem for file in (repo_root / "dashboards" / "runbooks").glob("*.md")}
+    assert {alert.name for alert in alerts()} == runbooks
+    for alert in alerts():
+        assert alert.severity in ("critical", "warning", "info")
+        assert "{" not in alert.summary and alert.summary.endswith("."), alert.title
+        assert "{{ $" in alert.description or "absent" in alert.title, alert.title
+
+
+def test_runbooks_say_what_to_do(repo_root: Path) -> None:
+    causes = ("forked", "leaked", "late_exec", "own_descendant", "passed", "unknown")
+    for file in (repo_root / "dashboards" / "runbooks").glob("*.md"):
+        text = file.read_text()
+        for heading in ("## What it means", "## How to confirm", "## How to fix"):
+            assert heading in text, file.name
+        if file.stem in ("SpawnStallOngoing", "SpawnStallRate"):
+            assert "trace-popen --pid" in text
+            assert all(f"`{cause}`" in text for cause in causes), file.name
+
+
+def test_grafana_alerts_are_the_same_as_prometheus(repo_root: Path) -> None:
+    """Each rule's expression, wait, labels and text; only the value's name differs."""
+    prometheus = yaml.safe_load((repo_root / "config" / "prometheus" / "alerts.yaml").read_text())
+    folder = repo_root / "dashboards" / "provisioning"
+    grafana = yaml.safe_load((folder / "alerting" / "spawnstall.yaml").read_text())
+    rules = grafana["groups"][0]["rules"]
+    assert max(Counter(rule["uid"] for rule in rules).values()) == 1
+    assert max(len(rule["uid"]) for rule in rules) <= 40  # Grafana's limit
+    for ours, theirs in zip(prometheus["groups"][0]["rules"], rules, strict=True):
+        query, condition = theirs["data"]
+        assert query["model"]["expr"] == ours["expr"]
+        assert query["datasourceUid"] == DATASOURCE_UID
+        assert condition["refId"] == theirs["condition"]
+        assert f"${query['refId']})" in condition["model"]["expression"]
+        assert theirs["for"] == ours["for"]
+        assert theirs["labels"] == ours["labels"]
+        text = theirs["annotations"]["description"].replace("$values.A.Value", "$value")
+        assert {**theirs["annotations"], "description": text} == ours["annotations"]
+
+
+def test_provisioning_agrees_with_itself(repo_root: Path) -> None:
+    folder = repo_root / "dashboards" / "provisioning"
+    sources = yaml.safe_load((folder / "datasources" / "spawnstall.yaml").read_text())
+    assert [source["uid"] for source in sources["datasources"]] == [DATASOURCE_UID]
+    providers = yaml.safe_load((folder / "dashboards" / "spawnstall.yaml").read_text())
+    assert providers["providers"][0]["type"] == "file"
