@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn, Optional
 from rich.console import Console
 from rich.text import Text
 
-from agent import __version__, config, procfs, snapshot
+from agent import __version__, config, procfs, snapshot, webconfig
 from agent.command import Command, CommandError
 from agent.diagnosis import spawn_steps
 from agent.model import Spawn, Stall
@@ -85,6 +85,8 @@ def _agent(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = config.load(options.config) if options.config else config.Config()
+        if options.check and settings.web.config_file:
+            webconfig.load(Path(settings.web.config_file))
     except config.ConfigError as error:
         return _fail(str(error))
     if options.check:

@@ -7,26 +7,41 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeVar, Union
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-__all__ = ["Config", "ConfigError", "load"]
+__all__ = ["Config", "ConfigError", "Section", "load", "parse"]
+
+_Model = TypeVar("_Model", bound="Section")
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; each line names file, key, value and what is expected."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Keys with values; any other key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Web(_Section):
-    """Where metrics are served."""
+class Web(Section):
+    """Where metrics and the page are served.
+
+    config_file: of TLS and users (webconfig.py), "" for none; in a file, relative to that file's folder.
+    history: ended stalls that are kept for the page and /api/stalls.
+    """
 
     listen: str = "127.0.0.1:9848"
+    config_file: str = ""
+    history: int = Field(default=100, ge=0, le=10_000)
+
+    @field_validator("config_file")
+    @classmethod
+    def _is_beside_its_file(cls, value: str, info: ValidationInfo) -> str:
+        return str(info.context / value) if value and info.context else value
 
     @field_validator("listen")
     @classmethod
@@ -47,26 +62,26 @@ class Web(_Section):
         return int(self.listen.rpartition(":")[2])
 
 
-class Stalls(_Section):
+class Stalls(Section):
     """Which stalls are told."""
 
     min_ms: float = Field(default=10, ge=1, le=3_600_000)
     ongoing_seconds: float = Field(default=1, ge=0.25, le=3600)
 
 
-class Labels(_Section):
+class Labels(Section):
     """How many values a metric's label may take."""
 
     limit: int = Field(default=100, ge=1, le=10_000)
 
 
-class Log(_Section):
+class Log(Section):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     web: Web = Web()
@@ -76,7 +91,12 @@ class Config(_Section):
 
 
 def load(path: Path) -> Config:
-    """Reads and checks a configuration file; raises ConfigError."""
+    """Reads and checks the agent's configuration file; raises ConfigError."""
+    return parse(path, Config)
+
+
+def parse(path: Path, model: type[_Model]) -> _Model:
+    """Reads a YAML file and checks it against a model; raises ConfigError."""
     try:
         text = path.read_text()
     except OSError as error:
@@ -95,19 +115,20 @@ def load(path: Path) -> Config:
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected keys such as 'web:', found {_shown(document)}")
+        key = next(iter(model.model_fields))
+        raise ConfigError(f"{path}: expected keys such as '{key}:', found {_shown(document)}")
     # A section of which every key is commented out is an empty one.
     document = {key: {} if value is None else value for key, value in document.items()}
     try:
-        return Config.model_validate(document)
+        return model.model_validate(document, context=path.parent)
     except ValidationError as error:
-        raise ConfigError("\n".join(_line(path, item) for item in error.errors())) from error
+        raise ConfigError("\n".join(_line(path, item, model) for item in error.errors())) from error
 
 
-def _line(path: Path, item: Any) -> str:
+def _line(path: Path, item: Any, model: type[Section]) -> str:
     key = ".".join(_shown(part).strip("'") for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        known = _keys_beside(item["loc"])
+        known = _keys_beside(item["loc"], model)
         near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
         return f"{path}: {key}: unknown key; {hint}"
@@ -116,8 +137,8 @@ def _line(path: Path, item: Any) -> str:
     return f"{path}: {key}: {_shown(item['input'])}: {message}"
 
 
-def _keys_beside(location: tuple[Union[str, int], ...]) -> list[str]:
-    section: type[BaseModel] = Config
+def _keys_beside(location: tuple[Union[str, int], ...], model: type[Section]) -> list[str]:
+    section: type[BaseModel] = model
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Optional, Protocol
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import (
@@ -24,10 +24,19 @@ from agent.model import Confirmation, Stall
 from agent.report import Clock, printable
 from agent.tracer import BUCKET_BOUNDS_NS, Program
 
-__all__ = ["OTHER", "Metrics", "Source"]
+__all__ = ["LOSSES", "OTHER", "Metrics", "Source", "evictions"]
 
 OTHER = "~other"
 """Label value for everything beyond the limit."""
+
+LOSSES = (
+    ("records_lost", "records_lost", "Records that found no room in the perf buffer."),
+    ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
+    ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
+    ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
+    ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
+)
+"""What is not followed, and counted: the metric's name, the kernel side's counter, a description."""
 
 _BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
 
@@ -170,13 +179,7 @@ class Metrics(Collector):
 
     def _honesty(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         counters = self._source.counters()
-        for name, counter, text in (
-            ("records_lost", "records_lost", "Records that found no room in the perf buffer."),
-            ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
-            ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
-            ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
-            ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
-        ):
+        for name, counter, text in LOSSES:
             yield CounterMetricFamily(f"spawnstall_{name}", text, value=counters[counter])
         entries = self._source.map_entries()
         now = GaugeMetricFamily("spawnstall_map_entries", "Entries of an eBPF map.", labels=("map",))
@@ -189,9 +192,9 @@ class Metrics(Collector):
         for name, (used, limit) in entries.items():
             now.add_metric((name,), used)
             most.add_metric((name,), limit)
-            if f"{name}_added" in counters:
-                gone = counters[f"{name}_added"] - counters[f"{name}_deleted"]
-                evicted.add_metric((name,), max(0, gone - used))
+            dropped = evictions(name, used, counters)
+            if dropped is not None:
+                evicted.add_metric((name,), dropped)
         yield now
         yield most
         yield evicted
@@ -216,6 +219,13 @@ class Metrics(Collector):
             self._holder.value(culprit.comm),
             culprit.cause.value,
         )
+
+
+def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int]:
+    """Entries that a full map dropped; None: that is not counted for this map."""
+    if f"{name}_added" not in counters:
+        return None
+    return max(0, counters[f"{name}_added"] - counters[f"{name}_deleted"] - used)
 
 
 def _add_histogram(

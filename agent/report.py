@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Optional
 
+from agent.advice import advice
 from agent.model import Cause, Confirmation, Holder, Outcome, Spawn, Stall, Step
 
-__all__ = ["Clock", "Summary", "printable", "spawn_object", "stall_object"]
+__all__ = ["Clock", "Summary", "printable", "spawn_object", "stall_id", "stall_object"]
 
 
 def printable(comm: bytes) -> str:
@@ -41,6 +42,11 @@ class Clock:
         return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def stall_id(stall: Stall) -> str:
+    """The same while the stall is going on and when it has ended; no other since the boot has it."""
+    return f"{stall.spawn.id:016x}"
+
+
 def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
     """The object of a stall, ended or ongoing."""
     spawn = stall.spawn
@@ -50,8 +56,10 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
     until = time.monotonic_ns() if ended is None else ended
     return {
         **common,
+        "id": stall_id(stall),
         "stall_seconds": (until - stall.began) / 1e9,
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
+        "advice": advice(stall.culprit.cause),
         "steps": _steps(stall.steps, spawn),
     }
 
