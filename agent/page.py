@@ -209,8 +209,8 @@ def _health(agent: Mapping[str, Any]) -> str:
         '<section id="health" data-part><h2>Agent</h2><div class="health">'
         f"<section><h3>Itself</h3>{_table(facts)}{wrong}</section>"
         f"<section><h3>Losses</h3>{_table(losses)}</section>"
-        f"<section><h3>Kernel maps</h3>{_table(maps)}</section>"
-        f"<section><h3>Holders looked up in /proc</h3>{_table(looked_up)}</section>"
+        f"<section><h3>Kernel maps</h3>{_table(maps)}"
+        f"<h3>Holders looked up in /proc</h3>{_table(looked_up)}</section>"
         "</div></section>"
     )
 
