@@ -101,7 +101,7 @@ class ServerV6(Server):
 def _cut(connection: Any) -> None:
     """Ends a connection under the thread that serves it, which sees an end of file."""
     with contextlib.suppress(OSError):  # the client was quicker
-        # Not SSLSocket's, which takes its TLS state away from that thread.
+        # Not SSLSocket's: it ends TLS first, and what that thread sends then would go out in the clear.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 

@@ -100,7 +100,9 @@ def test_marks_side_by_side_do_not_touch() -> None:
     hour = CREATED + 3600 * 1000 * MS
     made = diagnosis.ended_stall(spawn(read_ended=hour), [release(at=hour)], (), {}, MS, True)
     assert made is not None
-    places = sorted(set(Picture(stall_object(made, CLOCK)).marks().values()))
+    told = stall_object(made, CLOCK)
+    places = sorted(set(Picture(told).marks().values()))
+    assert len(places) == len({step["seconds"] for step in told["steps"]})
     assert min(after - before for before, after in zip(places, places[1:])) >= 6
 
 

@@ -295,6 +295,30 @@ def test_the_oldest_gives_way(crowded: Site) -> None:
         assert waiting[3].recv(20).startswith(b"HTTP/1.0 200")
 
 
+def test_connections_whose_threads_do_not_end_are_not_followed_by_ever_more(crowded: Site) -> None:
+    """Cut off while it computes its answer, a thread goes on until it has it."""
+    go_on = threading.Event()
+
+    def slow() -> float:
+        go_on.wait(30)
+        return 1
+
+    Gauge("slow", "Waits.", registry=crowded.registry).set_function(slow)
+    with contextlib.ExitStack() as clients:
+        try:
+            for _ in range(30):
+                clients.enter_context(crowded.connect()).sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            _until(lambda: _threads() >= 8)
+            last = clients.enter_context(crowded.connect())
+            with contextlib.suppress(ConnectionError):
+                assert last.recv(1) == b""
+            assert _threads() == 8
+        finally:
+            go_on.set()
+    _until(lambda: _threads() == 0)
+    assert crowded.ask("/healthz").status == 200
+
+
 def test_a_request_that_comes_by_the_byte_is_given_up(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """A deadline for all of it, not for each byte."""
     monkeypatch.setattr(server, "_REQUEST_SECONDS", 1)
