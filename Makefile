@@ -2,14 +2,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-runtimes soak lint dev
+.PHONY: help setup run demo test test-e2e setup-e2e setup-runtimes soak lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
 
 setup: ## install what the agent needs: distribution packages, .venv, tracefs (as root)
 	@config/setup.sh run
@@ -22,6 +22,12 @@ demo: setup ## play a spawn that stalls and show what is said about it
 
 test: lint ## lint, then the unit tests and the live tests (those need root and eBPF)
 	$(PYTHON) -m pytest tests/unit tests/live
+
+test-e2e: setup-e2e dev ## the end-to-end tests: the page in a real Chromium
+	$(PYTHON) -m pytest tests/e2e
+
+setup-e2e: ## install what tests/e2e drives (Debian)
+	@config/setup-e2e.sh
 
 setup-runtimes: ## install the runtimes of tests/runtimes (Debian; needs a gigabyte)
 	@config/setup-runtimes.sh

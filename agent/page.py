@@ -76,14 +76,15 @@ def _hash(text: str) -> str:
 def _state(status: Mapping[str, Any]) -> str:
     agent = status["agent"]
     number = len(status["ongoing"])
+    now = f"{_count(number, 'stall')} going on" if number else "Nobody is stalled now."
     if not agent["healthy"]:
         kind, said, more = "bad", "Not tracing", ""
     elif agent["self_test_failure"] is not None:
-        kind, said, more = "bad", "The self-test failed", "What is shown cannot be trusted."
+        kind, said, more = "bad", "The self-test failed", f"What is shown cannot be trusted. {now}"
     elif number:
-        kind, said, more = "bad", f"{_count(number, 'stall')} going on", ""
+        kind, said, more = "bad", now, ""
     else:
-        kind, said, more = "good", "Tracing", "Nobody is stalled now."
+        kind, said, more = "good", "Tracing", now
     return (
         f'<header id="state" data-part data-ended="{escape(_generation(agent))}">'
         f"<h1>spawnstall <small>{escape(agent['host'])}</small></h1>"
@@ -131,7 +132,7 @@ def _stall(stall: Mapping[str, Any], today: str) -> str:
     day = "" if stall["time"].startswith(today) else f"{escape(stall['time'][:10])} "
     return (
         f'<details class="stall {stall["state"]}" id="stall-{escape(stall["id"])}"'
-        f' data-state="{stall["state"]}"{" open" if ongoing else ""}>'
+        f' data-state="{stall["state"]}" data-parent="{parent["pid"]}"{" open" if ongoing else ""}>'
         f'<summary><time datetime="{escape(stall["time"])}" title="{escape(_moment(stall["time"]))}">'
         f"{day}{escape(stall['time'][11:19])}</time>"
         f'<span class="story"><b>{escape(parent["comm"])}</b> {verb} <b>{escape(child["comm"])}</b>,'

@@ -182,7 +182,8 @@ def _draw(row: _Row, top: int, scale: _Scale) -> Iterable[str]:
     middle = y + _BAR / 2
     name = row.name if len(row.name) <= _MOST_NAME else row.name[: _MOST_NAME - 1] + "…"
     yield (
-        f'<text y="{top + 12}"><tspan class="name">{escape(name)}</tspan>'
+        f'<text y="{top + 12}"><title>{escape(row.name)} {escape(row.role)}</title>'
+        f'<tspan class="name">{escape(name)}</tspan>'
         f' <tspan class="role" dx="4">{escape(row.role)}</tspan></text>'
     )
     yield f'<line class="lane" x1="0" x2="100%" y1="{middle}" y2="{middle}"/>'

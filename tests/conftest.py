@@ -1,4 +1,4 @@
-"""Live tests run where they can: as root, with bcc, tracefs and bpf(2).
+"""Live tests, and end-to-end tests, run where they can: as root, with bcc, tracefs and bpf(2).
 
 Elsewhere they are skipped with the reason. With SPAWNSTALL_REQUIRE_LIVE=1 (CI sets it) a live test
 that is skipped, for whatever reason, fails instead: a machine without eBPF must not look green.
@@ -17,7 +17,7 @@ from typing import Optional
 import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
-_LIVE = _ROOT / "tests" / "live"
+_LIVE = {_ROOT / "tests" / "live", _ROOT / "tests" / "e2e"}
 _TRACEFS_EVENTS = Path("/sys/kernel/tracing/events")
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # <asm/unistd.h>
 
@@ -62,7 +62,7 @@ def _skip_reason(longrepr: object) -> object:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     live = []
     for item in items:
-        if _LIVE in item.path.parents:
+        if not _LIVE.isdisjoint(item.path.parents):
             item.add_marker("live")
         if item.get_closest_marker("live"):
             live.append(item)
@@ -90,7 +90,7 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """A whole module can skip itself (``pytest.importorskip``): then there is no test to ask."""
     report = yield
-    if report.skipped and _LIVE in collector.path.parents and _live_required():
+    if report.skipped and not _LIVE.isdisjoint(collector.path.parents) and _live_required():
         report.outcome = "failed"
         report.longrepr = f"live tests skipped, but required: {_skip_reason(report.longrepr)}"
     return report
