@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn, Optional
 from rich.console import Console
 from rich.text import Text
 
-from agent import __version__, config, procfs, snapshot, webconfig
+from agent import __version__, config, procfs, snapshot
 from agent.command import Command, CommandError
 from agent.diagnosis import spawn_steps
 from agent.model import Spawn, Stall
@@ -86,6 +86,8 @@ def _agent(arguments: list[str]) -> int:
     try:
         settings = config.load(options.config) if options.config else config.Config()
         if options.check and settings.web.config_file:
+            from agent import webconfig  # ssl only where it is used
+
             webconfig.load(Path(settings.web.config_file))
     except config.ConfigError as error:
         return _fail(str(error))

@@ -39,7 +39,7 @@ packages() {
     case " $ID $ID_LIKE " in
     *" debian "* | *" ubuntu "*)
         set -- python3-bpfcc python3-venv
-        [ "$mode" = run ] || set -- "$@" gcc libc6-dev
+        [ "$mode" = run ] || set -- "$@" gcc libc6-dev openssl
         there=$(dpkg-query -W -f ' ${Package}=${db:Status-Status}' "$@" 2>/dev/null) || :
         for package; do
             shift
@@ -52,7 +52,7 @@ packages() {
         ;;
     *" rhel "* | *" fedora "* | *" centos "*)
         set -- python3 python3-bcc python3-pip
-        [ "$mode" = run ] || set -- "$@" gcc glibc-devel
+        [ "$mode" = run ] || set -- "$@" gcc glibc-devel openssl
         for package; do
             shift
             rpm -q --quiet "$package" || set -- "$@" "$package"
