@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _MOST_THREADS = 2 * MOST_CONNECTIONS  # with those whose connections were cut off, and that have not ended yet
 _REQUEST_SECONDS = 10
 _REQUEST_BYTES = 16384
+_ROOM_SECONDS = 1.0
 
 
 class Server(ThreadingMixIn, WSGIServer):
@@ -42,7 +43,7 @@ class Server(ThreadingMixIn, WSGIServer):
     def __init__(self, address: tuple[str, int], tls: Callable[[], Optional[ssl.SSLContext]]) -> None:
         self._tls = tls
         self._open: dict[Any, bool] = {}  # by age; whether it was cut off
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -68,23 +69,25 @@ class Server(ThreadingMixIn, WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serves a connection in a thread of its own; makes room for it when there is none."""
-        with self._lock:
-            full = len(self._open) >= _MOST_THREADS
+        with self._changed:
             waiting = [connection for connection, was_cut in self._open.items() if not was_cut]
             if len(waiting) >= MOST_CONNECTIONS:
                 self._open[waiting[0]] = True
                 _cut(waiting[0])
-            if not full:
+            # Those that were cut off end at once, if they are not at work on an answer.
+            has_room = self._changed.wait_for(lambda: len(self._open) < _MOST_THREADS, _ROOM_SECONDS)
+            if has_room:
                 self._open[request] = False
-        if full:
-            self.shutdown_request(request)
-        else:
+        if has_room:
             super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Ends a connection."""
-        with self._lock:
+        with self._changed:
             self._open.pop(request, None)
+            self._changed.notify()
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

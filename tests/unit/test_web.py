@@ -295,28 +295,53 @@ def test_the_oldest_gives_way(crowded: Site) -> None:
         assert waiting[3].recv(20).startswith(b"HTTP/1.0 200")
 
 
-def test_connections_whose_threads_do_not_end_are_not_followed_by_ever_more(crowded: Site) -> None:
-    """Cut off while it computes its answer, a thread goes on until it has it."""
+@contextlib.contextmanager
+def _slow_scrapes(site: Site, number: int) -> Iterator[threading.Event]:
+    """So many clients whose answers are at work until the event is set."""
     go_on = threading.Event()
 
     def slow() -> float:
         go_on.wait(30)
         return 1
 
-    Gauge("slow", "Waits.", registry=crowded.registry).set_function(slow)
+    Gauge("slow", "Waits.", registry=site.registry).set_function(slow)
     with contextlib.ExitStack() as clients:
         try:
-            for _ in range(30):
-                clients.enter_context(crowded.connect()).sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            _until(lambda: _threads() >= 8)
-            last = clients.enter_context(crowded.connect())
-            with contextlib.suppress(ConnectionError):
-                assert last.recv(1) == b""
-            assert _threads() == 8
+            for _ in range(number):
+                clients.enter_context(site.connect()).sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            yield go_on
         finally:
             go_on.set()
+
+
+def test_threads_that_do_not_end_are_not_followed_by_ever_more(
+    crowded: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off while it computes its answer, a thread goes on until it has it."""
+    monkeypatch.setattr(server, "_ROOM_SECONDS", 0.01)
+    with _slow_scrapes(crowded, 30):
+        _until(lambda: _threads() >= 8)
+        with crowded.connect() as last, contextlib.suppress(ConnectionError):
+            assert last.recv(1) == b""
+        assert _threads() == 8
     _until(lambda: _threads() == 0)
     assert crowded.ask("/healthz").status == 200
+
+
+def test_who_comes_when_all_threads_are_at_work_is_served_by_the_next(
+    crowded: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_ROOM_SECONDS", 30)
+    with _slow_scrapes(crowded, 8) as go_on:
+        _until(lambda: _threads() == 8)
+        with crowded.connect() as last:
+            last.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            last.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                last.recv(1)
+            go_on.set()
+            last.settimeout(20)
+            assert last.recv(20).startswith(b"HTTP/1.0 200")
 
 
 def test_a_request_that_comes_by_the_byte_is_given_up(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
