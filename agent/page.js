@@ -1,7 +1,7 @@
 "use strict";
 const parse = html => new DOMParser().parseFromString(html, "text/html");
 const fetched = async query => {
-  const answer = await fetch("/" + query, {cache: "no-store", signal: AbortSignal.timeout(10000)});
+  const answer = await fetch("./" + query, {cache: "no-store", signal: AbortSignal.timeout(10000)});
   if (!answer.ok) throw new Error(answer.status);
   return parse(await answer.text());
 };

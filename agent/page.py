@@ -88,7 +88,8 @@ def _state(status: Mapping[str, Any]) -> str:
     return (
         f'<header id="state" data-part data-ended="{escape(_generation(agent))}">'
         f"<h1>spawnstall <small>{escape(agent['host'])}</small></h1>"
-        '<nav><a href="/api/stalls">JSON</a><a href="/metrics">Metrics</a><a href="/healthz">Health</a></nav>'
+        '<nav><a href="./api/stalls">JSON</a> <a href="./metrics">Metrics</a>'
+        ' <a href="./healthz">Health</a></nav>'
         f'<p class="state {kind}"><b>{said}</b> <span>{more}</span></p></header>'
     )
 

@@ -69,7 +69,7 @@ class WebServer:
                 return _answer(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
             if path == "/metrics":
                 body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
-                return [] if method == "HEAD" else body
+                return body
             if path == "/healthz":
                 if healthy():
                     return _answer(start, "200 OK", b"ok\n")
@@ -119,7 +119,8 @@ class WebServer:
             if not security.admits(environ.get("HTTP_AUTHORIZATION", "")):
                 challenge = ("WWW-Authenticate", "Basic")
                 return _answer(start_with_headers, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
-            return application(environ, start_with_headers)
+            body = application(environ, start_with_headers)
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
         return guarded
 

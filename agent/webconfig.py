@@ -17,7 +17,6 @@ import os
 import re
 import ssl
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
@@ -126,7 +125,7 @@ class WebConfig:
         self._users = users
         self._checking = threading.Lock()
         self._secret = os.urandom(32)
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known: set[bytes] = set()
 
     def admits(self, authorization: str) -> bool:
         """Whether an Authorization header is that of a user; always, when there are no users.
@@ -147,18 +146,17 @@ class WebConfig:
 
         known = self._users.get(name.decode("utf-8", "replace"))
         digest = hmac.digest(self._secret, login, hashlib.sha256)
+        if digest in self._known:
+            return True
         with self._checking:  # one at a time: guessing must not take every CPU
-            if digest in self._known:
-                self._known.move_to_end(digest)
-                return True
             # An unknown user takes as long as the first one.
             hashed = next(iter(self._users.values())) if known is None else known
             right = bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed)
             if not right or known is None:
                 return False
-            self._known[digest] = None
-            while len(self._known) > _REMEMBERED_LOGINS:
-                self._known.popitem(last=False)
+            if len(self._known) >= _REMEMBERED_LOGINS:
+                self._known.clear()
+            self._known.add(digest)
             return True
 
 

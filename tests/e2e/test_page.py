@@ -51,7 +51,11 @@ def test_nothing_has_happened(lab: Lab, browser: Browser) -> None:
         text = page.evaluate("document.body.innerText")
         assert "No stall seen since" in text
         assert "Nobody is stalled now." in text
-        assert page.evaluate("[...document.querySelectorAll('meter')].length") == 3
+        assert page.evaluate("document.querySelectorAll('meter').length") == 3
+        # Without news of an ended stall, no more than the news is fetched.
+        asked = "performance.getEntriesByType('resource').map(each => new URL(each.name).search)"
+        page.wait_for(f"{asked}.length >= 2")
+        assert set(page.evaluate(asked)) == {"?news"}
         assert page.complaints() == []
 
 

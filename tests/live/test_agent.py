@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -122,6 +123,8 @@ def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
         [worker] = [line["pid"] for line in json_lines(said) if line["kind"] == "worker"]
         ongoing, ended = (stall for stall in agent.stalls() if stall["holders"][0]["pid"] == worker)
         assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
+        assert ongoing["id"] == ended["id"]
+        assert ended in json.loads(agent.get("/api/stalls"))["ended"]
         assert ongoing["stall_seconds"] == pytest.approx(1.1, abs=0.5)
         assert ongoing["holders"][0]["released_seconds"] is None
         assert ongoing["holders"][0]["confirmed"]

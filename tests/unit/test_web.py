@@ -117,7 +117,7 @@ def test_page(site: Site) -> None:
     assert answer.kind == "text/html; charset=utf-8"
     assert answer.body.startswith("<!doctype html>")
     for path in ("/metrics", "/healthz", "/api/stalls"):
-        assert f'href="{path}"' in answer.body
+        assert f'href=".{path}"' in answer.body
         assert site.ask(path).status == 200
 
 
@@ -138,6 +138,9 @@ def test_only_reading_is_allowed(method: str, path: str, site: Site) -> None:
 @pytest.mark.parametrize("path", ["/healthz", "/", "/metrics", "/api/stalls"])
 def test_head(path: str, site: Site) -> None:
     assert site.ask(path, "HEAD").status == 200
+    with site.connect() as client, client.makefile("rb") as answer:
+        client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+        assert answer.read().endswith(b"\r\n\r\n")  # and no body
 
 
 def test_api_stalls() -> None:

@@ -6,6 +6,7 @@ import base64
 import logging
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,40 @@ def test_a_login_that_was_right_is_not_hashed_again(file: Path, monkeypatch: pyt
         assert not config.admits(_login("alice", "wrong"))
         assert not config.admits(_login("nobody", PASSWORD))  # costs a check like any other
     assert len(checked) == 5
+
+
+def test_guesses_do_not_hold_up_a_login_that_is_known(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(file, {"basic_auth_users": {"alice": HASH}})
+    config = load(file)
+    assert config.admits(_login("alice", PASSWORD))
+    guessing, go_on = threading.Event(), threading.Event()
+
+    def slow(_password: bytes, _hashed: bytes) -> bool:
+        guessing.set()
+        go_on.wait(60)
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
+    guesser = threading.Thread(target=config.admits, args=(_login("alice", "guess"),))
+    guesser.start()
+    try:
+        assert guessing.wait(20)
+        scraper = threading.Thread(target=config.admits, args=(_login("alice", PASSWORD),))
+        scraper.start()
+        scraper.join(20)
+        assert not scraper.is_alive()
+    finally:
+        go_on.set()
+        guesser.join()
+
+
+def test_remembered_logins_are_bounded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(file, {"basic_auth_users": {"alice": HASH}})
+    config = load(file)
+    monkeypatch.setattr(bcrypt, "checkpw", lambda _password, _hashed: True)
+    for number in range(250):
+        assert config.admits(_login("alice", "x" * 72 + str(number)))  # all the same to bcrypt
+    assert len(config._known) <= 100
 
 
 # -- changes --
