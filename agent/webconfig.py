@@ -192,7 +192,7 @@ class Security:
         with self._lock:
             seen = _signature(self._current.files)
             if self._path is not None and seen != self._seen:
-                self._seen = seen
+                self._seen = seen  # from before the load: a change during it is another one
                 try:
                     self._replace(load(self._path))
                 except ConfigError as error:
@@ -207,7 +207,6 @@ class Security:
             if before and not now:
                 raise WebConfigError(f"{self._path}: {what}: cannot be taken away without a restart")
         self._current = fresh
-        self._seen = _signature(fresh.files)
         _log.info("%s: read again", self._path)
 
 
@@ -284,7 +283,7 @@ def _context(path: Path, tls: _Tls) -> Optional[ssl.SSLContext]:
     try:
         # A password is not asked for on the terminal: an encrypted key is an error.
         context.load_cert_chain(certificate, key, password=lambda: b"")
-    except (ssl.SSLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         _refuse(path, f"{section}.cert_file", f"{certificate} and {key} are no pair in PEM: {_reason(error)}")
     _set_client_auth(path, tls, context)
     return context
@@ -310,7 +309,7 @@ def _set_client_auth(path: Path, tls: _Tls, context: ssl.SSLContext) -> None:
     _readable(path, ca_key, authority)
     try:
         context.load_verify_locations(authority)
-    except ssl.SSLError as error:
+    except OSError as error:
         _refuse(path, ca_key, f"{authority} has no certificate in PEM: {_reason(error)}")
     context.verify_mode = verify
 

@@ -14,6 +14,7 @@ import bcrypt
 import pytest
 import yaml
 
+from agent import webconfig
 from agent.config import ConfigError
 from agent.webconfig import Security, load
 from tests.unit.certificates import Authority, Pair
@@ -375,6 +376,27 @@ def test_protection_is_not_taken_away_by_a_change(
     _write(file, {key: value for key, value in whole.items() if key != lacks})
     assert security.current() is before
     assert f"{lacks}: cannot be taken away without a restart" in caplog.text
+
+
+def test_a_change_while_the_files_are_read_counts_too(
+    file: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(file, {"tls_server_config": TLS})
+    security = Security(file)
+    plain = webconfig.load
+
+    def load_and_renew(path: Path) -> webconfig.WebConfig:
+        loaded = plain(path)
+        monkeypatch.setattr(webconfig, "load", plain)
+        renewed = authority.sign("renewed")
+        (file.parent / "server.key").write_bytes(renewed.key.read_bytes())
+        (file.parent / "server.crt").write_bytes(renewed.certificate.read_bytes())
+        return loaded
+
+    monkeypatch.setattr(webconfig, "load", load_and_renew)
+    file.write_text(file.read_text() + "# changed\n")
+    before = security.current().tls
+    assert security.current().tls is not before
 
 
 def test_a_file_that_is_gone_for_a_moment(file: Path) -> None:
