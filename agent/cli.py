@@ -96,6 +96,10 @@ def _agent(arguments: list[str]) -> int:
 
     try:
         settings = read()
+        if options.check and settings.web.config_file:
+            from agent import webconfig  # ssl only where it is used
+
+            webconfig.load(Path(settings.web.config_file))
     except config.ConfigError as error:
         return _fail(str(error))
     if options.check:

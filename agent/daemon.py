@@ -1,4 +1,4 @@
-"""The agent: traces the whole host, logs each stall, serves the metrics, until SIGTERM."""
+"""The agent: traces the whole host, logs each stall, serves the metrics and the page, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Optional
 
@@ -15,11 +16,14 @@ from prometheus_client import disable_created_metrics
 
 from agent.config import Config, ConfigError
 from agent.filter import Filter
+from agent.history import History
 from agent.metrics import Metrics
 from agent.model import Stall
 from agent.report import Clock, stall_object
+from agent.status import Status
 from agent.tracer import TraceError, Tracer, TracerOptions, bcc_version
 from agent.web import WebError, WebServer
+from agent.webconfig import Security
 
 __all__ = ["DaemonError", "run"]
 
@@ -39,6 +43,7 @@ class _Agent:
         self._clock = Clock()
         self._polled = 0.0
         self._config = config
+        self._history = History(config.web.history)
         min_ns, ongoing_ns = _thresholds(config)
         self.tracer = Tracer(TracerOptions(min_ns=min_ns, ongoing_ns=ongoing_ns), self._stall)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, bcc_version())
@@ -66,7 +71,12 @@ class _Agent:
         if not self._filter.passes(stall):
             return
         self.metrics.add_stall(stall)
+        self._history.add(stall)
         print(json.dumps(stall_object(stall, self._clock)), file=sys.stderr, flush=True)
+
+    def status(self) -> Status:
+        """To be made when tracing begins."""
+        return Status(self.tracer, self._history, self._clock, self.is_healthy, bcc_version())
 
     def poll(self) -> None:
         self.tracer.run_once(_POLL_SECONDS)
@@ -96,8 +106,9 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, note)
     try:
-        web = WebServer(config.web.host, config.web.port)
-    except WebError as error:
+        security = Security(Path(config.web.config_file) if config.web.config_file else None)
+        web = WebServer(config.web.host, config.web.port, security)
+    except (ConfigError, WebError) as error:
         raise DaemonError(str(error)) from error
     try:
         agent = _Agent(config)
@@ -109,8 +120,8 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
         if wrong is not None:
             _log.error("the self-test failed: %s; what is reported cannot be trusted", wrong)
         agent.poll()
-        web.start(agent.metrics.registry, agent.is_healthy)
-        _log.info("tracing; metrics at http://%s:%d/metrics", config.web.host, web.port)
+        web.start(agent.metrics.registry, agent.is_healthy, agent.status().read)
+        _log.info("tracing; see %s://%s:%d", web.scheme, config.web.listen.rpartition(":")[0], web.port)
         while came.isdisjoint((signal.SIGTERM, signal.SIGINT)):
             if signal.SIGHUP in came:
                 came.remove(signal.SIGHUP)

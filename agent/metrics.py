@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Optional, Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.core import (
@@ -25,7 +25,16 @@ from agent.model import Confirmation, Stall
 from agent.report import Clock, stall_id
 from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 
-__all__ = ["Metrics", "Source"]
+__all__ = ["LOSSES", "Metrics", "Source", "evictions"]
+
+LOSSES = (
+    ("records_lost", "records_lost", "Records that found no room in the perf buffer."),
+    ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
+    ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
+    ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
+    ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
+)
+"""What is not followed, and counted: the metric's name, the kernel side's counter, a description."""
 
 _BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
 
@@ -191,13 +200,7 @@ class Metrics(Collector):
 
     def _honesty(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         counters = self._source.counters()
-        for name, counter, text in (
-            ("records_lost", "records_lost", "Records that found no room in the perf buffer."),
-            ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
-            ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
-            ("tables_shared", "tables_shared", "Fd tables that are not a process's own."),
-            ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
-        ):
+        for name, counter, text in LOSSES:
             yield CounterMetricFamily(f"spawnstall_{name}", text, value=counters[counter])
         entries = self._source.map_entries()
         now = GaugeMetricFamily("spawnstall_map_entries", "Entries of an eBPF map.", labels=("map",))
@@ -210,9 +213,9 @@ class Metrics(Collector):
         for name, (used, limit) in entries.items():
             now.add_metric((name,), used)
             most.add_metric((name,), limit)
-            if f"{name}_added" in counters:
-                gone = counters[f"{name}_added"] - counters[f"{name}_deleted"]
-                evicted.add_metric((name,), max(0, gone - used))
+            dropped = evictions(name, used, counters)
+            if dropped is not None:
+                evicted.add_metric((name,), dropped)
         yield now
         yield most
         yield evicted
@@ -283,6 +286,13 @@ class Metrics(Collector):
         if stall.identity is None or stall.identity.container is None:
             return (*values, "")
         return (*values, self._container.value(stall.identity.container.id[:12].encode()))
+
+
+def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int]:
+    """Entries that a full map dropped; None: that is not counted for this map."""
+    if f"{name}_added" not in counters:
+        return None
+    return max(0, counters[f"{name}_added"] - counters[f"{name}_deleted"] - used)
 
 
 def _add_histogram(

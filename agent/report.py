@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Optional
 
+from agent.advice import advice
 from agent.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stall, Step
 from agent.snapshot import printable
@@ -40,7 +41,7 @@ class Clock:
 
 def stall_id(stall: Stall) -> str:
     """Names a stall on this host until the next boot; the same while it is going on and when it has ended."""
-    return f"{stall.spawn.id:x}"
+    return f"{stall.spawn.id:016x}"
 
 
 def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
         "id": stall_id(stall),
         "stall_seconds": (until - stall.began) / 1e9,
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
+        "advice": advice(stall.culprit.cause),
         "steps": _steps(stall.steps, spawn),
     }
 

@@ -14,9 +14,9 @@ from rich.text import Text
 from agent.model import Cause, Confirmation, Holder, Outcome, Spawn, Stall, Step
 from agent.report import Clock, printable
 
-__all__ = ["duration", "snapshot_text", "spawn_line", "stall_text", "summary_text"]
+__all__ = ["WHY", "duration", "snapshot_text", "spawn_line", "stall_text", "summary_text", "what_happened"]
 
-_WHY = {
+WHY = {
     Cause.FORKED: "forked while the pipe was open, and not execed since",
     Cause.LEAKED: "execed with its copy, which was not close-on-exec",
     Cause.LATE_EXEC: "forked while the pipe was open, and slow to exec",
@@ -24,6 +24,7 @@ _WHY = {
     Cause.PASSED: "given a copy by another process",
     Cause.UNKNOWN: "why it has a copy is not known",
 }
+"""What each cause says of a holder."""
 
 _WHAT = {
     "errpipe_created": "makes the errpipe (read fd {r}, write fd {w})",
@@ -55,6 +56,11 @@ def duration(nanoseconds: float) -> str:
     return f"{seconds * 1e6:.0f} us"
 
 
+def what_happened(step: str, read_fd: int, write_fd: int, child: int) -> str:
+    """A step in words, as in "forks the child 123"."""
+    return _WHAT.get(step, step).format(r=read_fd, w=write_fd, child=child)
+
+
 def stall_text(stall: Stall, clock: Clock) -> Text:
     """A paragraph: who is blocked, by whom and why; then the steps."""
     spawn = stall.spawn
@@ -72,7 +78,7 @@ def stall_text(stall: Stall, clock: Clock) -> Text:
     for number, holder in enumerate(stall.holders):
         text.append("  held by  " if number == 0 else "  also by  ")
         text.append(_holder_name(holder), "bold")
-        text.append(f": {'its copy was not seen' if holder.pid is None else _WHY[holder.cause]}\n")
+        text.append(f": {'its copy was not seen' if holder.pid is None else WHY[holder.cause]}\n")
         text.append(f"           {', '.join(_evidence(holder))}\n", "dim")
     for step in stall.steps:
         text.append(_step_line(step, spawn), "dim")
@@ -102,7 +108,7 @@ def snapshot_text(found: Mapping[str, Any]) -> Text:
             text.append("somebody who cannot be seen\n", "bold")
             continue
         text.append(f"{holder['comm']} (pid {holder['pid']})", "bold")
-        text.append(f": {_WHY[Cause(holder['cause'])]}\n")
+        text.append(f": {WHY[Cause(holder['cause'])]}\n")
         fds = ", ".join(str(fd) for fd in holder["fds"])
         text.append(f"           cause {holder['cause']}, fd {fds}\n", "dim")
     for line in found["evidence"]:
@@ -177,5 +183,5 @@ def _evidence(holder: Holder) -> list[str]:
 
 
 def _step_line(step: Step, spawn: Spawn) -> str:
-    what = _WHAT.get(step.what, step.what).format(r=spawn.read_fd, w=spawn.write_fd, child=spawn.child)
+    what = what_happened(step.what, spawn.read_fd, spawn.write_fd, spawn.child)
     return f"  {(step.at - spawn.created) / 1e6:>12.3f} ms  pid {step.pid:<8} {what}\n"

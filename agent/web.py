@@ -1,63 +1,39 @@
-"""The agent's HTTP server: /metrics, /healthz, and a landing page."""
+"""What the agent answers over HTTP: the page, /api/stalls, /metrics and /healthz."""
 
 from __future__ import annotations
 
-import logging
-import socket
+import json
 import threading
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from typing import Any, Optional
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from agent import page
+from agent.server import Server, ServerV6
+from agent.webconfig import Security
+
 __all__ = ["WebError", "WebServer"]
 
-_log = logging.getLogger(__name__)
-_REQUEST_SECONDS = 10
 _STOP_SECONDS = 0.1  # how often the server looks whether it is to stop
-_PAGE = b"""<!doctype html><title>spawnstall agent</title>
-<h1>spawnstall agent</h1>
-<p><a href="/metrics">/metrics</a> <a href="/healthz">/healthz</a></p>
-"""
+_TEXT = "text/plain; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
+_ALLOW = ("Allow", "GET, HEAD")
+_Start = Callable[..., Any]
 
 
 class WebError(Exception):
     """The address cannot be listened on; one line."""
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # As WSGIServer's, without its reverse look-up of the address, which can take seconds.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name = str(self.server_address[0])
-        self.server_port = int(self.server_address[1])
-        self.setup_environ()
-
-
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _REQUEST_SECONDS  # a client that sends nothing is dropped
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        _log.debug("%s: %s", self.address_string(), format % arguments)
-
-
 class WebServer:
     """Bound when it is made, so that a taken port is known first; answers from ``start`` on."""
 
-    def __init__(self, host: str, port: int) -> None:
-        server = _ServerV6 if ":" in host else _Server
+    def __init__(self, host: str, port: int, security: Optional[Security] = None) -> None:
+        self._security = security or Security(None)
+        server = ServerV6 if ":" in host else Server
         try:
-            self._server = server((host, port), _Handler)
+            self._server = server((host, port), lambda: self._security.current().tls)
         except OSError as error:
             raise WebError(
                 f"cannot listen on {host}:{port}: {error.strerror}: is another agent running there?"
@@ -69,27 +45,44 @@ class WebServer:
         """The port that is listened on."""
         return self._server.server_port
 
-    def start(self, registry: CollectorRegistry, healthy: Callable[[], bool]) -> None:
-        """Answers requests, each in a thread of its own, until ``stop``."""
+    @property
+    def scheme(self) -> str:
+        """http or https."""
+        return "http" if self._security.current().tls is None else "https"
+
+    def start(
+        self,
+        registry: CollectorRegistry,
+        healthy: Callable[[], bool],
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Answers requests, each in a thread of its own, until ``stop``.
+
+        status gives the object of /api/stalls, which is also what the page shows.
+        """
         metrics = make_wsgi_app(registry)
 
-        def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        def application(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "/")
             method = environ.get("REQUEST_METHOD")
             if method not in ("GET", "HEAD"):
-                return _answer(start, "405 Method Not Allowed", b"GET or HEAD\n")
+                return _answer(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
             if path == "/metrics":
                 body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
-                return [] if method == "HEAD" else body
+                return body
             if path == "/healthz":
                 if healthy():
                     return _answer(start, "200 OK", b"ok\n")
                 return _answer(start, "503 Service Unavailable", b"not tracing\n")
+            if path == "/api/stalls":
+                text = json.dumps(status()) + "\n"
+                return _answer(start, "200 OK", text.encode(), "application/json")
             if path == "/":
-                return _answer(start, "200 OK", _PAGE, "text/html; charset=utf-8")
-            return _answer(start, "404 Not Found", b"/metrics or /healthz\n")
+                render = page.news if environ.get("QUERY_STRING") == page.NEWS else page.page
+                return _answer(start, "200 OK", render(status()).encode(), _HTML)
+            return _answer(start, "404 Not Found", b"/, /api/stalls, /metrics or /healthz\n")
 
-        self._server.set_app(application)
+        self._server.set_app(self._guarded(application))
         threading.Thread(
             target=self._server.serve_forever, args=(_STOP_SECONDS,), name="web", daemon=True
         ).start()
@@ -103,12 +96,37 @@ class WebServer:
         """Gives the address back when ``start`` was never called."""
         self._server.server_close()
 
+    def _guarded(
+        self, application: Callable[[dict[str, Any], _Start], Iterable[bytes]]
+    ) -> Callable[[dict[str, Any], _Start], Iterable[bytes]]:
+        """The application for users only, if there are any, and with the headers that every answer has."""
+
+        def guarded(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+            security = self._security.current()
+            headers = {
+                "Cache-Control": "no-store",
+                "Content-Security-Policy": page.content_security_policy(),
+                "Cross-Origin-Resource-Policy": "same-origin",
+                "Referrer-Policy": "no-referrer",
+                "X-Content-Type-Options": "nosniff",
+                "X-Frame-Options": "deny",
+                **security.headers,
+            }
+
+            def start_with_headers(status: str, own: list[tuple[str, str]], *more: Any) -> Any:
+                return start(status, [*own, *headers.items()], *more)
+
+            if not security.admits(environ.get("HTTP_AUTHORIZATION", "")):
+                challenge = ("WWW-Authenticate", "Basic")
+                return _answer(start_with_headers, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
+            body = application(environ, start_with_headers)
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+        return guarded
+
 
 def _answer(
-    start: Callable[..., Any], status: str, body: bytes, kind: str = "text/plain; charset=utf-8"
+    start: _Start, status: str, body: bytes, kind: str = _TEXT, *more: tuple[str, str]
 ) -> Iterable[bytes]:
-    headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
-    if status.startswith("405"):
-        headers.append(("Allow", "GET, HEAD"))
-    start(status, headers)
+    start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *more])
     return [body]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the servers and tools that tests/e2e runs, from the distribution: Prometheus, promtool and
-# Alertmanager.
+# Installs what tests/e2e runs, from the distribution: Prometheus, promtool, Alertmanager and
+# Chromium.
 #
 #     config/setup-e2e.sh
 #
@@ -12,6 +12,7 @@ set -eu
 
 . "$(dirname "$0")/packages.sh"
 
-set -- prometheus prometheus-alertmanager
+# Chromium draws the page; without a font it has no text.
+set -- chromium fonts-dejavu-core prometheus prometheus-alertmanager
 distribution_is debian || die "'$ID' is not Debian or its like: the end-to-end tests need Debian's packages $*"
 debian_packages "$@"

@@ -19,11 +19,11 @@ by_dnf() { dnf -q -y --setopt=install_weak_deps=False install "$@"; }
 packages() {
     if distribution_is debian || distribution_is ubuntu; then
         set -- python3-bpfcc python3-venv
-        [ "$mode" = run ] || set -- "$@" gcc libc6-dev
+        [ "$mode" = run ] || set -- "$@" gcc libc6-dev openssl
         debian_packages "$@"
     elif distribution_is rhel || distribution_is fedora || distribution_is centos; then
         set -- python3 python3-bcc python3-pip
-        [ "$mode" = run ] || set -- "$@" gcc glibc-devel
+        [ "$mode" = run ] || set -- "$@" gcc glibc-devel openssl
         for package; do
             shift
             rpm -q --quiet "$package" || set -- "$@" "$package"

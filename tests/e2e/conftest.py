@@ -1,12 +1,17 @@
-"""The end-to-end tests are skipped where what they run is not installed."""
+"""Fixtures of the end-to-end tests, which are skipped where what they run is not installed."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-_TOOLS = ("prometheus", "prometheus-alertmanager", "promtool", "amtool")
+from tests.e2e.browser import Browser
+from tests.live.lab import Lab
+
+_TOOLS = ("chromium", "prometheus", "prometheus-alertmanager", "promtool", "amtool")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +20,16 @@ def tools() -> None:
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; make setup-e2e")
+
+
+@pytest.fixture
+def lab(repo_root: Path, tmp_path: Path) -> Lab:
+    """Programs and agent."""
+    return Lab(repo_root, tmp_path)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """A fresh one."""
+    with Browser(tmp_path) as running:
+        yield running

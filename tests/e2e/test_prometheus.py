@@ -130,6 +130,17 @@ def test_the_agent_exports_what_the_readme_lists(repo_root: Path, monitoring: Mo
         eventually(lambda: not missing(), lambda: f"not exported: {missing()}")
 
 
+def test_promtool_finds_nothing_wrong_with_the_metrics(monitoring: Monitoring) -> None:
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=monitoring.agent.get("/metrics"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_every_panel_shows_data(repo_root: Path, monitoring: Monitoring) -> None:
     instance = f"127.0.0.1:{monitoring.agent.port}"
     seconds = f"{_WINDOW_SECONDS}s"

@@ -125,6 +125,8 @@ def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
         ongoing, ended = (stall for stall in agent.stalls() if stall["holders"][0]["pid"] == worker)
         assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
         assert 1 <= ongoing["stall_seconds"] < 3
+        assert ongoing["id"] == ended["id"]
+        assert ended in json.loads(agent.get("/api/stalls"))["ended"]
         assert ongoing["holders"][0]["released_seconds"] is None
         assert ongoing["holders"][0]["confirmed"]
         assert ended["holders"][0]["confirmed"]

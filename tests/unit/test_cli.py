@@ -146,6 +146,21 @@ def test_a_bad_file_is_refused_without_check_too(tmp_path: Path) -> None:
     assert all(line.startswith(f"trace-popen: {path}: ") for line in lines)
 
 
+@pytest.mark.parametrize("check", [("--check",), ()])
+def test_a_bad_web_configuration_is_refused_at_the_check_and_at_the_start(
+    check: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("web: {config_file: web.yml, listen: '127.0.0.1:0'}\n")
+    web = tmp_path / "web.yml"
+    web.write_text("tls_server_config: {cert_file: gone.crt, key_file: gone.key}\n")
+    said = refusal("agent", "--config", str(path), *check)
+    missing = tmp_path / "gone.crt"
+    assert said == (
+        f"trace-popen: {web}: tls_server_config.cert_file: {missing}: No such file or directory\n"
+    )
+
+
 # -- help --
 
 

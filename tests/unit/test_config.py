@@ -57,7 +57,7 @@ def test_what_is_left_out_has_its_default(text: str, file: Path) -> None:
 
 def test_every_key_can_be_set(file: Path) -> None:
     sections = {
-        "web": {"listen": "0.0.0.0:80"},
+        "web": {"listen": "0.0.0.0:80", "config_file": "/etc/web.yml", "history": 7},
         "stalls": {"min_ms": 1.5, "ongoing_seconds": 30},
         "filter": {"comm": ["a*", "!b"], "uid": [0, 33], "container": ["host"]},
         "labels": {
@@ -75,8 +75,8 @@ def test_every_key_can_be_set(file: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "stalls: {min_ms: 1, ongoing_seconds: 0.25}\nlabels: {limit: 1}",
-        "stalls: {min_ms: 3600000, ongoing_seconds: 3600}\nlabels: {limit: 10000}",
+        "stalls: {min_ms: 1, ongoing_seconds: 0.25}\nlabels: {limit: 1}\nweb: {history: 0}",
+        "stalls: {min_ms: 3600000, ongoing_seconds: 3600}\nlabels: {limit: 10000}\nweb: {history: 10000}",
     ],
 )
 def test_the_bounds_themselves_are_accepted(text: str, file: Path) -> None:
@@ -96,6 +96,11 @@ def test_the_bounds_themselves_are_accepted(text: str, file: Path) -> None:
 def test_listen(listen: str, host: str, port: int) -> None:
     web = Web(listen=listen)
     assert (web.host, web.port) == (host, port)
+
+
+def test_the_web_configuration_is_beside_the_file_that_names_it(file: Path) -> None:
+    file.write_text("web: {config_file: tls/web.yml}\n")
+    assert load(file).web.config_file == str(file.parent / "tls" / "web.yml")
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -166,7 +171,7 @@ def test_a_long_value_is_cut(file: Path) -> None:
             "stalls.ongoing_second: unknown key; did you mean 'ongoing_seconds'?",
         ),
         ("stalls: {zzz: 1}", "stalls.zzz: unknown key; expected one of min_ms, ongoing_seconds"),
-        ("web: {min_ms: 1}", "web.min_ms: unknown key; expected one of listen"),
+        ("web: {min_ms: 1}", "web.min_ms: unknown key; expected one of listen, config_file, history"),
     ],
 )
 def test_unknown_key(text: str, said: str, file: Path) -> None:
@@ -187,6 +192,8 @@ ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
         ("web: {listen: 'host:'}", f"web.listen: 'host:': {ADDRESS}"),
         ("web: {listen: ''}", f"web.listen: '': {ADDRESS}"),
         ("web: {listen: 9848}", "web.listen: 9848: expected a valid string"),
+        ("web: {history: -1}", "web.history: -1: expected greater than or equal to 0"),
+        ("web: {history: 10001}", "web.history: 10001: expected less than or equal to 10000"),
         ("stalls: {min_ms: 0}", "stalls.min_ms: 0: expected greater than or equal to 1"),
         ("stalls: {min_ms: .inf}", "stalls.min_ms: inf: expected less than or equal to 3600000"),
         ("stalls: {min_ms: .nan}", "stalls.min_ms: nan: expected "),

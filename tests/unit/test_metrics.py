@@ -21,6 +21,7 @@ from agent.filter import Filter
 from agent.labels import OTHER
 from agent.metrics import Metrics
 from agent.model import Cause, Confirmation, Container, Identity, Stall
+from agent.report import stall_id
 from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 from tests.unit.samples import BEGAN, MS, SECOND, UNSEEN, holder, spawn, stall
 from tests.unit.test_report import CLOCK
@@ -484,7 +485,7 @@ def test_a_stall_is_the_exemplar_of_its_bucket() -> None:
     text = openmetrics.generate_latest(metrics.registry).decode()  # type: ignore[no-untyped-call]
     [line] = [line for line in text.splitlines() if "stall_id" in line]
     assert line.startswith("spawnstall_stall_seconds_bucket")
-    assert f'# {{stall_id="{spawn().id:x}"}} 0.5' in line
+    assert f'# {{stall_id="{stall_id(stall())}"}} 0.5' in line
 
 
 # -- the agent itself --

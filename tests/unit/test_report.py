@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.advice import advice
 from agent.diagnosis import spawn_steps
 from agent.model import Cause, Confirmation, Container, Identity, Outcome, Stall, Step
 from agent.report import Clock, Summary, printable, spawn_object, stall_object
@@ -113,7 +114,7 @@ def test_stall_object() -> None:
     assert told == {
         **COMMON,
         "type": "stall",
-        "id": f"{spawn().id:x}",
+        "id": "000000000000004d",
         "parent": {
             "pid": PARENT,
             "tid": SPAWNER,
@@ -123,6 +124,7 @@ def test_stall_object() -> None:
             "container": None,
         },
         "state": "ended",
+        "advice": advice(Cause.FORKED),
         "spawn_seconds": 0.505,
         "stall_seconds": 0.5,
         "holders": [
@@ -168,6 +170,7 @@ def test_a_stall_that_is_going_on() -> None:
     assert 2 <= told["stall_seconds"] < 12
     assert told["holders"][0]["released_seconds"] is None
     assert set(told) == set(stall_object(stall(), CLOCK))
+    assert told["id"] == stall_object(stall(), CLOCK)["id"]
 
 
 @pytest.mark.parametrize("said", [None, Confirmation.GONE, Confirmation.MISMATCH])

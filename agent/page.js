@@ -1,0 +1,47 @@
+"use strict";
+const parse = html => new DOMParser().parseFromString(html, "text/html");
+const fetched = async query => {
+  const answer = await fetch("./" + query, {cache: "no-store", signal: AbortSignal.timeout(10000)});
+  if (!answer.ok) throw new Error(answer.status);
+  return parse(await answer.text());
+};
+const told = new Map();
+for (const part of document.querySelectorAll("[data-part]")) told.set(part.id, part.innerHTML);
+// The topmost stall in sight stays where it is, whatever comes above it.
+const anchor = () => [...document.querySelectorAll("details.stall")]
+  .find(each => each.getBoundingClientRect().bottom > 0);
+function swap(fresh, ids) {
+  const seen = scrollY > 0 && anchor(), top = seen && seen.getBoundingClientRect().top;
+  const focused = document.activeElement?.closest?.("details.stall")?.id;
+  for (const id of ids) {
+    const now = document.getElementById(id), next = fresh.getElementById(id);
+    if (!next || told.get(id) === next.innerHTML) continue;
+    told.set(id, next.innerHTML);
+    for (const each of next.querySelectorAll("details[id]")) {
+      const before = document.getElementById(each.id);
+      if (before && before.dataset.state === each.dataset.state) each.open = before.open;
+    }
+    now.replaceWith(next);
+  }
+  if (focused) document.getElementById(focused)?.querySelector("summary").focus({preventScroll: true});
+  const same = seen && document.getElementById(seen.id);
+  if (same) scrollBy({top: same.getBoundingClientRect().top - top, behavior: "instant"});
+}
+async function refresh() {
+  const lost = document.getElementById("lost");
+  // Not under the hands of somebody who selects text.
+  if (document.hidden || !getSelection().isCollapsed) return;
+  try {
+    let fresh = await fetched("?news");
+    const before = document.getElementById("state").dataset.ended;
+    if (fresh.getElementById("state").dataset.ended !== before) fresh = await fetched("");
+    swap(fresh, ["state", "ongoing", "ended", "health"]);
+    lost.className = "";
+  } catch (error) {
+    if (!lost.className) {
+      lost.textContent = "The agent has not answered since " + new Date().toLocaleTimeString() + ".";
+    }
+    lost.className = "shown";
+  }
+}
+(async () => { for (;;) { await new Promise(next => setTimeout(next, 2000)); await refresh(); } })();

@@ -1,0 +1,191 @@
+"""The agent's page in a real browser, beside real stalls.  It is never reloaded: it refreshes itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.browser import Browser, Page
+from tests.live.lab import Lab, Object, RunningAgent, json_lines
+
+
+@contextlib.contextmanager
+def _stalling(lab: Lab, name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = lab.program(name, *arguments)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as program:
+        try:
+            yield program
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)  # the holder too, whatever has failed
+
+
+def _open(browser: Browser, agent: RunningAgent, width: int = 1100, height: int = 1000) -> Page:
+    page = browser.open(f"http://127.0.0.1:{agent.port}/", width, height)
+    page.evaluate("void (window.neverReloaded = true)")
+    return page
+
+
+def _told(agent: RunningAgent) -> Object:
+    return dict(json.loads(agent.get("/api/stalls")))
+
+
+def _play(lab: Lab, live: str = "0.2", count: str = "1") -> list[Object]:
+    """Plays whole stalls; gives back what the program said of them."""
+    command = lab.program("fork_beside_popen.py", "--force", count, "--live", live, "--plain", "0")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    return json_lines(done.stdout)
+
+
+def test_nothing_has_happened(lab: Lab, browser: Browser) -> None:
+    # So long that nothing on a busy machine is one.
+    with lab.agent(stalls={"min_ms": 60_000}) as agent:
+        page = _open(browser, agent)
+        text = page.evaluate("document.body.innerText")
+        assert "No stall seen since" in text
+        assert "Nobody is stalled now." in text
+        assert page.evaluate("document.querySelectorAll('meter').length") == 3
+        # Without news of an ended stall, no more than the news is fetched.
+        asked = "performance.getEntriesByType('resource').map(each => new URL(each.name).search)"
+        page.wait_for(f"{asked}.length >= 2")
+        assert set(page.evaluate(asked)) == {"?news"}
+        assert page.complaints() == []
+
+
+def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, browser: Browser) -> None:
+    with lab.agent() as agent:
+        page = _open(browser, agent)
+        arguments = ("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
+        with _stalling(lab, *arguments) as program:
+            mine = f"#ongoing details[data-parent='{program.pid}']"
+            page.wait_for(f"document.querySelector({mine!r}) !== null")
+            assert "stall going on" in page.evaluate("document.querySelector('#state').innerText").lower()
+            [stall] = [one for one in _told(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
+            worker = stall["holders"][0]["pid"]
+            assert page.evaluate(f"document.querySelector({mine!r}).id") == f"stall-{stall['id']}"
+            shown = page.evaluate(f"document.querySelector({mine!r}).innerText")
+            for words in (
+                "python3 waits to start true",
+                "held by python3",
+                "forked",
+                stall["advice"],
+                str(worker),
+            ):
+                assert words in shown
+            # The picture is drawn: every bar has a width, and the holder's reaches to now.
+            bars = f"[...document.querySelectorAll({mine + ' svg rect'!r})]"
+            widths = page.evaluate(f"{bars}.map(bar => bar.getBoundingClientRect().width)")
+            assert len(widths) == 5 and min(widths) > 1
+            span = f"document.querySelector({mine + ' .span'!r}).innerText"
+            before = page.evaluate(span)
+            page.wait_for(f"{span} !== {before!r}")
+            # What somebody closed stays closed.
+            page.evaluate(f"document.querySelector({mine + ' summary'!r}).click()")
+            before = page.evaluate(span)
+            page.wait_for(f"{span} !== {before!r}")
+            assert page.evaluate(f"document.querySelector({mine!r}).open") is False
+            os.kill(worker, signal.SIGKILL)
+            program.communicate(timeout=30)
+            page.wait_for(f"document.querySelector('#ended #stall-{stall['id']}') !== null")
+            page.wait_for(f"document.querySelector('#ongoing #stall-{stall['id']}') === null")
+        shown = page.evaluate(f"document.querySelector('#stall-{stall['id']}').textContent")
+        assert "python3 waited to start true" in shown
+        assert "exits: its copy is closed" in shown
+        assert page.evaluate("window.neverReloaded") is True
+        assert page.complaints() == []
+
+
+def test_a_reader_is_not_disturbed(lab: Lab, browser: Browser) -> None:
+    """Details stay open and the stall that is read stays where it is, while others come above it."""
+    with lab.agent() as agent:
+        _play(lab, count="12")
+        deadline = time.monotonic() + 30
+        while len(_told(agent)["ended"]) < 12:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        page = _open(browser, agent, width=1000, height=500)
+        read = f"stall-{_told(agent)['ended'][-6]['id']}"
+        element = f"document.getElementById({read!r})"
+        page.evaluate(f"{element}.querySelector('summary').click()")
+        page.evaluate(f"{element}.scrollIntoView()")
+        page.evaluate(f"{element}.querySelector('summary').focus()")
+        top = page.evaluate(f"{element}.getBoundingClientRect().top")
+        before = page.evaluate("document.querySelectorAll('#ended details').length")
+        _play(lab, count="3")
+        page.wait_for(f"document.querySelectorAll('#ended details').length >= {before + 3}")
+        assert page.evaluate(f"{element}.open") is True
+        assert abs(page.evaluate(f"{element}.getBoundingClientRect().top") - top) < 3
+        assert page.evaluate(f"document.activeElement.closest('details').id === {read!r}") is True
+        assert page.evaluate("scrollY") > 0
+        assert page.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("comm", "shown"),
+    [
+        (b"<script>a();", "<script>a();"),
+        (b"<img onerror=a>", "<img onerror=a>"),
+        (b"'\"><b>&amp;", "'\"><b>&amp;"),
+        (b"\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        (b"\xff" * 15, r"\xff" * 15),
+    ],
+)
+def test_hostile_comms_are_harmless(comm: bytes, shown: str, lab: Lab, browser: Browser) -> None:
+    with lab.agent() as agent:
+        page = _open(browser, agent, width=400, height=800)
+        page.evaluate("void (window.a = () => { window.harmed = true; })")
+        with _stalling(lab, "hostile_comms.py", "--comm", comm.hex(), "--live", "600") as program:
+            assert program.stdout is not None
+            worker = json.loads(program.stdout.readline())["pid"]
+            mine = f"#ongoing details[data-parent='{program.pid}']"
+            page.wait_for(f"document.querySelector({mine!r}) !== null")
+            names = f"[...document.querySelectorAll({mine + ' summary b'!r})].map(each => each.textContent)"
+            assert page.evaluate(names) == [shown] * 3
+            assert shown in page.evaluate(f"document.querySelector({mine + ' svg title'!r}).textContent")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 400
+            [stall] = [one for one in _told(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
+            assert stall["holders"][0]["comm"] == shown
+            os.kill(worker, signal.SIGKILL)
+            program.communicate(timeout=30)
+        page.wait_for(f"document.querySelector('#ended #stall-{stall['id']}') !== null")
+        ended = f"[...document.querySelectorAll('#ended #stall-{stall['id']} summary b')]"
+        assert page.evaluate(f"{ended}.map(each => each.textContent)") == [shown] * 3
+        assert page.evaluate("document.scripts.length") == 1
+        assert page.evaluate("document.images.length") == 0
+        assert page.evaluate("window.harmed") is None
+        assert page.complaints() == []
+
+
+def test_the_policy_stops_what_is_not_ours(lab: Lab, browser: Browser) -> None:
+    """So that the tests above would see it: an inline script that somebody got into the page does not run."""
+    with lab.agent() as agent:
+        page = _open(browser, agent)
+        page.evaluate(
+            "(() => { const s = document.createElement('script'); s.textContent = 'window.harmed = true';"
+            " document.body.append(s); document.body.insertAdjacentHTML('beforeend',"
+            " '<img src=x onerror=\"window.harmed = true\">'); })()"
+        )
+        deadline = time.monotonic() + 20
+        while not page.complaints():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert page.evaluate("window.harmed") is None
+
+
+def test_an_agent_that_is_gone_is_noticed_and_its_return_too(lab: Lab, browser: Browser) -> None:
+    with lab.agent() as agent:
+        page = _open(browser, agent)
+        assert page.evaluate("getComputedStyle(document.getElementById('lost')).display") == "none"
+        os.kill(agent.process.pid, signal.SIGSTOP)
+        try:
+            page.wait_for("document.getElementById('lost').innerText.includes('has not answered since')")
+        finally:
+            os.kill(agent.process.pid, signal.SIGCONT)
+        page.wait_for("getComputedStyle(document.getElementById('lost')).display === 'none'")
