@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e setup-runtimes soak dashboards preview lint dev
+.PHONY: help setup run demo test setup-e2e setup-runtimes manual soak dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -29,6 +29,9 @@ setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian
 setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gigabyte)
 	@config/setup-runtimes.sh
 
+manual: dev ## write the man page and the shell completions anew (config/manual)
+	@$(PYTHON) config/make-manual.py
+
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
 
@@ -42,7 +45,7 @@ preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
 lint: dev ## check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy --strict agent dashboards probes tests
+	$(PYTHON) -m mypy --strict agent config dashboards probes tests
 
 dev:
 	@config/setup.sh dev

@@ -1,24 +1,95 @@
-"""What to do about a stall, in one sentence a cause."""
+"""What to do about a stall: one sentence by cause and runtime, each with where that is written."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Optional
+
 from agent.model import Cause
 
-__all__ = ["advice"]
+__all__ = ["Advice", "advise"]
 
 
-def advice(cause: Cause) -> str:
-    """One short sentence, plain text."""
-    return _ADVICE[cause]
+@dataclass(frozen=True)
+class Advice:
+    """One sentence of plain text, and the address of its source."""
+
+    text: str
+    source: str
 
 
-_ADVICE = {
-    Cause.FORKED: "Start worker processes before threads, or by multiprocessing's start method"
-    " spawn or forkserver.",
-    Cause.LEAKED: "Start programs with close_fds=True, or use subprocess32 or Python 3, whose fds are"
-    " close-on-exec.",
-    Cause.LATE_EXEC: "Do without preexec_fn, and look at what makes the holder's exec slow.",
-    Cause.OWN_DESCENDANT: "Do not fork in preexec_fn; a child that forks before its exec must close its fds.",
-    Cause.PASSED: "Find who passes the fd on (SCM_RIGHTS, pidfd_getfd, /proc/PID/fd), and close it there.",
-    Cause.UNKNOWN: "When it happens again, look while it is going on: trace-popen --pid PID --snapshot.",
+def advise(cause: Cause, exe: Optional[str] = None) -> Advice:
+    """The advice for a stall by its cause and the parent's executable (None: unknown)."""
+    return _BY_RUNTIME.get((cause, _runtime(exe)), _BY_CAUSE[cause])
+
+
+_RUNTIMES = (("python2", r"python2(\.\d)?"), ("python", r"python3[.\d]*"), ("ruby", r"ruby[.\d]*"))
+"""By the name of the executable, as a whole."""
+
+
+def _runtime(exe: Optional[str]) -> str:
+    name = PurePosixPath((exe or "").removesuffix(" (deleted)")).name
+    return next((runtime for runtime, pattern in _RUNTIMES if re.fullmatch(pattern, name)), "")
+
+
+_BY_CAUSE = {
+    Cause.FORKED: Advice(
+        "Fork workers before any thread starts programs, or let them exec.",
+        "https://man7.org/linux/man-pages/man2/fork.2.html",
+    ),
+    Cause.LEAKED: Advice(
+        "The pipe was not close-on-exec when another thread started its program: make it by pipe2(O_CLOEXEC),"
+        " or start programs from one thread.",
+        "https://man7.org/linux/man-pages/man2/pipe.2.html",
+    ),
+    Cause.LATE_EXEC: Advice(
+        "Find what puts off the holder's exec: a hook between fork and exec, or a program on a slow"
+        " (network) filesystem.",
+        "https://man7.org/linux/man-pages/man2/execve.2.html",
+    ),
+    Cause.OWN_DESCENDANT: Advice(
+        "A child that forks before its exec must close the fds of what it leaves behind.",
+        "https://man7.org/linux/man-pages/man7/daemon.7.html",
+    ),
+    Cause.PASSED: Advice(
+        "Find who hands the fd on (SCM_RIGHTS, pidfd_getfd, /proc/PID/fd), and close it there.",
+        "https://man7.org/linux/man-pages/man7/unix.7.html",
+    ),
+    Cause.UNKNOWN: Advice(
+        "When it happens again, look while it is going on: trace-popen --pid PID.",
+        "https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html",
+    ),
+}
+
+_BY_RUNTIME = {
+    (Cause.FORKED, "python"): Advice(
+        "Start multiprocessing workers by spawn or forkserver, or fork them before threads start programs.",
+        "https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods",
+    ),
+    (Cause.FORKED, "python2"): Advice(
+        "Fork workers before any thread starts programs: Python 2's multiprocessing can only fork.",
+        "https://docs.python.org/2.7/library/multiprocessing.html",
+    ),
+    (Cause.FORKED, "ruby"): Advice(
+        "Fork workers (Process.fork, prefork servers) before any thread starts programs.",
+        "https://docs.ruby-lang.org/en/master/Process.html#method-c-fork",
+    ),
+    (Cause.LEAKED, "python2"): Advice(
+        "Pass close_fds=True wherever programs are started, or use subprocess32 or Python 3 (PEP 446).",
+        "https://peps.python.org/pep-0446/",
+    ),
+    (Cause.LATE_EXEC, "python"): Advice(
+        "Replace preexec_fn (start_new_session=, process_group=, user=, cwd= and the like do most of it).",
+        "https://docs.python.org/3/library/subprocess.html#subprocess.Popen",
+    ),
+    (Cause.LATE_EXEC, "python2"): Advice(
+        "Do without preexec_fn: what it does can be done by a small program that execs the real one.",
+        "https://docs.python.org/2.7/library/subprocess.html#subprocess.Popen",
+    ),
+    (Cause.OWN_DESCENDANT, "python"): Advice(
+        "Do not fork in preexec_fn; let the started program become a daemon by itself.",
+        "https://docs.python.org/3/library/subprocess.html#subprocess.Popen",
+    ),
 }

@@ -68,7 +68,7 @@ class _Agent:
         self.metrics.configure(config.labels, self._filter)
 
     def _stall(self, stall: Stall) -> None:
-        if not self._filter.passes(stall):
+        if not self._filter.passes_stall(stall):
             return
         self.metrics.add_stall(stall)
         self._history.add(stall)

@@ -146,6 +146,7 @@ def _released_holder(
         released=released,
         released_by=release.by,
         parent=release.parent,
+        forker=release.forker,
     )
     confirmation = confirmations.get(release.pid)
     if confirmation is not None:

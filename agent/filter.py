@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Optional
 
 from agent.model import Identity, Stall
 from agent.report import printable
@@ -34,14 +35,20 @@ class Filter:
             return False
         return not self._wanted or any(fnmatch.fnmatchcase(text, pattern) for pattern in self._wanted)
 
-    def passes(self, stall: Stall) -> bool:
-        """Whether a stall is told."""
-        identity = stall.identity
-        if self._uids and (identity is None or identity.uid not in self._uids):
+    def passes(self, comm: bytes, who: Callable[[], Optional[Identity]]) -> bool:
+        """Whether a parent is told of; who is asked for its identity only when that is needed."""
+        if not self.passes_comm(comm):
             return False
-        if self._containers and (identity is None or not self._passes_container(identity)):
+        if not self._uids and not self._containers:
+            return True
+        identity = who()
+        if identity is None or (self._uids and identity.uid not in self._uids):
             return False
-        return self.passes_comm(stall.spawn.comm)
+        return not self._containers or self._passes_container(identity)
+
+    def passes_stall(self, stall: Stall) -> bool:
+        """Whether a stall is told of."""
+        return self.passes(stall.spawn.comm, lambda: stall.identity)
 
     def _passes_container(self, identity: Identity) -> bool:
         container = identity.container

@@ -178,7 +178,7 @@ class Metrics(Collector):
         yield vfork_seconds
 
     def _in_progress(self) -> Iterator[GaugeMetricFamily]:
-        ongoing = [stall for stall in self._source.ongoing if self._filter.passes(stall)]
+        ongoing = [stall for stall in self._source.ongoing if self._filter.passes_stall(stall)]
         counts: dict[tuple[str, ...], int] = {}
         for stall in ongoing:
             labels = self._values(stall)

@@ -75,6 +75,7 @@ class Release:
 
     by is "close", "exec" or "exit"; left: how many other copies the kernel counted then, None: not to be had;
     sure: the copy was seen in the holder's own fd table, not assumed from its parent's.
+    parent, forker: the process and the thread that forked the holder.
     """
 
     spawn_id: int
@@ -82,6 +83,7 @@ class Release:
     acquired: int
     pid: int
     parent: int
+    forker: int
     comm: bytes
     fd: int
     by: str
@@ -138,7 +140,10 @@ def stall_began(spawn: Spawn) -> Optional[int]:
 
 @dataclass(frozen=True)
 class Holder:
-    """A foreign holder of a stall; pid None: somebody who was never seen."""
+    """A foreign holder of a stall; pid None: somebody who was never seen.
+
+    parent, forker: the process and the thread that forked it.
+    """
 
     pid: Optional[int]
     comm: bytes
@@ -148,6 +153,7 @@ class Holder:
     released: Optional[int]
     released_by: Optional[str] = None
     parent: Optional[int] = None
+    forker: Optional[int] = None
     confirmation: Optional[Confirmation] = None
     identity: Optional[Identity] = None
 

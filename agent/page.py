@@ -17,8 +17,8 @@ from string import Template
 from typing import Any
 
 from agent.model import Cause
-from agent.text import WHY, duration, what_happened
 from agent.timeline import CAPTION, timeline
+from agent.words import WHY, count, duration, what_happened
 
 __all__ = ["NEWS", "content_security_policy", "news", "page"]
 
@@ -76,7 +76,7 @@ def _hash(text: str) -> str:
 def _state(status: Mapping[str, Any]) -> str:
     agent = status["agent"]
     number = len(status["ongoing"])
-    now = f"{_count(number, 'stall')} going on" if number else "Nobody is stalled now."
+    now = f"{count(number, 'stall')} going on" if number else "Nobody is stalled now."
     if not agent["healthy"]:
         kind, said, more = "bad", "Not tracing", ""
     elif agent["self_test_failure"] is not None:
@@ -110,7 +110,7 @@ def _ended(status: Mapping[str, Any]) -> str:
     if not stalls:
         since = _moment(agent["started"])
         if total:
-            said = f"{_count(total, 'stall')} ended since {since}; none is kept (web.history)."
+            said = f"{count(total, 'stall')} ended since {since}; none is kept (web.history)."
         elif status["ongoing"]:
             said = f"No stall has ended since {since}."
         else:
@@ -268,10 +268,6 @@ def _who(holder: Mapping[str, Any]) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _moment(rfc3339: str) -> str:

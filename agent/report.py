@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-from agent.advice import advice
+from agent.advice import advise
 from agent.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stall, Step
 from agent.snapshot import printable
@@ -55,9 +55,10 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
     return {
         **common,
         "id": stall_id(stall),
+        "began_seconds": (stall.began - spawn.created) / 1e9,
         "stall_seconds": (until - stall.began) / 1e9,
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
-        "advice": advice(stall.culprit.cause),
+        **_advice_object(stall.culprit.cause.value, common["parent"]["exe"]),
         "steps": _steps(stall.steps, spawn),
     }
 
@@ -70,7 +71,9 @@ def snapshot_object(found: Mapping[str, Any]) -> dict[str, Any]:
         pid = process["pid"]
         return {**process, **_identity_object(None if pid is None else identify(pid, seen))}
 
-    return {**found, "parent": who(found["parent"]), "holders": [who(holder) for holder in found["holders"]]}
+    parent, holders = who(found["parent"]), [who(holder) for holder in found["holders"]]
+    advice = _advice_object(holders[0]["cause"], parent["exe"])
+    return {**found, "parent": parent, "holders": holders, **advice}
 
 
 def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> dict[str, Any]:
@@ -125,14 +128,18 @@ class Summary:
         culprit[0] += 1
         culprit[1] += stalled
 
-    def object(self, lost_records: int) -> dict[str, Any]:
-        """The summary's object; percentiles are null when nothing was spawned."""
+    def object(self, lost_records: int, ongoing: int = 0) -> dict[str, Any]:
+        """The summary's object; percentiles are null when nothing was spawned.
+
+        ongoing: stalls of which nobody has seen the end.
+        """
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
         return {
             "type": "summary",
             "seconds": (time.monotonic_ns() - self.began) / 1e9,
             "spawns": self.spawns,
             "stalls": self.stalls,
+            "ongoing": ongoing,
             "exec_failures": self.exec_failures,
             "lost_records": lost_records,
             "spawn_seconds": self._quantiles(),
@@ -180,7 +187,9 @@ def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:
         "fds": list(holder.fds),
         "cause": holder.cause.value,
         "acquired_seconds": _between(spawn.created, holder.acquired),
+        "forked_by": None if holder.parent is None else {"pid": holder.parent, "tid": holder.forker},
         "released_seconds": _between(spawn.created, holder.released),
+        "released_by": holder.released_by,
         "confirmed": holder.confirmation is Confirmation.CONFIRMED,
         "confirmation": holder.confirmation.value if holder.confirmation else None,
     }
@@ -197,6 +206,11 @@ def _identity_object(identity: Optional[Identity]) -> dict[str, Any]:
         "container": container
         and {"id": container.id, "runtime": container.runtime, "pod_uid": container.pod_uid},
     }
+
+
+def _advice_object(cause: str, exe: Optional[str]) -> dict[str, str]:
+    advice = advise(Cause(cause), exe)
+    return {"advice": advice.text, "advice_source": advice.source}
 
 
 def _steps(steps: Sequence[Step], spawn: Spawn) -> list[dict[str, Any]]:

@@ -137,7 +137,9 @@ class Holder(NamedTuple):
             "fds": list(self.fds),
             "cause": self.cause,
             "acquired_seconds": None,
+            "forked_by": None,
             "released_seconds": None,
+            "released_by": None,
             "confirmed": self.pid is not None,
             "confirmation": None if self.pid is None else "confirmed",
         }
@@ -182,6 +184,7 @@ class Finding(NamedTuple):
             "errpipe": {"read_fd": self.read_fd, "write_fd": self.write_fd},
             "spawn_seconds": None,
             "exec_seconds": None,
+            "began_seconds": None,
             "stall_seconds": self.seconds,
             "holders": [holder.to_object() for holder in self.holders],
             "steps": [],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Optional
 
-from agent.text import duration
+from agent.words import duration
 
 __all__ = ["CAPTION", "began_seconds", "timeline"]
 

@@ -338,12 +338,8 @@ class Tracer:
     def _holders_of(self, waiting: dict[int, Spawn]) -> dict[int, list[Holder]]:
         found: dict[int, list[Holder]] = {}
         with self._reading_maps:
-            slots = [
-                (pid, table.born, table.parent, slot)
-                for pid, table, slot in self._probes.holders()
-                if slot.id in waiting
-            ]
-        for pid, born, parent, slot in slots:
+            slots = [(pid, table, slot) for pid, table, slot in self._probes.holders() if slot.id in waiting]
+        for pid, table, slot in slots:
             flags = SlotFlag(slot.flags)
             if flags & (SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO):
                 continue
@@ -358,9 +354,10 @@ class Tracer:
                 comm=procfs.comm_of(pid),
                 fds=tuple(fd for fd in slot.fds if fd >= 0),
                 cause=cause,
-                acquired=born,
+                acquired=table.born,
                 released=None,
-                parent=parent,
+                parent=table.parent,
+                forker=table.forker,
             )
             holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
             if holder.confirmation is Confirmation.GONE:
@@ -463,6 +460,7 @@ def _release(record: records.Release) -> Release:
         acquired=record.acquired,
         pid=record.pid,
         parent=record.parent,
+        forker=record.forker,
         comm=bytes(record.comm),
         fd=record.fd,
         by=_BY[record.how] or "",

@@ -57,6 +57,7 @@ def release(**changes: Any) -> Release:
         acquired=CREATED + MS // 2,
         pid=HOLDER,
         parent=PARENT,
+        forker=SPAWNER + 1,
         comm=b"worker",
         fd=6,
         by="exit",
@@ -78,6 +79,7 @@ def holder(**changes: Any) -> Holder:
         acquired=CREATED + MS // 2,
         released=None,
         parent=PARENT,
+        forker=SPAWNER + 1,
     )
     return dataclasses.replace(plain, **changes)
 

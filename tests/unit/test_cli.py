@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
-from agent.cli import _Printer, main
-from agent.model import Outcome
-from tests.unit.samples import UNSEEN, holder, spawn, stall
+from agent.arguments import trace_parser
+from agent.cli import main
 
 NO_PID = str(2**22 + 1)
 """The kernel's own limit is 2^22."""
@@ -50,6 +47,14 @@ def refusal(*arguments: str) -> str:
         (["--pid", NO_PID], f"there is no process with pid {NO_PID}"),
         (["--pid", "9" * 30], f"there is no process with pid {'9' * 30}"),
         (["--pid", "1", "--", "true"], "--pid and a COMMAND cannot be traced at once: leave one out"),
+        (["--snapshot"], "--snapshot needs --pid PID"),
+        (["--max-stall-ms", "5", "--", "true"], "--max-stall-ms needs --fail-on-stall"),
+        (
+            ["--steps", "--json"],
+            "--steps is a table, and --json has the steps as they are: leave one out",
+        ),
+        (["--user", "no-such-user-here", "--", "true"], "there is no user 'no-such-user-here'"),
+        (["--report", "/no/such/out", "--", "true"], "/no/such/out: No such file or directory"),
         (["--"], "a COMMAND is expected after '--'"),
         (["--json", "--"], "a COMMAND is expected after '--'"),
         (["--", "no-such-program-anywhere"], "no-such-program-anywhere: no such program"),
@@ -88,6 +93,11 @@ def test_a_thread_is_no_process() -> None:
         (["--pid", "-1"], "'-1' is no pid"),
         (["--pid", "1.5"], "'1.5' is no pid"),
         (["--pid", ""], "'' is no pid"),
+        (["--pid", "1,x"], "'x' is no pid"),
+        (["--pid", "1,,2"], "'' is no pid"),
+        (["--duration", "5d"], "'5d' is no number above 0"),
+        (["--duration", "s"], "'s' is no number above 0"),
+        (["--duration", "1e10"], "'1e10' is too large"),
         (["--pid"], "expected one argument"),
         (["--duration", "nan"], "'nan' is no number above 0"),
         (["--duration", "inf"], "'inf' is no number above 0"),
@@ -176,18 +186,11 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for word in (
-        "--pid",
-        "--duration",
-        "--min-ms",
-        "--all",
-        "--json",
-        "-o FILE",
-        "--debug",
-        "COMMAND",
-        "agent",
-    ):
+    for action in trace_parser()._actions:
+        assert all(word in out for word in action.option_strings)
+    for word in ("COMMAND", "agent"):
         assert word in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_an_option_of_the_command_is_not_ours(tmp_path: Path) -> None:
@@ -197,70 +200,7 @@ def test_an_option_of_the_command_is_not_ours(tmp_path: Path) -> None:
     )
 
 
-# -- what is written --
-
-
-def printed(as_json: bool, every: bool) -> list[str]:
-    output = io.StringIO()
-    printer = _Printer(output, as_json, every)
-    printer.stall(stall(ended=None))
-    printer.stall(stall(holder(comm=b"\x1b[31m\n")))
-    printer.stall(stall(UNSEEN))
-    printer.spawn(spawn())
-    printer.spawn(spawn(outcome=Outcome.EXEC_FAILED))
-    printer.end(lost_records=3)
-    return output.getvalue().splitlines()
-
-
-def test_json_is_one_object_a_line() -> None:
-    objects = [json.loads(line) for line in printed(as_json=True, every=True)]
-    assert [(each["type"], each.get("state")) for each in objects] == [
-        ("stall", "ongoing"),
-        ("stall", "ended"),
-        ("stall", "ended"),
-        ("spawn", "ended"),
-        ("spawn", "ended"),
-        ("summary", None),
-    ]
-    assert objects[1]["holders"][0]["comm"] == r"\x1b[31m\n"
-    assert {key: objects[-1][key] for key in ("spawns", "stalls", "exec_failures", "lost_records")} == {
-        "spawns": 2,
-        "stalls": 2,
-        "exec_failures": 1,
-        "lost_records": 3,
-    }
-
-
-def test_without_all_only_stalls_are_shown_and_all_spawns_counted() -> None:
-    objects = [json.loads(line) for line in printed(as_json=True, every=False)]
-    assert [each["type"] for each in objects] == ["stall", "stall", "stall", "summary"]
-    assert objects[-1]["spawns"] == 2
-
-
-def test_text_for_people() -> None:
-    lines = printed(as_json=False, every=True)
-    assert sum(line.startswith("STALL") for line in lines) == 3
-    assert sum("->" in line for line in lines) == 2
-    assert any(line.endswith("2 spawns, 2 stalls, 1 failed exec, 3 lost records") for line in lines)
-    assert all(line.isprintable() for line in lines)
-    assert "" not in lines
-
-
-def test_a_long_line_is_not_broken() -> None:
-    lines = printed(as_json=False, every=True)
-    assert max(len(line) for line in lines) > 80
-
-
-@pytest.mark.parametrize("as_json", [True, False])
-def test_each_report_is_flushed(as_json: bool, tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    with path.open("w") as output:
-        printer = _Printer(output, as_json, every=True)
-        printer.stall(stall())
-        first = path.stat().st_size
-        assert first > 0
-        printer.spawn(spawn())
-        assert path.stat().st_size > first
+# -- a reader that goes away --
 
 
 def test_a_reader_that_has_had_enough() -> None:

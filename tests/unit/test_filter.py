@@ -32,7 +32,7 @@ def test_comms(patterns: list[str], passed: set[bytes]) -> None:
     comms = {b"uwsgi", b"uwsgi-test", b"sh"}
     told = Filter(comms=patterns)
     assert {comm for comm in comms if told.passes_comm(comm)} == passed
-    assert {comm for comm in comms if told.passes(stall(of=spawn(comm=comm)))} == passed
+    assert {comm for comm in comms if told.passes_stall(stall(of=spawn(comm=comm)))} == passed
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_users_and_containers(
     options: dict[str, list[object]], identity: Optional[Identity], passes: bool
 ) -> None:
     told = Filter(**options)  # type: ignore[arg-type]
-    assert told.passes(dataclasses.replace(stall(), identity=identity)) is passes
+    assert told.passes_stall(dataclasses.replace(stall(), identity=identity)) is passes

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import diagnosis
-from agent.advice import advice
+from agent.advice import advise
 from agent.history import History
 from agent.model import Cause, Confirmation, Container, Holder, Identity, Stall
 from agent.page import content_security_policy, news, page
@@ -121,7 +121,7 @@ def test_a_stall_has_all_that_is_known_of_it() -> None:
     for words in (
         "web-app waited to start convert, held by pool-worker forked",
         "500.0 ms",
-        advice(Cause.FORKED),
+        advise(Cause.FORKED).text,
         "pid 1020: forked while the pipe was open, and not execed since; fd 6; seen in /proc",
         "web-app waited for pool-worker",  # the picture's title
         "makes the errpipe (read fd 5, write fd 6)",

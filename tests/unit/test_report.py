@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.advice import advice
+from agent.advice import advise
 from agent.diagnosis import spawn_steps
 from agent.model import Cause, Confirmation, Container, Identity, Outcome, Stall, Step
 from agent.report import Clock, Summary, printable, spawn_object, stall_object
@@ -124,7 +124,9 @@ def test_stall_object() -> None:
             "container": None,
         },
         "state": "ended",
-        "advice": advice(Cause.FORKED),
+        "advice": advise(Cause.FORKED).text,
+        "advice_source": advise(Cause.FORKED).source,
+        "began_seconds": 0.005,
         "spawn_seconds": 0.505,
         "stall_seconds": 0.5,
         "holders": [
@@ -137,7 +139,9 @@ def test_stall_object() -> None:
                 "fds": [6],
                 "cause": "forked",
                 "acquired_seconds": 0.0005,
+                "forked_by": {"pid": PARENT, "tid": SPAWNER + 1},
                 "released_seconds": 0.505,
+                "released_by": "exit",
                 "confirmed": True,
                 "confirmation": "confirmed",
             },
@@ -150,7 +154,9 @@ def test_stall_object() -> None:
                 "fds": [],
                 "cause": "unknown",
                 "acquired_seconds": None,
+                "forked_by": None,
                 "released_seconds": None,
+                "released_by": None,
                 "confirmed": False,
                 "confirmation": None,
             },
@@ -228,6 +234,7 @@ def test_an_empty_summary() -> None:
         "type": "summary",
         "spawns": 0,
         "stalls": 0,
+        "ongoing": 0,
         "exec_failures": 0,
         "lost_records": 0,
         "spawn_seconds": {"p50": None, "p95": None, "p99": None, "max": None},

@@ -546,6 +546,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
         "errpipe": {"read_fd": 3, "write_fd": 4},
         "spawn_seconds": None,
         "exec_seconds": None,
+        "began_seconds": None,
         "stall_seconds": None,
         "holders": [
             {
@@ -557,7 +558,9 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
                 "fds": [4],
                 "cause": "forked",
                 "acquired_seconds": None,
+                "forked_by": None,
                 "released_seconds": None,
+                "released_by": None,
                 "confirmed": True,
                 "confirmation": "confirmed",
             }

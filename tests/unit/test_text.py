@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import time
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
-from rich.text import Text
+from rich.console import Console, RenderableType
 
 from agent.diagnosis import ended_stall
-from agent.model import Cause, Confirmation, Outcome, Step
-from agent.report import Summary
-from agent.text import duration, spawn_line, stall_text, summary_text
+from agent.model import Cause, Confirmation, Container, Identity, Outcome, Spawn, Stall, Step
+from agent.report import Summary, spawn_object, stall_object
+from agent.text import spawn_line, stall_text, summary_text
 from tests.unit.samples import (
     BEGAN,
     CREATED,
@@ -35,44 +36,23 @@ from tests.unit.test_report import CLOCK
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_terminal(text: Text) -> str:
-    """What reaches a terminal that has colours, written as trace-popen does, without rich's own styles."""
+def shown(what: RenderableType, width: int = 80, colour: bool = False) -> str:
+    """What reaches a pipe, or a terminal with colours, as trace-popen writes it."""
     output = io.StringIO()
-    console = Console(
-        file=output, soft_wrap=True, highlight=False, force_terminal=True, color_system="truecolor", width=80
-    )
-    console.print(text)
-    return _STYLE.sub("", output.getvalue())
+    system: Any = "truecolor" if colour else None
+    console = Console(file=output, highlight=False, force_terminal=colour, color_system=system, width=width)
+    console.print(what, crop=False)
+    return output.getvalue()
 
 
-# -- duration --
+def said(stall: Stall, width: int = 80, **options: bool) -> str:
+    """A stall as text."""
+    return shown(stall_text(stall_object(stall, CLOCK), **options), width)
 
 
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"),
-    [
-        (0, "0 us"),
-        (1_499, "1 us"),
-        (64_000, "64 us"),
-        (1_000_000, "1.0 ms"),
-        (12_345_678, "12.3 ms"),
-        (999_900_000, "999.9 ms"),
-        (SECOND, "1.00 s"),
-        (12_345_678_900, "12.35 s"),
-        (100 * SECOND, "100 s"),
-        (86_400 * SECOND, "86400 s"),
-        (0.5e9, "500.0 ms"),
-    ],
-)
-def test_duration(nanoseconds: float, text: str) -> None:
-    assert duration(nanoseconds) == text
-
-
-@given(st.floats(0, 1e18))
-def test_a_duration_says_what_it_is(nanoseconds: float) -> None:
-    number, unit = duration(nanoseconds).split(" ")
-    told = float(number) * {"us": 1e3, "ms": 1e6, "s": 1e9}[unit]
-    assert told == pytest.approx(nanoseconds, rel=0.051, abs=500)
+def line_of(spawn: Spawn) -> str:
+    """A spawn as text."""
+    return spawn_line(spawn_object(spawn, (), CLOCK)).plain
 
 
 # -- stalls --
@@ -81,13 +61,18 @@ def test_a_duration_says_what_it_is(nanoseconds: float) -> None:
 def test_the_answer_comes_first() -> None:
     found = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
     assert found is not None
-    lines = stall_text(found, CLOCK).plain.splitlines()
-    assert lines[0] == "STALL  parent (pid 1000, thread 1007) was blocked for 500.0 ms,"
-    assert lines[1] == "  from 10:23:20.005 UTC, in starting child (pid 1010)."
-    assert lines[2] == ("  held by  worker (pid 1020): forked while the pipe was open, and not execed since")
-    assert lines[3] == "           cause forked, fd 6, forked by pid 1000, let go by exit"
-    assert [line.split(None, 4)[-1] for line in lines[4:]] == [
-        "makes the errpipe (read fd 5, write fd 6)",
+    lines = said(found).splitlines()
+    assert lines[:8] == [
+        "STALL  parent (pid 1000, thread 1007) was blocked for 500.0 ms in starting",
+        "  child (pid 1010), from 10:23:20.005 UTC.",
+        "  held by  worker (pid 1020): forked while the pipe was open, and not execed",
+        "           since",
+        "           cause forked, fd 6, forked by pid 1000, thread 1008, let go by exit",
+        "  do       Fork workers before any thread starts programs, or let them exec.",
+        "           https://man7.org/linux/man-pages/man2/fork.2.html",
+        "         0.000 ms  pid 1000     makes the errpipe (read fd 5, write fd 6)",
+    ]
+    assert [line.split(None, 4)[-1] for line in lines[8:]] == [
         "is forked, with a copy of the write end",
         "forks the child 1010",
         "closes its own write end",
@@ -97,43 +82,52 @@ def test_the_answer_comes_first() -> None:
         "read returns",
     ]
     assert lines[-1].split() == ["505.000", "ms", "pid", "1000", "read", "returns"]
+    assert all(line == line.rstrip() for line in lines)
+    assert "makes the errpipe" not in said(found, steps=False)
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_lines_are_as_wide_as_the_terminal(width: int) -> None:
+    lines = said(stall(), width).splitlines()
+    assert max(len(line) for line in lines if "https://" not in line) <= width
+    assert [line for line in lines if line.endswith("fork.2.html")]  # an address is never broken
 
 
 def test_a_stall_that_is_going_on() -> None:
     began = time.monotonic_ns() - 3 * SECOND
-    text = stall_text(stall(began=began, ended=None, of=waiting()), CLOCK).plain
+    text = said(stall(began=began, ended=None, of=waiting()))
     assert text.startswith("STALL GOING ON  parent (pid 1000, thread 1007) has been blocked for 3.")
+    assert "since " in text
     assert "let go" not in text
 
 
 def test_a_main_thread_is_not_told_apart() -> None:
-    assert "parent (pid 1000) was" in stall_text(stall(of=spawn(tid=PARENT)), CLOCK).plain
+    assert "parent (pid 1000) was" in said(stall(of=spawn(tid=PARENT)))
 
 
 def test_somebody_unknown() -> None:
-    text = stall_text(stall(UNSEEN), CLOCK).plain
-    assert "held by  somebody unknown: its copy was not seen" in text
+    text = said(stall(UNSEEN))
+    assert "held by  somebody whose copy was not seen: cause unknown" in text
     assert "None" not in text
-    assert "fd " not in text.split("held by")[1]
+    assert "fd " not in text.split("held by")[1].split(" do ")[0]
 
 
 def test_further_holders() -> None:
-    text = stall_text(stall(holder(pid=1), holder(pid=2), holder(pid=3)), CLOCK).plain
+    text = said(stall(holder(pid=1), holder(pid=2), holder(pid=3)))
     assert text.index("held by  worker (pid 1)") < text.index("also by  worker (pid 2)")
     assert "also by  worker (pid 3)" in text
 
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_every_cause_has_its_reason(cause: Cause) -> None:
-    text = stall_text(stall(holder(cause=cause)), CLOCK).plain
+    text = said(stall(holder(cause=cause)))
     assert f" cause {cause.value}, " in text
-    others = [each for each in Cause if each is not cause]
-    reason = text.split("held by")[1].split(": ")[1].splitlines()[0]
-    assert all(reason not in stall_text(stall(holder(cause=each)), CLOCK).plain for each in others)
+    reasons = {each: said(stall(holder(cause=each))).split("held by")[1].splitlines()[0] for each in Cause}
+    assert len(set(reasons.values())) == len(Cause)
 
 
 @pytest.mark.parametrize(
-    ("said", "word"),
+    ("confirmation", "word"),
     [
         (Confirmation.CONFIRMED, "seen in /proc"),
         (Confirmation.MISMATCH, "/proc disagrees"),
@@ -141,12 +135,23 @@ def test_every_cause_has_its_reason(cause: Cause) -> None:
         (None, None),
     ],
 )
-def test_what_proc_said(said: Confirmation, word: str) -> None:
-    text = stall_text(stall(holder(confirmation=said)), CLOCK).plain
+def test_what_proc_said(confirmation: Optional[Confirmation], word: Optional[str]) -> None:
+    text = said(stall(holder(confirmation=confirmation)))
     if word is None:
         assert "/proc" not in text
     else:
         assert word in text
+
+
+def test_who_the_processes_are() -> None:
+    inside = Identity("/opt/worker", 33, Container("ab" * 32, "podman", "11111111-2222"))
+    found = dataclasses.replace(
+        stall(holder(identity=inside), UNSEEN), identity=Identity("/usr/bin/python3.11", 0, None)
+    )
+    text = said(found, width=200)
+    assert "  who      1000 is /usr/bin/python3.11, uid 0\n" in text
+    assert "   1020 is /opt/worker, uid 33, container abababababab (podman), pod 11111111-2222\n" in text
+    assert "forkserver" in text  # the advice is for Python
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_steps_in_words(read_cut: bool, by: str, words: list[str]) -> None:
         True,
     )
     assert found is not None
-    text = stall_text(found, CLOCK).plain
+    text = said(found)
     for word in [*words, "makes the errpipe (read fd 5, write fd 6)", "closes its copy"]:
         assert word in text
     for step in found.steps:
@@ -175,11 +180,27 @@ def test_steps_in_words(read_cut: bool, by: str, words: list[str]) -> None:
 
 
 def test_a_step_without_words_is_shown_as_it_is() -> None:
-    found = stall()
-    text = stall_text(
-        type(found)(found.spawn, BEGAN, ENDED, found.holders, (Step(BEGAN, 1, None, "news"),)), CLOCK
-    )
-    assert text.plain.splitlines()[-1].split() == ["5.000", "ms", "pid", "1", "news"]
+    found = dataclasses.replace(stall(), steps=(Step(BEGAN, 1, None, "news"),))
+    assert said(found).splitlines()[-1].split() == ["5.000", "ms", "pid", "1", "news"]
+
+
+def test_a_stall_that_was_found_in_proc() -> None:
+    found = {
+        **stall_object(stall(ended=None, of=waiting()), CLOCK),
+        "certainty": "possible",
+        "evidence": ["read size 50000: as Python 3 reads its errpipe", "the read end is close-on-exec"],
+        "child": None,
+        "began_seconds": None,
+        "stall_seconds": None,
+        "steps": [],
+    }
+    lines = shown(stall_text(found)).splitlines()
+    assert lines[0] == "POSSIBLE STALL GOING ON  parent (pid 1000, thread 1007) has been blocked in"
+    assert lines[1] == "  starting a program."
+    assert lines[-2:] == [
+        "  seen     read size 50000: as Python 3 reads its errpipe",
+        "           the read end is close-on-exec",
+    ]
 
 
 # -- spawns --
@@ -187,8 +208,7 @@ def test_a_step_without_words_is_shown_as_it_is() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_spawn_line(outcome: Outcome) -> None:
-    line = spawn_line(spawn(outcome=outcome), CLOCK).plain
-    assert line.split(None, 3) == [
+    assert line_of(spawn(outcome=outcome)).split(None, 3) == [
         "10:23:20.000",
         outcome.value,
         "505.0",
@@ -197,13 +217,13 @@ def test_spawn_line(outcome: Outcome) -> None:
 
 
 def test_a_spawn_that_did_not_end() -> None:
-    line = spawn_line(spawn(read_ended=None, outcome=None), CLOCK).plain
+    line = line_of(spawn(read_ended=None, outcome=Outcome.ABANDONED))
     assert line.split()[1:3] == ["abandoned", "-"]
 
 
 def test_lines_are_aligned() -> None:
     lines = [
-        spawn_line(spawn(outcome=outcome, read_ended=ended), CLOCK).plain
+        line_of(spawn(outcome=outcome, read_ended=ended))
         for outcome in Outcome
         for ended in (None, ENDED, CREATED + 7_000, CREATED + 1000 * SECOND)
     ]
@@ -220,18 +240,19 @@ def test_summary() -> None:
     made.add_spawn(spawn(outcome=Outcome.EXEC_FAILED))
     made.add_stall(stall())
     made.add_stall(stall(UNSEEN))
-    lines = summary_text(made.object(0)).plain.splitlines()
+    lines = summary_text(made.object(0, ongoing=1)).plain.splitlines()
     assert re.fullmatch(r"2\.\d s: 4 spawns, 2 stalls, 1 failed exec, 0 lost records", lines[0])
     assert lines[1] == "  a spawn took: p50 505.0 ms, p95 505.0 ms, p99 505.0 ms, max 505.0 ms"
     assert lines[2] == "  stalled in all: 1.00 s, held by"
-    assert [line.split(None, 2) for line in lines[3:]] == [
+    assert [line.split(None, 2) for line in lines[3:5]] == [
         ["worker", "forked", "1 stall, 500.0 ms"],
         ["unknown", "unknown", "1 stall, 500.0 ms"],
     ]
+    assert lines[5:] == ["  still going on: 1 stall"]
 
 
 def test_a_summary_of_nothing_is_one_line() -> None:
-    assert summary_text(Summary().object(0)).plain.count("\n") == 1
+    assert summary_text(Summary().object(0)).plain.count("\n") == 0
 
 
 def test_lost_records_are_confessed() -> None:
@@ -250,14 +271,18 @@ def test_hostile_comms_on_a_terminal(parent: bytes, child: bytes, other: bytes) 
     found = ended_stall(of, [release(comm=other)], (), {}, 10 * MS, True)
     assert found is not None
     made.add_stall(found)
-    for text in (stall_text(found, CLOCK), spawn_line(of, CLOCK), summary_text(made.object(1))):
-        shown = on_terminal(text)
-        assert all(char.isprintable() or char == "\n" for char in shown)
-        assert shown.count("\n") == text.plain.count("\n") + 1  # no line of its own
+    for what in (
+        stall_text(stall_object(found, CLOCK)),
+        spawn_line(spawn_object(of, (), CLOCK)),
+        summary_text(made.object(1)),
+    ):
+        text = _STYLE.sub("", shown(what, width=300, colour=True))
+        assert all(char.isprintable() or char == "\n" for char in text)
+        assert text.count("\n") == shown(what, width=300).count("\n")
 
 
 @pytest.mark.parametrize(
-    ("comm", "shown"),
+    ("comm", "text"),
     [
         (b"\x1b[2J\x1b[31mx", r"\x1b[2J\x1b[31mx"),
         (b"[bold]x[/bold]", "[bold]x[/bold]"),
@@ -267,18 +292,13 @@ def test_hostile_comms_on_a_terminal(parent: bytes, child: bytes, other: bytes) 
         (b"\xff\x07", r"\xff\x07"),
     ],
 )
-def test_a_comm_is_shown_not_obeyed(comm: bytes, shown: str) -> None:
-    text = on_terminal(stall_text(stall(holder(comm=comm), of=spawn(comm=comm, child_comm=comm)), CLOCK))
-    assert text.count(shown) == 3
+def test_a_comm_is_shown_not_obeyed(comm: bytes, text: str) -> None:
+    found = stall(holder(comm=comm), of=spawn(comm=comm, child_comm=comm))
+    assert said(found, width=200).count(text) == 3
 
 
 def test_a_terminal_gets_colour_and_a_file_the_same_words_without() -> None:
-    text = stall_text(stall(), CLOCK)
-    plain, coloured = io.StringIO(), io.StringIO()
-    Console(file=plain, soft_wrap=True, highlight=False).print(text)
-    Console(
-        file=coloured, soft_wrap=True, highlight=False, force_terminal=True, color_system="standard"
-    ).print(text)
-    assert "\x1b" not in plain.getvalue()
-    assert "\x1b[" in coloured.getvalue()
-    assert _STYLE.sub("", coloured.getvalue()) == plain.getvalue()
+    text = stall_text(stall_object(stall(), CLOCK))
+    coloured = shown(text, colour=True)
+    assert "\x1b[" in coloured
+    assert _STYLE.sub("", coloured) == shown(text)

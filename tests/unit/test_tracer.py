@@ -83,6 +83,7 @@ def test_release() -> None:
         acquired=3,
         pid=4,
         parent=6,
+        forker=7,
         comm=b"worker",
         fd=8,
         by="exit",

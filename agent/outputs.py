@@ -1,0 +1,138 @@
+"""Where the reports of one run go: to a terminal or pipe, to a file, into what is drawn at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import IO, Any, Optional, Protocol
+
+from rich.console import Console
+
+from agent import snapshot
+from agent.diagnosis import spawn_steps
+from agent.filter import Filter
+from agent.identity import identify
+from agent.model import Spawn, Stall
+from agent.report import Clock, Summary, snapshot_object, spawn_object, stall_object
+from agent.steptable import step_table
+from agent.text import spawn_line, stall_text, summary_text
+
+__all__ = ["JsonLines", "Kept", "Reports", "Sink", "Text", "text_console"]
+
+_MOST_KEPT = 100_000
+
+
+class Sink(Protocol):
+    """Takes the JSON object of each report, as it comes."""
+
+    def write(self, report: Mapping[str, Any]) -> None: ...
+
+
+class JsonLines:
+    """One object a line, flushed at once."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, report: Mapping[str, Any]) -> None:
+        """Writes one line; raises OSError (a full disk)."""
+        self._stream.write(json.dumps(report) + "\n")
+        self._stream.flush()
+
+
+class Text:
+    """For a person."""
+
+    def __init__(self, console: Console, steps: bool) -> None:
+        self._console = console
+        self._steps = steps
+
+    def write(self, report: Mapping[str, Any]) -> None:
+        """Prints a report, and with it the step table."""
+        if report["type"] == "summary":
+            self._console.print(summary_text(report))
+        elif report["type"] == "spawn":
+            self._console.print(spawn_line(report), soft_wrap=True)
+        else:
+            self._console.print(stall_text(report, steps=not self._steps), crop=False)
+            table = step_table(report) if self._steps else None
+            if table is not None:
+                self._console.print(table)
+        self._console.file.flush()
+
+
+class Kept:
+    """Keeps the objects, to be drawn at the end."""
+
+    def __init__(self) -> None:
+        self.reports: list[Mapping[str, Any]] = []
+        self.left_out = 0
+
+    def write(self, report: Mapping[str, Any]) -> None:
+        """Keeps a report while there is room."""
+        if len(self.reports) < _MOST_KEPT or report["type"] == "summary":
+            self.reports.append(report)
+        else:
+            self.left_out += 1
+
+
+class Reports:
+    """Makes the object of everything that passes the filter, counts it, and gives it to each sink.
+
+    every: spawns too, not only stalls.
+    """
+
+    def __init__(self, sinks: list[Sink], every: bool = False, filter: Optional[Filter] = None) -> None:
+        self.summary = Summary()
+        self.longest_stall_ns = 0
+        self._sinks = sinks
+        self._every = every
+        self._filter = filter or Filter()
+        self._clock = Clock()
+        self._told: set[int] = set()
+
+    def stall(self, stall: Stall) -> None:
+        """Takes a stall, ongoing or ended."""
+        if not self._filter.passes_stall(stall):
+            return
+        self.summary.add_stall(stall)
+        report = stall_object(stall, self._clock)
+        self.longest_stall_ns = max(self.longest_stall_ns, int(report["stall_seconds"] * 1e9))
+        self._write(report)
+
+    def spawn(self, spawn: Spawn) -> None:
+        """Takes an ended spawn."""
+        if not self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
+            return
+        self.summary.add_spawn(spawn)
+        if self._every:
+            self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
+
+    def snapshot(self, finding: snapshot.Finding) -> None:
+        """Takes a stall that was found in /proc."""
+        if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
+            return
+        report = snapshot_object(finding.to_object())
+        self.summary.add_sampled(report)
+        self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
+        self._write(report)
+
+    def end(self, lost_records: int, ongoing: int) -> None:
+        """Gives the summary; ongoing: stalls that nobody has seen the end of."""
+        self._write(self.summary.object(lost_records, ongoing))
+
+    def _write(self, report: Mapping[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.write(report)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader has had enough (| head): rich would exit with status 1."""
+        raise BrokenPipeError
+
+
+def text_console(stream: IO[str]) -> Console:
+    """A console for reports: as wide as the terminal, 80 columns in a pipe."""
+    return _Console(file=stream, highlight=False)

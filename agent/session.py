@@ -1,0 +1,174 @@
+"""One run of ``trace-popen``: a snapshot, live tracing (or sampling where there is no eBPF), the summary."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Optional
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from agent import procfs, snapshot
+from agent.command import Command
+from agent.outputs import Reports
+from agent.words import count
+
+__all__ = ["SessionError", "run", "take_snapshot"]
+
+_POLL_SECONDS = 0.1
+
+
+class SessionError(Exception):
+    """Nothing can be traced here: one line."""
+
+
+def take_snapshot(pids: list[int], reports: Reports) -> int:
+    """Reports what holds these processes up now, by /proc; how many threads it were.  Raises SessionError."""
+    found = 0
+    for pid in pids:
+        blind = snapshot.why_not(pid)
+        if blind is not None:
+            raise SessionError(blind)
+        for finding in snapshot.take(pid):
+            reports.snapshot(finding)
+            found += 1
+    return found
+
+
+def run(
+    options: argparse.Namespace, reports: Reports, command: Optional[Command], console: Optional[Console]
+) -> int:
+    """Traces until the end that the options set; returns the exit status.  Raises SessionError.
+
+    console: where a status line is to be kept; None: nowhere.
+    """
+    from agent.tracer import TraceError, Tracer, TracerOptions
+
+    pids: list[int] = options.pid if command is None else [command.pid]
+    if options.pid:
+        with contextlib.suppress(SessionError):  # what cannot be seen in /proc may yet be traced
+            take_snapshot(options.pid, reports)
+    stop = _Stop()
+    with stop.on_signals(command):
+        try:
+            tracer = Tracer(
+                TracerOptions(min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True),
+                reports.stall,
+                reports.spawn,
+            )
+        except TraceError as error:
+            if error.no_ebpf and options.pid:
+                return _sample(options, reports, stop, str(error))
+            raise SessionError(str(error)) from error
+        with tracer:
+            wrong = tracer.start()
+            if wrong is not None:
+                raise SessionError(f"the self-test failed, nothing is traced: {wrong}")
+            if command is not None:
+                command.release()
+            else:
+                print(f"trace-popen: tracing {_what(pids)}, Ctrl-C ends it", file=sys.stderr)
+            reports.summary.began = time.monotonic_ns()
+            ends = math.inf if options.duration is None else time.monotonic() + options.duration
+            with _status_line(console) as update:
+                while not stop.requested and time.monotonic() < ends:
+                    tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
+                    update(reports, tracer.counters()["records_lost"], len(tracer.ongoing))
+                    if command is not None and command.poll():
+                        break
+                    if command is None and pids and not any(procfs.is_alive(pid) for pid in pids):
+                        ended = "has ended" if len(pids) == 1 else "have ended"
+                        print(f"trace-popen: pid {_listed(pids)} {ended}", file=sys.stderr)
+                        break
+            tracer.drain()
+            reports.end(tracer.counters()["records_lost"], len(tracer.ongoing))
+        return 0 if command is None else command.wait(stop.requested)
+
+
+def _what(pids: list[int]) -> str:
+    if not pids:
+        return "the whole host"
+    return f"pid {_listed(pids)} and {'its' if len(pids) == 1 else 'their'} descendants"
+
+
+def _listed(pids: list[int]) -> str:
+    return ", ".join(map(str, pids))
+
+
+def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str) -> int:
+    """Without eBPF: looks at /proc again and again, and tells what lasts."""
+    blind = [why for why in map(snapshot.why_not, options.pid) if why is not None]
+    if blind:
+        raise SessionError(f"{why}; nor can /proc be used: {blind[0]}")
+    print(f"trace-popen: {why}; looking at /proc every {options.interval:g} s instead", file=sys.stderr)
+    samplers = {pid: snapshot.Sampler(pid, options.min_ms / 1e3) for pid in options.pid}
+    ends = math.inf if options.duration is None else time.monotonic() + options.duration
+
+    def look() -> None:
+        for sampler in samplers.values():
+            for finding in sampler.sample(time.monotonic()):
+                reports.snapshot(finding)
+
+    while not stop.requested and time.monotonic() < ends and any(map(procfs.is_alive, samplers)):
+        look()
+        time.sleep(options.interval)
+    look()  # a process may have ended between two looks, and its stall with it
+    reports.end(lost_records=0, ongoing=0)
+    return 0
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM end the run in good order."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextlib.contextmanager
+    def on_signals(self, command: Optional[Command]) -> Iterator[None]:
+        def handle(number: int, _frame: Optional[FrameType]) -> None:
+            if command is None:
+                self.requested = True
+            elif number == signal.SIGTERM:
+                command.terminate()  # Ctrl-C reaches it by itself; its end ends us
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Update:
+    """Keeps the status line."""
+
+    def __init__(self, live: Optional[Live]) -> None:
+        self._live = live
+        self._began = time.monotonic()
+
+    def __call__(self, reports: Reports, lost: int, ongoing: int) -> None:
+        if self._live is None:
+            return
+        line = Text(f"{time.monotonic() - self._began:.0f} s", "dim", no_wrap=True, overflow="ellipsis")
+        line.append(f"  {count(reports.summary.spawns, 'spawn')}, {count(reports.summary.stalls, 'stall')}")
+        if ongoing:
+            line.append(f", {ongoing} going on", "bold red")
+        line.append(f", {count(lost, 'lost record')}", "red" if lost else "dim")
+        self._live.update(line)
+
+
+@contextlib.contextmanager
+def _status_line(console: Optional[Console]) -> Iterator[_Update]:
+    if console is None:
+        yield _Update(None)
+        return
+    with Live(console=console, refresh_per_second=4, transient=True, redirect_stderr=False) as live:
+        yield _Update(live)

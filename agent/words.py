@@ -1,0 +1,56 @@
+"""The words of every report for a person: durations, causes, steps."""
+
+from __future__ import annotations
+
+from agent.model import Cause
+
+__all__ = ["WHY", "count", "duration", "what_happened"]
+
+WHY = {
+    Cause.FORKED: "forked while the pipe was open, and not execed since",
+    Cause.LEAKED: "execed with its copy, which was not close-on-exec",
+    Cause.LATE_EXEC: "forked while the pipe was open, and slow to exec",
+    Cause.OWN_DESCENDANT: "forked by the child that was being started",
+    Cause.PASSED: "given a copy by another process",
+    Cause.UNKNOWN: "why it has a copy is not known",
+}
+"""What a holder did, by cause."""
+
+_WHAT = {
+    "errpipe_created": "makes the errpipe (read fd {r}, write fd {w})",
+    "child_forked": "forks the child {child}",
+    "parent_closed_write_end": "closes its own write end",
+    "read_began": "waits in read({r})",
+    "read_ended": "read returns",
+    "parent_died": "dies in read",
+    "child_closed": "the child closes its copy",
+    "child_execed": "the child execs: its copy is closed",
+    "child_exited": "the child exits: its copy is closed",
+    "holder_forked": "is forked, with a copy of the write end",
+    "holder_closed": "closes its copy",
+    "holder_execed": "execs: its copy is closed",
+    "holder_exited": "exits: its copy is closed",
+    "holder_released": "lets go of its copy",
+}
+
+
+def duration(nanoseconds: float) -> str:
+    """A time span with three digits or so, in the unit that suits it."""
+    seconds = nanoseconds / 1e9
+    if seconds >= 99.995:
+        return f"{seconds:.0f} s"
+    if seconds >= 0.99995:
+        return f"{seconds:.2f} s"
+    if seconds >= 0.0009995:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e6:.0f} us"
+
+
+def what_happened(what: str, read_fd: int, write_fd: int, child: int) -> str:
+    """A step in words; one that has none is given as it is."""
+    return _WHAT.get(what, what).format(r=read_fd, w=write_fd, child=child)
+
+
+def count(number: int, what: str) -> str:
+    """A number of things, as in ``1 stall`` and ``1,024 stalls``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
