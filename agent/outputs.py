@@ -90,12 +90,13 @@ class Reports:
         self._every = every
         self._filter = filter or Filter()
         self._clock = Clock()
-        self._told: set[int] = set()
+        self._passed: set[int] = set()
 
     def stall(self, stall: Stall) -> None:
         """Takes a stall, ongoing or ended."""
         if not self._filter.passes_stall(stall):
             return
+        self._passed.add(stall.spawn.id)
         self.summary.add_stall(stall)
         report = stall_object(stall, self._clock)
         self.longest_stall_ns = max(self.longest_stall_ns, int(report["stall_seconds"] * 1e9))
@@ -103,7 +104,9 @@ class Reports:
 
     def spawn(self, spawn: Spawn) -> None:
         """Takes an ended spawn."""
-        if not self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
+        passed = spawn.id in self._passed  # with its stall, when its parent was there to be asked
+        self._passed.discard(spawn.id)
+        if not passed and not self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
             return
         self.summary.add_spawn(spawn)
         if self._every:

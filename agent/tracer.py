@@ -264,6 +264,10 @@ class Tracer:
                 self._judge_one(spawn)
             else:
                 self._settling.append((time.monotonic_ns(), spawn))
+                began = stall_began(spawn)
+                if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
+                    # At once: a program that was held up may end before this is judged.
+                    self._who(self._know(spawn.id), spawn.pid, spawn.created)
         elif record.kind == records.RecordKind.EXECED:
             self._know(record.id).execed.add(record.pid)
         else:
@@ -370,19 +374,22 @@ class Tracer:
     def _identified(self, stall: Stall, known: _Known) -> Stall:
         """The stall with who its processes are: remembered from when they were there, or looked up now."""
         spawn = stall.spawn
-
-        def who(pid: int, seen: int) -> Optional[Identity]:
-            if known.identities.get(pid) is None:
-                known.identities[pid] = identify(pid, seen)
-            return known.identities[pid]
-
         holders = tuple(
             holder
             if holder.pid is None
-            else dataclasses.replace(holder, identity=who(holder.pid, holder.acquired or stall.began))
+            else dataclasses.replace(
+                holder, identity=self._who(known, holder.pid, holder.acquired or stall.began)
+            )
             for holder in stall.holders
         )
-        return dataclasses.replace(stall, holders=holders, identity=who(spawn.pid, spawn.created))
+        parent = self._who(known, spawn.pid, spawn.created)
+        return dataclasses.replace(stall, holders=holders, identity=parent)
+
+    @staticmethod
+    def _who(known: _Known, pid: int, seen: int) -> Optional[Identity]:
+        if known.identities.get(pid) is None:
+            known.identities[pid] = identify(pid, seen)
+        return known.identities[pid]
 
     def _search(self, spawn: Spawn, known: _Known, now: int) -> tuple[Holder, ...]:
         """Holders that the kernel side does not know of, from all of /proc: seldom, as that is dear."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -175,3 +181,133 @@ def test_output_file_that_cannot_be_written(lab: Lab, tmp_path: Path) -> None:
 
 def test_command_that_does_not_exist(lab: Lab) -> None:
     assert "/no/such/program" in _one_line(lab, "--", "/no/such/program")
+
+
+def _forced(lab: Lab, live: str = "0.3") -> list[str]:
+    return lab.program("fork_beside_popen.py", "--force", "1", "--live", live, "--plain", "0")
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--fail-on-stall"], 3),
+        (["--fail-on-stall", "--max-stall-ms", "2000"], 0),
+        (["--fail-on-stall", "--min-ms", "2000"], 0),
+        ([], 0),
+    ],
+)
+def test_a_stall_can_fail_a_test_run(lab: Lab, options: list[str], status: int) -> None:
+    assert lab.trace(_forced(lab), *options).status == status
+
+
+def test_without_a_stall_the_commands_own_status_counts(lab: Lab) -> None:
+    assert lab.trace(["/bin/sh", "-c", "exit 7"], "--fail-on-stall").status == 7
+
+
+def test_report_file_beside_readable_text(lab: Lab) -> None:
+    report = lab.folder / "report.json"
+    done = subprocess.run(
+        [*lab.trace_popen, "--steps", "--report", str(report), "--", *_forced(lab)],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    [stall] = [each for each in json_lines(report.read_text()) if each["type"] == "stall"]
+    holder, parent = stall["holders"][0], stall["parent"]
+    assert f"STALL  python3 (pid {parent['pid']}) was blocked for" in done.stdout
+    assert f"held by  python3 (pid {holder['pid']}): forked while the pipe was open" in done.stdout
+    assert "multiprocessing workers by spawn or forkserver" in done.stdout
+    [header] = [line for line in done.stdout.splitlines() if line.startswith(" step")]
+    assert header.split()[-3:] == [str(parent["pid"]), str(stall["child"]["pid"]), str(holder["pid"])]
+    assert any("holder exits" in line and line.split()[-1] == "-" for line in done.stdout.splitlines())
+
+
+def test_several_pids_and_filters(lab: Lab) -> None:
+    script = f"import subprocess; input(); subprocess.run({_forced(lab)!r})"
+    said = []
+    with contextlib.ExitStack() as stack:
+        targets = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [PYTHON, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(2)
+        ]
+        pids = ",".join(str(target.pid) for target in targets)
+        both = _start(lab, "--pid", pids, "--json")
+        none = _start(lab, "--comm", "!python*", "--json")
+        root = _start(lab, "--user", "root", "--comm", "python3", "--container", "host", "--json")
+        other = _start(lab, "--user", "65534", "--json")
+        for target in targets:
+            said.append(json_lines(target.communicate("\n", timeout=30)[0]))
+        out, err = both.communicate(timeout=30)
+        for tracer in (none, root, other):
+            time.sleep(0.3)
+            tracer.send_signal(signal.SIGINT)
+    children = {line["child"] for lines in said for line in lines if line["kind"] == "spawn"}
+    assert len(children) == 2
+    assert f"pid {pids.replace(',', ', ')} have ended" in err
+
+    def stalled(text: str) -> set[int]:
+        return {each["child"]["pid"] for each in json_lines(text) if each["type"] == "stall"} & children
+
+    assert stalled(out) == children
+    assert stalled(root.communicate(timeout=30)[0]) == children
+    assert stalled(none.communicate(timeout=30)[0]) == set()
+    assert stalled(other.communicate(timeout=30)[0]) == set()
+
+
+def test_a_reader_that_has_had_enough_ends_it(lab: Lab) -> None:
+    """As in trace-popen --all | head -1."""
+    many = " ".join(lab.program("many_popen.py", "--count", "200"))
+    process = subprocess.Popen(
+        [*lab.trace_popen, "--all", "--", "/bin/sh", "-c", f"exec {many} >/dev/null"],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert "->" in process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert said == ""
+
+
+def test_on_a_terminal_there_is_a_status_line_and_it_goes(lab: Lab) -> None:
+    """Resized in the middle; ended by Ctrl-C, which the terminal makes a signal of."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(lab.root)
+        os.environ["TERM"] = "xterm-256color"
+        os.execv(lab.trace_popen[0], [*lab.trace_popen, "--min-ms", "50"])
+    shown = b""
+
+    def wait_for(what: bytes) -> None:
+        nonlocal shown
+        deadline = time.monotonic() + 30
+        while what not in shown:
+            assert time.monotonic() < deadline, shown
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 65536)
+
+    def resize(columns: int) -> None:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    resize(100)
+    wait_for(b" lost records")
+    subprocess.run(_forced(lab), stdout=subprocess.DEVNULL, check=True)
+    resize(80)
+    wait_for(b"read returns")
+    wait_for(b"1 stall")
+    os.write(terminal, b"\x03")
+    wait_for(b"held by\r\n")
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while os.read(terminal, 65536):
+            pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
