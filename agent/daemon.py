@@ -21,7 +21,7 @@ from agent.metrics import Metrics
 from agent.model import Stall
 from agent.report import Clock, stall_object
 from agent.status import Status
-from agent.tracer import TraceError, Tracer, TracerOptions, bcc_version
+from agent.tracer import TraceError, Tracer, TracerOptions
 from agent.web import WebError, WebServer
 from agent.webconfig import Security
 
@@ -46,7 +46,7 @@ class _Agent:
         self._history = History(config.web.history)
         min_ns, ongoing_ns = _thresholds(config)
         self.tracer = Tracer(TracerOptions(min_ns=min_ns, ongoing_ns=ongoing_ns), self._stall)
-        self.metrics = Metrics(self.tracer, self._clock, config.labels, bcc_version())
+        self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self._filter = Filter()
         self._set_filter(config)
 
@@ -76,7 +76,7 @@ class _Agent:
 
     def status(self) -> Status:
         """To be made when tracing begins."""
-        return Status(self.tracer, self._history, self._clock, self.is_healthy, bcc_version())
+        return Status(self.tracer, self._history, self._clock, self.is_healthy, self.tracer.bcc_version)
 
     def poll(self) -> None:
         self.tracer.run_once(_POLL_SECONDS)

@@ -36,6 +36,7 @@ LOSSES = (
 )
 """What is not followed, and counted: the metric's name, the kernel side's counter, a description."""
 
+_PAIRS_PER_LABEL = 5
 _BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
 
 
@@ -87,6 +88,8 @@ class Metrics(Collector):
         self._comm = Label(labels.limit, labels.allow, rules)
         self._holder = Label(labels.limit, labels.allow, rules)
         self._container = Label(labels.limit)
+        self._pairs: set[tuple[str, str]] = set()
+        self._most_pairs = _PAIRS_PER_LABEL * labels.limit
         self._filter = filter
 
     def set_reloaded(self, success: bool) -> None:
@@ -276,11 +279,12 @@ class Metrics(Collector):
 
     def _values(self, stall: Stall) -> tuple[str, ...]:
         culprit = stall.culprit
-        values = (
-            self._comm.value(stall.spawn.comm),
-            self._holder.value(culprit.comm),
-            culprit.cause.value,
-        )
+        comm, holder = self._comm.value(stall.spawn.comm), self._holder.value(culprit.comm)
+        # Each label is bounded, and so are their pairs: 100 times 100 would be 10,000.
+        if (comm, holder) not in self._pairs and len(self._pairs) >= self._most_pairs:
+            comm, holder = OTHER, OTHER
+        self._pairs.add((comm, holder))
+        values = (comm, holder, culprit.cause.value)
         if "container" not in self._stall_labels:
             return values
         if stall.identity is None or stall.identity.container is None:

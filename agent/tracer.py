@@ -30,7 +30,7 @@ from agent.model import (
     stall_began,
 )
 from probes import loader, preflight, records, selftest
-from probes.loader import ProbeStatus, bcc_version
+from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "TraceError",
     "Tracer",
     "TracerOptions",
-    "bcc_version",
 ]
 
 _log = logging.getLogger(__name__)
@@ -188,6 +187,11 @@ class Tracer:
         """From now on, stalls of at least the one are told, and while they are going on after the other."""
         self._min_ns, self._ongoing_ns = min_ns, ongoing_ns
         self._probes.set_threshold(min_ns)
+
+    @property
+    def bcc_version(self) -> str:
+        """Version of the bcc that compiled the kernel side."""
+        return self._probes.bcc_version
 
     def probes(self) -> dict[str, ProbeStatus]:
         """The programs of the kernel side by tracepoint, as in ``syscalls:sys_enter_close``."""

@@ -1,4 +1,4 @@
-"""Compiles, loads, attaches and reads the probes.
+"""Has the probes compiled, loaded and attached, and reads them.
 
 ``Probes`` is the only door to the kernel side: it calls back with each record, and gives typed copies of the
 maps. It knows nothing of metrics or terminals.
@@ -6,27 +6,24 @@ maps. It knows nothing of metrics or terminals.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import itertools
 import logging
 import os
-import platform
-import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from probes import preflight
+from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
+from probes.compiled import LoadError, compile_probes
+from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, table_type
 
-__all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record", "bcc_version"]
+__all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record"]
 
 Record = Union[Spawn, Release]
 
@@ -35,7 +32,7 @@ _HERE = Path(__file__).parent
 _SOURCE = _HERE / "errpipe.bpf.c"
 _SLOTS = 16
 _OTHER = b"~other"
-_SHARED_PROGRAMS = (b"release_next", b"pipe_made", b"dup_made")  # as enum shared_program
+_SHARED_PROGRAMS = ("release_next", "pipe_made", "dup_made")  # as enum shared_program
 _NEWTASK = "task:task_newtask"
 _NEEDED = (
     "syscalls:sys_enter_pipe2",
@@ -89,10 +86,6 @@ _OFFSETS = {
 }
 
 
-class LoadError(Exception):
-    """The kernel refused the programs; one line that says which and why."""
-
-
 @dataclass(frozen=True)
 class ProbeStatus:
     """One program of the kernel side.
@@ -135,8 +128,6 @@ class Probes:
 
     def __init__(self, options: Options, on_record: Callable[[Record], None]) -> None:
         tracefs = preflight.check()
-        import bcc  # 70 MB of LLVM: only when probes are really loaded
-
         self._on_record = on_record
         self._limits = {
             "spawns": options.max_spawns,
@@ -144,22 +135,37 @@ class Probes:
             "programs": options.max_programs,
         }
         self._offsets = _kernel_offsets() if options.use_btf else None
-        self._bpf = self._load(bcc, tracefs, options)
-        self._spawns = self._bpf.get_table(b"spawns", ctypes.c_uint64, Spawn)
         table = table_type(_SLOTS)
-        self._tables = self._bpf.get_table(b"tables", ctypes.c_uint32, table)
-        self._programs = self._bpf.get_table(b"programs", ctypes.c_char * 16, Program)
-        self._counters = self._bpf.get_table(b"counters", ctypes.c_int, ctypes.c_uint64)
-        for name, ours in (("spawns", Spawn), ("tables", table), ("programs", Program)):
-            theirs = self._bpf[name.encode()].Leaf
-            if ctypes.sizeof(theirs) != ctypes.sizeof(ours):
-                raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
-        self._attached = {name: self._attach(name) for name in _tracepoints(tracefs)}
-        self._bpf[b"records"].open_perf_buffer(
-            self._receive, page_cnt=options.buffer_pages, lost_cb=_ignore_lost
+        mirrors = {
+            "spawns": (ctypes.c_uint64, Spawn),
+            "tables": (ctypes.c_uint32, table),
+            "programs": (ctypes.c_char * 16, Program),
+            "counters": (ctypes.c_int, ctypes.c_uint64),
+            "settings": (ctypes.c_int, ctypes.c_uint64),
+            "records": (ctypes.c_int, ctypes.c_int),
+            "shared": (ctypes.c_int, ctypes.c_int),  # the kernel empties it when nobody has it open
+        }
+        if options.targets:
+            mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
+        self._compiled = compile_probes(
+            source=_SOURCE,
+            flags=[*_cflags(tracefs, options, self._offsets), f"-I{_HERE}"],
+            functions={_function(name): self._event(name) for name in _tracepoints(tracefs)},
+            needed=[_function(name) for name in _NEEDED],
+            shared=_SHARED_PROGRAMS,
+            maps=mirrors,
         )
+        maps = self._compiled.maps
+        self._spawns: BpfMap[Spawn] = maps["spawns"]
+        self._tables: BpfMap[Any] = maps["tables"]
+        self._programs: BpfMap[Program] = maps["programs"]
+        for function, problem in self._compiled.attached.items():
+            if problem is not None:
+                _log.error("no probe at %s: some stalls will be of unknown cause (%s)", function, problem)
+        self._tracepoints = {name: _function(name) for name in _tracepoints(tracefs)}
+        self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
         if _OTHER not in self.programs():
-            self._programs[_comm_key(_OTHER)] = Program()
+            self._programs.set(_comm_key(_OTHER), Program())
         self.set_threshold(options.threshold_ns)
 
     def __enter__(self) -> Probes:
@@ -175,155 +181,93 @@ class Probes:
 
     def close(self) -> None:
         """Detaches the programs and frees the maps."""
-        tracepoints = list(self._bpf.tracepoint_fds)
-        # The kernel waits 70 ms for each tracepoint to be out of use; the waits overlap in part.
-        with ThreadPoolExecutor(max(1, len(tracepoints))) as threads:
-            list(threads.map(self._bpf.detach_tracepoint, tracepoints))
-        self._bpf.cleanup()
+        self._buffer.close()
+        self._compiled.close()
 
     @property
     def sees_fd_tables(self) -> bool:
         """Whether inherited copies are checked in the kernel's own fd tables (needs BTF)."""
         return self._offsets is not None
 
+    @property
+    def bcc_version(self) -> str:
+        """Version of the bcc that compiled them."""
+        return self._compiled.bcc_version
+
     def poll(self, timeout_ms: int) -> None:
         """Waits at most that long for records and calls back with each."""
-        self._bpf.perf_buffer_poll(timeout_ms)
+        self._buffer.poll(timeout_ms)
 
     def set_threshold(self, nanoseconds: int) -> None:
         """Stalls of at least this reach user space from now on."""
         self._set(Setting.THRESHOLD_NS, nanoseconds)
 
     def _set(self, which: Setting, value: int) -> None:
-        self._bpf[b"settings"][ctypes.c_int(which)] = ctypes.c_uint64(value)
+        self._compiled.maps["settings"].set(int(which), value)
 
     def add_target(self, pid: int) -> None:
         """Traces a process and what it forks from now on (with Options.targets)."""
-        self._bpf[b"targets"][ctypes.c_uint32(pid)] = ctypes.c_uint8(1)
+        self._compiled.maps["targets"].set(pid, 1)
 
     def spawns(self) -> list[Spawn]:
         """Copies of the spawns in flight."""
-        return [_copy(Spawn, spawn) for spawn in self._values(self._spawns)]
+        return [spawn for _key, spawn in self._spawns.items()]
 
     def holders(self) -> Iterator[tuple[int, Any, Slot]]:
         """Each process that holds a copy of a write end: its pid, its table and its slot."""
-        for key in list(self._tables.keys()):
-            try:
-                table = self._tables[key]
-            except KeyError:
-                continue  # ended in between
+        for key, table in self._tables.items():
             for slot in table.slots:
                 if slot.id:
-                    yield key.value, table, slot
+                    yield int.from_bytes(key, sys.byteorder), table, slot
 
     def holds(self, pid: int, spawn_id: int) -> bool:
         """Whether a process is listed now as a holder of a spawn's write end."""
-        try:
-            slots = self._tables[ctypes.c_uint32(pid)].slots
-        except KeyError:
-            return False
-        return any(slot.id == spawn_id for slot in slots)
+        table = self._tables.get(pid)
+        return table is not None and any(slot.id == spawn_id for slot in table.slots)
 
     def programs(self) -> dict[bytes, Program]:
         """What was aggregated for each comm of a parent, ``~other`` being the rest."""
-        found = {}
-        for key in list(self._programs.keys()):
-            with contextlib.suppress(KeyError):
-                found[bytes(key.value)] = _copy(Program, self._programs[key])
-        return found
+        return {key.split(b"\0", 1)[0]: program for key, program in self._programs.items()}
 
     def forget_program(self, comm: bytes) -> None:
         """Drops what was aggregated for one comm (the self-test's)."""
-        with contextlib.suppress(KeyError):
-            del self._programs[_comm_key(comm)]
+        self._programs.delete(_comm_key(comm))
 
     def counters(self) -> dict[Counter, int]:
         """The kernel side's counters."""
-        return {which: int(self._counters[ctypes.c_int(which)].value) for which in Counter}
+        values = [value.value for _key, value in self._compiled.maps["counters"].items()]
+        return {which: values[which] for which in Counter}
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Entries now and at most of the maps that can fill up."""
-        maps = {"spawns": self._spawns, "tables": self._tables, "programs": self._programs}
-        return {name: (len(list(maps[name].keys())), limit) for name, limit in self._limits.items()}
-
-    @staticmethod
-    def _values(table: Any) -> Iterator[Any]:
-        for key in list(table.keys()):
-            with contextlib.suppress(KeyError):  # ended in between
-                yield table[key]
-
-    def _receive(self, _cpu: int, data: int, _size: int) -> None:
-        kind = ctypes.c_uint32.from_address(data).value
-        structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
-        # The memory is the perf buffer's: copied before the callback returns.
-        self._on_record(structure.from_buffer_copy(ctypes.string_at(data, ctypes.sizeof(structure))))
+        maps = self._compiled.maps
+        return {name: (maps[name].count(), limit) for name, limit in self._limits.items()}
 
     def probes(self) -> dict[str, ProbeStatus]:
         """Each program by its tracepoint, as in ``syscalls:sys_enter_close``."""
         counts = Path("/proc/sys/kernel/bpf_stats_enabled")
         counted = counts.exists() and counts.read_text().strip() != "0"
         found = {}
-        for tracepoint, attached in self._attached.items():
+        for tracepoint, function in self._tracepoints.items():
+            attached = self._compiled.attached[function] is None
             runs = run_ns = None
             if counted and attached:
-                function = self._bpf.funcs[_function(tracepoint)]
-                lines = Path(f"/proc/self/fdinfo/{function.fd}").read_text().splitlines()
+                lines = (
+                    Path(f"/proc/self/fdinfo/{self._compiled.programs[function]}").read_text().splitlines()
+                )
                 fields = dict(line.split(":", 1) for line in lines if ":" in line)
                 runs, run_ns = int(fields["run_cnt"]), int(fields["run_time_ns"])
             found[tracepoint] = ProbeStatus(attached, runs, run_ns)
         return found
 
-    def _is_raw(self, tracepoint: str) -> bool:
-        """A raw tracepoint gets the task, and so the fd table."""
-        return tracepoint == _NEWTASK and self.sees_fd_tables
+    def _receive(self, data: bytes) -> None:
+        kind = int.from_bytes(data[:4], sys.byteorder)
+        structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
+        self._on_record(structure.from_buffer_copy(data))
 
-    def _attach(self, tracepoint: str) -> bool:
-        function = _function(tracepoint)
-        try:
-            if self._is_raw(tracepoint):
-                self._bpf.attach_raw_tracepoint(function, function)
-            else:
-                self._bpf.attach_tracepoint(tracepoint.encode(), fn_name=function)
-        except Exception as error:  # bcc raises plain Exception
-            if tracepoint in _NEEDED:
-                self.close()
-                raise LoadError(f"the kernel has no {tracepoint} for the probes: {error}") from error
-            _log.error("no probe at %s: some stalls will be of unknown cause (%s)", tracepoint, error)
-            return False
-        return True
-
-    def _load(self, bcc: Any, tracefs: Path, options: Options) -> Any:
-        flags = _cflags(tracefs, options, self._offsets)
-        try:
-            bpf = self._compile(bcc, tracefs, flags)
-        except LoadError as first:
-            # Verifiers before 5.3 take no loops (commit 2589726d12a1): try once more without any.
-            _log.debug("retrying with unrolled loops: %s", first)
-            try:
-                bpf = self._compile(bcc, tracefs, [*flags, "-DUNROLL"])
-            except LoadError:
-                raise first from None
-        return bpf
-
-    def _compile(self, bcc: Any, tracefs: Path, flags: list[str]) -> Any:
-        with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
-            shim = Path(folder) / "shim"
-            shutil.copytree(_HERE / "shim", shim)
-            (shim / "include/linux/version.h").write_text(_version_header(platform.release()))
-            (shim / "include/uapi/linux/version.h").write_text("")
-            with _kernel_source(shim), _captured_stderr(Path(folder) / "stderr") as said:
-                try:
-                    bpf = bcc.BPF(src_file=os.fsencode(_SOURCE), cflags=[*flags, f"-I{_HERE}"])
-                    for tracepoint in _tracepoints(tracefs):
-                        raw = self._is_raw(tracepoint)
-                        kind = bcc.BPF.RAW_TRACEPOINT if raw else bcc.BPF.TRACEPOINT
-                        bpf.load_func(_function(tracepoint), kind)
-                    for index, name in enumerate(_SHARED_PROGRAMS):
-                        program = bpf.load_func(name, bcc.BPF.TRACEPOINT)
-                        bpf[b"shared"][ctypes.c_int(index)] = ctypes.c_int(program.fd)
-                except Exception as error:  # bcc raises plain Exception
-                    raise LoadError(f"the kernel did not take the probes: {error}{said()}") from error
-        return bpf
+    def _event(self, tracepoint: str) -> str:
+        """Where its program is attached; a raw tracepoint gets the task, and so the fd table."""
+        return "raw:task_newtask" if tracepoint == _NEWTASK and self.sees_fd_tables else tracepoint
 
 
 def _tracepoints(tracefs: Path) -> list[str]:
@@ -336,9 +280,9 @@ def _has_all(tracefs: Path, tracepoints: Sequence[str]) -> bool:
     return all(preflight.has_tracepoint(tracefs, name.replace(":", "/")) for name in tracepoints)
 
 
-def _function(tracepoint: str) -> bytes:
+def _function(tracepoint: str) -> str:
     """The program's name in errpipe.bpf.c."""
-    return tracepoint.split(":")[1].encode()
+    return tracepoint.split(":")[1]
 
 
 def _kernel_offsets() -> Optional[dict[str, int]]:
@@ -381,65 +325,5 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
     return [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in defines.items()]
 
 
-def _version_header(release: str) -> str:
-    """linux/version.h for a kernel release such as ``5.14.0-362.el9.x86_64``."""
-    numbers = [int(number) for number in re.findall(r"\d+", release)[:3]]
-    major, minor, patch = [*numbers, 0, 0, 0][:3]
-    return (
-        f"#define LINUX_VERSION_CODE {(major << 16) + (minor << 8) + min(patch, 255)}\n"
-        "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
-    )
-
-
-@contextlib.contextmanager
-def _kernel_source(folder: Path) -> Iterator[None]:
-    """Shows bcc our few headers instead of a kernel tree."""
-    name = "BCC_KERNEL_SOURCE"
-    before = os.environ.get(name)
-    os.environ[name] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _captured_stderr(path: Path) -> Iterator[Callable[[], str]]:
-    """Keeps what clang and the verifier print; the value tells its first line, for the error message."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with path.open("w+b") as file:
-        os.dup2(file.fileno(), 2)
-
-        def said() -> str:
-            lines = path.read_text(errors="replace").strip().splitlines()
-            _log.debug("bcc said: %s", "\n".join(lines[-200:]))
-            return f" ({lines[0][:200]})" if lines else ""
-
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
 def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:
     return (ctypes.c_char * 16).from_buffer_copy(comm.ljust(16, b"\0"))
-
-
-def _copy(structure: Any, value: Any) -> Any:
-    return structure.from_buffer_copy(value)
-
-
-def _ignore_lost(_count: int) -> None:
-    """The kernel side counts what did not fit, exactly and at once (RECORDS_LOST)."""
-
-
-def bcc_version() -> str:
-    """Version of the bcc that is used."""
-    import bcc
-
-    return str(getattr(bcc, "__version__", "unknown"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import importlib
 import os
 import platform
 from pathlib import Path
@@ -61,7 +60,6 @@ def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
                 f"this kernel ({platform.release()}) has no tracepoint {name}:"
                 " it needs CONFIG_FTRACE_SYSCALLS"
             )
-    _check_bcc()
     return tracefs
 
 
@@ -123,19 +121,4 @@ def _check_bpf() -> None:
         raise PreflightError(
             "the bpf() system call is forbidden here: a seccomp profile or kernel lockdown"
             " (in a container: --privileged, or a seccomp profile that allows bpf)"
-        )
-
-
-def _check_bcc() -> None:
-    try:
-        bcc = importlib.import_module("bcc")
-    except (ImportError, OSError) as error:
-        raise UnsupportedError(
-            f"bcc cannot be imported ({error}): install the distribution's package"
-            " (Debian: python3-bpfcc, RHEL/Fedora: python3-bcc) and use its python3"
-        ) from error
-    if not hasattr(bcc, "BPF"):
-        raise UnsupportedError(
-            f"{getattr(bcc, '__file__', 'bcc')} is another project named bcc, from PyPI:"
-            " 'pip uninstall bcc' and install the distribution's python3-bpfcc or python3-bcc"
         )

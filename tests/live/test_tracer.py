@@ -6,7 +6,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import bcc
 import pytest
 
 from agent.model import Cause, Confirmation, Spawn, Stall
@@ -51,18 +50,18 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
     assert wrong is not None
 
 
-def _refuse(monkeypatch: pytest.MonkeyPatch, refused: bytes) -> None:
-    """Makes one tracepoint take no program, as a kernel without it would."""
-    plain = bcc.BPF.attach_tracepoint
+def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    """Makes one program attach to a tracepoint that there is not, as on a kernel without it."""
+    plain = loader.Probes._event
 
-    def attach(bpf: object, tp: bytes, fn_name: bytes) -> object:
-        return plain(bpf, tp=b"syscalls:no_such_event" if tp == refused else tp, fn_name=fn_name)
+    def event(probes: loader.Probes, tracepoint: str) -> str:
+        return "syscalls:no_such_event" if tracepoint == refused else plain(probes, tracepoint)
 
-    monkeypatch.setattr(bcc.BPF, "attach_tracepoint", attach)
+    monkeypatch.setattr(loader.Probes, "_event", event)
 
 
 def test_probe_that_does_not_attach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    _refuse(monkeypatch, b"syscalls:sys_enter_dup")
+    _refuse(monkeypatch, "syscalls:sys_enter_dup")
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         attached = {name: status.attached for name, status in tracer.probes().items()}
@@ -71,8 +70,8 @@ def test_probe_that_does_not_attach_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    _refuse(monkeypatch, b"syscalls:sys_enter_close")
-    with pytest.raises(TraceError, match="syscalls:sys_enter_close"):
+    _refuse(monkeypatch, "syscalls:sys_enter_close")
+    with pytest.raises(TraceError, match="syscalls:no_such_event"):
         Tracer(TracerOptions(), lambda stall: None)
 
 

@@ -517,3 +517,15 @@ def test_reloads_of_the_configuration() -> None:
     metrics.set_reloaded(True)
     assert Scrape(metrics).value(f"{name}ful") == 1
     assert Scrape(metrics).value(f"{name}_timestamp_seconds") > first
+
+
+def test_pairs_of_comm_and_holder_are_bounded_too() -> None:
+    metrics = metrics_of(FakeSource(), limit=10)
+    for parent in range(10):
+        for other in range(10):
+            made = stall(holder(comm=b"h%d" % other), of=spawn(comm=b"p%d" % parent))
+            metrics.add_stall(made)
+    samples = Scrape(metrics).samples("spawnstall_stall_seconds_count")
+    assert len(samples) == 51
+    [(_, rest)] = [(its, n) for its, n in samples if its["comm"] == OTHER]
+    assert rest == 50

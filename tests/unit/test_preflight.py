@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -85,22 +83,3 @@ def test_tracepoint_fields(tmp_path: Path) -> None:
         'print fmt: "field:nothing; %s", REC->comm\n'
     )
     assert tracepoint_fields(tmp_path, "a/b") == {"common_type", "filename", "comm", "argv", "group_dead"}
-
-
-def test_no_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bcc", None)
-    with pytest.raises(PreflightError, match="python3-bpfcc"):
-        preflight._check_bcc()
-
-
-def test_the_wrong_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bcc", ModuleType("bcc"))
-    with pytest.raises(PreflightError, match="pip uninstall bcc"):
-        preflight._check_bcc()
-
-
-def test_the_right_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    bcc = ModuleType("bcc")
-    bcc.BPF = object  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bcc", bcc)
-    preflight._check_bcc()

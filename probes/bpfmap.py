@@ -1,0 +1,167 @@
+"""Reads and writes eBPF maps by bpf(2), without bcc: its LLVM would cost the agent 100 MB for good.
+
+Commands and structures: <linux/bpf.h>, bpf(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+from collections.abc import Iterator
+from typing import Any, Generic, Optional, TypeVar
+
+__all__ = ["BpfMap"]
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}  # <asm/unistd.h>
+_LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOOKUP_BATCH = 1, 2, 3, 4, 24
+_BATCH = 1024
+
+_Value = TypeVar("_Value")
+
+
+class _Element(ctypes.Structure):
+    """union bpf_attr of the commands on one element."""
+
+    _fields_ = [
+        ("map_fd", ctypes.c_uint32),
+        ("_pad", ctypes.c_uint32),
+        ("key", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),  # or next_key
+        ("flags", ctypes.c_uint64),
+    ]
+
+
+class _Batch(ctypes.Structure):
+    """union bpf_attr of the commands on many."""
+
+    _fields_ = [
+        ("in_batch", ctypes.c_uint64),
+        ("out_batch", ctypes.c_uint64),
+        ("keys", ctypes.c_uint64),
+        ("values", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("map_fd", ctypes.c_uint32),
+        ("elem_flags", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    ]
+
+
+class BpfMap(Generic[_Value]):
+    """A map by its file descriptor; keys and values are ctypes types, and copies are given.
+
+    Raises OSError when the kernel refuses.
+    """
+
+    def __init__(self, fd: int, key: Any, value: type[_Value]) -> None:
+        self.fd = fd
+        self._key = key
+        self._value = value
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._number = _SYSCALL[platform.machine()]
+        self._has_batches = True
+
+    def get(self, key: object) -> Optional[_Value]:
+        """A copy of one element's value; None when there is none."""
+        value = self._value()
+        if self._element(_LOOKUP, self._key_of(key), value):
+            return value
+        return None
+
+    def set(self, key: object, value: object) -> None:
+        """Writes one element."""
+        made = value if isinstance(value, self._value) else self._value(value)  # type: ignore[call-arg]
+        self._element(_UPDATE, self._key_of(key), made)
+
+    def delete(self, key: object) -> None:
+        """Deletes one element, if it is there."""
+        self._element(_DELETE, self._key_of(key), None)
+
+    def items(self) -> Iterator[tuple[bytes, _Value]]:
+        """Raw keys and copies of values; elements that come and go meanwhile may be there or not."""
+        if self._has_batches:
+            try:
+                yield from self._batches()
+                return
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP, 524):  # 524: the kernel's own ENOTSUPP
+                    raise
+                self._has_batches = False  # before 5.6 (commit cb4d03ab499d)
+        for key in self.keys():
+            value = self._value()
+            if self._element(_LOOKUP, self._key.from_buffer_copy(key), value):
+                yield key, value
+
+    def keys(self) -> Iterator[bytes]:
+        """Raw keys, walked one by one."""
+        key = None
+        while True:
+            following = self._key()
+            if not self._element(_NEXT_KEY, key, following):
+                return
+            yield bytes(following)
+            key = following
+
+    def count(self) -> int:
+        """How many elements there are now."""
+        return sum(1 for _ in self.keys())
+
+    def _key_of(self, key: object) -> Any:
+        return key if isinstance(key, self._key) else self._key(key)
+
+    def _element(self, command: int, key: Any, value: Any) -> bool:
+        """False when there is no such element."""
+        attributes = _Element(map_fd=self.fd)
+        attributes.key = 0 if key is None else ctypes.addressof(key)
+        attributes.value = 0 if value is None else ctypes.addressof(value)
+        try:
+            self._call(command, attributes)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _batches(self) -> Iterator[tuple[bytes, _Value]]:
+        key_size, value_size = ctypes.sizeof(self._key), ctypes.sizeof(self._value)  # type: ignore[arg-type]
+        keys = ctypes.create_string_buffer(key_size * _BATCH)
+        values = ctypes.create_string_buffer(value_size * _BATCH)
+        token = ctypes.create_string_buffer(max(key_size, 4))
+        first = True
+        room = _BATCH
+        while True:
+            attributes = _Batch(
+                in_batch=0 if first else ctypes.addressof(token),
+                out_batch=ctypes.addressof(token),
+                keys=ctypes.addressof(keys),
+                values=ctypes.addressof(values),
+                count=room,
+                map_fd=self.fd,
+            )
+            is_last = False
+            try:
+                self._call(_LOOKUP_BATCH, attributes)
+            except FileNotFoundError:
+                is_last = True
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                # A hash bucket has more than there was room for.
+                room *= 4
+                keys = ctypes.create_string_buffer(key_size * room)
+                values = ctypes.create_string_buffer(value_size * room)
+                continue
+            for place in range(attributes.count):
+                yield (
+                    keys.raw[place * key_size : (place + 1) * key_size],
+                    self._value.from_buffer_copy(values, place * value_size),  # type: ignore[attr-defined]
+                )
+            if is_last:
+                return
+            first = False
+
+    def _call(self, command: int, attributes: ctypes.Structure) -> None:
+        size = ctypes.c_uint(ctypes.sizeof(attributes))
+        result = self._libc.syscall(ctypes.c_long(self._number), command, ctypes.byref(attributes), size)
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))

@@ -1,0 +1,124 @@
+"""What the compiler's process hands over: maps, programs and attachments, each by its file descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from probes.bpfmap import BpfMap
+from probes.preflight import UnsupportedError
+
+__all__ = ["Compiled", "LoadError", "compile_probes"]
+
+_HERE = Path(__file__).parent
+_MOST_FDS = 253  # SCM_MAX_FD
+
+
+class LoadError(Exception):
+    """The kernel refused the programs; one line that says which and why."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Loaded and attached programs; ``close`` gives them back.
+
+    programs: the fd of each by its name; attached: why it is not attached, None: it is.
+    """
+
+    maps: Mapping[str, BpfMap[Any]]
+    programs: Mapping[str, int]
+    attached: Mapping[str, Optional[str]]
+    bcc_version: str
+    fds: Sequence[int]
+    attachments: Sequence[int]
+
+    def close(self) -> None:
+        """Detaches the programs and frees the maps."""
+        # The kernel waits 70 ms for each tracepoint to be out of use; the waits overlap in part.
+        with ThreadPoolExecutor(max(1, len(self.attachments))) as threads:
+            list(threads.map(os.close, self.attachments))
+        for fd in self.fds:
+            os.close(fd)
+
+
+def compile_probes(
+    source: Path,
+    flags: Sequence[str],
+    functions: Mapping[str, str],
+    needed: Sequence[str],
+    shared: Sequence[str],
+    maps: Mapping[str, tuple[Any, Any]],
+) -> Compiled:
+    """Has programs compiled, loaded and attached by another process.  Raises LoadError or UnsupportedError.
+
+    functions: the tracepoint of each program; needed: those without which there is none; shared: the programs
+    of the map of that name; maps: the types of key and value of those that are wanted here.
+    """
+    wanted = {
+        "source": str(source),
+        "flags": list(flags),
+        "shim": str(_HERE / "shim"),
+        "functions": dict(functions),
+        "needed": list(needed),
+        "shared": list(shared),
+        "maps": list(maps),
+    }
+    answer, fds = _ask(wanted)
+    if "error" in answer:
+        raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
+    made = {name: BpfMap(fd, *types) for fd, (name, types) in zip(fds, maps.items())}
+    for name, (key, value) in maps.items():
+        if answer["maps"][name] != [ctypes.sizeof(key), ctypes.sizeof(value)]:
+            for fd in fds:
+                os.close(fd)
+            raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
+    rest = fds[len(maps) :]
+    programs = dict(zip(functions, rest))
+    return Compiled(
+        maps=made,
+        programs=programs,
+        attached=answer["attached"],
+        bcc_version=answer["bcc"],
+        fds=fds[: len(maps) + len(functions)],
+        attachments=rest[len(functions) :],
+    )
+
+
+def _ask(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, str(_HERE / "compiler.py"), str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        ours.sendall(json.dumps(wanted).encode() + b"\n")
+        fds: list[int] = []
+        text = b""
+        with contextlib.suppress(OSError):
+            _length, fds, _flags, _address = socket.recv_fds(ours, 4, _MOST_FDS)
+            while more := ours.recv(65536):
+                text += more
+        status = process.wait()
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        _close(fds)
+        return {"error": f"the compiler of the probes ended with status {status}"}, []
+    return answer, fds
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

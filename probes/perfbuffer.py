@@ -1,0 +1,140 @@
+"""Takes records from a perf buffer: one ring of each CPU, mapped into this process.
+
+The kernel writes, we read and move the tail.  Layout: perf_event_open(2), "MMAP layout", PERF_RECORD_SAMPLE.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import select
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from probes.bpfmap import BpfMap
+
+__all__ = ["PerfBuffer"]
+
+_SYSCALL = {"x86_64": 298, "aarch64": 241, "ppc64le": 319, "s390x": 331}  # <asm/unistd.h>
+_TYPE_SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
+_FLAG_CLOEXEC = 8
+_IOC_ENABLE = 0x2400
+_HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
+_RECORD_SAMPLE = 9
+_HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
+_LENGTH = struct.Struct("=I")
+
+
+class _Attributes(ctypes.Structure):
+    """The beginning of struct perf_event_attr (PERF_ATTR_SIZE_VER0), as far as it is used here."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("sample_period", ctypes.c_uint64),
+        ("sample_type", ctypes.c_uint64),
+        ("read_format", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("wakeup_events", ctypes.c_uint32),
+        ("bp_type", ctypes.c_uint32),
+        ("bp_addr", ctypes.c_uint64),
+    ]
+
+
+class _Ring:
+    """One CPU's."""
+
+    def __init__(self, cpu: int, pages: int) -> None:
+        attributes = _Attributes(
+            type=_TYPE_SOFTWARE,
+            size=ctypes.sizeof(_Attributes),
+            config=_BPF_OUTPUT,
+            sample_period=1,
+            sample_type=_SAMPLE_RAW,
+            wakeup_events=1,
+        )
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.syscall(
+            ctypes.c_long(_SYSCALL[platform.machine()]),
+            ctypes.byref(attributes),
+            -1,
+            cpu,
+            -1,
+            ctypes.c_ulong(_FLAG_CLOEXEC),
+        )
+        if self.fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"perf_event_open: {os.strerror(number)}")
+        self._size = pages * mmap.PAGESIZE
+        self._memory = mmap.mmap(self.fd, mmap.PAGESIZE + self._size)
+        self._head = ctypes.c_uint64.from_buffer(self._memory, _HEAD_AT)
+        self._tail = ctypes.c_uint64.from_buffer(self._memory, _TAIL_AT)
+        if libc.ioctl(self.fd, _IOC_ENABLE, 0) < 0:
+            raise OSError(ctypes.get_errno(), "cannot enable a perf event")
+
+    def take(self, receive: Callable[[bytes], None]) -> None:
+        """Gives each record that has come, in its order."""
+        head, tail = self._head.value, self._tail.value
+        while tail < head:
+            kind, _misc, size = _HEADER.unpack(self._bytes(tail, _HEADER.size))
+            if kind == _RECORD_SAMPLE:
+                [length] = _LENGTH.unpack(self._bytes(tail + _HEADER.size, _LENGTH.size))
+                receive(self._bytes(tail + _HEADER.size + _LENGTH.size, length))
+            tail += size
+        self._tail.value = tail
+
+    def close(self) -> None:
+        """Unmaps it."""
+        del self._head, self._tail
+        self._memory.close()
+        os.close(self.fd)
+
+    def _bytes(self, at: int, length: int) -> bytes:
+        """A part of the ring, which may begin at its end and go on at its beginning."""
+        start = at % self._size
+        first = min(length, self._size - start)
+        begin = mmap.PAGESIZE
+        return (
+            self._memory[begin + start : begin + start + first] + self._memory[begin : begin + length - first]
+        )
+
+
+class PerfBuffer:
+    """The rings of all CPUs that are online, entered into a BPF_MAP_TYPE_PERF_EVENT_ARRAY.
+
+    pages: of each ring, a power of two.  receive(record) is called with the bytes of each.  Raises OSError.
+    """
+
+    def __init__(self, array: BpfMap[ctypes.c_int], pages: int, receive: Callable[[bytes], None]) -> None:
+        self._receive = receive
+        self._rings: dict[int, _Ring] = {}
+        self._poll = select.epoll()
+        for cpu in _online_cpus():
+            ring = _Ring(cpu, pages)
+            self._rings[ring.fd] = ring
+            self._poll.register(ring.fd, select.EPOLLIN)
+            array.set(cpu, ring.fd)
+
+    def poll(self, timeout_ms: int) -> None:
+        """Waits at most that long for records, and gives them."""
+        for fd, _event in self._poll.poll(timeout_ms / 1000):
+            self._rings[fd].take(self._receive)
+
+    def close(self) -> None:
+        """Gives the rings back."""
+        self._poll.close()
+        for ring in self._rings.values():
+            ring.close()
+
+
+def _online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:
+    """The CPUs of a list such as ``0-3,8``."""
+    cpus: list[int] = []
+    for part in path.read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        cpus += range(int(first), int(last or first) + 1)
+    return cpus

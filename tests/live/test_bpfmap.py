@@ -1,0 +1,69 @@
+"""probes.bpfmap and probes.perfbuffer against the kernel: maps made here, read in each way."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterator
+
+import pytest
+
+from probes.bpfmap import _SYSCALL, BpfMap
+from probes.perfbuffer import PerfBuffer, _online_cpus
+
+_CREATE = 0
+_HASH, _PERF_EVENT_ARRAY, _LRU_HASH = 1, 4, 9
+
+
+def _create(kind: int, key: int, value: int, entries: int) -> int:
+    attributes = (ctypes.c_uint32 * 5)(kind, key, value, entries, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = ctypes.c_long(_SYSCALL[platform.machine()])
+    fd = int(libc.syscall(number, _CREATE, attributes, ctypes.c_uint(20)))
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    return fd
+
+
+@pytest.fixture(params=[_HASH, _LRU_HASH])
+def table(request: pytest.FixtureRequest) -> Iterator[BpfMap[ctypes.c_uint64]]:
+    """An empty map of 8,000 entries."""
+    fd = _create(request.param, 4, 8, 8000)
+    yield BpfMap(fd, ctypes.c_uint32, ctypes.c_uint64)
+    os.close(fd)
+
+
+def _all(table: BpfMap[ctypes.c_uint64]) -> dict[int, int]:
+    return {int.from_bytes(key, "little"): value.value for key, value in table.items()}
+
+
+def test_one_element(table: BpfMap[ctypes.c_uint64]) -> None:
+    assert table.get(7) is None
+    table.set(7, 1 << 40)
+    found = table.get(7)
+    assert found is not None
+    assert found.value == 1 << 40
+    table.delete(7)
+    table.delete(7)  # gone already
+    assert table.get(7) is None
+
+
+@pytest.mark.parametrize("batches", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 2, 1023, 1024, 1025, 5000])
+def test_all_elements(table: BpfMap[ctypes.c_uint64], size: int, batches: bool) -> None:
+    table._has_batches = batches
+    for key in range(size):
+        table.set(key, key * 3)
+    assert _all(table) == {key: key * 3 for key in range(size)}
+    assert table.count() == size
+    assert table._has_batches is batches  # this kernel has them
+
+
+def test_rings_of_every_cpu_are_entered() -> None:
+    fd = _create(_PERF_EVENT_ARRAY, 4, 4, 128)
+    rings: BpfMap[ctypes.c_int] = BpfMap(fd, ctypes.c_int, ctypes.c_int)
+    buffer = PerfBuffer(rings, 1, lambda record: None)
+    assert len(buffer._rings) == len(_online_cpus()) == os.cpu_count()
+    buffer.poll(1)
+    buffer.close()
+    os.close(fd)
