@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e setup-runtimes soak dashboards preview lint dev
+.PHONY: help setup run demo test setup-e2e setup-runtimes soak bench-fleet dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -31,6 +31,9 @@ setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gig
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
+
+bench-fleet: dev setup-e2e ## a thousand made-up agents and one Prometheus: series, memory, query times (FLEET=--help)
+	@exec $(PYTHON) -m tests.bench.fleet $(FLEET)
 
 dashboards: dev ## write the generated dashboards and rules anew (RUNBOOKS=URL)
 	@$(PYTHON) -m dashboards $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
