@@ -177,6 +177,7 @@ def test_recorded_health(repo_root: Path, tmp_path: Path) -> None:
         (("promtool", "check", "rules"), "recording.yaml"),
         (("promtool", "check", "rules"), "alerts.yaml"),
         (("promtool", "check", "config"), "prometheus.yaml"),
+        (("promtool", "check", "config"), "shard.yaml"),
         (("amtool", "check-config"), "alertmanager.yaml"),
     ],
 )

@@ -1,6 +1,6 @@
 """A thousand made-up agents scraped by one Prometheus: series, memory, CPU, and the time of every panel.
 
-    .venv/bin/python -m tests.bench.fleet [--agents 1000] [--minutes 10] [--json fleet.json]
+    .venv/bin/python -m tests.bench.fleet [--agents 1000] [--minutes 8] [--json fleet.json]
 
 Needs Prometheus (make setup-e2e), and root and eBPF for the one real agent, whose maps and probes the
 others have.
@@ -71,11 +71,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--busy", type=float, default=30, help="per cent of them")
     parser.add_argument("--worst", type=float, default=1, help="per cent of them, at labels.limit")
-    parser.add_argument("--minutes", type=int, default=10, help="of scraping, before anything is measured")
+    parser.add_argument("--minutes", type=int, default=8, help="of scraping, before anything is measured")
     parser.add_argument("--interval", type=int, default=30, help="of scraping, in seconds")
     parser.add_argument("--points", type=int, default=720, help="of a graph: a time range of 6 h has 720")
-    parser.add_argument("--rounds", type=int, default=5, help="of each query, for the median")
-    parser.add_argument("--patience", type=int, default=30, help="seconds, for a query without recordings")
+    parser.add_argument("--rounds", type=int, default=3, help="of each query, for the median")
+    parser.add_argument("--patience", type=int, default=20, help="seconds, for a query without recordings")
     parser.add_argument("--json", default="fleet.json", help="the file to write")
     return parser.parse_args()
 

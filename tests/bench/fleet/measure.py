@@ -19,12 +19,15 @@ __all__ = ["Shape", "load", "panels", "rules", "storage"]
 
 _LOOK_SECONDS = 5
 _QUERY_SECONDS = 120
+_RANGE_SECONDS = 6 * 3600
 
 
 class Shape(NamedTuple):
     """How queries are asked: over so many seconds of data, of a scrape each ``interval`` seconds.
 
-    A graph has as many points as one over 6 h, so as many evaluations of its expression, in less time.
+    What is asked stands for 6 h: a graph has as many points as one over 6 h, so as many evaluations of its
+    expression, in less time; a table that sums up the time range does so again and again, until it has read
+    as many samples.
     patience: seconds after which a query without recording rules is given up.
     """
 
@@ -118,6 +121,9 @@ def panels(
             if not target.instant:
                 seconds = _median(server, target, shape, until)
                 _add(panel, "range", seconds)
+            elif shape.variables("")["__range"] in target.expr:
+                again = shape._replace(points=_RANGE_SECONDS // shape.seconds)
+                _add(panel, "range", _median(server, target._replace(instant=False), again, until))
             if dashboard == "fleet":
                 raw = target._replace(expr=without_recordings(target.expr))
                 same = raw == target
