@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,7 +164,7 @@ def _seconds(
     began = time.monotonic()
     try:
         server.get(path, {**query, **when}, patience + 30)
-    except urllib.error.HTTPError:
+    except OSError:
         return None
     return time.monotonic() - began
 
