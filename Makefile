@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e setup-runtimes manual soak dashboards preview lint dev
+.PHONY: help setup run demo test setup-e2e setup-runtimes manual soak bench-fleet dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -34,6 +34,9 @@ manual: dev ## write the man page and the shell completions anew (config/manual)
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
+
+bench-fleet: dev setup-e2e ## a thousand made-up agents and one Prometheus: series, memory, query times (FLEET=--help)
+	@exec $(PYTHON) -m tests.bench.fleet $(FLEET)
 
 dashboards: dev ## write the generated dashboards and rules anew (RUNBOOKS=URL)
 	@$(PYTHON) -m dashboards $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))

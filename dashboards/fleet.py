@@ -19,7 +19,7 @@ from dashboards.queries import (
     over_the_range,
     quantiles,
 )
-from dashboards.recordings import SLOW_SPAWN_BUCKET
+from dashboards.recordings import MAP_FULLNESS, PROBES_ATTACHED, SLOW_SPAWN_BUCKET
 from dashboards.runbook import runbook_url
 
 __all__ = ["fleet_dashboard"]
@@ -241,7 +241,7 @@ def _health(runbooks: str) -> list[Panel]:
             About(
                 "Fullest maps", "How full each map is on the host where it is fullest.", "percentunit", blind
             ),
-            {"{{map}}": f"max by (map) (spawnstall_map_entries{{{_HOSTS}}} / spawnstall_map_max_entries)"},
+            {"{{map}}": f"max by (map) ({MAP_FULLNESS}{{{_HOSTS}}})"},
             limit=0.8,
         ),
         lines(
@@ -254,7 +254,7 @@ def _health(runbooks: str) -> list[Panel]:
             ),
             {
                 "self-test": or_zero(f"count(spawnstall_selftest_success{{{_HOSTS}}} == 0)"),
-                "probe": or_zero(f"count(min by (instance) (spawnstall_probe_attached{{{_HOSTS}}}) == 0)"),
+                "probe": or_zero(f"count({PROBES_ATTACHED}{{{_HOSTS}}} == 0)"),
                 "reload": or_zero(f"count(spawnstall_config_last_reload_successful{{{_HOSTS}}} == 0)"),
             },
         ),

@@ -1,14 +1,22 @@
 """The recording rules: what keeps fleet panels and alerts fast at a thousand hosts.
 
 A host has up to a hundred comms with 23 buckets each; recorded, it has one series of each kind, and
-stalls have one for each (comm, holder, cause) that was really seen.
+stalls have one for each (comm, holder, cause) that was really seen.  Of its probes, some thirty, it has one.
 """
 
 from __future__ import annotations
 
 from dashboards.model import Recording
 
-__all__ = ["BURN_WINDOWS", "INTERVAL_SECONDS", "SLOW_SPAWN_BUCKET", "STALL_LABELS", "recordings"]
+__all__ = [
+    "BURN_WINDOWS",
+    "INTERVAL_SECONDS",
+    "MAP_FULLNESS",
+    "PROBES_ATTACHED",
+    "SLOW_SPAWN_BUCKET",
+    "STALL_LABELS",
+    "recordings",
+]
 
 INTERVAL_SECONDS = 60
 """How often the rules are evaluated. Panels multiply by it to sum up per-second rates over a range."""
@@ -18,6 +26,12 @@ SLOW_SPAWN_BUCKET = "0.131072"
 
 BURN_WINDOWS = ("30m", "1h", "2h", "6h", "1d", "3d")
 """Windows of the burn rates, besides 5m, which is what everything is recorded over."""
+
+PROBES_ATTACHED = "instance:spawnstall_probe_attached:min"
+"""0 when a probe of the host is not attached."""
+
+MAP_FULLNESS = "instance_map:spawnstall_map_entries:ratio"
+"""How full a map is, from 0 to 1."""
 
 STALL_LABELS = "job, instance, comm, holder, cause"
 
@@ -38,6 +52,8 @@ def recordings() -> list[Recording]:
             "histogram_quantile(0.99, instance_le:spawnstall_spawn_seconds_bucket:rate5m)",
         ),
         *_burn_rates(),
+        Recording(PROBES_ATTACHED, "min by (job, instance) (spawnstall_probe_attached)"),
+        Recording(MAP_FULLNESS, "spawnstall_map_entries / spawnstall_map_max_entries"),
     ]
 
 

@@ -6,6 +6,8 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 
+from tests import lognormal
+
 __all__ = ["STALLING_HOST", "openmetrics"]
 
 STALLING_HOST = "web06:9848"
@@ -13,7 +15,6 @@ STALLING_HOST = "web06:9848"
 
 _HOSTS = 24
 _STEP = 60  # seconds from sample to sample
-_BOUNDS = [64e-6 * 2**b for b in range(22)]
 _COMMS = {"web-app": 3.0, "cron": 0.2, "puppet": 0.6, "node": 1.2}  # spawns a second
 _HOLDERS = (("pool-worker", "forked"), ("import-job", "late_exec"), ("python2.7", "leaked"))
 _PROBES = ("sys_enter_close", "sys_exit_pipe2", "sys_exit_read", "sched_process_fork", "sched_process_exec")
@@ -27,22 +28,19 @@ class _Histogram:
 
     def __init__(self, median: float, sigma: float) -> None:
         self._median, self._sigma = median, sigma
-        self._counts = [0.0] * (len(_BOUNDS) + 1)
+        self._counts = [0.0] * (len(lognormal.BOUNDS) + 1)
         self._sum = 0.0
 
     def add(self, number: float, slow: float = 0.0, slow_seconds: float = 0.4) -> None:
         """So many values, of which such a share is about so slow."""
         for share, median in ((1 - slow, self._median), (slow, slow_seconds)):
-            below = 0.0
-            for index, bound in enumerate([*_BOUNDS, math.inf]):
-                upto = 0.5 * (1 + math.erf(math.log(bound / median) / self._sigma / math.sqrt(2)))
-                self._counts[index] += number * share * (upto - below)
-                below = upto
+            for index, part in enumerate(lognormal.shares(median, self._sigma)):
+                self._counts[index] += number * share * part
             self._sum += number * share * median
 
     def samples(self, name: str, labels: Labels) -> Iterator[_Sample]:
         total = 0.0
-        for bound, count in zip([*map(repr, _BOUNDS), "+Inf"], self._counts):
+        for bound, count in zip([*map(repr, lognormal.BOUNDS), "+Inf"], self._counts):
             total += count
             yield f"{name}_bucket", {**labels, "le": bound}, total
         yield f"{name}_count", labels, total

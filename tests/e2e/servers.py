@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 __all__ = ["Alertmanager", "Prometheus", "alertmanager", "eventually", "prometheus"]
 
@@ -45,16 +46,29 @@ class Prometheus:
 
     port: int
 
+    def get(self, path: str, query: dict[str, str], seconds: float = 30) -> Any:
+        """What its HTTP API answers, within so long; raises OSError."""
+        return _get(self.port, path, query, seconds)
+
+    def own_metrics(self) -> dict[str, float]:
+        """What it says of itself: the sum of each name's samples."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        sums: dict[str, float] = {}
+        for sample in (sample for family in families for sample in family.samples):
+            sums[sample.name] = sums.get(sample.name, 0) + sample.value
+        return sums
+
     def instant(self, expr: str) -> list[float]:
         """The values that are numbers."""
-        answer = _get(self.port, "/api/v1/query", {"query": expr})
+        answer = self.get("/api/v1/query", {"query": expr})
         return _numbers(series["value"] for series in answer["data"]["result"])
 
     def over_time(self, expr: str, seconds: int) -> list[float]:
         """The values that are numbers, of the last seconds, one a second."""
         now = time.time()
         query = {"query": expr, "start": str(now - seconds), "end": str(now), "step": "1"}
-        answer = _get(self.port, "/api/v1/query_range", query)
+        answer = self.get("/api/v1/query_range", query)
         return _numbers(value for series in answer["data"]["result"] for value in series["values"])
 
 
@@ -76,8 +90,8 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
-    """With that configuration; ended by SIGTERM."""
+def prometheus(folder: Path, config: dict[str, Any], *flags: str) -> Iterator[Prometheus]:
+    """With that configuration and flags; ended by SIGTERM."""
     port = _free_port()
     file = folder / "prometheus.yaml"
     file.write_text(yaml.safe_dump(config))
@@ -86,6 +100,7 @@ def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
         f"--config.file={file}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        *flags,
     ]
     with _running(command, folder / "prometheus.log", port):
         yield Prometheus(port)
@@ -101,7 +116,7 @@ def _running(command: list[str], log: Path, port: int) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)  # a Prometheus with millions of series takes its time
 
 
 def _ready(port: int) -> bool:
@@ -112,9 +127,9 @@ def _ready(port: int) -> bool:
         return False
 
 
-def _get(port: int, path: str, query: dict[str, str]) -> Any:
+def _get(port: int, path: str, query: dict[str, str], seconds: float = 30) -> Any:
     url = f"http://127.0.0.1:{port}{path}?{urllib.parse.urlencode(query)}"
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=seconds) as answer:
         return json.load(answer)
 
 

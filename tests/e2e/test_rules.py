@@ -140,12 +140,44 @@ def test_recorded_latency(repo_root: Path, tmp_path: Path) -> None:
     _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": checks})
 
 
+def test_recorded_health(repo_root: Path, tmp_path: Path) -> None:
+    """A host that misses one of its probes, and how full its maps are."""
+    values = {
+        ("probe_attached", "probe", "close"): 1,
+        ("probe_attached", "probe", "fork"): 0,
+        ("map_entries", "map", "spawns"): 90,
+        ("map_entries", "map", "tables"): 30,
+        ("map_max_entries", "map", "spawns"): 100,
+        ("map_max_entries", "map", "tables"): 200,
+    }
+    series = {
+        _selector(f"spawnstall_{name}", {**_HOST, label: value}): constant(number)
+        for (name, label, value), number in values.items()
+    }
+    recorded: dict[str, list[tuple[dict[str, str], float]]] = {
+        "instance:spawnstall_probe_attached:min": [({}, 0)],
+        "instance_map:spawnstall_map_entries:ratio": [({"map": "spawns"}, 0.9), ({"map": "tables"}, 0.15)],
+    }
+    checks = [
+        {
+            "expr": name,
+            "eval_time": "5m",
+            "exp_samples": [
+                {"labels": _selector(name, {**_HOST, **labels}), "value": value} for labels, value in samples
+            ],
+        }
+        for name, samples in recorded.items()
+    ]
+    _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": checks})
+
+
 @pytest.mark.parametrize(
     ("command", "file"),
     [
         (("promtool", "check", "rules"), "recording.yaml"),
         (("promtool", "check", "rules"), "alerts.yaml"),
         (("promtool", "check", "config"), "prometheus.yaml"),
+        (("promtool", "check", "config"), "shard.yaml"),
         (("amtool", "check-config"), "alertmanager.yaml"),
     ],
 )

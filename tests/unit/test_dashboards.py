@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,22 @@ def test_the_contract_is_read(repo_root: Path) -> None:
     assert found["spawnstall_stall_seconds_bucket"] == {"comm", "holder", "cause", "le"}
     assert found["spawnstall_map_max_entries"] == {"map"}
     assert "process_cpu_seconds_total" in found
+
+
+def test_a_shard_sends_on_what_the_fleet_dashboard_reads(repo_root: Path) -> None:
+    shard = yaml.safe_load((repo_root / "config" / "prometheus" / "shard.yaml").read_text())
+    [relabelling] = shard["remote_write"][0]["write_relabel_configs"]
+    stays = re.compile(relabelling["regex"])
+    read = {
+        metric
+        for target in panel_targets(repo_root)
+        if target.dashboard == "fleet"
+        for metric, _ in uses(substituted(target.expr, VARIABLES))
+    }
+    assert len(read) > 20
+    assert not {metric for metric in read if stays.fullmatch(metric)}
+    by_comm = {metric for metric, labels in contract(repo_root / "README.md").items() if "comm" in labels}
+    assert {metric for metric in by_comm if not stays.fullmatch(metric)} == {"spawnstall_stalls_in_progress"}
 
 
 def test_alerts_are_complete(repo_root: Path) -> None:
