@@ -24,7 +24,8 @@ from typing import Any, Optional, Union
 
 from probes import preflight
 from probes.btf import Btf, BtfError
-from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, table_type
+from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
+from probes.stacks import ForkStacks
 
 __all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record", "bcc_version"]
 
@@ -112,6 +113,7 @@ class Options:
     threshold_ns: stalls of at least this reach user space.
     targets: only pipes made by processes that were named by ``add_target`` (and their descendants) count.
     every: every spawn and every foreign release reaches user space, not only those of a stall.
+    stacks: the user stack of each fork that gives a foreign process a copy is kept.
     use_btf: check each inherited copy in the child's own fd table; off only to test without.
     The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer.
     """
@@ -119,11 +121,13 @@ class Options:
     threshold_ns: int
     targets: bool = False
     every: bool = False
+    stacks: bool = False
     use_btf: bool = True
     max_spawns: int = 8192
     max_tables: int = 8192
     max_threads: int = 8192
     max_programs: int = 1024
+    max_stacks: int = 8192
     buffer_pages: int = 64
 
 
@@ -150,7 +154,12 @@ class Probes:
         self._tables = self._bpf.get_table(b"tables", ctypes.c_uint32, table)
         self._programs = self._bpf.get_table(b"programs", ctypes.c_char * 16, Program)
         self._counters = self._bpf.get_table(b"counters", ctypes.c_int, ctypes.c_uint64)
-        for name, ours in (("spawns", Spawn), ("tables", table), ("programs", Program)):
+        mirrored: dict[str, type[ctypes.Structure]] = {"spawns": Spawn, "tables": table, "programs": Program}
+        self._stacks: Optional[ForkStacks] = None
+        if options.stacks:
+            self._stacks = ForkStacks(self._bpf.get_table(b"stacks", ctypes.c_int, Stack))
+            mirrored["stacks"] = Stack
+        for name, ours in mirrored.items():
             theirs = self._bpf[name.encode()].Leaf
             if ctypes.sizeof(theirs) != ctypes.sizeof(ours):
                 raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
@@ -223,6 +232,18 @@ class Probes:
         except KeyError:
             return False
         return any(slot.id == spawn_id for slot in slots)
+
+    def fork_stack(self, stack: int, born: int) -> tuple[int, ...]:
+        """Addresses of the stack of a fork at the time born, innermost first; empty: it was not kept.
+
+        stack: as in a table or release (with Options.stacks).
+        """
+        return self._stacks.addresses(stack, born) if self._stacks is not None else ()
+
+    def make_room_for_stacks(self) -> None:
+        """Forgets the stacks of the forks whose processes hold nothing any more."""
+        if self._stacks is not None:
+            self._stacks.make_room({table.stack for _, table, _ in self.holders()})
 
     def programs(self) -> dict[bytes, Program]:
         """What was aggregated for each comm of a parent, ``~other`` being the rest."""
@@ -378,6 +399,9 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         names.append("TARGETS")
     if options.every:
         names.append("EVERY")
+    if options.stacks:
+        names.append("STACKS")
+        defines["MAX_STACKS"] = options.max_stacks
     return [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in defines.items()]
 
 
