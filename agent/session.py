@@ -60,7 +60,9 @@ def run(
     with stop.on_signals(command):
         try:
             tracer = Tracer(
-                TracerOptions(min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True),
+                TracerOptions(
+                    min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True, stacks=options.stacks
+                ),
                 reports.stall,
                 reports.spawn,
             )

@@ -13,25 +13,29 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
-from agent import diagnosis, procfs
+from agent import diagnosis, procfs, stacks
 from agent.identity import identify
 from agent.model import (
     Cause,
     Confirmation,
+    Frame,
     Holder,
     Identity,
     Outcome,
     Release,
     Spawn,
+    Stack,
     Stall,
     stall_began,
 )
 from probes import loader, preflight, records, selftest
 from probes.loader import ProbeStatus, bcc_version
 from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
+from probes.stacks import symbolise
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
@@ -50,6 +54,8 @@ _LOOK_NS = 250_000_000
 _SEARCH_NS = 1_000_000_000
 _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
+_PATIENCE_NS = 1_000_000_000
+_ROOM_NS = 1_000_000_000
 
 
 class TraceError(Exception):
@@ -71,15 +77,19 @@ class TracerOptions:
     ongoing_ns: a stall that lasts this long is told while it is still going on.
     targets: only these processes and their descendants; empty: the whole host.
     every: tell every spawn, not only stalls.
+    stacks: tell of each stall where in the code it came about; one that is going on is told up to a second
+    later for that.
     """
 
     min_ns: int = 10_000_000
     ongoing_ns: int = 1_000_000_000
     targets: tuple[int, ...] = ()
     every: bool = False
+    stacks: bool = False
     use_btf: bool = True
     max_spawns: int = 8192
     max_tables: int = 8192
+    max_stacks: int = 8192
     buffer_pages: int = 64
 
 
@@ -101,6 +111,14 @@ class Program:
     vfork_sum_ns: int
 
 
+@dataclass(frozen=True)
+class _Fork:
+    """The stack of a holder's fork, and what is to be said of one that is not as it should be."""
+
+    stack: Optional[Stack] = None
+    missing: Optional[str] = None
+
+
 @dataclass
 class _Known:
     """What was learned of one spawn before its end was judged."""
@@ -115,6 +133,9 @@ class _Known:
     vanished: bool = False
     doubted: set[int] = field(default_factory=set)
     told: bool = False
+    forks: dict[tuple[int, int], _Fork] = field(default_factory=dict)
+    python: Optional[Future[stacks.Taken]] = None
+    asked: int = 0
 
 
 class Tracer:
@@ -143,15 +164,20 @@ class Tracer:
         self.confirmations = dict.fromkeys(Confirmation, 0)
         self.self_test_failure: Optional[str] = "not run"
         self._self_test = selftest.SelfTest()
+        self._python_stacks: Optional[stacks.PythonStacks] = None
+        self._stacks_lost = 0
+        self._next_room = 0
         try:
             self._probes = loader.Probes(
                 loader.Options(
                     threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
                     targets=bool(options.targets),
                     every=options.every,
+                    stacks=options.stacks,
                     use_btf=options.use_btf,
                     max_spawns=options.max_spawns,
                     max_tables=options.max_tables,
+                    max_stacks=options.max_stacks,
                     buffer_pages=options.buffer_pages,
                 ),
                 self._came.append,
@@ -159,6 +185,8 @@ class Tracer:
         except (preflight.PreflightError, loader.LoadError) as error:
             no_ebpf = isinstance(error, preflight.UnsupportedError)
             raise TraceError(str(error), no_ebpf) from error
+        if options.stacks:
+            self._python_stacks = stacks.PythonStacks()
         for pid in options.targets:
             self._probes.add_target(pid)
             for descendant in procfs.descendants(pid):
@@ -172,6 +200,8 @@ class Tracer:
 
     def close(self) -> None:
         """Detaches the probes; nothing of them stays in the kernel."""
+        if self._python_stacks is not None:
+            self._python_stacks.close()
         with self._reading_maps:
             self._probes.close()
 
@@ -306,7 +336,7 @@ class Tracer:
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
         if stall is not None:
-            self._on_stall(self._identified(stall, known))
+            self._on_stall(self._with_stacks(self._identified(stall, known), known, stall.ended or 0))
         if self._on_spawn is not None:
             self._on_spawn(spawn)
 
@@ -333,11 +363,18 @@ class Tracer:
             if stall is None:
                 continue
             stall = self._identified(stall, known)
+            if self._python_stacks is not None and known.python is None and now - stall.began >= _LOOK_NS:
+                known.asked = now
+                known.python = self._python_stacks.ask(stall)
+            stall = self._with_stacks(stall, known, now)
             ongoing.append(stall)
-            if not known.told and now - stall.began >= self._ongoing_ns:
+            waits = known.python is not None and not known.python.done() and now - known.asked < _PATIENCE_NS
+            if not known.told and not waits and now - stall.began >= self._ongoing_ns:
                 known.told = True
                 self._on_stall(stall)
         self._ongoing = tuple(ongoing)
+        if self._options.stacks:
+            self._make_room_for_stacks(now)
 
     def _holders_of(self, waiting: dict[int, Spawn]) -> dict[int, list[Holder]]:
         found: dict[int, list[Holder]] = {}
@@ -362,6 +399,7 @@ class Tracer:
                 released=None,
                 parent=table.parent,
                 forker=table.forker,
+                stack_id=table.stack,
             )
             holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
             if holder.confirmation is Confirmation.GONE:
@@ -390,6 +428,48 @@ class Tracer:
         if known.identities.get(pid) is None:
             known.identities[pid] = identify(pid, seen)
         return known.identities[pid]
+
+    def _with_stacks(self, stall: Stall, known: _Known, until: int) -> Stall:
+        """The stall with where in the code it came about, as far as is known; until: as in with_python."""
+        if not self._options.stacks:
+            return stall
+        missing = []
+        holders = list(stall.holders)
+        for number, holder in enumerate(holders[: stacks.MOST_HOLDERS]):
+            fork = self._fork_of(holder, known)
+            holders[number] = dataclasses.replace(holder, fork_stack=fork.stack)
+            if fork.missing is not None:
+                missing.append(fork.missing)
+        taken = known.python.result() if known.python is not None and known.python.done() else None
+        stall = dataclasses.replace(stall, holders=tuple(holders), missing=tuple(missing))
+        return stacks.with_python(stall, taken, until)
+
+    def _fork_of(self, holder: Holder, known: _Known) -> _Fork:
+        if holder.pid is None or not holder.acquired or not holder.parent:
+            return _Fork(missing="fork: how the holder came by its copy was not seen")
+        key = holder.pid, holder.acquired
+        if key not in known.forks:
+            known.forks[key] = self._look_up_fork(holder.parent, holder.acquired, holder.stack_id)
+        return known.forks[key]
+
+    def _look_up_fork(self, forker: int, at: int, stack_id: int) -> _Fork:
+        with self._reading_maps:
+            addresses = self._probes.fork_stack(stack_id, at)
+        if not addresses:
+            return _Fork(missing="fork: the kernel side had no room for its stack")
+        if identify(forker, at) is None:
+            plain = tuple(Frame(f"{address:#x}", None, None) for address in addresses)
+            missing = f"fork: pid {forker} has ended, so that addresses have no names"
+            return _Fork(Stack("kernel", plain, at), missing)
+        frames = tuple(Frame(symbol.name, symbol.file, None) for symbol in symbolise(forker, addresses))
+        return _Fork(Stack("kernel", frames, at))
+
+    def _make_room_for_stacks(self, now: int) -> None:
+        lost = self.counters()["stacks_lost"]
+        if lost > self._stacks_lost and now >= self._next_room:
+            self._stacks_lost, self._next_room = lost, now + _ROOM_NS
+            with self._reading_maps:
+                self._probes.make_room_for_stacks()
 
     def _search(self, spawn: Spawn, known: _Known, now: int) -> tuple[Holder, ...]:
         """Holders that the kernel side does not know of, from all of /proc: seldom, as that is dear."""
@@ -475,6 +555,7 @@ def _release(record: records.Release) -> Release:
         descendant=bool(flags & SlotFlag.DESCENDANT),
         left=None if record.left == records.LEFT_UNKNOWN else record.left,
         sure=not flags & SlotFlag.UNSURE,
+        stack_id=record.stack,
     )
 
 
