@@ -112,7 +112,7 @@ def trace_parser() -> Parser:
     output.add_argument(
         "--stacks",
         action="store_true",
-        help="where in the code: of the fork, and of Python by py-spy (stops a Python before 3.11 for some ms)",
+        help="where in the code: the fork, and Python by py-spy, which stops one before 3.11 for some ms",
     )
     output.add_argument("--json", action="store_true", help="one JSON object a line")
     output.add_argument("-o", dest="output", metavar="FILE", help="write there, not to standard output")

@@ -293,6 +293,7 @@ class Tracer:
             if spawn.outcome is not None and record.foreign_total == 0 and not spawn.held:
                 self._judge_one(spawn)
             else:
+                self._look_up_forks(spawn)
                 self._settling.append((time.monotonic_ns(), spawn))
                 began = stall_began(spawn)
                 if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
@@ -444,7 +445,16 @@ class Tracer:
         stall = dataclasses.replace(stall, holders=tuple(holders), missing=tuple(missing))
         return stacks.with_python(stall, taken, until)
 
-    def _fork_of(self, holder: Holder, known: _Known) -> _Fork:
+    def _look_up_forks(self, spawn: Spawn) -> None:
+        """Of a stall that has ended: now, as its processes may be gone when it is judged."""
+        began, ended = stall_began(spawn), spawn.read_ended
+        if not self._options.stacks or began is None or ended is None or ended - began < self._min_ns:
+            return
+        known = self._know(spawn.id)
+        for release in (*known.releases, *([spawn.last_release] if spawn.last_release else [])):
+            self._fork_of(release, known)
+
+    def _fork_of(self, holder: Union[Holder, Release], known: _Known) -> _Fork:
         if holder.pid is None or not holder.acquired or not holder.parent:
             return _Fork(missing="fork: how the holder came by its copy was not seen")
         key = holder.pid, holder.acquired
