@@ -293,12 +293,15 @@ class Tracer:
             if spawn.outcome is not None and record.foreign_total == 0 and not spawn.held:
                 self._judge_one(spawn)
             else:
-                self._look_up_forks(spawn)
                 self._settling.append((time.monotonic_ns(), spawn))
                 began = stall_began(spawn)
                 if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
                     # At once: a program that was held up may end before this is judged.
-                    self._who(self._know(spawn.id), spawn.pid, spawn.created)
+                    known = self._know(spawn.id)
+                    self._who(known, spawn.pid, spawn.created)
+                    if self._options.stacks:
+                        for release in _releases(spawn, known)[-stacks.MOST_HOLDERS :]:
+                            self._fork_of(release, known)
         elif record.kind == records.RecordKind.EXECED:
             self._know(record.id).execed.add(record.pid)
         else:
@@ -318,9 +321,7 @@ class Tracer:
 
     def _judge_one(self, spawn: Spawn) -> None:
         known = self._known.pop(spawn.id, None) or _Known()
-        releases = list(known.releases)
-        if spawn.last_release is not None:
-            releases.append(spawn.last_release)
+        releases = _releases(spawn, known)
         # The own child was taken for a foreign one at first, when another thread than the spawner forked it.
         child = spawn.child, spawn.forked
         releases = [release for release in releases if (release.pid, release.acquired) != child]
@@ -445,15 +446,6 @@ class Tracer:
         stall = dataclasses.replace(stall, holders=tuple(holders), missing=tuple(missing))
         return stacks.with_python(stall, taken, until)
 
-    def _look_up_forks(self, spawn: Spawn) -> None:
-        """Of a stall that has ended: now, as its processes may be gone when it is judged."""
-        began, ended = stall_began(spawn), spawn.read_ended
-        if not self._options.stacks or began is None or ended is None or ended - began < self._min_ns:
-            return
-        known = self._know(spawn.id)
-        for release in (*known.releases, *([spawn.last_release] if spawn.last_release else [])):
-            self._fork_of(release, known)
-
     def _fork_of(self, holder: Union[Holder, Release], known: _Known) -> _Fork:
         if holder.pid is None or not holder.acquired or not holder.parent:
             return _Fork(missing="fork: how the holder came by its copy was not seen")
@@ -534,6 +526,11 @@ class Tracer:
         if result is not Confirmation.GONE:
             known.confirmations[holder.pid] = result
         return result
+
+
+def _releases(spawn: Spawn, known: _Known) -> list[Release]:
+    """All that are known, some of them twice."""
+    return [*known.releases, *([spawn.last_release] if spawn.last_release is not None else [])]
 
 
 def _no_target(_pid: int) -> None:
