@@ -19,6 +19,7 @@ from agent.advice import advise
 from agent.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.snapshot import printable
+from agent.stacks import Taken
 
 __all__ = [
     "Clock",
@@ -84,8 +85,11 @@ def stacks_object(stall: Stall) -> dict[str, Any]:
     }
 
 
-def snapshot_object(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The object of a stall that was found by looking at /proc, with who its processes are."""
+def snapshot_object(found: Mapping[str, Any], stacks: Optional[Taken] = None) -> dict[str, Any]:
+    """The object of a stall that was found by looking at /proc, with who its processes are.
+
+    stacks: those that were taken then; None: they were not asked for.
+    """
     seen = time.monotonic_ns()
 
     def who(process: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +98,18 @@ def snapshot_object(found: Mapping[str, Any]) -> dict[str, Any]:
 
     parent, holders = who(found["parent"]), [who(holder) for holder in found["holders"]]
     advice = _advice_object(holders[0]["cause"], parent["exe"])
-    return {**found, "parent": parent, "holders": holders, **advice}
+    stalled = {**found, "parent": parent, "holders": holders, **advice}
+    if stacks is not None:
+        stalled["stacks"] = {
+            "reader": _stack_object(stacks.reader),
+            "fork": None,
+            "holder": _stack_object(stacks.holders.get(holders[0]["pid"])),
+            "missing": [
+                "fork: it was before it could be traced",
+                *(_printable_text(line) for line in stacks.missing),
+            ],
+        }
+    return stalled
 
 
 def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> dict[str, Any]:

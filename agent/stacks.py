@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "Taken",
     "find_py_spy",
     "python_stack",
+    "take_now",
     "with_python",
 ]
 
@@ -42,6 +43,7 @@ _MOST_FRAMES = 64
 _NAME_LENGTH = 200
 _FILE_LENGTH = 256
 _MOST_WAITING = 16
+_NOT_INSTALLED = "py-spy is not installed beside trace-popen or in PATH: no Python stacks"
 _SHOWS_ITS_FORK = (Cause.FORKED, Cause.LATE_EXEC)
 
 
@@ -90,10 +92,13 @@ class PythonStacks:
         """Has the stacks of a stall that is going on taken as soon as may be."""
         self._asked = [asked for asked in self._asked if not asked.done()]
         if self._py_spy is None:
-            return _nothing("py-spy is not installed beside trace-popen or in PATH: no Python stacks")
+            return _nothing(_NOT_INSTALLED)
         if len(self._asked) >= _MOST_WAITING:
             return _nothing("too many stalls at once for py-spy: no Python stacks")
-        future = self._worker.submit(self._take, self._py_spy, stall)
+        spawn = stall.spawn
+        holders = [(holder.pid, holder.cause) for holder in stall.holders]
+        reader = spawn.read_tid or spawn.tid
+        future = self._worker.submit(_take, self._py_spy, spawn.pid, reader, holders, self._closed)
         self._asked.append(future)
         return future
 
@@ -102,33 +107,42 @@ class PythonStacks:
         self._closed.set()
         self._worker.shutdown(cancel_futures=True)
 
-    def _take(self, py_spy: str, stall: Stall) -> Taken:
-        missing: list[str] = []
-        holders = {}
-        spawn = stall.spawn
-        reader = self._try(py_spy, spawn.pid, spawn.read_tid or spawn.tid, "reader", missing)
-        for holder in stall.holders[:MOST_HOLDERS]:
-            if holder.pid is None:
-                continue
-            if holder.cause not in _SHOWS_ITS_FORK:
-                missing.append(
-                    f"holder {holder.pid}: its own stack does not show the fork (cause {holder.cause.value})"
-                )
-                continue
-            # A process that was forked begins with one thread, which has the pid for its id.
-            stack = self._try(py_spy, holder.pid, holder.pid, f"holder {holder.pid}", missing)
-            if stack is not None:
-                holders[holder.pid] = stack
-        return Taken(reader, holders, tuple(missing))
 
-    def _try(self, py_spy: str, pid: int, tid: int, who: str, missing: list[str]) -> Optional[Stack]:
-        if self._closed.is_set():
+def take_now(pid: int, tid: int, holders: Sequence[tuple[Optional[int], Cause]]) -> Taken:
+    """The stacks of a blocked thread, and of these holders, as they are now."""
+    py_spy = find_py_spy()
+    if py_spy is None:
+        return Taken(missing=(_NOT_INSTALLED,))
+    return _take(py_spy, pid, tid, holders, threading.Event())
+
+
+def _take(
+    py_spy: str, pid: int, tid: int, holders: Sequence[tuple[Optional[int], Cause]], stop: threading.Event
+) -> Taken:
+    missing: list[str] = []
+
+    def one(pid: int, tid: int, who: str) -> Optional[Stack]:
+        if stop.is_set():
             return None
         try:
             return python_stack(py_spy, pid, tid)
         except StackError as error:
             missing.append(f"{who}: {error}")
             return None
+
+    reader = one(pid, tid, "reader")
+    found = {}
+    for holder, cause in holders[:MOST_HOLDERS]:
+        if holder is None:
+            continue
+        if cause not in _SHOWS_ITS_FORK:
+            missing.append(f"holder {holder}: its own stack does not show the fork (cause {cause.value})")
+            continue
+        # A process that was forked begins with one thread, which has the pid for its id.
+        stack = one(holder, holder, f"holder {holder}")
+        if stack is not None:
+            found[holder] = stack
+    return Taken(reader, found, tuple(missing))
 
 
 def with_python(stall: Stall, taken: Optional[Taken], until: int) -> Stall:

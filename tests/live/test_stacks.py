@@ -83,6 +83,29 @@ def test_python_27(lab: Lab, python27: str) -> None:
     assert any("its own stack does not show the fork (cause leaked)" in line for line in found["missing"])
 
 
+def test_a_process_that_hangs_already(lab: Lab) -> None:
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "60", "--plain", "0")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as program:
+        found: list[Object] = []
+        deadline = time.monotonic() + 30
+        while not found:
+            assert time.monotonic() < deadline
+            done = subprocess.run(
+                [*lab.trace_popen, "--pid", str(program.pid), "--snapshot", "--json", "--stacks"],
+                cwd=lab.root,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            found = json_lines(done.stdout)
+        os.kill(found[0]["holders"][0]["pid"], signal.SIGKILL)
+    said = found[0]["stacks"]
+    assert said["reader"]["frames"][0]["file"].endswith("/subprocess.py")
+    assert "fork_worker" in {frame["function"] for frame in said["holder"]["frames"]}
+    assert said["fork"] is None
+    assert said["missing"] == ["fork: it was before it could be traced"]
+
+
 def test_without_py_spy_the_rest_stands(lab: Lab) -> None:
     code = (
         "import sys, agent.stacks\n"

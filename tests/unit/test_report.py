@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from agent.advice import advise
 from agent.diagnosis import spawn_steps
 from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step
-from agent.report import Clock, Summary, printable, spawn_object, stall_object
+from agent.report import Clock, Summary, printable, snapshot_object, spawn_object, stall_object
+from agent.stacks import Taken
 from tests.unit.samples import (
     BEGAN,
     CHILD,
@@ -232,6 +233,22 @@ def test_a_lone_surrogate_in_a_stack() -> None:
     hostile = Stack("py-spy", (Frame("\ud800", None, 1),), ENDED)
     found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=()), CLOCK)
     assert found["stacks"]["reader"]["frames"][0]["function"] == r"\ud800"
+
+
+def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
+    holders = [{"pid": None, "cause": "unknown"}, {"pid": HOLDER, "cause": "forked"}]
+    found = {"parent": {"pid": None}, "holders": holders}
+    assert "stacks" not in snapshot_object(found)
+    reader = Stack("py-spy", (Frame("main\n", "/a.py", 3),), ENDED)
+    stacks = snapshot_object(found, Taken(reader, {HOLDER: reader}, ("why\n",)))["stacks"]
+    assert stacks == {
+        "reader": {"by": "py-spy", "frames": [{"function": r"main\n", "file": "/a.py", "line": 3}]},
+        "fork": None,
+        "holder": None,
+        "missing": ["fork: it was before it could be traced", r"why\n"],
+    }
+    found["holders"] = holders[1:]
+    assert snapshot_object(found, Taken(None, {HOLDER: reader}))["stacks"]["holder"] == stacks["reader"]
 
 
 def test_spawn_object() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from agent import stacks
 from agent.model import Cause, Frame, Stack, Stall
-from agent.stacks import PythonStacks, StackError, Taken, find_py_spy, python_stack, with_python
+from agent.stacks import PythonStacks, StackError, Taken, find_py_spy, python_stack, take_now, with_python
 from tests.unit.samples import BEGAN, ENDED, HOLDER, MS, PARENT, SPAWNER, UNSEEN, holder, stall, waiting
 
 PID, TID = 41, 42
@@ -239,6 +239,16 @@ def test_too_many_stalls_at_once(program: Program, monkeypatch: pytest.MonkeyPat
         assert asked[-1].result().missing == ("too many stalls at once for py-spy: no Python stacks",)
     finally:
         asker.close()
+
+
+def test_now(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "find_py_spy", lambda: program(NAMING))
+    taken = take_now(PID, TID, [(HOLDER, Cause.FORKED), (None, Cause.UNKNOWN)])
+    assert taken.reader is not None
+    assert taken.reader.frames[0].function == str(PID)
+    assert list(taken.holders) == [HOLDER]
+    monkeypatch.setattr(stacks, "find_py_spy", lambda: None)
+    assert take_now(PID, TID, []).missing[0].startswith("py-spy is not installed")
 
 
 # -- what is told --
