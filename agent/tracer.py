@@ -54,7 +54,7 @@ _LOOK_NS = 250_000_000
 _SEARCH_NS = 1_000_000_000
 _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
-_PATIENCE_NS = 1_000_000_000
+_PATIENCE_NS = 2_000_000_000
 _ROOM_NS = 1_000_000_000
 
 
@@ -77,8 +77,8 @@ class TracerOptions:
     ongoing_ns: a stall that lasts this long is told while it is still going on.
     targets: only these processes and their descendants; empty: the whole host.
     every: tell every spawn, not only stalls.
-    stacks: tell of each stall where in the code it came about; one that is going on is told up to a second
-    later for that.
+    stacks: tell of each stall where in the code it came about; one that is going on is told up to two
+    seconds later for that.
     """
 
     min_ns: int = 10_000_000

@@ -17,7 +17,7 @@ from agent.model import Stall
 from agent.tracer import Tracer, TracerOptions
 from tests.live.lab import PYTHON, Lab, Object, json_lines
 
-FORCED = ("fork_beside_popen.py", "--force", "1", "--live", "3", "--plain", "0")
+FORCED = ("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")
 
 
 def _line_of(path: Path, text: str) -> int:
@@ -73,7 +73,7 @@ def test_the_lines_of_popen_and_of_the_fork(lab: Lab) -> None:
 
 def test_python_27(lab: Lab, python27: str) -> None:
     program = lab.root / "tests" / "programs" / "original27.py"
-    traced = lab.trace([python27, str(program), "--force", "--iterations", "1", "--sleep", "3"], "--stacks")
+    traced = lab.trace([python27, str(program), "--force", "--iterations", "1", "--sleep", "4"], "--stacks")
     found = _ongoing(traced.reports)["stacks"]
     popen = _line_of(program, "popen = subprocess.Popen(command, **arguments)")
     assert ("original27.py", popen) in _places(found["reader"])
@@ -138,7 +138,7 @@ def test_stacks_that_nobody_asked_for_are_not_there(lab: Lab) -> None:
 
 
 def test_the_agent_when_configured(lab: Lab) -> None:
-    with lab.agent(stacks={"capture": True}, stalls={"ongoing_seconds": 0.5}) as agent:
+    with lab.agent(stacks={"capture": True}, stalls={"ongoing_seconds": 0.25}) as agent:
         said = subprocess.run(lab.program(*FORCED), stdout=subprocess.PIPE, text=True, check=True).stdout
         children = {line["child"] for line in json_lines(said) if line.get("worker")}
 
