@@ -109,6 +109,11 @@ def trace_parser() -> Parser:
 
     output = parser.add_argument_group("output")
     output.add_argument("--steps", action="store_true", help="the step table of each stall")
+    output.add_argument(
+        "--stacks",
+        action="store_true",
+        help="where in the code: the fork, and Python by py-spy, which stops one before 3.11 for some ms",
+    )
     output.add_argument("--json", action="store_true", help="one JSON object a line")
     output.add_argument("-o", dest="output", metavar="FILE", help="write there, not to standard output")
     output.add_argument("--report", metavar="FILE", help="write the JSON objects there too")

@@ -150,7 +150,7 @@ def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
 
 
 def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:
-    found = session.take_snapshot(options.pid, reports)
+    found = session.take_snapshot(options.pid, reports, options.stacks)
     if not found and not options.json:
         what = "no thread of it is blocked on an errpipe now"
         print(f"pid {', '.join(map(str, options.pid))}: {what}", file=output)

@@ -65,6 +65,12 @@ class Stalls(Section):
     ongoing_seconds: float = Field(default=1, ge=0.25, le=3600)
 
 
+class Stacks(Section):
+    """Whether it is told where in the code a stall came about."""
+
+    capture: bool = False
+
+
 class Filter(Section):
     """Of which parents stalls are told; an empty list: of all."""
 
@@ -109,6 +115,7 @@ class Config(Section):
 
     web: Web = Web()
     stalls: Stalls = Stalls()
+    stacks: Stacks = Stacks()
     filter: Filter = Filter()
     labels: Labels = Labels()
     log: Log = Log()

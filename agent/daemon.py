@@ -45,7 +45,8 @@ class _Agent:
         self._config = config
         self._history = History(config.web.history)
         min_ns, ongoing_ns = _thresholds(config)
-        self.tracer = Tracer(TracerOptions(min_ns=min_ns, ongoing_ns=ongoing_ns), self._stall)
+        options = TracerOptions(min_ns=min_ns, ongoing_ns=ongoing_ns, stacks=config.stacks.capture)
+        self.tracer = Tracer(options, self._stall)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self._filter = Filter()
         self._set_filter(config)
@@ -55,6 +56,7 @@ class _Agent:
         old, self._config = self._config, config
         for name, before, after in (
             ("web", old.web, config.web),
+            ("stacks", old.stacks, config.stacks),
             ("labels.container", old.labels.container, config.labels.container),
         ):
             if before != after:

@@ -147,6 +147,7 @@ def _released_holder(
         released_by=release.by,
         parent=release.parent,
         forker=release.forker,
+        stack_id=release.stack_id,
     )
     confirmation = confirmations.get(release.pid)
     if confirmation is not None:

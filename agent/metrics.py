@@ -32,6 +32,7 @@ LOSSES = (
     ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
     ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
     ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
+    ("stacks_lost", "stacks_lost", "Stacks of forks that the kernel side had no room for."),
     ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
 )
 """What is not followed, and counted: the metric's name, the kernel side's counter, a description."""

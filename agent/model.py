@@ -13,11 +13,13 @@ __all__ = [
     "Cause",
     "Confirmation",
     "Container",
+    "Frame",
     "Holder",
     "Identity",
     "Outcome",
     "Release",
     "Spawn",
+    "Stack",
     "Stall",
     "Step",
     "stall_began",
@@ -70,12 +72,31 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """One call; function and file are written by strangers. line None: not known."""
+
+    function: str
+    file: Optional[str]
+    line: Optional[int]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where a thread was at a time, innermost first; by whom it was taken: "py-spy" or "kernel"."""
+
+    by: str
+    frames: tuple[Frame, ...]
+    at: int
+
+
+@dataclass(frozen=True)
 class Release:
     """The end of a foreign holder's last copy, as the kernel side saw it.
 
     by is "close", "exec" or "exit"; left: how many other copies the kernel counted then, None: not to be had;
     sure: the copy was seen in the holder's own fd table, not assumed from its parent's.
     parent, forker: the process and the thread that forked the holder.
+    stack_id: where the kernel side keeps the stack of the holder's fork, 0: nowhere.
     """
 
     spawn_id: int
@@ -91,6 +112,7 @@ class Release:
     descendant: bool
     left: Optional[int]
     sure: bool
+    stack_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +165,8 @@ class Holder:
     """A foreign holder of a stall; pid None: somebody who was never seen.
 
     parent, forker: the process and the thread that forked it.
+    stack_id: as in Release. fork_stack: of the thread that forked it, then; own_stack: of its own, while it
+    held and had not execed; None: not asked for, or not to be had.
     """
 
     pid: Optional[int]
@@ -156,6 +180,9 @@ class Holder:
     forker: Optional[int] = None
     confirmation: Optional[Confirmation] = None
     identity: Optional[Identity] = None
+    stack_id: int = 0
+    fork_stack: Optional[Stack] = None
+    own_stack: Optional[Stack] = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +200,8 @@ class Stall:
     """A spawn whose reader waited for foreign holders; the one whose release ended the read comes first.
 
     ended is None while it is going on; identity is the parent's.
+    reader_stack: of the thread that is blocked. missing: why which stacks are not here, a line each; None:
+    stacks were not asked for.
     """
 
     spawn: Spawn
@@ -181,6 +210,8 @@ class Stall:
     holders: tuple[Holder, ...]
     steps: tuple[Step, ...] = field(default=())
     identity: Optional[Identity] = None
+    reader_stack: Optional[Stack] = None
+    missing: Optional[tuple[str, ...]] = None
 
     @property
     def culprit(self) -> Holder:

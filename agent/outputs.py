@@ -15,6 +15,7 @@ from agent.filter import Filter
 from agent.identity import identify
 from agent.model import Spawn, Stall
 from agent.report import Clock, Summary, snapshot_object, spawn_object, stall_object
+from agent.stacks import Taken
 from agent.steptable import step_table
 from agent.text import spawn_line, stall_text, summary_text
 
@@ -112,11 +113,11 @@ class Reports:
         if self._every:
             self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
 
-    def snapshot(self, finding: snapshot.Finding) -> None:
-        """Takes a stall that was found in /proc."""
+    def snapshot(self, finding: snapshot.Finding, stacks: Optional[Taken] = None) -> None:
+        """Takes a stall that was found in /proc; stacks: those that were asked for."""
         if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
             return
-        report = snapshot_object(finding.to_object())
+        report = snapshot_object(finding.to_object(), stacks)
         self.summary.add_sampled(report)
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
         self._write(report)

@@ -18,7 +18,7 @@ from typing import Any
 
 from agent.model import Cause
 from agent.timeline import CAPTION, timeline
-from agent.words import WHY, count, duration, what_happened
+from agent.words import WHY, count, duration, stack_lines, what_happened
 
 __all__ = ["NEWS", "content_security_policy", "news", "page"]
 
@@ -142,7 +142,7 @@ def _stall(stall: Mapping[str, Any], today: str) -> str:
         f'<span class="span">{duration(stall["stall_seconds"] * 1e9)}</span></summary>'
         f'<div class="body"><p class="advice">{escape(stall["advice"])}</p>'
         f'<ul class="holders"><li><b>{escape(parent["comm"])}</b> {escape("; ".join(_parent(parent)))}</li>'
-        f"{''.join(_holders(stall['holders']))}</ul>"
+        f"{''.join(_holders(stall['holders']))}</ul>{_stacks(stall)}"
         f"<figure>{timeline(stall)}<figcaption>{escape(CAPTION)}</figcaption></figure>"
         f'<table class="steps">{"".join(_steps(stall))}</table></div></details>'
     )
@@ -162,6 +162,16 @@ def _holders(holders: list[Mapping[str, Any]]) -> Iterable[str]:
     more = len(holders) - _MOST_HOLDERS
     if more > 0:
         yield f"<li>and {more} more</li>"
+
+
+def _stacks(stall: Mapping[str, Any]) -> str:
+    if "stacks" not in stall:
+        return ""
+    return (
+        f'<details class="stacks" id="stacks-{escape(stall["id"])}" data-state="{stall["state"]}">'
+        f"<summary>Where in the code</summary><pre>{escape(chr(10).join(stack_lines(stall['stacks'])))}</pre>"
+        "</details>"
+    )
 
 
 def _parent(parent: Mapping[str, Any]) -> list[str]:

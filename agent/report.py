@@ -17,10 +17,20 @@ from typing import Any, Optional
 
 from agent.advice import advise
 from agent.identity import identify
-from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stall, Step
+from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.snapshot import printable
+from agent.stacks import Taken
 
-__all__ = ["Clock", "Summary", "printable", "snapshot_object", "spawn_object", "stall_id", "stall_object"]
+__all__ = [
+    "Clock",
+    "Summary",
+    "printable",
+    "snapshot_object",
+    "spawn_object",
+    "stacks_object",
+    "stall_id",
+    "stall_object",
+]
 
 
 class Clock:
@@ -60,11 +70,26 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
         **_advice_object(stall.culprit.cause.value, common["parent"]["exe"]),
         "steps": _steps(stall.steps, spawn),
+        **({} if stall.missing is None else {"stacks": stacks_object(stall)}),
     }
 
 
-def snapshot_object(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The object of a stall that was found by looking at /proc, with who its processes are."""
+def stacks_object(stall: Stall) -> dict[str, Any]:
+    """Where in the code a stall came about: the reader, the fork of the first holder, and that holder."""
+    culprit = stall.culprit
+    return {
+        "reader": _stack_object(stall.reader_stack),
+        "fork": _stack_object(culprit.fork_stack),
+        "holder": _stack_object(culprit.own_stack),
+        "missing": [_printable_text(line) for line in stall.missing or ()],
+    }
+
+
+def snapshot_object(found: Mapping[str, Any], stacks: Optional[Taken] = None) -> dict[str, Any]:
+    """The object of a stall that was found by looking at /proc, with who its processes are.
+
+    stacks: those that were taken then; None: they were not asked for.
+    """
     seen = time.monotonic_ns()
 
     def who(process: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +98,18 @@ def snapshot_object(found: Mapping[str, Any]) -> dict[str, Any]:
 
     parent, holders = who(found["parent"]), [who(holder) for holder in found["holders"]]
     advice = _advice_object(holders[0]["cause"], parent["exe"])
-    return {**found, "parent": parent, "holders": holders, **advice}
+    stalled = {**found, "parent": parent, "holders": holders, **advice}
+    if stacks is not None:
+        stalled["stacks"] = {
+            "reader": _stack_object(stacks.reader),
+            "fork": None,
+            "holder": _stack_object(stacks.holders.get(holders[0]["pid"])),
+            "missing": [
+                "fork: it was before it could be traced",
+                *(_printable_text(line) for line in stacks.missing),
+            ],
+        }
+    return stalled
 
 
 def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> dict[str, Any]:
@@ -177,6 +213,26 @@ def _common(kind: str, spawn: Spawn, ended: Optional[int], clock: Clock) -> dict
         "spawn_seconds": None if ended is None else (ended - spawn.created) / 1e9,
         "exec_seconds": _between(spawn.forked, spawn.own_released),
     }
+
+
+def _stack_object(stack: Optional[Stack]) -> Optional[dict[str, Any]]:
+    if stack is None:
+        return None
+    return {
+        "by": stack.by,
+        "frames": [
+            {
+                "function": _printable_text(frame.function),
+                "file": None if frame.file is None else _printable_text(frame.file),
+                "line": frame.line,
+            }
+            for frame in stack.frames
+        ],
+    }
+
+
+def _printable_text(text: str) -> str:
+    return printable(text.encode(errors="backslashreplace"))
 
 
 def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:

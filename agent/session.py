@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import signal
 import sys
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from agent import procfs, snapshot
+from agent import procfs, snapshot, stacks
 from agent.command import Command
+from agent.model import Cause
 from agent.outputs import Reports
 from agent.words import count
 
@@ -30,7 +32,7 @@ class SessionError(Exception):
     """Nothing can be traced here: one line."""
 
 
-def take_snapshot(pids: list[int], reports: Reports) -> int:
+def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> int:
     """Reports what holds these processes up now, by /proc; how many threads it were.  Raises SessionError."""
     found = 0
     for pid in pids:
@@ -38,9 +40,20 @@ def take_snapshot(pids: list[int], reports: Reports) -> int:
         if blind is not None:
             raise SessionError(blind)
         for finding in snapshot.take(pid):
-            reports.snapshot(finding)
+            reports.snapshot(finding, _stacks(finding) if with_stacks else None)
             found += 1
     return found
+
+
+def _stacks(finding: snapshot.Finding) -> stacks.Taken:
+    if finding.state == "ended":
+        return stacks.Taken(missing=("it ended before py-spy had looked: no Python stacks",))
+    holders = [(holder.pid, Cause(holder.cause)) for holder in finding.holders]
+    taken = stacks.take_now(finding.pid, finding.tid, holders)
+    if taken.reader is None or procfs.is_blocked_on(finding.pid, finding.tid, finding.read_fd):
+        return taken
+    missing = (*taken.missing, "reader: it was not blocked any more when py-spy had looked")
+    return dataclasses.replace(taken, reader=None, missing=missing)
 
 
 def run(
@@ -55,12 +68,14 @@ def run(
     pids: list[int] = options.pid if command is None else [command.pid]
     if options.pid:
         with contextlib.suppress(SessionError):  # what cannot be seen in /proc may yet be traced
-            take_snapshot(options.pid, reports)
+            take_snapshot(options.pid, reports, options.stacks)
     stop = _Stop()
     with stop.on_signals(command):
         try:
             tracer = Tracer(
-                TracerOptions(min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True),
+                TracerOptions(
+                    min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True, stacks=options.stacks
+                ),
                 reports.stall,
                 reports.spawn,
             )
@@ -115,7 +130,7 @@ def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str
     def look() -> None:
         for sampler in samplers.values():
             for finding in sampler.sample(time.monotonic()):
-                reports.snapshot(finding)
+                reports.snapshot(finding, _stacks(finding) if options.stacks else None)
 
     while not stop.requested and time.monotonic() < ends and any(map(procfs.is_alive, samplers)):
         look()

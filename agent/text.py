@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
 
 from agent.model import Cause
-from agent.words import WHY, count, duration, what_happened
+from agent.words import WHY, count, duration, stack_lines, what_happened
 
 __all__ = ["spawn_line", "stall_text", "summary_text"]
 
@@ -31,7 +31,9 @@ def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
     entries.append(_entry("", Text(stall["advice_source"], "dim", no_wrap=True)))
     entries += _listed("who", _identities(stall))
     entries += _listed("seen", stall.get("evidence", ()))
-    lines = [Text(line, "dim", no_wrap=True) for line in _steps(stall)] if steps else []
+    told = [f"  {line}" for line in stack_lines(stall["stacks"])] if "stacks" in stall else []
+    told += _steps(stall) if steps else ()
+    lines = [Text(line, "dim", no_wrap=True) for line in told]
     return Group(_Hanging("", "  ", _headline(stall)), *entries, *lines)
 
 

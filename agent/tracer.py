@@ -13,25 +13,29 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
-from agent import diagnosis, procfs
+from agent import diagnosis, procfs, stacks
 from agent.identity import identify
 from agent.model import (
     Cause,
     Confirmation,
+    Frame,
     Holder,
     Identity,
     Outcome,
     Release,
     Spawn,
+    Stack,
     Stall,
     stall_began,
 )
 from probes import loader, preflight, records, selftest
 from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
+from probes.stacks import symbolise
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
@@ -49,6 +53,8 @@ _LOOK_NS = 250_000_000
 _SEARCH_NS = 1_000_000_000
 _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
+_PATIENCE_NS = 2_000_000_000
+_ROOM_NS = 1_000_000_000
 
 
 class TraceError(Exception):
@@ -70,15 +76,19 @@ class TracerOptions:
     ongoing_ns: a stall that lasts this long is told while it is still going on.
     targets: only these processes and their descendants; empty: the whole host.
     every: tell every spawn, not only stalls.
+    stacks: tell of each stall where in the code it came about; one that is going on is told up to two
+    seconds later for that.
     """
 
     min_ns: int = 10_000_000
     ongoing_ns: int = 1_000_000_000
     targets: tuple[int, ...] = ()
     every: bool = False
+    stacks: bool = False
     use_btf: bool = True
     max_spawns: int = 8192
     max_tables: int = 8192
+    max_stacks: int = 8192
     buffer_pages: int = 64
 
 
@@ -100,6 +110,14 @@ class Program:
     vfork_sum_ns: int
 
 
+@dataclass(frozen=True)
+class _Fork:
+    """The stack of a holder's fork, and what is to be said of one that is not as it should be."""
+
+    stack: Optional[Stack] = None
+    missing: Optional[str] = None
+
+
 @dataclass
 class _Known:
     """What was learned of one spawn before its end was judged."""
@@ -114,6 +132,9 @@ class _Known:
     vanished: bool = False
     doubted: set[int] = field(default_factory=set)
     told: bool = False
+    forks: dict[tuple[int, int], _Fork] = field(default_factory=dict)
+    python: Optional[Future[stacks.Taken]] = None
+    asked: int = 0
 
 
 class Tracer:
@@ -142,15 +163,20 @@ class Tracer:
         self.confirmations = dict.fromkeys(Confirmation, 0)
         self.self_test_failure: Optional[str] = "not run"
         self._self_test = selftest.SelfTest()
+        self._python_stacks: Optional[stacks.PythonStacks] = None
+        self._stacks_lost = 0
+        self._next_room = 0
         try:
             self._probes = loader.Probes(
                 loader.Options(
                     threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
                     targets=bool(options.targets),
                     every=options.every,
+                    stacks=options.stacks,
                     use_btf=options.use_btf,
                     max_spawns=options.max_spawns,
                     max_tables=options.max_tables,
+                    max_stacks=options.max_stacks,
                     buffer_pages=options.buffer_pages,
                 ),
                 self._came.append,
@@ -158,6 +184,8 @@ class Tracer:
         except (preflight.PreflightError, loader.LoadError) as error:
             no_ebpf = isinstance(error, preflight.UnsupportedError)
             raise TraceError(str(error), no_ebpf) from error
+        if options.stacks:
+            self._python_stacks = stacks.PythonStacks()
         for pid in options.targets:
             self._probes.add_target(pid)
             for descendant in procfs.descendants(pid):
@@ -171,6 +199,8 @@ class Tracer:
 
     def close(self) -> None:
         """Detaches the probes; nothing of them stays in the kernel."""
+        if self._python_stacks is not None:
+            self._python_stacks.close()
         with self._reading_maps:
             self._probes.close()
 
@@ -271,7 +301,11 @@ class Tracer:
                 began = stall_began(spawn)
                 if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
                     # At once: a program that was held up may end before this is judged.
-                    self._who(self._know(spawn.id), spawn.pid, spawn.created)
+                    known = self._know(spawn.id)
+                    self._who(known, spawn.pid, spawn.created)
+                    if self._options.stacks:
+                        for release in _releases(spawn, known)[-stacks.MOST_HOLDERS :]:
+                            self._fork_of(release, known)
         elif record.kind == records.RecordKind.EXECED:
             self._know(record.id).execed.add(record.pid)
         else:
@@ -291,9 +325,7 @@ class Tracer:
 
     def _judge_one(self, spawn: Spawn) -> None:
         known = self._known.pop(spawn.id, None) or _Known()
-        releases = list(known.releases)
-        if spawn.last_release is not None:
-            releases.append(spawn.last_release)
+        releases = _releases(spawn, known)
         # The own child was taken for a foreign one at first, when another thread than the spawner forked it.
         child = spawn.child, spawn.forked
         releases = [release for release in releases if (release.pid, release.acquired) != child]
@@ -310,7 +342,7 @@ class Tracer:
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
         if stall is not None:
-            self._on_stall(self._identified(stall, known))
+            self._on_stall(self._with_stacks(self._identified(stall, known), known, stall.ended or 0))
         if self._on_spawn is not None:
             self._on_spawn(spawn)
 
@@ -337,11 +369,18 @@ class Tracer:
             if stall is None:
                 continue
             stall = self._identified(stall, known)
+            if self._python_stacks is not None and known.python is None and now - stall.began >= _LOOK_NS:
+                known.asked = now
+                known.python = self._python_stacks.ask(stall)
+            stall = self._with_stacks(stall, known, now)
             ongoing.append(stall)
-            if not known.told and now - stall.began >= self._ongoing_ns:
+            waits = known.python is not None and not known.python.done() and now - known.asked < _PATIENCE_NS
+            if not known.told and not waits and now - stall.began >= self._ongoing_ns:
                 known.told = True
                 self._on_stall(stall)
         self._ongoing = tuple(ongoing)
+        if self._options.stacks:
+            self._make_room_for_stacks(now)
 
     def _holders_of(self, waiting: dict[int, Spawn]) -> dict[int, list[Holder]]:
         found: dict[int, list[Holder]] = {}
@@ -366,6 +405,7 @@ class Tracer:
                 released=None,
                 parent=table.parent,
                 forker=table.forker,
+                stack_id=table.stack,
             )
             holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
             if holder.confirmation is Confirmation.GONE:
@@ -394,6 +434,48 @@ class Tracer:
         if known.identities.get(pid) is None:
             known.identities[pid] = identify(pid, seen)
         return known.identities[pid]
+
+    def _with_stacks(self, stall: Stall, known: _Known, until: int) -> Stall:
+        """The stall with where in the code it came about, as far as is known; until: as in with_python."""
+        if not self._options.stacks:
+            return stall
+        missing = []
+        holders = list(stall.holders)
+        for number, holder in enumerate(holders[: stacks.MOST_HOLDERS]):
+            fork = self._fork_of(holder, known)
+            holders[number] = dataclasses.replace(holder, fork_stack=fork.stack)
+            if fork.missing is not None:
+                missing.append(fork.missing)
+        taken = known.python.result() if known.python is not None and known.python.done() else None
+        stall = dataclasses.replace(stall, holders=tuple(holders), missing=tuple(missing))
+        return stacks.with_python(stall, taken, until)
+
+    def _fork_of(self, holder: Union[Holder, Release], known: _Known) -> _Fork:
+        if holder.pid is None or not holder.acquired or not holder.parent:
+            return _Fork(missing="fork: how the holder came by its copy was not seen")
+        key = holder.pid, holder.acquired
+        if key not in known.forks:
+            known.forks[key] = self._look_up_fork(holder.parent, holder.acquired, holder.stack_id)
+        return known.forks[key]
+
+    def _look_up_fork(self, forker: int, at: int, stack_id: int) -> _Fork:
+        with self._reading_maps:
+            addresses = self._probes.fork_stack(stack_id, at)
+        if not addresses:
+            return _Fork(missing="fork: the kernel side had no room for its stack")
+        if identify(forker, at) is None:
+            plain = tuple(Frame(f"{address:#x}", None, None) for address in addresses)
+            missing = f"fork: pid {forker} has ended, so that addresses have no names"
+            return _Fork(Stack("kernel", plain, at), missing)
+        frames = tuple(Frame(symbol.name, symbol.file, None) for symbol in symbolise(forker, addresses))
+        return _Fork(Stack("kernel", frames, at))
+
+    def _make_room_for_stacks(self, now: int) -> None:
+        lost = self.counters()["stacks_lost"]
+        if lost > self._stacks_lost and now >= self._next_room:
+            self._stacks_lost, self._next_room = lost, now + _ROOM_NS
+            with self._reading_maps:
+                self._probes.make_room_for_stacks()
 
     def _search(self, spawn: Spawn, known: _Known, now: int) -> tuple[Holder, ...]:
         """Holders that the kernel side does not know of, from all of /proc: seldom, as that is dear."""
@@ -450,6 +532,11 @@ class Tracer:
         return result
 
 
+def _releases(spawn: Spawn, known: _Known) -> list[Release]:
+    """All that are known, some of them twice."""
+    return [*known.releases, *([spawn.last_release] if spawn.last_release is not None else [])]
+
+
 def _no_target(_pid: int) -> None:
     """The whole host is traced: nobody is singled out."""
 
@@ -479,6 +566,7 @@ def _release(record: records.Release) -> Release:
         descendant=bool(flags & SlotFlag.DESCENDANT),
         left=None if record.left == records.LEFT_UNKNOWN else record.left,
         sure=not flags & SlotFlag.UNSURE,
+        stack_id=record.stack,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from agent.model import Cause
 
-__all__ = ["WHY", "count", "duration", "what_happened"]
+__all__ = ["WHY", "count", "duration", "stack_lines", "what_happened"]
 
 WHY = {
     Cause.FORKED: "forked while the pipe was open, and not execed since",
@@ -32,6 +35,12 @@ _WHAT = {
     "holder_exited": "exits: its copy is closed",
     "holder_released": "lets go of its copy",
 }
+_STACKS = {
+    "reader": "where it is blocked",
+    "fork": "where the holder was forked",
+    "holder": "where the holder is",
+}
+_MOST_FRAMES = 16
 
 
 def duration(nanoseconds: float) -> str:
@@ -49,6 +58,23 @@ def duration(nanoseconds: float) -> str:
 def what_happened(what: str, read_fd: int, write_fd: int, child: int) -> str:
     """A step in words; one that has none is given as it is."""
     return _WHAT.get(what, what).format(r=read_fd, w=write_fd, child=child)
+
+
+def stack_lines(stacks: Mapping[str, Any]) -> Iterator[str]:
+    """Where in the code a stall came about, from "stacks" of its object: headings, and a line a frame."""
+    for which, heading in _STACKS.items():
+        stack = stacks[which]
+        if stack is None:
+            continue
+        yield f"{heading} (by {stack['by']})"
+        for frame in stack["frames"][:_MOST_FRAMES]:
+            line = "" if frame["line"] is None else f":{frame['line']}"
+            where = "" if frame["file"] is None else f"  {frame['file']}{line}"
+            yield f"  {frame['function']:<24}{where}".rstrip()
+        if len(stack["frames"]) > _MOST_FRAMES:
+            yield f"  and {len(stack['frames']) - _MOST_FRAMES} more"
+    for line in stacks["missing"]:
+        yield f"no stack: {line}"
 
 
 def count(number: int, what: str) -> str:

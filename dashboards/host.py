@@ -244,13 +244,15 @@ def _health(runbooks: str) -> list[Panel]:
         lines(
             About(
                 "Not followed, a minute",
-                "Forks that share an fd table, and spawns counted under ~other as the kernel's map was full.",
+                "Forks that share an fd table, spawns counted under ~other as the kernel's map was full, and"
+                " stacks of forks that found no room.",
                 "none",
                 blind,
             ),
             {
                 "shared tables": f"rate(spawnstall_tables_shared_total{{{_HOST}}}[$__rate_interval]) * 60",
                 "programs full": f"rate(spawnstall_programs_full_total{{{_HOST}}}[$__rate_interval]) * 60",
+                "stacks": f"rate(spawnstall_stacks_lost_total{{{_HOST}}}[$__rate_interval]) * 60",
             },
         ),
         stat(

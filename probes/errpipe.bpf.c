@@ -5,8 +5,9 @@
  *   UNROLL      the verifier takes no loops (before 5.3, commit 2589726d12a1)
  *   BTF         offsets of kernel structures are known (OFF_* below), so copies are checked, not assumed
  *   GROUP_DEAD  sched_process_exit says when the last thread is gone (5.18 and later)
- * and for one run: TARGETS (only pipes made by processes in the map targets count) and
- * EVERY (every spawn and every foreign release is sent, not only those of a stall).
+ * and for one run: TARGETS (only pipes made by processes in the map targets count),
+ * EVERY (every spawn and every foreign release is sent, not only those of a stall) and
+ * STACKS (the user stack of each fork that gives a foreign process a copy is kept, MAX_STACKS of them).
  */
 #include "errpipe.h"
 
@@ -100,6 +101,9 @@ BPF_PERF_OUTPUT(records);
 BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 #ifdef TARGETS
 BPF_HASH(targets, u32, u8, 16384);
+#endif
+#ifdef STACKS
+BPF_TABLE("stacktrace", int, struct stack, stacks, MAX_STACKS);
 #endif
 
 static inline __attribute__((always_inline)) void count(int which)
@@ -480,6 +484,9 @@ static inline __attribute__((always_inline)) int foreign_released(void *ctx, str
     release.fd = fd;
     release.flags = slot->flags;
     release.left = copies;
+#ifdef STACKS
+    release.stack = table->stack;
+#endif
     bpf_get_current_comm(&release.comm, sizeof(release.comm));
     __sync_fetch_and_add(&spawn->foreign, -1);
     spawn->last = release;
@@ -1023,8 +1030,22 @@ PROBE(syscalls, sys_exit_fcntl) { return call_returned(args, args->ret, DUP_MADE
 
 /* ---- fork: the child's table is a copy ---- */
 
+#ifdef STACKS
+/* Where the current thread is in user space: what struct table keeps. A stack that is there already is shared;
+ * the place of another one is not taken (no BPF_F_REUSE_STACKID), so that an id stays what it was. */
+static inline __attribute__((always_inline)) u32 user_stack(void *ctx)
+{
+    int id = stacks.get_stackid(ctx, BPF_F_USER_STACK);
+    if (id >= 0)
+        return id + 1;
+    count(STACKS_LOST);
+    return 0;
+}
+#endif
+
 /* True when the child is the own child of a spawn. */
-static inline __attribute__((always_inline)) int inherit(u32 child, u64 child_task, u64 clone_flags)
+static inline __attribute__((always_inline)) int inherit(void *ctx, u32 child, u64 child_task,
+                                                         u64 clone_flags)
 {
     u32 tid = thread_id(), key = table_key();
     struct table *table = tables.lookup(&key);
@@ -1109,10 +1130,17 @@ static inline __attribute__((always_inline)) int inherit(u32 child, u64 child_ta
             }
             __sync_fetch_and_add(&spawn->foreign, 1);
             __sync_fetch_and_add(&spawn->foreign_total, 1);
+#ifdef STACKS
+            *(volatile u32 *)&copy->stack = 1; /* wanted: captured below, once */
+#endif
         }
         to->id = id;
         copy->touched = now;
     }
+#ifdef STACKS
+    if (*(volatile u32 *)&copy->stack)
+        copy->stack = user_stack(ctx);
+#endif
     if (!*(volatile u64 *)&copy->touched)
         delete_table(child);
     return own;
@@ -1152,6 +1180,7 @@ static inline __attribute__((always_inline)) void vfork_ended(u32 child)
 #ifdef BTF
 int task_newtask(struct bpf_raw_tracepoint_args *ctx)
 {
+    void *context = ctx;
     u64 task = ctx->args[0], flags = ctx->args[1];
     if (flags & CLONE_THREAD)
         return 0;
@@ -1159,6 +1188,7 @@ int task_newtask(struct bpf_raw_tracepoint_args *ctx)
 #else
 PROBE(task, task_newtask)
 {
+    void *context = args;
     u64 task = 0, flags = args->clone_flags;
     if (flags & CLONE_THREAD)
         return 0;
@@ -1171,7 +1201,7 @@ PROBE(task, task_newtask)
         targets.update(&child, &one);
     }
 #endif
-    if (!inherit(child, task, flags) && flags & CLONE_VFORK)
+    if (!inherit(context, child, task, flags) && flags & CLONE_VFORK)
         vfork_began(child);
     return 0;
 }

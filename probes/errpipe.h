@@ -25,12 +25,21 @@ struct slot {
 #define SLOT_UNSURE     (1 << 12) /* inherited according to the parent's table, not seen in the child's */
 #define SLOT_LET_GO     (1 << 13) /* released before any exec; kept to see whether an exec follows */
 
+/* Frames of a user stack that are kept: the fork is the innermost. */
+#define STACK_DEPTH 32
+
+struct stack {
+    u64 ip[STACK_DEPTH]; /* innermost first, 0: no more */
+};
+
 /* The tracked pipe ends of one file descriptor table; the key is the process (tgid). */
 struct table {
     u64 born;    /* when the process was forked with these copies, 0: it made the pipes itself */
     u64 touched; /* when a slot was last filled */
     u32 forker;  /* thread that forked the process */
     u32 parent;  /* process of that thread */
+    u32 stack;   /* of that thread, in user space, at the fork: 1 + its id in the map stacks, 0: none (STACKS) */
+    u32 unused;
     struct slot slots[SLOTS];
 };
 
@@ -59,6 +68,8 @@ struct release {
     s32 fd;
     u32 flags; /* SLOT_* */
     u64 left;  /* copies that the kernel still counted besides this one, LEFT_UNKNOWN: not to be had */
+    u32 stack; /* as in the table */
+    u32 unused;
     char comm[COMM_LEN];
 };
 
@@ -139,6 +150,7 @@ enum counter {
     SPAWNS_DELETED,
     TABLES_ADDED,
     TABLES_DELETED,
+    STACKS_LOST,
     COUNTERS
 };
 

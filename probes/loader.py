@@ -21,7 +21,8 @@ from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
 from probes.compiled import LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
-from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, table_type
+from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
+from probes.stacks import ForkStacks
 
 __all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record"]
 
@@ -105,6 +106,7 @@ class Options:
     threshold_ns: stalls of at least this reach user space.
     targets: only pipes made by processes that were named by ``add_target`` (and their descendants) count.
     every: every spawn and every foreign release reaches user space, not only those of a stall.
+    stacks: the user stack of each fork that gives a foreign process a copy is kept.
     use_btf: check each inherited copy in the child's own fd table; off only to test without.
     The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer.
     """
@@ -112,11 +114,13 @@ class Options:
     threshold_ns: int
     targets: bool = False
     every: bool = False
+    stacks: bool = False
     use_btf: bool = True
     max_spawns: int = 8192
     max_tables: int = 8192
     max_threads: int = 8192
     max_programs: int = 1024
+    max_stacks: int = 8192
     buffer_pages: int = 64
 
 
@@ -147,6 +151,8 @@ class Probes:
         }
         if options.targets:
             mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
+        if options.stacks:
+            mirrors["stacks"] = (ctypes.c_int, Stack)
         self._compiled = compile_probes(
             source=_SOURCE,
             flags=[*_cflags(tracefs, options, self._offsets), f"-I{_HERE}"],
@@ -159,6 +165,7 @@ class Probes:
         self._spawns: BpfMap[Spawn] = maps["spawns"]
         self._tables: BpfMap[Any] = maps["tables"]
         self._programs: BpfMap[Program] = maps["programs"]
+        self._stacks = ForkStacks(maps["stacks"]) if options.stacks else None
         for function, problem in self._compiled.attached.items():
             if problem is not None:
                 _log.error("no probe at %s: some stalls will be of unknown cause (%s)", function, problem)
@@ -224,6 +231,18 @@ class Probes:
         """Whether a process is listed now as a holder of a spawn's write end."""
         table = self._tables.get(pid)
         return table is not None and any(slot.id == spawn_id for slot in table.slots)
+
+    def fork_stack(self, stack: int, born: int) -> tuple[int, ...]:
+        """Addresses of the stack of a fork at the time born, innermost first; empty: it was not kept.
+
+        stack: as in a table or release (with Options.stacks).
+        """
+        return self._stacks.addresses(stack, born) if self._stacks is not None else ()
+
+    def make_room_for_stacks(self) -> None:
+        """Forgets the stacks of the forks whose processes hold nothing any more."""
+        if self._stacks is not None:
+            self._stacks.make_room({table.stack for _, table, _ in self.holders()})
 
     def programs(self) -> dict[bytes, Program]:
         """What was aggregated for each comm of a parent, ``~other`` being the rest."""
@@ -322,6 +341,9 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         names.append("TARGETS")
     if options.every:
         names.append("EVERY")
+    if options.stacks:
+        names.append("STACKS")
+        defines["MAX_STACKS"] = options.max_stacks
     return [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in defines.items()]
 
 

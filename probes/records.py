@@ -13,6 +13,7 @@ __all__ = [
     "BUCKET_BOUNDS_NS",
     "COPIES",
     "LEFT_UNKNOWN",
+    "STACK_DEPTH",
     "Counter",
     "How",
     "Outcome",
@@ -23,11 +24,15 @@ __all__ = [
     "Slot",
     "SlotFlag",
     "Spawn",
+    "Stack",
     "table_type",
 ]
 
 COPIES = 3
 """Copies of one write end that one table can hold and follow."""
+
+STACK_DEPTH = 32
+"""Frames of a user stack that are kept."""
 
 LEFT_UNKNOWN = (1 << 64) - 1
 """In Release.left: the kernel's count of copies was not to be had."""
@@ -92,6 +97,7 @@ class Counter(IntEnum):
     SPAWNS_DELETED = 6
     TABLES_ADDED = 7
     TABLES_DELETED = 8
+    STACKS_LOST = 9
 
 
 class Setting(IntEnum):
@@ -130,6 +136,8 @@ class Release(ctypes.Structure):
         ("fd", ctypes.c_int32),
         ("flags", ctypes.c_uint32),
         ("left", ctypes.c_uint64),
+        ("stack", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
         ("comm", ctypes.c_char * _COMM_LEN),
     ]
 
@@ -176,6 +184,12 @@ class Spawn(ctypes.Structure):
     ]
 
 
+class Stack(ctypes.Structure):
+    """Addresses of a user stack, innermost first, 0 where there are no more."""
+
+    _fields_ = [("ip", ctypes.c_uint64 * STACK_DEPTH)]
+
+
 class Histogram(ctypes.Structure):
     """Counts by duration, see BUCKET_BOUNDS_NS."""
 
@@ -204,6 +218,8 @@ def table_type(slots: int) -> type[ctypes.Structure]:
             ("touched", ctypes.c_uint64),
             ("forker", ctypes.c_uint32),
             ("parent", ctypes.c_uint32),
+            ("stack", ctypes.c_uint32),
+            ("unused", ctypes.c_uint32),
             ("slots", Slot * slots),
         ]
 

@@ -7,7 +7,7 @@
 
 
 
-_shtab_trace_popen_option_strings=(-h --help -p --pid --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --replay --steps --json -o --report --html --trace --debug --version)
+_shtab_trace_popen_option_strings=(-h --help -p --pid --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --replay --steps --stacks --json -o --report --html --trace --debug --version)
 
 _shtab_trace_popen___replay_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen__o_COMPGEN=_shtab_compgen_files
@@ -23,6 +23,7 @@ _shtab_trace_popen___all_nargs=0
 _shtab_trace_popen___snapshot_nargs=0
 _shtab_trace_popen___fail_on_stall_nargs=0
 _shtab_trace_popen___steps_nargs=0
+_shtab_trace_popen___stacks_nargs=0
 _shtab_trace_popen___json_nargs=0
 _shtab_trace_popen___debug_nargs=0
 _shtab_trace_popen___version_nargs=0

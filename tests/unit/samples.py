@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Optional
 
-from agent.model import Cause, Holder, Outcome, Release, Spawn, Stall
+from agent.model import Cause, Frame, Holder, Outcome, Release, Spawn, Stack, Stall
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -85,6 +85,24 @@ def holder(**changes: Any) -> Holder:
 
 
 UNSEEN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
+
+
+def python_stack(*functions: str) -> Stack:
+    """What py-spy says while ``stall()`` goes on."""
+    frames = tuple(Frame(name, f"/srv/{name}.py", place) for place, name in enumerate(functions, 1))
+    return Stack("py-spy", frames, BEGAN + MS)
+
+
+def with_stacks(plain: Stall) -> Stall:
+    """The stall with every stack that there can be, and a line of one that there is not."""
+    fork = Stack("kernel", (Frame("_Fork", "/lib/libc.so.6", None), Frame("0x2a", None, None)), CREATED)
+    culprit = dataclasses.replace(plain.culprit, fork_stack=fork, own_stack=python_stack("sleep_on"))
+    return dataclasses.replace(
+        plain,
+        holders=(culprit, *plain.holders[1:]),
+        reader_stack=python_stack("_execute_child", "main"),
+        missing=("holder 9: something",),
+    )
 
 
 def stall(

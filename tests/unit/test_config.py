@@ -59,6 +59,7 @@ def test_every_key_can_be_set(file: Path) -> None:
     sections = {
         "web": {"listen": "0.0.0.0:80", "config_file": "/etc/web.yml", "history": 7},
         "stalls": {"min_ms": 1.5, "ongoing_seconds": 30},
+        "stacks": {"capture": True},
         "filter": {"comm": ["a*", "!b"], "uid": [0, 33], "container": ["host"]},
         "labels": {
             "limit": 7,
@@ -163,7 +164,7 @@ def test_a_long_value_is_cut(file: Path) -> None:
     [
         ("wbe: {}", "wbe: unknown key; did you mean 'web'?"),
         ("stall: {}", "stall: unknown key; did you mean 'stalls'?"),
-        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, filter, labels, log"),
+        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, stacks, filter, labels, log"),
         ("web: {listn: x}", "web.listn: unknown key; did you mean 'listen'?"),
         ("stalls: {min: 1}", "stalls.min: unknown key; did you mean 'min_ms'?"),
         (

@@ -83,6 +83,10 @@ def test_the_holder_says_what_was_seen_of_it() -> None:
     assert found.spawn == spawn()
 
 
+def test_the_holder_keeps_where_the_stack_of_its_fork_is() -> None:
+    assert stalled(releases=[release(stack_id=12)]).culprit.stack_id == 12
+
+
 # -- from when to when --
 
 

@@ -93,6 +93,11 @@ def test_options(tracefs: Path) -> None:
     }
 
 
+def test_stacks(tracefs: Path) -> None:
+    options = Options(threshold_ns=1, stacks=True, max_stacks=64)
+    assert flags(tracefs, options) == {*BASE, "-DSTACKS", "-DMAX_STACKS=64"}
+
+
 def test_offsets(tracefs: Path) -> None:
     offsets = {"OFF_TASK_FILES": 2920, "FILE_COUNT_ONE": 0}
     assert flags(tracefs, Options(threshold_ns=1), offsets) == {

@@ -28,6 +28,7 @@ from tests.unit.test_report import CLOCK
 
 BUCKETS = len(BUCKET_BOUNDS_NS) + 1
 COUNTERS = (
+    "stacks_lost",
     "slots_overflowed",
     "records_lost",
     "programs_full",
@@ -132,6 +133,7 @@ CONTRACT = {
     "spawnstall_oldest_stall_start_timestamp_seconds": ("gauge", set()),
     "spawnstall_records_lost": ("counter", set()),
     "spawnstall_slots_overflowed": ("counter", set()),
+    "spawnstall_stacks_lost": ("counter", set()),
     "spawnstall_programs_full": ("counter", set()),
     "spawnstall_tables_shared": ("counter", set()),
     "spawnstall_map_updates_failed": ("counter", set()),
@@ -190,7 +192,14 @@ def test_what_is_zero_is_there_from_the_first_scrape() -> None:
     assert scraped.value("spawnstall_oldest_stall_start_timestamp_seconds") == 0
     for result in ("confirmed", "gone", "mismatch"):
         assert scraped.value("spawnstall_confirmations_total", result=result) == 0
-    for name in ("records_lost", "slots_overflowed", "programs_full", "tables_shared", "map_updates_failed"):
+    for name in (
+        "records_lost",
+        "slots_overflowed",
+        "programs_full",
+        "tables_shared",
+        "stacks_lost",
+        "map_updates_failed",
+    ):
         assert scraped.value(f"spawnstall_{name}_total") == 0
 
 
@@ -403,6 +412,7 @@ def test_counters_of_the_kernel_side() -> None:
         "records_lost": "records_lost",
         "programs_full": "programs_full",
         "tables_shared": "tables_shared",
+        "stacks_lost": "stacks_lost",
         "map_updates_failed": "updates_failed",
     }
     for metric, counter in told.items():

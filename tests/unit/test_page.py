@@ -18,7 +18,19 @@ from agent.history import History
 from agent.model import Cause, Confirmation, Container, Holder, Identity, Stall
 from agent.page import content_security_policy, news, page
 from agent.status import Status
-from tests.unit.samples import BEGAN, CREATED, MS, UNSEEN, holder, release, spawn, stall, waiting
+from tests.unit.samples import (
+    BEGAN,
+    CREATED,
+    MS,
+    UNSEEN,
+    holder,
+    python_stack,
+    release,
+    spawn,
+    stall,
+    waiting,
+    with_stacks,
+)
 from tests.unit.test_metrics import FakeSource
 from tests.unit.test_report import CLOCK
 
@@ -265,6 +277,23 @@ def test_whatever_strangers_say_the_page_keeps_its_shape(comm: bytes, failure: s
     assert [tag for tag, _ in Document(page(status)).elements] == [
         tag for tag, _ in Document(page(plain)).elements
     ]
+
+
+def test_where_in_the_code() -> None:
+    document = Document(page(_status((with_stacks(_going_on()),), (_over(1),))))
+    [of_stall, stacks, _] = [attributes for tag, attributes in document.elements if tag == "details"]
+    assert stacks["id"] == "stacks-" + str(of_stall["id"]).removeprefix("stall-")
+    assert stacks["data-state"] == "ongoing"  # so that it stays open while the page is refreshed
+    for words in ("where it is blocked", "/srv/_execute_child.py:1", "_Fork", "holder 9: something"):
+        assert words in document.text
+
+
+def test_hostile_names_in_stacks_are_text() -> None:
+    hostile = dataclasses.replace(with_stacks(_going_on()), reader_stack=python_stack("</pre><script>x"))
+    plain = with_stacks(_going_on())
+    found, expected = Document(page(_status((hostile,)))), Document(page(_status((plain,))))
+    assert [tag for tag, _ in found.elements] == [tag for tag, _ in expected.elements]
+    assert "</pre><script>x" in found.text
 
 
 def test_who_the_processes_are() -> None:

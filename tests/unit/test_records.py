@@ -38,6 +38,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "table": records.table_type(SLOTS),
     "release": Release,
     "spawn": Spawn,
+    "stack": records.Stack,
     "histogram": records.Histogram,
     "program": Program,
 }
@@ -100,7 +101,7 @@ def c_says(header: str, repo_root: Path, tmp_path_factory: pytest.TempPathFactor
     for enum in ("counter", "setting"):
         for name in enumerators(header, enum):
             say(name, name)
-    for name in ("COPIES", "BUCKETS", "BUCKET_0_NS", "COMM_LEN", "LEFT_UNKNOWN"):
+    for name in ("COPIES", "BUCKETS", "BUCKET_0_NS", "COMM_LEN", "LEFT_UNKNOWN", "STACK_DEPTH"):
         say(name, name)
     for signed in ("slot.read_fd", "slot.fds[0]", "release.fd", "spawn.read_fd", "spawn.exec_error"):
         structure, member = signed.split(".")
@@ -159,6 +160,7 @@ def test_settings(header: str, c_says: dict[str, int]) -> None:
 def test_constants(c_says: dict[str, int]) -> None:
     assert c_says["COPIES"] == records.COPIES
     assert c_says["LEFT_UNKNOWN"] == records.LEFT_UNKNOWN
+    assert c_says["STACK_DEPTH"] == records.STACK_DEPTH
     assert c_says["BUCKETS"] == len(records.BUCKET_BOUNDS_NS) + 1
     assert (
         tuple(c_says["BUCKET_0_NS"] << bucket for bucket in range(c_says["BUCKETS"] - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from agent.advice import advise
 from agent.diagnosis import spawn_steps
-from agent.model import Cause, Confirmation, Container, Identity, Outcome, Stall, Step
-from agent.report import Clock, Summary, printable, spawn_object, stall_object
+from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step
+from agent.report import Clock, Summary, printable, snapshot_object, spawn_object, stall_object
+from agent.stacks import Taken
 from tests.unit.samples import (
     BEGAN,
     CHILD,
@@ -29,6 +31,7 @@ from tests.unit.samples import (
     spawn,
     stall,
     waiting,
+    with_stacks,
 )
 
 
@@ -184,6 +187,68 @@ def test_only_what_proc_confirmed_is_confirmed(said: Confirmation) -> None:
     told = stall_object(stall(holder(confirmation=said)), CLOCK)
     assert told["holders"][0]["confirmed"] is False
     assert told["holders"][0]["confirmation"] == (said and said.value)
+
+
+def test_stacks_are_there_only_when_they_were_asked_for() -> None:
+    assert "stacks" not in stall_object(stall(), CLOCK)
+    asked = stall_object(dataclasses.replace(stall(), missing=()), CLOCK)["stacks"]
+    assert asked == {"reader": None, "fork": None, "holder": None, "missing": []}
+
+
+def test_stacks() -> None:
+    assert stall_object(with_stacks(stall()), CLOCK)["stacks"] == {
+        "reader": {
+            "by": "py-spy",
+            "frames": [
+                {"function": "_execute_child", "file": "/srv/_execute_child.py", "line": 1},
+                {"function": "main", "file": "/srv/main.py", "line": 2},
+            ],
+        },
+        "fork": {
+            "by": "kernel",
+            "frames": [
+                {"function": "_Fork", "file": "/lib/libc.so.6", "line": None},
+                {"function": "0x2a", "file": None, "line": None},
+            ],
+        },
+        "holder": {
+            "by": "py-spy",
+            "frames": [{"function": "sleep_on", "file": "/srv/sleep_on.py", "line": 1}],
+        },
+        "missing": ["holder 9: something"],
+    }
+
+
+@given(st.text(), st.text())
+def test_hostile_names_in_stacks(function: str, line: str) -> None:
+    hostile = Stack("py-spy", (Frame(function, function, 1),), ENDED)
+    found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=(line,)), CLOCK)
+    [frame] = found["stacks"]["reader"]["frames"]
+    for text in (frame["function"], frame["file"], *found["stacks"]["missing"]):
+        assert text.isprintable()
+    json.dumps(found).encode()
+
+
+def test_a_lone_surrogate_in_a_stack() -> None:
+    hostile = Stack("py-spy", (Frame("\ud800", None, 1),), ENDED)
+    found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=()), CLOCK)
+    assert found["stacks"]["reader"]["frames"][0]["function"] == r"\ud800"
+
+
+def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
+    holders = [{"pid": None, "cause": "unknown"}, {"pid": HOLDER, "cause": "forked"}]
+    found = {"parent": {"pid": None}, "holders": holders}
+    assert "stacks" not in snapshot_object(found)
+    reader = Stack("py-spy", (Frame("main\n", "/a.py", 3),), ENDED)
+    stacks = snapshot_object(found, Taken(reader, {HOLDER: reader}, ("why\n",)))["stacks"]
+    assert stacks == {
+        "reader": {"by": "py-spy", "frames": [{"function": r"main\n", "file": "/a.py", "line": 3}]},
+        "fork": None,
+        "holder": None,
+        "missing": ["fork: it was before it could be traced", r"why\n"],
+    }
+    found["holders"] = holders[1:]
+    assert snapshot_object(found, Taken(None, {HOLDER: reader}))["stacks"]["holder"] == stacks["reader"]
 
 
 def test_spawn_object() -> None:

@@ -64,6 +64,7 @@ def test_the_agents_health() -> None:
     assert set(agent["losses"]) == {
         "records_lost",
         "slots_overflowed",
+        "stacks_lost",
         "programs_full",
         "tables_shared",
         "map_updates_failed",

@@ -17,6 +17,7 @@ from agent.diagnosis import ended_stall
 from agent.model import Cause, Confirmation, Container, Identity, Outcome, Spawn, Stall, Step
 from agent.report import Summary, spawn_object, stall_object
 from agent.text import spawn_line, stall_text, summary_text
+from agent.words import stack_lines
 from tests.unit.samples import (
     BEGAN,
     CREATED,
@@ -30,6 +31,7 @@ from tests.unit.samples import (
     spawn,
     stall,
     waiting,
+    with_stacks,
 )
 from tests.unit.test_report import CLOCK
 
@@ -177,6 +179,14 @@ def test_steps_in_words(read_cut: bool, by: str, words: list[str]) -> None:
         assert word in text
     for step in found.steps:
         assert step.what not in text  # each has words of its own
+
+
+def test_stacks() -> None:
+    found = stall_object(with_stacks(stall()), CLOCK)
+    lines = [f"  {line}" for line in stack_lines(found["stacks"])]
+    assert "\n".join(lines) in shown(stall_text(found))
+    assert "\n".join(lines) in shown(stall_text(found, steps=False))
+    assert "stack" not in said(stall())
 
 
 def test_a_step_without_words_is_shown_as_it_is() -> None:

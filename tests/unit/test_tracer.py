@@ -118,6 +118,11 @@ def test_how_many_copies_were_left(left: int, told: Optional[int]) -> None:
     assert release(left=left).left == told
 
 
+def test_where_the_stack_of_a_fork_is_kept() -> None:
+    assert release().stack_id == 0
+    assert release(stack=12).stack_id == 12
+
+
 def test_spawn() -> None:
     assert spawn() == PLAIN
 

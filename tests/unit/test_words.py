@@ -1,13 +1,16 @@
-"""agent.words: durations and counts."""
+"""agent.words: durations, counts and stacks."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.words import count, duration
-from tests.unit.samples import SECOND
+from agent.report import stacks_object
+from agent.words import count, duration, stack_lines
+from tests.unit.samples import SECOND, python_stack, stall, with_stacks
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,24 @@ def test_count() -> None:
         "2 stalls",
         "1,024 stalls",
     ]
+
+
+def test_stacks() -> None:
+    assert list(stack_lines(stacks_object(with_stacks(stall())))) == [
+        "where it is blocked (by py-spy)",
+        "  _execute_child            /srv/_execute_child.py:1",
+        "  main                      /srv/main.py:2",
+        "where the holder was forked (by kernel)",
+        "  _Fork                     /lib/libc.so.6",
+        "  0x2a",
+        "where the holder is (by py-spy)",
+        "  sleep_on                  /srv/sleep_on.py:1",
+        "no stack: holder 9: something",
+    ]
+
+
+def test_deep_stacks_are_cut() -> None:
+    deep = python_stack(*(f"f{number}" for number in range(40)))
+    lines = list(stack_lines(stacks_object(dataclasses.replace(stall(), reader_stack=deep, missing=()))))
+    assert len(lines) == 18
+    assert lines[-1] == "  and 24 more"
