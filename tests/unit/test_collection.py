@@ -23,6 +23,11 @@ def test_stalls_from_proc_have_no_id() -> None:
     assert [stall["stall_seconds"] for stall in told.stalls] == [2.0, 3.0, 4.0]
 
 
+def test_another_read_of_the_same_thread_is_another_stall() -> None:
+    told = Collection([found(seconds=1.0), found(seconds=2.0, read_fd=9)])
+    assert [stall["stall_seconds"] for stall in told.stalls] == [1.0, 2.0]
+
+
 def test_the_last_summary_counts() -> None:
     told = Collection([summary(1), summary(5)])
     assert told.summary is not None

@@ -130,6 +130,14 @@ def test_a_stall_that_is_going_on_reaches_to_now() -> None:
     assert "still holds" in [event["name"] for event in _of(trace, "s")]
 
 
+def test_a_stall_cannot_outlast_its_read() -> None:
+    """A slice would overlap the one that it is in; the whole spawn is as long as is said somewhere."""
+    trace = _trace({**ended(), "stall_seconds": 9.0})
+    [stall], [read], [whole] = (_of(trace, "X", category) for category in ("stall", "read", "spawn"))
+    assert _span(stall)[1] == _span(read)[1] == _microseconds(ENDED)
+    assert _span(whole)[1] == _microseconds(BEGAN) + 9_000_000
+
+
 def test_stalls_at_other_times_are_on_one_base() -> None:
     later = {**ended(2), "time": "2026-11-24T10:23:23.500000Z"}
     trace = _trace(later, ended(1))
