@@ -24,7 +24,8 @@ from agent import config, procfs, session
 from agent.arguments import USAGE_ERROR, agent_parser, trace_parser
 from agent.command import Command, CommandError
 from agent.filter import Filter
-from agent.outputs import JsonLines, Reports, Sink, Text, text_console
+from agent.outputs import Drawing, JsonLines, Reports, Sink, Text, html, text_console, trace
+from agent.replay import ReplayError, read_report
 
 __all__ = ["main"]
 
@@ -97,7 +98,12 @@ def _trace(arguments: list[str]) -> int:
         try:
             filter = Filter(options.comm, [_uid(user) for user in options.user], options.container)
             output = _open(options.output, cleanup) if options.output else sys.stdout
-            report = _open(options.report, cleanup) if options.report else None
+            files = [JsonLines(_open(options.report, cleanup))] if options.report else []
+            drawings = [
+                Drawing(_open(path, cleanup), draw)
+                for path, draw in ((options.html, html), (options.trace, trace))
+                if path
+            ]
             # Made before bcc is loaded: the fork is small, and has no threads to lose.
             command = cleanup.enter_context(Command(command_line)) if command_line else None
         except OSError as error:
@@ -105,25 +111,60 @@ def _trace(arguments: list[str]) -> int:
         except (CommandError, ValueError) as error:
             return _fail(str(error))
         console = text_console(output)
-        sinks: list[Sink] = [JsonLines(output) if options.json else Text(console, options.steps)]
-        if report is not None:
-            sinks.append(JsonLines(report))
-        reports = Reports(sinks, options.all, filter)
+        main_sink: Sink = Text(console, options.steps)
+        if options.json:
+            main_sink = JsonLines(output)
+            files.append(main_sink)
+        sinks = [main_sink, *(sink for sink in files if sink is not main_sink), *drawings]
         try:
-            if options.snapshot:
-                return _snapshot(options, reports, output)
-            status = session.run(options, reports, command, _status_console(options, console, command))
-        except session.SessionError as error:
+            if options.replay:
+                status = _replay(Path(options.replay), sinks)
+            else:
+                reports = Reports(sinks, options.all, filter)
+                status = _live(options, reports, output, command, console)
+            for drawing in drawings:
+                drawing.finish()
+        except (session.SessionError, ReplayError) as error:
             return _fail(str(error))
-        if options.fail_on_stall and reports.longest_stall_ns > (options.max_stall_ms or 0) * 1e6:
-            return _STALLED
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            return _fail(f"the reports cannot be written: {error.strerror}")
+        for file in files:
+            if file.failure is not None:
+                status = _fail(file.failure)
         return status
+
+
+def _live(
+    options: argparse.Namespace,
+    reports: Reports,
+    output: IO[str],
+    command: Optional[Command],
+    console: Console,
+) -> int:
+    if options.snapshot:
+        status = _snapshot(options, reports, output)
+    else:
+        status = session.run(options, reports, command, _status_console(options, console, command))
+    if options.fail_on_stall and reports.longest_stall_ns > (options.max_stall_ms or 0) * 1e6:
+        return _STALLED
+    return status
+
+
+def _replay(path: Path, sinks: Sequence[Sink]) -> int:
+    for report in read_report(path, lambda warning: print(f"trace-popen: {warning}", file=sys.stderr)):
+        for sink in sinks:
+            sink.write(report)
+    return 0
 
 
 def _contradiction(options: argparse.Namespace, command_line: list[str]) -> Optional[str]:
     """What is wrong with options that are right one by one; one line."""
     if options.pid and command_line:
         return "--pid and a COMMAND cannot be traced at once: leave one out"
+    if options.replay and (options.pid or command_line or options.snapshot):
+        return "--replay traces nothing: leave out --pid, --snapshot and COMMAND"
     if options.snapshot and not options.pid:
         return "--snapshot needs --pid PID"
     if options.max_stall_ms and not options.fail_on_stall:
@@ -154,7 +195,7 @@ def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) ->
     if not found and not options.json:
         what = "no thread of it is blocked on an errpipe now"
         print(f"pid {', '.join(map(str, options.pid))}: {what}", file=output)
-    return _STALLED if found and options.fail_on_stall else 0
+    return 0
 
 
 def _status_console(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any, Optional, Protocol
 
 from rich.console import Console
 
 from agent import snapshot
+from agent.collection import Collection
 from agent.diagnosis import spawn_steps
 from agent.filter import Filter
 from agent.identity import identify
@@ -19,9 +20,7 @@ from agent.stacks import Taken
 from agent.steptable import step_table
 from agent.text import spawn_line, stall_text, summary_text
 
-__all__ = ["JsonLines", "Kept", "Reports", "Sink", "Text", "text_console"]
-
-_MOST_KEPT = 100_000
+__all__ = ["Drawing", "JsonLines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
 
 
 class Sink(Protocol):
@@ -31,15 +30,26 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """One object a line, flushed at once."""
+    """One object a line, flushed at once.
+
+    A file that cannot be written any more (a full disk) ends nothing: failure then says why, in one line.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
+        self.failure: Optional[str] = None
         self._stream = stream
 
     def write(self, report: Mapping[str, Any]) -> None:
-        """Writes one line; raises OSError (a full disk)."""
-        self._stream.write(json.dumps(report) + "\n")
-        self._stream.flush()
+        """Writes one line."""
+        if self.failure is not None:
+            return
+        try:
+            self._stream.write(json.dumps(report) + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.failure = f"{self._stream.name}: {error.strerror}: the reports in it are not all"
 
 
 class Text:
@@ -63,19 +73,36 @@ class Text:
         self._console.file.flush()
 
 
-class Kept:
-    """Keeps the objects, to be drawn at the end."""
+class Drawing:
+    """Keeps the objects (the longest, when there are too many), and draws them at the end."""
 
-    def __init__(self) -> None:
-        self.reports: list[Mapping[str, Any]] = []
-        self.left_out = 0
+    def __init__(self, stream: IO[str], draw: Callable[[Collection], str]) -> None:
+        self._collection = Collection()
+        self._stream = stream
+        self._draw = draw
 
     def write(self, report: Mapping[str, Any]) -> None:
-        """Keeps a report while there is room."""
-        if len(self.reports) < _MOST_KEPT or report["type"] == "summary":
-            self.reports.append(report)
-        else:
-            self.left_out += 1
+        """Keeps a report."""
+        self._collection.add(report)
+
+    def finish(self) -> None:
+        """Writes the file; raises OSError."""
+        self._stream.write(self._draw(self._collection))
+        self._stream.flush()
+
+
+def html(collection: Collection) -> str:
+    """A page."""
+    from agent.htmlreport import html_report
+
+    return html_report(collection)
+
+
+def trace(collection: Collection) -> str:
+    """A trace for Perfetto."""
+    from agent.tracefile import trace_events
+
+    return json.dumps(trace_events(collection))
 
 
 class Reports:

@@ -22,6 +22,7 @@ CAPTION = (
 """What a reader of the picture has to know."""
 
 _MOST_HOLDERS = 8
+_MOST_STEPS = 60
 _MOST_NAME = 24
 _LEAST_SHARE = 0.065  # of the width for one interval: marks side by side do not touch on a telephone
 _MOST_WIDENED = 0.75  # of the width for all of them
@@ -72,9 +73,10 @@ def began_seconds(stall: Mapping[str, Any]) -> Optional[float]:
 
 def timeline(stall: Mapping[str, Any]) -> str:
     """An ``<svg>`` of a stall; its text is escaped.  What is not known is drawn dashed."""
-    began, end = _stall_span(stall)
-    rows = _rows(stall, began, end)
     steps = stall["steps"]
+    span = _stall_span(stall)
+    began, end = span or (0.0, max((step["seconds"] for step in steps), default=1.0))
+    rows = _rows(stall, began, end)
     scale = _Scale([0.0, began, end, *_times(rows)])
     height = _TOP + _ROW * len(rows) + _BOTTOM
     title = (
@@ -87,7 +89,7 @@ def timeline(stall: Mapping[str, Any]) -> str:
         f"<title>{escape(title)}</title>",
         f"<desc>{escape(_description(stall))}</desc>",
     ]
-    if steps:
+    if span:
         parts += [
             f'<rect class="stall" x="{scale.place(began)}" y="{_TOP - 4}"'
             f' width="{scale.width(began, end)}" height="{_ROW * len(rows) + 4}" rx="3"/>',
@@ -104,10 +106,11 @@ def timeline(stall: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _stall_span(stall: Mapping[str, Any]) -> tuple[float, float]:
+def _stall_span(stall: Mapping[str, Any]) -> Optional[tuple[float, float]]:
+    """From and to; None: found in /proc, no time is known, and none is shown."""
     began = began_seconds(stall)
     if began is None or stall["stall_seconds"] is None:
-        return 0.0, 1.0  # found in /proc: no time is known, and none is shown
+        return None
     return began, began + stall["stall_seconds"]
 
 
@@ -143,7 +146,7 @@ def _rows(stall: Mapping[str, Any], began: float, end: float) -> list[_Row]:
     more = len(stall["holders"]) - _MOST_HOLDERS
     if more > 0:
         rows.append(_Row(None, f"{more} more", "holders"))
-    for number, step in enumerate(stall["steps"], 1):
+    for number, step in enumerate(stall["steps"][:_MOST_STEPS], 1):
         for row in rows:
             if row.pid == step["pid"]:
                 row.marks.append((number, step["seconds"], step["what"].replace("_", " ")))

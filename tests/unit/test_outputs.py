@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from agent.filter import Filter
 from agent.model import Outcome
-from agent.outputs import JsonLines, Kept, Reports, Sink, Text, text_console
+from agent.outputs import Drawing, JsonLines, Reports, Sink, Text, text_console
 from tests.unit.samples import UNSEEN, holder, spawn, stall
 
 
@@ -25,9 +26,9 @@ def _tell(reports: Reports) -> None:
 
 
 def _objects(**options: Any) -> list[dict[str, Any]]:
-    kept = Kept()
-    _tell(Reports([kept], **options))
-    return [dict(report) for report in kept.reports]
+    output = io.StringIO()
+    _tell(Reports([JsonLines(output)], **options))
+    return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
 def _text(steps: bool = False) -> list[str]:
@@ -94,9 +95,21 @@ def test_each_report_is_flushed(kind: Any, tmp_path: Path) -> None:
         assert path.stat().st_size > first
 
 
-def test_kept_objects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.outputs._MOST_KEPT", 2)
-    kept = Kept()
-    _tell(Reports([kept], every=True))
-    assert [report["type"] for report in kept.reports] == ["stall", "stall", "summary"]
-    assert kept.left_out == 3
+def test_what_is_drawn_is_drawn_at_the_end() -> None:
+    output = io.StringIO()
+    drawing = Drawing(output, lambda collection: f"{len(collection.stalls)} stalls")
+    _tell(Reports([drawing]))
+    assert output.getvalue() == ""
+    drawing.finish()
+    assert output.getvalue() == "2 stalls"  # two of the three are one: going on, and ended
+
+
+def test_a_full_disk_ends_nothing_and_is_said() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        lines = JsonLines(full)
+        other = io.StringIO()
+        _tell(Reports([lines, JsonLines(other)]))
+        assert lines.failure == "/dev/full: No space left on device: the reports in it are not all"
+        with contextlib.suppress(OSError):
+            full.close()
+    assert len(other.getvalue().splitlines()) == 4

@@ -282,7 +282,7 @@ def test_whatever_strangers_say_the_page_keeps_its_shape(comm: bytes, failure: s
 def test_where_in_the_code() -> None:
     document = Document(page(_status((with_stacks(_going_on()),), (_over(1),))))
     [of_stall, stacks, _] = [attributes for tag, attributes in document.elements if tag == "details"]
-    assert stacks["id"] == "stacks-" + str(of_stall["id"]).removeprefix("stall-")
+    assert stacks["id"] == "stacks-" + str(of_stall["id"])
     assert stacks["data-state"] == "ongoing"  # so that it stays open while the page is refreshed
     for words in ("where it is blocked", "/srv/_execute_child.py:1", "_Fork", "holder 9: something"):
         assert words in document.text

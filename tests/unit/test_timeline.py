@@ -172,6 +172,27 @@ def test_a_stall_found_in_proc_has_no_times() -> None:
     assert " s" not in picture.words().replace("still", "")
 
 
+def test_a_stall_without_a_known_begin_has_no_shade() -> None:
+    """A replayed report can have such steps; they are marked where they were."""
+    told = _ended()
+    told["steps"] = [step for step in told["steps"] if step["what"] != "read_began"]
+    picture = Picture(told)
+    assert picture.bars("stall") == []
+    assert len(picture.marks()) == len(told["steps"])
+    assert "505.0 ms" in picture.words() and "stall 500" not in picture.words()
+
+
+def test_a_stall_of_unknown_length_has_no_shade() -> None:
+    picture = Picture({**_ended(), "stall_seconds": None})
+    assert picture.bars("stall") == []
+
+
+def test_many_steps_are_cut() -> None:
+    told = _ended()
+    told["steps"] += [{**told["steps"][-1], "what": "later_news"}] * 5000
+    assert len(Picture(told).marks()) == 60
+
+
 @given(st.binary(max_size=15), st.binary(max_size=15), st.binary(max_size=15))
 def test_whatever_they_call_themselves_it_stays_one_picture(a: bytes, b: bytes, c: bytes) -> None:
     holding = holder(comm=c, released=ENDED, released_by="exit")
