@@ -33,7 +33,8 @@ def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
     entries += _listed("seen", stall.get("evidence", ()))
     told = [f"  {line}" for line in stack_lines(stall["stacks"])] if "stacks" in stall else []
     told += _steps(stall) if steps else ()
-    lines = [Text(line, "dim", no_wrap=True) for line in told]
+    # Whole, however narrow the console is: a path that is cut has lost its line number.
+    lines = [Text(line, "dim", no_wrap=True, overflow="ignore") for line in told]
     return Group(_Hanging("", "  ", _headline(stall)), *entries, *lines)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from agent.diagnosis import ended_stall
-from agent.model import Cause, Confirmation, Container, Identity, Outcome, Spawn, Stall, Step
+from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.report import Summary, spawn_object, stall_object
 from agent.text import spawn_line, stall_text, summary_text
 from agent.words import stack_lines
@@ -187,6 +187,13 @@ def test_stacks() -> None:
     assert "\n".join(lines) in shown(stall_text(found))
     assert "\n".join(lines) in shown(stall_text(found, steps=False))
     assert "stack" not in said(stall())
+
+
+def test_the_line_number_after_a_long_path_is_not_cut() -> None:
+    path = "/srv/" + "long/" * 30 + "app.py"
+    reader = Stack("py-spy", (Frame("main", path, 1234),), BEGAN)
+    found = said(dataclasses.replace(stall(), reader_stack=reader, missing=()), width=80)
+    assert f"main                      {path}:1234\n" in found
 
 
 def test_a_step_without_words_is_shown_as_it_is() -> None:
