@@ -58,7 +58,7 @@ _CALLS = {
 
 def step_table(stall: Mapping[str, Any]) -> Optional[Table]:
     """The table, or None for a stall of which no steps are known (found in /proc)."""
-    if not stall["steps"]:
+    if not stall["steps"] or stall["child"] is None:
         return None
     parent, child, errpipe = stall["parent"], stall["child"], stall["errpipe"]
     holders = [holder for holder in stall["holders"] if holder["pid"] is not None]

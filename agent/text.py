@@ -6,6 +6,7 @@ rich: a terminal gets colour and its own width, a pipe gets the same words witho
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,7 +42,8 @@ def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
 def spawn_line(spawn: Mapping[str, Any]) -> Text:
     """One line for a spawn that ended."""
     text = Text(f"{spawn['time'][11:23]}  ")
-    text.append(f"{spawn['outcome']:<11}", _OUTCOME_STYLES[spawn["outcome"]])
+    outcome = spawn["outcome"] or "unknown"
+    text.append(f"{outcome:<11}", _OUTCOME_STYLES.get(outcome, ""))
     span = "-" if spawn["spawn_seconds"] is None else duration(spawn["spawn_seconds"] * 1e9)
     text.append(f" {span:>8}  {_process(spawn['parent'])} -> {_process(spawn['child'])}")
     return text
@@ -56,9 +58,9 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
         f" {count(summary['lost_records'], 'lost record')}\n",
         "bold",
     )
-    spawn = summary["spawn_seconds"]
-    if spawn["max"] is not None:
-        quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in spawn.items())
+    known = {name: value for name, value in summary["spawn_seconds"].items() if value is not None}
+    if known:
+        quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in known.items())
         text.append(f"  a spawn took: {quantiles}\n")
     if summary["stalls"]:
         text.append(f"  stalled in all: {duration(summary['stalled_seconds'] * 1e9)}, held by\n")
@@ -91,9 +93,10 @@ def _headline(stall: Mapping[str, Any]) -> Text:
     child = stall["child"]
     text.append(f" in starting {_process(child)}" if child else " in starting a program")
     if stall["began_seconds"] is not None:
-        began = datetime.fromisoformat(stall["time"].replace("Z", "+00:00"))
-        began += timedelta(seconds=stall["began_seconds"])
-        text.append(f", {'since' if ongoing else 'from'} {began:%H:%M:%S.%f}"[:-3] + " UTC")
+        with contextlib.suppress(OverflowError):  # a kept report can hold any time
+            began = datetime.fromisoformat(stall["time"].replace("Z", "+00:00"))
+            began += timedelta(seconds=stall["began_seconds"])
+            text.append(f", {'since' if ongoing else 'from'} {began:%H:%M:%S.%f}"[:-3] + " UTC")
     text.append(".")
     return text
 
@@ -134,7 +137,7 @@ def _identities(stall: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _steps(stall: Mapping[str, Any]) -> Iterable[str]:
-    errpipe, child = stall["errpipe"], stall["child"]
+    errpipe, child = stall["errpipe"], stall["child"] or {"pid": None}
     for step in stall["steps"]:
         what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child["pid"])
         yield f"  {step['seconds'] * 1e3:>12,.3f} ms  pid {step['pid']:<8} {what}"

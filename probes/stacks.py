@@ -7,6 +7,7 @@ the stack is as deep as those that have them.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,6 +33,8 @@ class ForkStacks:
     the one that was kept at the fork."""
 
     def __init__(self, table: BpfMap[Stack]) -> None:
+        # Names are wanted while a process that may be short-lived is still there: bcc is to be at hand then.
+        importlib.import_module("bcc")
         self._table = table
         self._emptied: dict[int, int] = {}
 

@@ -27,7 +27,7 @@ _HOSTILE = (b"<script>a();", b"<img onerror=a>", b"'\"><b>&amp;", b"\x1b[31mred\
 def told(lab: Lab) -> Collection:
     """Stalls of several causes and hostile names, every spawn, and one stall that was found in /proc."""
     plays = [
-        lab.program("fork_beside_popen.py", "--force", "2", "--live", "0.2"),
+        lab.program("fork_beside_popen.py", "--force", "2", "--live", "1.2"),
         lab.program("slow_preexec_sibling.py", "--count", "1"),
         *(lab.program("hostile_comms.py", "--comm", comm.hex(), "--live", "0.2") for comm in _HOSTILE),
     ]

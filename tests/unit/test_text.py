@@ -16,8 +16,10 @@ from rich.console import Console, RenderableType
 from agent.diagnosis import ended_stall
 from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.report import Summary, spawn_object, stall_object
+from agent.steptable import step_table
 from agent.text import spawn_line, stall_text, summary_text
 from agent.words import stack_lines
+from tests.unit import reports
 from tests.unit.samples import (
     BEGAN,
     CREATED,
@@ -319,3 +321,17 @@ def test_a_terminal_gets_colour_and_a_file_the_same_words_without() -> None:
     coloured = shown(text, colour=True)
     assert "\x1b[" in coloured
     assert _STYLE.sub("", coloured) == shown(text)
+
+
+@given(reports.objects)
+def test_whatever_was_kept_can_be_shown(told: list[dict[str, Any]]) -> None:
+    for report in told:
+        if report["type"] == "summary":
+            shown(summary_text(report))
+        elif report["type"] == "spawn":
+            shown(spawn_line(report))
+        else:
+            shown(stall_text(report))
+            table = step_table(report)
+            if table is not None:
+                shown(table)
