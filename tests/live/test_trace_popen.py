@@ -311,3 +311,59 @@ def test_on_a_terminal_there_is_a_status_line_and_it_goes(lab: Lab) -> None:
             pass
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
+
+
+def test_a_report_is_kept_drawn_and_shown_again(lab: Lab) -> None:
+    """Everything at once; and again from the kept report, by somebody who may trace nothing."""
+    files = {name: lab.folder / name for name in ("report.json", "page.html", "trace.json")}
+    for path in files.values():
+        path.touch()
+    first = subprocess.run(
+        [
+            *lab.trace_popen,
+            *("--report", str(files["report.json"]), "--html", str(files["page.html"])),
+            *("--trace", str(files["trace.json"]), "--", *_forced(lab)),
+        ],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    drawn = {name: files[name].read_text() for name in ("page.html", "trace.json")}
+    [stall] = [each for each in json_lines(files["report.json"].read_text()) if each["type"] == "stall"]
+    assert 'title="' in drawn["page.html"] and stall["holders"][0]["comm"] in drawn["page.html"]
+    assert any(
+        event.get("pid") == stall["parent"]["pid"] for event in json.loads(drawn["trace.json"])["traceEvents"]
+    )
+    again = {name: lab.folder / f"again-{name}" for name in (*drawn, "text")}
+    replayed = subprocess.run(
+        [
+            *("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *lab.trace_popen),
+            *("--replay", str(files["report.json"]), "-o", str(again["text"])),
+            *("--html", str(again["page.html"]), "--trace", str(again["trace.json"])),
+        ],
+        cwd=lab.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (replayed.returncode, replayed.stderr) == (0, "")
+    own_lines = [line for line in first.stdout.splitlines() if not line.startswith("{")]
+    assert again["text"].read_text().splitlines() == own_lines
+    assert {name: again[name].read_text() for name in drawn} == drawn
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty: expected a report as 'trace-popen --json' writes it"),
+        ("[]\n", ":1: "),
+        ('{"type": "news"}\n', ":1: expected an object with type stall, spawn, summary"),
+    ],
+)
+def test_what_is_no_report(lab: Lab, content: str, said: str) -> None:
+    path = lab.folder / "no-report"
+    path.write_text(content)
+    assert said in _one_line(lab, "--replay", str(path))
