@@ -25,7 +25,7 @@ RUN if command -v apt-get >/dev/null; then \
 WORKDIR /src
 COPY . .
 RUN python3 -m venv --system-site-packages /opt/spawnstall && \
-    /opt/spawnstall/bin/pip install -q --no-cache-dir . && \
+    /opt/spawnstall/bin/pip install -q --no-cache-dir '.[stacks]' && \
     /opt/spawnstall/bin/pip uninstall -qy pip
 
 FROM base

@@ -111,7 +111,11 @@ class Engine:
     def _wheels(self) -> Path:
         """What pip needs in there, got by the pip that is here, with all its settings."""
         project = tomllib.loads((self._root / "pyproject.toml").read_text())
-        wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+        wanted = [
+            *project["build-system"]["requires"],
+            *project["project"]["dependencies"],
+            *project["project"]["optional-dependencies"]["stacks"],
+        ]
         folder = self._folder / f"wheels-{zlib.crc32(repr(wanted).encode()):08x}"
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=self._folder) as fresh:

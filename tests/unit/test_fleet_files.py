@@ -209,17 +209,36 @@ def test_the_seccomp_profile(repo_root: Path) -> None:
     profile = json.loads((repo_root / "config/seccomp/spawnstall.json").read_text())
     names = [name for rule in profile["syscalls"] for name in rule["names"]]
     assert len(names) == len(set(names))
-    assert {"bpf", "perf_event_open", "process_vm_readv"} <= set(names)
+    assert {"bpf", "perf_event_open", "process_vm_readv", "ptrace"} <= set(names)
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     assert {rule["action"] for rule in profile["syscalls"]} == {"SCMP_ACT_ALLOW"}
     escapes = {
         "mount",
         "unshare",
         "setns",
-        "ptrace",
+        "keyctl",
         "init_module",
         "kexec_load",
         "open_by_handle_at",
         "clone3",
     }
     assert not escapes & set(names)
+
+
+def test_what_the_install_page_names_is_there(repo_root: Path) -> None:
+    page = repo_root / "config" / "INSTALL.md"
+    text = page.read_text()
+    titles = {
+        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in text.splitlines()
+        if line.startswith("#")
+    }
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(links) > 10
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (page.parent / path).exists() if path else anchor in titles, link
+    named = re.findall(r"(?<![\w/.])(?:config|tests)/[\w./-]+\w", text)
+    assert len(named) > 8
+    for name in named:
+        assert (repo_root / name).exists(), name
