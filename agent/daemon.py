@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from agent.filter import Filter
 from agent.history import History
 from agent.metrics import Metrics
 from agent.model import Stall
+from agent.notify import Notifier
 from agent.report import Clock, stall_object
 from agent.status import Status
 from agent.tracer import TraceError, Tracer, TracerOptions
@@ -121,14 +123,18 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
         wrong = agent.tracer.start()
         if wrong is not None:
             _log.error("the self-test failed: %s; what is reported cannot be trusted", wrong)
+        notifier = Notifier(os.environ)
         agent.poll()
         web.start(agent.metrics.registry, agent.is_healthy, agent.status().read)
         _log.info("tracing; see %s://%s:%d", web.scheme, config.web.listen.rpartition(":")[0], web.port)
+        notifier.ready()
         while came.isdisjoint((signal.SIGTERM, signal.SIGINT)):
             if signal.SIGHUP in came:
                 came.remove(signal.SIGHUP)
                 _reload(agent, reread)
             agent.poll()
+            notifier.alive()
+        notifier.stopping()
         web.stop()
         agent.tracer.drain()
     _log.info("stopped")

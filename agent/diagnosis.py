@@ -102,7 +102,7 @@ def ongoing_stall(
     return _with_steps(Stall(spawn, began, None, tuple(holders)))
 
 
-def confirm(holder: Holder, confirmation: Confirmation) -> Holder:
+def confirm(holder: Holder, confirmation: Optional[Confirmation]) -> Holder:
     """The holder with what /proc said of it; a mismatch makes the cause unknown."""
     if confirmation is Confirmation.MISMATCH:
         return dataclasses.replace(holder, cause=Cause.UNKNOWN, confirmation=confirmation)

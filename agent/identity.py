@@ -42,13 +42,21 @@ def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
         ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
         if _monotonic_ns(ticks) > seen + _LATE_NS:
             return None
-        exe = os.readlink(folder / "exe")  # noqa: PTH115 - as the kernel has it, " (deleted)" and all
+        exe = _executable(folder)
         status = (folder / "status").read_text(errors="replace")
         uid = int(status.split("\nUid:", 1)[1].split()[0])
         cgroup = (folder / "cgroup").read_text(errors="replace")
     except (OSError, ValueError, IndexError):
         return None  # gone meanwhile, or a kernel thread
-    return Identity(exe[:_EXE_LENGTH], uid, container_of(cgroup))
+    return Identity(exe, uid, container_of(cgroup))
+
+
+def _executable(folder: Path) -> Optional[str]:
+    try:
+        # As the kernel has it, " (deleted)" and all.
+        return os.readlink(folder / "exe")[:_EXE_LENGTH]  # noqa: PTH115
+    except PermissionError:  # it takes CAP_SYS_PTRACE; user and cgroup do not
+        return None
 
 
 def container_of(cgroup: str) -> Optional[Container]:

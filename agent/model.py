@@ -64,9 +64,12 @@ class Container:
 
 @dataclass(frozen=True)
 class Identity:
-    """What ``/proc`` says of a process beyond its comm; exe is bounded, and written by strangers."""
+    """What ``/proc`` says of a process beyond its comm.
 
-    exe: str
+    exe: bounded, and written by strangers; None: we are not allowed to see it.
+    """
+
+    exe: Optional[str]
     uid: int
     container: Optional[Container]
 

@@ -87,18 +87,25 @@ def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
     return None
 
 
-def confirm_holder(pid: int, inode: int, fds: Iterable[int] = (), proc: Path = PROC) -> Confirmation:
+def confirm_holder(
+    pid: int, inode: int, fds: Iterable[int] = (), proc: Path = PROC
+) -> Optional[Confirmation]:
     """Whether a process has the write end of a pipe open: the given fds are looked at first, then all.
 
-    GONE when the process, or its fds, cannot be looked at (any more); MISMATCH when it is there without.
+    GONE when the process, or its fds, are there no more; MISMATCH when it is there without; None when we are
+    not allowed to look.
     """
     folder = proc / str(pid) / "fd"
     try:
         others = [int(entry.name) for entry in folder.iterdir()]
+    except PermissionError:
+        return None
     except OSError:
         return Confirmation.GONE
     if not others:
         return Confirmation.GONE  # it is exiting: its table is gone before it is
+    if not _may_follow(folder / str(others[0])):
+        return None
     for fd in (*fds, *others):
         if pipe_inode(pid, fd, proc) == inode and _is_writable(pid, fd, proc):
             return Confirmation.CONFIRMED
@@ -118,6 +125,17 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
             if inode is not None and inode in inodes and _is_writable(pid, fd, proc):
                 found.setdefault(inode, {}).setdefault(pid, []).append(fd)
     return found
+
+
+def _may_follow(link: Path) -> bool:
+    """Whether we are allowed to see where a link of another process leads: it takes CAP_SYS_PTRACE."""
+    try:
+        os.readlink(link)  # noqa: PTH115
+    except PermissionError:
+        return False
+    except OSError:
+        pass  # gone meanwhile
+    return True
 
 
 def _is_writable(pid: int, fd: int, proc: Path) -> bool:

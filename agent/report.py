@@ -257,7 +257,7 @@ def _identity_object(identity: Optional[Identity]) -> dict[str, Any]:
         return {"exe": None, "uid": None, "container": None}
     container = identity.container
     return {
-        "exe": printable(os.fsencode(identity.exe)),
+        "exe": None if identity.exe is None else printable(os.fsencode(identity.exe)),
         "uid": identity.uid,
         "container": container
         and {"id": container.id, "runtime": container.runtime, "pod_uid": container.pod_uid},

@@ -125,15 +125,16 @@ def _evidence(holder: Mapping[str, Any]) -> Iterable[str]:
 def _identities(stall: Mapping[str, Any]) -> Iterable[str]:
     """Executable, user and container of each process of which that is known."""
     for process in (stall["parent"], *stall["holders"]):
-        if process["exe"] is None:
+        if process["uid"] is None:
             continue
+        exe = f"{process['exe']}, " if process["exe"] is not None else ""
         container = process["container"]
         inside = ""
         if container:
             inside = f", container {container['id'][:12]}"
             inside += f" ({container['runtime']})" if container["runtime"] else ""
             inside += f", pod {container['pod_uid']}" if container["pod_uid"] else ""
-        yield f"{process['pid']} is {process['exe']}, uid {process['uid']}{inside}"
+        yield f"{process['pid']} is {exe}uid {process['uid']}{inside}"
 
 
 def _steps(stall: Mapping[str, Any]) -> Iterable[str]:

@@ -507,7 +507,7 @@ class Tracer:
             known.found = found
         return known.found
 
-    def _confirm(self, spawn: Spawn, holder: Holder) -> Confirmation:
+    def _confirm(self, spawn: Spawn, holder: Holder) -> Optional[Confirmation]:
         assert holder.pid is not None
         known = self._know(spawn.id)
         before = known.confirmations.get(holder.pid)
@@ -517,6 +517,8 @@ class Tracer:
         if inode is None:
             return Confirmation.GONE
         result = procfs.confirm_holder(holder.pid, inode, holder.fds)
+        if result is None:
+            return None
         if result is Confirmation.MISMATCH:
             with self._reading_maps:
                 still_listed = self._probes.holds(holder.pid, spawn.id)

@@ -18,6 +18,9 @@ __all__ = [
 ]
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
+_HOST_PID_NAMESPACE = 0xEFFFFFFC
+"""Its inode, since 3.8 (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
+
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "s390x": 351, "ppc64le": 361}
 _TRACEPOINTS = (
     "syscalls/sys_enter_pipe2",
@@ -52,6 +55,7 @@ class UnsupportedError(PreflightError):
 def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
     """Returns tracefs' folder, or raises PreflightError for the first thing that is missing."""
     _check_capabilities(proc)
+    _check_pid_namespace(proc)
     _check_bpf()
     tracefs = find_tracefs(sys_root)
     for name in _TRACEPOINTS:
@@ -66,8 +70,13 @@ def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
 def find_tracefs(sys_root: Path = Path("/sys")) -> Path:
     """Where tracefs is mounted; raises PreflightError when it is nowhere."""
     for folder in (sys_root / "kernel/tracing", sys_root / "kernel/debug/tracing"):
-        if (folder / "events").is_dir():
-            return folder
+        try:
+            if (folder / "events").is_dir():
+                return folder
+        except PermissionError as error:
+            raise PreflightError(
+                f"{folder} may not be read: run as root, or give CAP_DAC_READ_SEARCH"
+            ) from error
     raise PreflightError(
         "tracefs is not mounted: run 'mount -t tracefs tracefs /sys/kernel/tracing'"
         " (in a container: add '-v /sys/kernel/tracing:/sys/kernel/tracing')"
@@ -103,6 +112,19 @@ def _check_capabilities(proc: Path) -> None:
         "root without the capabilities that tracing needs: give CAP_SYS_ADMIN,"
         " or CAP_BPF and CAP_PERFMON (in a container: --privileged)"
     )
+
+
+def _check_pid_namespace(proc: Path) -> None:
+    """The kernel side tells the host's pids, and /proc those of the namespace in which we are."""
+    try:
+        inode = (proc / "self/ns/pid").stat().st_ino
+    except FileNotFoundError:  # a kernel without pid namespaces
+        return
+    if inode != _HOST_PID_NAMESPACE:
+        raise PreflightError(
+            "this pid namespace is not the host's, so pids here mean other processes than in the kernel:"
+            " start the container with --pid=host (Kubernetes: hostPID: true)"
+        )
 
 
 def _check_bpf() -> None:

@@ -30,6 +30,12 @@ SLICE = "kubepods-burstable-pod" + POD.replace("-", "_") + ".slice"
         # podman; conmon, which watches it, is not in it
         (f"0::/machine.slice/libpod-{A}.scope/container", Container(A, "podman", None)),
         (f"0::/libpod_parent/libpod-{A}", Container(A, "podman", None)),
+        (
+            f"9:name=systemd:/libpod_parent/libpod-{A}\n0::/libpod_parent/libpod-{A}",
+            Container(A, "podman", None),
+        ),
+        # seen from a cgroup namespace of the agent's own
+        (f"0::/../libpod-{A}.scope/container", Container(A, "podman", None)),
         (f"0::/machine.slice/libpod-conmon-{A}.scope", None),
         # Kubernetes
         (
@@ -72,6 +78,17 @@ def test_identify(tmp_path: Path) -> None:
     assert found == Identity(("/usr/bin/" + "x" * 300)[:256], 33, Container(A, "docker", None))
 
 
+def test_an_executable_that_may_not_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic_ns()
+    _process(tmp_path, 7, now - 10**9, f"0::/docker/{A}")
+
+    def refuse(_path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "readlink", refuse)
+    assert identify(7, now, tmp_path) == Identity(None, 33, Container(A, "docker", None))
+
+
 def test_who_began_after_it_was_seen_is_somebody_else(tmp_path: Path) -> None:
     now = time.monotonic_ns()
     _process(tmp_path, 7, now)
@@ -88,6 +105,6 @@ def test_a_process_that_goes_meanwhile(missing: str, tmp_path: Path) -> None:
 
 def test_this_very_process() -> None:
     found = identify(os.getpid(), time.monotonic_ns())
-    assert found is not None
+    assert found is not None and found.exe is not None
     assert found.uid == os.getuid()
     assert Path(found.exe).samefile("/proc/self/exe")

@@ -60,6 +60,33 @@ def test_no_tracefs(tmp_path: Path) -> None:
         find_tracefs(tmp_path)
 
 
+def test_tracefs_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(PreflightError, match=r"kernel/tracing may not be read: .*CAP_DAC_READ_SEARCH"):
+        find_tracefs(tmp_path)
+
+
+def test_the_hosts_pid_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc = proc_with(tmp_path, ADMIN)
+    preflight._check_pid_namespace(proc)  # of a kernel that has none
+    (proc / "self/ns").mkdir()
+    (proc / "self/ns/pid").touch()
+    monkeypatch.setattr(preflight, "_HOST_PID_NAMESPACE", (proc / "self/ns/pid").stat().st_ino)
+    preflight._check_pid_namespace(proc)
+
+
+def test_another_pid_namespace(tmp_path: Path) -> None:
+    proc = proc_with(tmp_path, ADMIN)
+    (proc / "self/ns").mkdir()
+    (proc / "self/ns/pid").touch()
+    with pytest.raises(PreflightError, match="--pid=host") as caught:
+        check(tmp_path, proc)
+    assert "\n" not in str(caught.value)
+
+
 def test_has_tracepoint(tmp_path: Path) -> None:
     there = tmp_path / "events/sched/sched_process_exec"
     there.mkdir(parents=True)

@@ -180,6 +180,18 @@ def test_a_holder_that_is_gone(proc: FakeProc) -> None:
     assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.GONE
 
 
+@pytest.mark.parametrize("forbidden", ["iterdir", "readlink"])
+def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatch, forbidden: str) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+
+    def refuse(_path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os if forbidden == "readlink" else Path, forbidden, refuse)
+    assert confirm_holder(20, 123, (3,), proc.root) is None
+
+
 def test_a_file_that_is_closed_between_two_looks(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags=None)

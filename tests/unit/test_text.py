@@ -158,6 +158,11 @@ def test_who_the_processes_are() -> None:
     assert "forkserver" in text  # the advice is for Python
 
 
+def test_who_has_an_executable_that_may_not_be_seen() -> None:
+    found = dataclasses.replace(stall(UNSEEN), identity=Identity(None, 33, Container("ab" * 32, None, None)))
+    assert "  who      1000 is uid 33, container abababababab\n" in said(found, width=200)
+
+
 @pytest.mark.parametrize(
     ("read_cut", "by", "words"),
     [

@@ -1,0 +1,48 @@
+# The agent and trace-popen. One image serves every kernel: the probes need no kernel headers.
+#
+#     podman build -t spawnstall .
+#     podman build -t spawnstall --build-arg BASE_IMAGE=quay.io/centos/centos:stream9 .    # not tried
+#
+# A base is Debian or its like, or has dnf with python3-bcc in its repositories (UBI 9 needs a subscription for it).
+# How to run it: config/INSTALL.md.
+ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE_IMAGE} AS base
+RUN if command -v apt-get >/dev/null; then \
+        apt-get -qq update && \
+        DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-bpfcc && \
+        rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin; \
+    else \
+        dnf -qy --setopt=install_weak_deps=False install python3 python3-bcc && dnf -q clean all; \
+    fi
+
+FROM base AS build
+# pip reads these: a mirror of PyPI, or a folder with the wheels.
+ARG PIP_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX
+RUN if command -v apt-get >/dev/null; then \
+        apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-venv; \
+    fi
+WORKDIR /src
+COPY . .
+RUN python3 -m venv --system-site-packages /opt/spawnstall && \
+    /opt/spawnstall/bin/pip install -q --no-cache-dir '.[stacks]' && \
+    /opt/spawnstall/bin/pip uninstall -qy pip
+
+FROM base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="spawnstall" \
+      org.opencontainers.image.description="Finds the process that keeps subprocess.Popen waiting" \
+      org.opencontainers.image.source="https://github.com/spawnstall/spawnstall" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/spawnstall /opt/spawnstall
+COPY config/agent.yaml /etc/spawnstall/agent.yaml
+ENV PATH=/opt/spawnstall/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+EXPOSE 9848
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+    CMD ["/opt/spawnstall/bin/python", "-I", "-m", "agent.health", "/etc/spawnstall/agent.yaml"]
+# No USER: docker and Kubernetes give capabilities to root only. podman gives them to any --user.
+ENTRYPOINT ["trace-popen"]
+CMD ["agent", "--config", "/etc/spawnstall/agent.yaml"]

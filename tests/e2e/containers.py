@@ -1,0 +1,181 @@
+"""podman without a registry: an engine of its own below .cache/, the project's image, running containers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+from tests.live.lab import Object, json_lines
+
+__all__ = ["TOOLS", "TRACEFS", "Container", "Engine"]
+
+TOOLS = ("podman", "runc", "debootstrap")
+TRACEFS = ("--volume", "/sys/kernel/tracing:/sys/kernel/tracing:ro")
+_IMAGE, _BUILD = "localhost/spawnstall:e2e", "localhost/spawnstall-build:e2e"
+_CONF = """\
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+
+
+class Engine:
+    """Keeps images between runs; what a run that was killed has left behind is removed first."""
+
+    image = _IMAGE
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / ".cache" / "podman"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        conf = self._folder / "containers.conf"
+        conf.write_text(_CONF)
+        self._environ = {**os.environ, "CONTAINERS_CONF": str(conf)}
+        # podman takes at most 50 characters, and a storage always wants the same.
+        run_root = f"/run/spawnstall-e2e-{zlib.crc32(bytes(root)):08x}"
+        storage = ("--root", str(self._folder / "storage"), "--runroot", run_root)
+        self._podman = ["podman", *storage, "--storage-driver", "overlay"]
+        self("rm", "--all", "--force")
+
+    def __call__(
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout: float = 60,
+        environ: Mapping[str, str] = {},
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs podman."""
+        done = subprocess.run(
+            [*self._podman, *arguments],
+            cwd=self._root,
+            env={**self._environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"podman {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done
+
+    def build(self) -> None:
+        """Makes the image of the Dockerfile: half a minute, seconds when only our code has changed."""
+        base = self._base()
+        wheels = self._wheels()
+        options = ("--format", "docker", "--network", "host", "--volume", f"{wheels}:/wheels:ro")
+        arguments = {"BASE_IMAGE": base, "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1"}
+        values = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        # The first stage gets a name, so that its layers are there the next time.
+        for name, target in ((_BUILD, ["--target", "build"]), (_IMAGE, [])):
+            self("build", *options, *values, *target, "--tag", name, ".", timeout=600)
+        self("image", "prune", "--force")
+
+    @contextlib.contextmanager
+    def container(
+        self, *options: str, command: Sequence[str] = (), environ: Mapping[str, str] = {}
+    ) -> Iterator[Container]:
+        """A container of the image in the background, removed at the end."""
+        done = self("run", "--detach", *options, self.image, *command, environ=environ)
+        running = Container(self, done.stdout.strip())
+        try:
+            yield running
+        finally:
+            self("rm", "--force", "--time", "0", running.id)
+
+    def _base(self) -> str:
+        """Debian as it is here, as there is no registry to get an image from."""
+        suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+        name = f"localhost/spawnstall-base:{suite}"
+        if self("image", "exists", name, check=False).returncode != 0:
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+                _shell(["debootstrap", "--variant=minbase", suite, f"{folder}/root"])
+                _shell(["tar", "-C", f"{folder}/root", "-cf", f"{folder}/root.tar", "."])
+                self("import", f"{folder}/root.tar", name, timeout=300)
+        return name
+
+    def _wheels(self) -> Path:
+        """What pip needs in there, got by the pip that is here, with all its settings."""
+        project = tomllib.loads((self._root / "pyproject.toml").read_text())
+        wanted = [
+            *project["build-system"]["requires"],
+            *project["project"]["dependencies"],
+            *project["project"]["optional-dependencies"]["stacks"],
+        ]
+        folder = self._folder / f"wheels-{zlib.crc32(repr(wanted).encode()):08x}"
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=self._folder) as fresh:
+                _shell(
+                    [
+                        sys.executable,
+                        "-m",
+                        "pip",
+                        "wheel",
+                        "--quiet",
+                        "--wheel-dir",
+                        f"{fresh}/wheels",
+                        *wanted,
+                    ]
+                )
+                Path(fresh, "wheels").rename(folder)
+        return folder
+
+
+class Container:
+    """One that runs, or has ended."""
+
+    def __init__(self, engine: Engine, identifier: str) -> None:
+        self._engine = engine
+        self.id = identifier
+
+    @property
+    def state(self) -> Object:
+        """As podman inspect tells it: Status, Pid (the host's), ExitCode."""
+        (found,) = json.loads(self._engine("inspect", self.id).stdout)
+        state: Object = found["State"]
+        return state
+
+    def log(self) -> str:
+        """Everything that it has written so far."""
+        done = self._engine("logs", self.id)
+        return done.stdout + done.stderr
+
+    def objects(self) -> list[Object]:
+        """The JSON objects in it."""
+        return json_lines(self.log())
+
+    def wait(self, seconds: float = 60) -> int:
+        """Its exit status, when it has ended."""
+        deadline = time.monotonic() + seconds
+        while (state := self.state)["Status"] == "running":
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.2)
+        return int(state["ExitCode"])
+
+    def execute(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """podman exec."""
+        return self._engine("exec", self.id, *command, **options)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status, which is 137 when that was not enough within ten seconds."""
+        self._engine("stop", "--time", "10", self.id)
+        return self.wait()
+
+
+def _shell(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"

@@ -1,0 +1,274 @@
+"""The image of the Dockerfile beside programs of the host and of containers, with all privileges and few."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent import __version__
+from tests.e2e.containers import TOOLS, TRACEFS, Container, Engine
+from tests.e2e.servers import eventually
+from tests.live.lab import Lab, Object, json_lines
+
+HOST = ("--pid=host", "--network=host", *TRACEFS)
+FEW = [f"--cap-add={name}" for name in ("BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH")]
+HARDENED = ["--cap-drop=ALL", "--read-only", "--security-opt=no-new-privileges"]
+MINIMAL = {
+    # podman's own seccomp profile allows bpf() with this capability.
+    "SYS_ADMIN": [*HARDENED, "--cap-add=SYS_ADMIN"],
+    "four capabilities": [*HARDENED, *FEW, "--security-opt=seccomp=config/seccomp/spawnstall.json"],
+}
+
+
+@pytest.fixture(scope="session")
+def engine(repo_root: Path) -> Engine:
+    """With the image in it."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; make setup-e2e")
+    engine = Engine(repo_root)
+    engine.build()
+    return engine
+
+
+class Agent:
+    """The agent in a container, on a port of the host's loopback."""
+
+    def __init__(self, container: Container, port: int) -> None:
+        self.container = container
+        self._url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> str:
+        """A body."""
+        with urllib.request.urlopen(self._url + path, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def wait_until_ready(self) -> None:
+        """Returns when it traces."""
+
+        def ready() -> bool:
+            try:
+                return self.get("/healthz") == "ok\n"
+            except OSError:
+                assert self.container.state["Status"] == "running", self.container.log()
+                return False
+
+        eventually(ready, self.container.log, 60)
+
+    def stalls(self) -> list[Object]:
+        """The ended ones in its log."""
+        return [one for one in self.container.objects() if one["state"] == "ended"]
+
+
+@contextlib.contextmanager
+def _agent(engine: Engine, *options: str, environ: Mapping[str, str] = {}) -> Iterator[Agent]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listen = f"SPAWNSTALL_WEB_LISTEN=127.0.0.1:{port}"
+    with engine.container(*HOST, "--env", listen, *options, environ=environ) as container:
+        agent = Agent(container, port)
+        agent.wait_until_ready()
+        yield agent
+
+
+@pytest.fixture(scope="module")
+def privileged(engine: Engine) -> Iterator[Agent]:
+    """One that may do everything."""
+    with _agent(engine, "--privileged") as agent:
+        yield agent
+
+
+def _play_outside(lab: Lab, agent: Agent) -> None:
+    """A program of the host stalls, and the agent names its holders."""
+    command = lab.program("fork_beside_popen.py", "--force", "2", "--plain", "1", "--live", "0.5")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    spawns = [line for line in json_lines(done.stdout) if line["kind"] == "spawn"]
+    played = {line["child"]: line["worker"] for line in spawns if line["worker"]}
+    assert len(played) == 2
+
+    def found() -> dict[int, Object]:
+        return {stall["child"]["pid"]: stall for stall in agent.stalls() if stall["child"]["pid"] in played}
+
+    eventually(lambda: set(found()) == set(played), agent.container.log, 30)
+    for child, stall in found().items():
+        assert stall["parent"]["pid"] == spawns[0]["pid"]
+        assert stall["parent"]["container"] is None
+        holder = stall["holders"][0]
+        assert (holder["pid"], holder["cause"], holder["container"]) == (played[child], "forked", None)
+    quick = {line["child"] for line in spawns if not line["worker"]}
+    assert not quick & {stall["child"]["pid"] for stall in agent.stalls()}
+
+
+def _inner_pid(pid: int) -> int:
+    """The pid that a process has in its own pid namespace."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
+
+
+@contextlib.contextmanager
+def _stalling_container(engine: Engine, repo_root: Path, live: str) -> Iterator[Container]:
+    """A container without any privilege that has one long stall."""
+    options = ("--volume", f"{repo_root}/tests/programs:/programs:ro", "--entrypoint", "python3")
+    program = ["/programs/fork_beside_popen.py", "--force", "1", "--plain", "1", "--live", live]
+    with engine.container(*options, command=program) as container:
+        yield container
+
+
+def _check_ongoing(agent: Agent, other: Container) -> Object:
+    """The stall of another container, while it is going on, by host pids and container id."""
+
+    def ongoing() -> list[Object]:
+        stalls = json.loads(agent.get("/api/stalls"))["ongoing"]
+        return [one for one in stalls if (one["parent"]["container"] or {}).get("id") == other.id]
+
+    eventually(lambda: bool(ongoing()), agent.container.log, 30)
+    (stall,) = ongoing()
+    container = {"id": other.id, "runtime": "podman", "pod_uid": None}
+    assert stall["parent"]["container"] == stall["holders"][0]["container"] == container
+    assert stall["parent"]["pid"] == other.state["Pid"]
+    return stall
+
+
+def test_a_stall_outside(lab: Lab, privileged: Agent) -> None:
+    _play_outside(lab, privileged)
+
+
+def test_a_stall_inside_another_container(repo_root: Path, engine: Engine, privileged: Agent) -> None:
+    with _stalling_container(engine, repo_root, "8") as other:
+        stall = _check_ongoing(privileged, other)
+        inner = [_inner_pid(stall["parent"]["pid"]), _inner_pid(stall["holders"][0]["pid"])]
+        assert other.wait() == 0
+        (said,) = [line for line in other.objects() if line.get("worker")]
+        assert inner == [said["pid"], said["worker"]]
+    ended = [one for one in privileged.stalls() if one["id"] == stall["id"]]
+    assert [one["holders"][0]["pid"] for one in ended] == [stall["holders"][0]["pid"]]
+
+
+def test_what_it_serves(privileged: Agent) -> None:
+    samples = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(privileged.get("/metrics"))
+        for sample in family.samples
+        if not sample.labels
+    }
+    assert samples["spawnstall_selftest_success"] == 1
+    assert samples["spawnstall_records_lost_total"] == 0
+    assert "<title>" in privileged.get("/")
+
+
+def test_its_health_check(engine: Engine, privileged: Agent) -> None:
+    assert engine("healthcheck", "run", privileged.container.id).returncode == 0
+    wrong = ("env", "SPAWNSTALL_WEB_LISTEN=127.0.0.1:1")
+    (image,) = json.loads(engine("image", "inspect", engine.image).stdout)
+    done = privileged.container.execute(*wrong, *image["Healthcheck"]["Test"][1:], check=False)
+    assert (done.returncode, "does not answer" in done.stderr) == (1, True)
+
+
+def test_trace_popen_by_podman_exec(lab: Lab, privileged: Agent) -> None:
+    """Both of its ways, by the host's pid."""
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "8")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        pid = str(program.pid)
+
+        def snapshot() -> list[Object]:
+            run = privileged.container.execute("trace-popen", "--pid", pid, "--snapshot", "--json")
+            return json_lines(run.stdout)
+
+        eventually(lambda: bool(snapshot()), privileged.container.log, 30)
+        (seen,) = snapshot()
+        done = privileged.container.execute("trace-popen", "--pid", pid, "--json", "--duration", "60")
+        assert program.stdout is not None
+        (said,) = [line for line in json_lines(program.stdout.read()) if line.get("worker")]
+    for stall in (seen, json_lines(done.stdout)[0]):
+        assert (stall["parent"]["pid"], stall["holders"][0]["pid"]) == (program.pid, said["worker"])
+    assert f"pid {pid} has ended" in done.stderr
+
+
+@pytest.mark.parametrize("options", MINIMAL.values(), ids=MINIMAL)
+def test_with_few_privileges(repo_root: Path, lab: Lab, engine: Engine, options: list[str]) -> None:
+    with _agent(engine, *options) as agent:
+        _play_outside(lab, agent)
+        with _stalling_container(engine, repo_root, "4") as other:
+            _check_ongoing(agent, other)
+        assert agent.container.stop() == 0
+        assert agent.container.log().endswith("INFO stopped\n")
+
+
+def test_as_the_quadlet_starts_it(repo_root: Path, lab: Lab, engine: Engine, tmp_path: Path) -> None:
+    """By the command that quadlet makes of config/podman: as a user that owns nothing, and with sd_notify."""
+    generator = repo_root / ".cache" / "quadlet"
+    if not generator.exists():
+        pytest.skip("podman's quadlet is not there: make setup-e2e")
+    environ = {**os.environ, "QUADLET_UNIT_DIRS": str(repo_root / "config" / "podman")}
+    unit = subprocess.run(
+        [generator, "--dryrun"], env=environ, capture_output=True, text=True, check=True
+    ).stdout
+    (start,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    words = shlex.split(start.replace("/etc/spawnstall/seccomp.json", "config/seccomp/spawnstall.json"))
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for flag in ("--replace", "--rm", "-d"):  # what belongs to systemd, to the host, or to _agent
+        parser.add_argument(flag, action="store_true")
+    for option in ("--cidfile", "--cgroups", "--name", "--network", "-v"):
+        parser.add_argument(option)
+    _, options = parser.parse_known_args(words[2:-1])
+    assert {"--user", "65532:65532", "--sdnotify=container", "--read-only"} <= set(options)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        with _agent(engine, *options, environ={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as agent:
+            told = [manager.recv(4096).decode()]
+            while "READY=1" not in told[-1]:
+                told.append(manager.recv(4096).decode())
+            status = Path(f"/proc/{agent.container.state['Pid']}/status").read_text()
+            assert "\nUid:" + "\t65532" * 4 + "\n" in status
+            _play_outside(lab, agent)
+            with _stalling_container(engine, repo_root, "4") as other:
+                _check_ongoing(agent, other)
+            assert agent.container.stop() == 0
+
+
+def test_the_seccomp_profile_forbids_the_rest(engine: Engine) -> None:
+    """Even of what the capabilities would allow."""
+    code = (
+        "import ctypes, os; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "for call in (lambda: libc.unshare(0x20000), lambda: libc.mount(b'x', b'/tmp', b'tmpfs', 0, None),"
+        " lambda: libc.setns(os.open('/proc/self/ns/ipc', 0), 0)):\n"
+        "    print(os.strerror(ctypes.get_errno()) if call() < 0 else 'done')"
+    )
+    run = ("run", "--rm", "--cap-add=SYS_ADMIN", "--entrypoint", "python3")
+    profile = "--security-opt=seccomp=config/seccomp/spawnstall.json"
+    assert engine(*run, engine.image, "-c", code).stdout.split() == ["done"] * 3
+    forbidden = engine(*run, profile, engine.image, "-c", code).stdout.splitlines()
+    assert forbidden == ["Function not implemented"] * 3
+
+
+def test_in_a_pid_namespace_of_its_own(engine: Engine) -> None:
+    done = engine("run", "--rm", "--privileged", *TRACEFS, engine.image, "--duration", "1", check=False)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("trace-popen: ")]
+    assert done.returncode == 2
+    assert "this pid namespace is not the host's" in said
+    assert "--pid=host" in said
+
+
+def test_what_is_in_the_image(engine: Engine) -> None:
+    (image,) = json.loads(engine("image", "inspect", engine.image).stdout)
+    labels = image["Labels"]
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert engine("run", "--rm", engine.image, "--version").stdout == f"trace-popen {__version__}\n"
+    look = "ls /src /opt/spawnstall/bin/pip; command -v gcc cc make git pip curl wget"
+    done = engine("run", "--rm", "--entrypoint", "sh", engine.image, "-c", look, check=False)
+    assert done.stdout == ""
+    assert image["Size"] < 700e6

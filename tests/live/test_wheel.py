@@ -1,0 +1,110 @@
+"""The wheel in a clean virtual environment, away from the checkout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from tests.live.lab import PYTHON, Lab, json_lines
+
+_NOT_OURS = (".git", ".venv", ".cache", "node_modules", "build", "*.egg-info", "tests")
+
+
+class Installed:
+    """A virtual environment with the wheel in it, used from a folder that is empty."""
+
+    def __init__(self, wheel: Path, folder: Path) -> None:
+        self.prefix = folder / "venv"
+        self._folder = folder / "elsewhere"
+        self._folder.mkdir()
+        # bcc is the distribution's.
+        subprocess.run([PYTHON, "-m", "venv", "--system-site-packages", str(self.prefix)], check=True)
+        pip = [str(self.prefix / "bin" / "pip"), "install", "--quiet", str(wheel)]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """trace-popen."""
+        command = [str(self.prefix / "bin" / "trace-popen"), *arguments]
+        return subprocess.run(
+            command, cwd=self._folder, capture_output=True, text=True, check=False, timeout=120
+        )
+
+
+@pytest.fixture(scope="module")
+def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy: setuptools leaves things behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(repo_root, folder / "source", ignore=shutil.ignore_patterns(*_NOT_OURS))
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
+    done = subprocess.run([*pip, str(folder / "source")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel, installed."""
+    return Installed(wheel, tmp_path_factory.mktemp("installed"))
+
+
+def test_every_file_of_the_packages_is_in_it(repo_root: Path, wheel: Path) -> None:
+    """But what is written for those who read the source."""
+    there = set(zipfile.ZipFile(wheel).namelist())
+    ours = [path for package in ("agent", "probes") for path in (repo_root / package).rglob("*")]
+    wanted = {
+        str(path.relative_to(repo_root))
+        for path in ours
+        if path.is_file() and path.suffix not in (".pyc", ".md")
+    }
+    assert {"probes/errpipe.bpf.c", "probes/shim/include/linux/types.h", "agent/page.html"} <= wanted
+    assert wanted <= there
+    assert not {name for name in there if name.startswith(("tests/", "dashboards/", "config/"))}
+
+
+def test_what_is_beside_the_packages(repo_root: Path, installed: Installed) -> None:
+    share = installed.prefix / "share"
+    same = {
+        "man/man1/trace-popen.1": "config/manual/trace-popen.1",
+        "bash-completion/completions/trace-popen.bash": "config/manual/trace-popen.bash",
+        "zsh/site-functions/_trace-popen": "config/manual/_trace-popen",
+        "spawnstall/agent.yaml": "config/agent.yaml",
+        "spawnstall/systemd": "config/systemd",
+        "spawnstall/podman": "config/podman",
+        "spawnstall/kubernetes": "config/kubernetes",
+        "spawnstall/seccomp": "config/seccomp",
+        "spawnstall/prometheus": "config/prometheus",
+        "spawnstall/dashboards": "dashboards/generated",
+        "spawnstall/provisioning": "dashboards/provisioning",
+    }
+    for name, source in same.items():
+        there = repo_root / source
+        files = [there] if there.is_file() else [path for path in there.rglob("*") if path.is_file()]
+        assert files
+        for file in files:
+            place = share / name / file.relative_to(there) if there.is_dir() else share / name
+            assert place.read_bytes() == file.read_bytes(), place
+
+
+def test_it_knows_itself(installed: Installed) -> None:
+    assert installed.run("--version").stdout == f"trace-popen {__version__}\n"
+    assert installed.run("agent", "--check").stdout == "built-in defaults: OK\n"
+    config = str(installed.prefix / "share" / "spawnstall" / "agent.yaml")
+    assert installed.run("agent", "--config", config, "--check").stdout == f"{config}: OK\n"
+
+
+def test_it_traces(lab: Lab, installed: Installed, tmp_path: Path) -> None:
+    program = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "0.3")
+    report = tmp_path / "report.json"
+    done = installed.run("--json", "-o", str(report), "--", *program)
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in json_lines(done.stdout) if line.get("worker")]
+    (stall,) = [line for line in json_lines(report.read_text()) if line["type"] == "stall"]
+    assert (stall["child"]["pid"], stall["holders"][0]["pid"]) == (said["child"], said["worker"])
