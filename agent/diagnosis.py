@@ -126,7 +126,7 @@ def spawn_steps(spawn: Spawn) -> list[Step]:
 
 def _never_tried_to_exec(spawn: Spawn) -> bool:
     """More likely another use of a pipe: a daemon says that it is ready, a worker sends its result."""
-    return spawn.own_released_by == "exit" and not spawn.exec_error
+    return spawn.own_released_by == "exit" and not spawn.exec_error and not spawn.child_killed
 
 
 def _released_holder(

@@ -125,6 +125,7 @@ class Spawn:
     held: at the own child's release the kernel still counted another copy.
     copy_lost: a copy was made that the kernel side had no room to follow.
     read_cut: the parent died in its read.
+    child_killed: a signal ended the own child before any exec.
     read_tid: the thread that reads; where is_socket, the one that is taken to: its system call is not traced.
     outcome is None while the spawn is in flight.
     """
@@ -151,6 +152,7 @@ class Spawn:
     copy_lost: bool = False
     read_cut: bool = False
     exec_error: int = 0
+    child_killed: bool = False
     read_tid: int = 0
     is_socket: bool = False
     last_release: Optional[Release] = None

@@ -596,6 +596,7 @@ def _spawn(record: records.Spawn) -> Spawn:
         copy_lost=bool(record.copy_lost),
         read_cut=bool(record.read_cut),
         exec_error=record.exec_error,
+        child_killed=bool(record.killed),
         read_tid=record.read_tid,
         is_socket=bool(record.is_socket),
         last_release=_release(record.last) if record.last.kind else None,

@@ -390,7 +390,7 @@ static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn
 #ifdef EVERY
         send(ctx, spawn, sizeof(*spawn));
 #else
-        if (outcome != OUTCOME_ABANDONED && is_long(spawn, spawn->read_ended))
+        if ((outcome != OUTCOME_ABANDONED || spawn->killed) && is_long(spawn, spawn->read_ended))
             send(ctx, spawn, sizeof(*spawn));
 #endif
     }
@@ -425,6 +425,10 @@ static inline __attribute__((always_inline)) int own_released(struct spawn *spaw
     }
     spawn->own_released = ns;
     spawn->own_how = how;
+#ifdef BTF
+    if (how == HOW_EXIT) /* of the current task (a stray's, which has exited before, is not known) */
+        spawn->killed = kernel_u64(bpf_get_current_task() + OFF_TASK_EXIT_CODE) & 0x7f;
+#endif
     u64 parents = spawn->parent_closed ? 0 : 1; /* it is about to close its own */
     if (copies != LEFT_UNKNOWN && copies > parents && !spawn->ended)
         spawn->held = 1;

@@ -87,7 +87,8 @@ struct spawn {
     u8 outcome;   /* OUTCOME_*, 0: not finished */
     u32 known;    /* of the read's end and the own child's: 2 when both have come */
     u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
-    u8 unused[3];
+    u8 killed;    /* the signal that ended the own child before any exec, 0: none, or not to be had (no BTF) */
+    u8 unused[2];
     u64 id;
     u64 file;  /* struct file * of the write end, 0: unknown (no BTF) */
     u64 pipe;  /* struct pipe_inode_info *, likewise */

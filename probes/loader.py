@@ -73,6 +73,7 @@ _NOT_EVERYWHERE = {
 _OFFSETS = {
     "OFF_TASK_FILES": ("task_struct", "files"),
     "OFF_TASK_TGID": ("task_struct", "tgid"),
+    "OFF_TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "OFF_TASK_SIGNAL": ("task_struct", "signal"),
     "OFF_SIGNAL_LIVE": ("signal_struct", "live"),
     "OFF_FILES_COUNT": ("files_struct", "count"),

@@ -223,3 +223,14 @@ def test_daemon_that_says_when_it_is_ready_is_no_stall(lab: Lab, by: str) -> Non
     assert traced.status == 0
     assert traced.said[-1]["kind"] == "done"
     assert [report for report in traced.reports if report["type"] == "stall"] == []
+
+
+def test_child_that_is_killed_before_its_exec(lab: Lab) -> None:
+    """It never let anybody know; only the worker keeps the parent waiting then."""
+    traced = lab.trace(lab.program("killed_child.py"))
+    [spawn] = traced.spawns()
+    ongoing, ended = (report for report in traced.reports if report["type"] == "stall")
+    assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
+    assert ended["holders"][0]["pid"] == ongoing["holders"][0]["pid"] == spawn["worker"]
+    assert ended["holders"][0]["cause"] == "forked"
+    assert ended["stall_seconds"] > 1

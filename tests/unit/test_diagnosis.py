@@ -472,3 +472,9 @@ def test_what_always_holds(what: Spawn, releases: list[Release], execed: set[int
 def test_a_child_that_never_tried_to_exec_began_no_stall(by: str, exec_error: int, told: bool) -> None:
     of = waiting(own_released_by=by, exec_error=exec_error)
     assert (ongoing_stall(of, [holder()], BEGAN + MIN, MIN, True) is not None) is told
+
+
+def test_a_child_that_was_killed_before_its_exec_did_begin_one() -> None:
+    """Killed in preexec_fn, say: the parent waits for whoever else has the write end."""
+    of = waiting(own_released_by="exit", child_killed=True)
+    assert ongoing_stall(of, [holder()], BEGAN + MIN, MIN, True) is not None
