@@ -171,8 +171,8 @@ class Container:
         return self._engine("exec", self.id, *command, **options)
 
     def stop(self) -> int:
-        """SIGTERM; its exit status, which is 137 when that was not enough within ten seconds."""
-        self._engine("stop", "--time", "10", self.id)
+        """SIGTERM; its exit status, which is 137 when that was not enough within half a minute."""
+        self._engine("stop", "--time", "30", self.id)
         return self.wait()
 
 

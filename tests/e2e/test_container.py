@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import urllib.request
@@ -119,10 +120,10 @@ def _inner_pid(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def _stalling_container(engine: Engine, repo_root: Path, live: str) -> Iterator[Container]:
-    """A container without any privilege that has one long stall."""
+def _stalling_container(engine: Engine, repo_root: Path) -> Iterator[Container]:
+    """A container without any privilege that has one stall, which lasts until its holder is killed."""
     options = ("--volume", f"{repo_root}/tests/programs:/programs:ro", "--entrypoint", "python3")
-    program = ["/programs/fork_beside_popen.py", "--force", "1", "--plain", "1", "--live", live]
+    program = ["/programs/fork_beside_popen.py", "--force", "1", "--plain", "1", "--live", "600"]
     with engine.container(*options, command=program) as container:
         yield container
 
@@ -147,14 +148,21 @@ def test_a_stall_outside(lab: Lab, privileged: Agent) -> None:
 
 
 def test_a_stall_inside_another_container(repo_root: Path, engine: Engine, privileged: Agent) -> None:
-    with _stalling_container(engine, repo_root, "8") as other:
+    with _stalling_container(engine, repo_root) as other:
         stall = _check_ongoing(privileged, other)
         inner = [_inner_pid(stall["parent"]["pid"]), _inner_pid(stall["holders"][0]["pid"])]
+        os.kill(stall["holders"][0]["pid"], signal.SIGKILL)
         assert other.wait() == 0
         (said,) = [line for line in other.objects() if line.get("worker")]
         assert inner == [said["pid"], said["worker"]]
-    ended = [one for one in privileged.stalls() if one["id"] == stall["id"]]
-    assert [one["holders"][0]["pid"] for one in ended] == [stall["holders"][0]["pid"]]
+
+    def ended() -> list[Object]:
+        return [one for one in privileged.stalls() if one["id"] == stall["id"]]
+
+    eventually(lambda: bool(ended()), privileged.container.log, 30)
+    (end,) = ended()
+    assert end["holders"][0]["pid"] == stall["holders"][0]["pid"]
+    assert end["holders"][0]["released_by"] == "exit"
 
 
 def test_what_it_serves(privileged: Agent) -> None:
@@ -179,29 +187,38 @@ def test_its_health_check(engine: Engine, privileged: Agent) -> None:
 
 def test_trace_popen_by_podman_exec(lab: Lab, privileged: Agent) -> None:
     """Both of its ways, by the host's pid."""
-    command = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "8")
+    command = lab.program("fork_beside_popen.py", "--force", "1000", "--plain", "0", "--live", "1")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
-        pid = str(program.pid)
 
-        def snapshot() -> list[Object]:
-            run = privileged.container.execute("trace-popen", "--pid", pid, "--snapshot", "--json")
-            return json_lines(run.stdout)
+        def trace(*options: str) -> list[Object]:
+            run = privileged.container.execute("trace-popen", "--pid", str(program.pid), "--json", *options)
+            return [one for one in json_lines(run.stdout) if one["type"] == "stall"]
 
-        eventually(lambda: bool(snapshot()), privileged.container.log, 30)
-        (seen,) = snapshot()
-        done = privileged.container.execute("trace-popen", "--pid", pid, "--json", "--duration", "60")
+        seen: list[Object] = []
+
+        def blocked() -> bool:
+            seen.extend(trace("--snapshot"))
+            return bool(seen)
+
+        eventually(blocked, privileged.container.log, 30)
+        traced = [one for one in trace("--duration", "5") if one["state"] == "ended"]
+        program.terminate()
         assert program.stdout is not None
-        (said,) = [line for line in json_lines(program.stdout.read()) if line.get("worker")]
-    for stall in (seen, json_lines(done.stdout)[0]):
-        assert (stall["parent"]["pid"], stall["holders"][0]["pid"]) == (program.pid, said["worker"])
-    assert f"pid {pid} has ended" in done.stderr
+        said = json_lines(program.stdout.read())
+    workers = {line["child"]: line["worker"] for line in said if line.get("worker")}
+    assert seen[0]["parent"]["pid"] == program.pid
+    assert seen[0]["holders"][0]["pid"] in workers.values()
+    assert traced
+    for stall in traced:
+        assert stall["parent"]["pid"] == program.pid
+        assert stall["holders"][0]["pid"] == workers[stall["child"]["pid"]]
 
 
 @pytest.mark.parametrize("options", MINIMAL.values(), ids=MINIMAL)
 def test_with_few_privileges(repo_root: Path, lab: Lab, engine: Engine, options: list[str]) -> None:
     with _agent(engine, *options) as agent:
         _play_outside(lab, agent)
-        with _stalling_container(engine, repo_root, "4") as other:
+        with _stalling_container(engine, repo_root) as other:
             _check_ongoing(agent, other)
         assert agent.container.stop() == 0
         assert agent.container.log().endswith("INFO stopped\n")
@@ -235,7 +252,7 @@ def test_as_the_quadlet_starts_it(repo_root: Path, lab: Lab, engine: Engine, tmp
             status = Path(f"/proc/{agent.container.state['Pid']}/status").read_text()
             assert "\nUid:" + "\t65532" * 4 + "\n" in status
             _play_outside(lab, agent)
-            with _stalling_container(engine, repo_root, "4") as other:
+            with _stalling_container(engine, repo_root) as other:
                 _check_ongoing(agent, other)
             assert agent.container.stop() == 0
 
