@@ -53,6 +53,7 @@ struct call {
     u32 first;
     u32 last;
     u32 cursor;
+    u32 unused; /* no padding: before 6.3 the verifier refuses a structure on the stack that is not all set */
 };
 
 /*
@@ -227,6 +228,47 @@ static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u
             slot->fds[k] = -1;
     }
     return ended && !left;
+}
+
+/* The slot of which fd is an open copy of the write end (or reads: the read end), SLOTS: none. */
+static inline __attribute__((always_inline)) u32 slot_with(struct table *table, s32 fd, int reads)
+{
+    int zero = 0;
+    volatile u32 *at = found.lookup(&zero);
+    if (!at)
+        return SLOTS;
+    *at = SLOTS;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        if (is_used(slot) && (has_open(slot, fd) || (reads && slot->read_fd == fd)))
+            *at = i;
+    }
+    return *at;
+}
+
+/* The slot of a spawn, SLOTS: none. */
+static inline __attribute__((always_inline)) u32 slot_of(struct table *table, u64 id)
+{
+    int zero = 0;
+    volatile u32 *at = found.lookup(&zero);
+    if (!at)
+        return SLOTS;
+    *at = SLOTS;
+    EACH_SLOT(i) {
+        if (table->slots[i].id == id)
+            *at = i;
+    }
+    return *at;
+}
+
+/* Whether a table has no slot in use. Volatile: read anew, as what was learned of an id by an earlier branch makes
+ * paths for the verifier to walk. */
+static inline __attribute__((always_inline)) int is_empty(struct table *table)
+{
+    u64 used = 0;
+    EACH_SLOT(i)
+        used |= *(volatile u64 *)&table->slots[i].id;
+    return !used;
 }
 
 /*
@@ -615,17 +657,7 @@ static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot,
 static inline __attribute__((always_inline)) void replace_fd(void *ctx, struct table *table, u32 key,
                                                              s32 fd, u64 ns)
 {
-    int zero = 0;
-    volatile u32 *at = found.lookup(&zero);
-    if (!at)
-        return;
-    *at = SLOTS;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        if (is_used(slot) && (slot->read_fd == fd || has_open(slot, fd)))
-            *at = i;
-    }
-    u32 index = *at;
+    u32 index = slot_with(table, fd, 1);
     if (index >= SLOTS)
         return;
     struct slot *slot = &table->slots[index];
@@ -842,12 +874,10 @@ int release_next(void *ctx)
     volatile u32 *at = found.lookup(&zero);
     struct call *call = calls.lookup(&tid);
     struct table *table = tables.lookup(&key);
-    u64 used = 0;
     if (!call || !table || !at)
         return 0;
     *at = SLOTS;
     EACH_SLOT(i) {
-        used |= table->slots[i].id;
         if (i >= call->cursor && table->slots[i].id && *at == SLOTS)
             *at = i;
     }
@@ -855,7 +885,7 @@ int release_next(void *ctx)
     u64 now = call->ns;
     if (next >= SLOTS) {
         calls.delete(&tid);
-        if (how == HOW_EXIT || (how == HOW_EXEC && !used))
+        if (how == HOW_EXIT || (how == HOW_EXEC && is_empty(table)))
             delete_table(key);
         return 0;
     }
@@ -881,17 +911,9 @@ PROBE(syscalls, sys_enter_close)
     struct table *table = tables.lookup(&key);
     if (!table)
         return 0;
-    u64 used = 0;
-    int known = 0;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        used |= slot->id;
-        if (is_used(slot) && (slot->read_fd == fd || has_open(slot, fd)))
-            known = 1;
-    }
-    if (known)
+    if (slot_with(table, fd, 1) < SLOTS)
         return release_all(args, HOW_CLOSE, fd, fd);
-    if (!used && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
+    if (is_empty(table) && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
         delete_table(key);
     return 0;
 }
@@ -918,17 +940,7 @@ PROBE(syscalls, sys_enter_close_range)
 /* The spawn of which fd is an open copy of the write end, 0: none. */
 static inline __attribute__((always_inline)) u64 spawn_of(struct table *table, s32 fd)
 {
-    int zero = 0;
-    volatile u32 *at = found.lookup(&zero);
-    if (!at)
-        return 0;
-    *at = SLOTS;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        if (is_used(slot) && has_open(slot, fd))
-            *at = i;
-    }
-    u32 index = *at;
+    u32 index = slot_with(table, fd, 0);
     return index < SLOTS ? table->slots[index].id : 0;
 }
 
@@ -953,32 +965,31 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
                                                            u32 cloexec, int standard)
 {
     struct spawn *spawn = spawns.lookup(&id);
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        if (!spawn || slot->id != id)
-            continue;
-        if (standard && is_own(slot->flags, spawn, key)) {
-            slot->id = 0;
-            delete_spawn(id);
-            continue;
-        }
-        int added = 0;
+    u32 index = slot_of(table, id);
+    if (!spawn || index >= SLOTS)
+        return;
+    struct slot *slot = &table->slots[index];
+    if (standard && is_own(slot->flags, spawn, key)) {
+        slot->id = 0;
+        delete_spawn(id);
+        return;
+    }
+    int added = 0;
 #pragma unroll
-        for (int k = 0; k < COPIES; k++) {
-            if (slot->fds[k] == fd && !is_open(slot, k))
-                slot->fds[k] = -1; /* the number of a copy that the parent closed is in use again */
-            if (added || is_open(slot, k))
-                continue;
-            slot->fds[k] = fd;
-            slot->flags &= ~(SLOT_CLOEXEC(k) | SLOT_CLOSED(k));
-            if (cloexec)
-                slot->flags |= SLOT_CLOEXEC(k);
-            added = 1;
-        }
-        if (!added) {
-            spawn->copy_lost = 1;
-            count(SLOTS_OVERFLOWED);
-        }
+    for (int k = 0; k < COPIES; k++) {
+        if (slot->fds[k] == fd && !is_open(slot, k))
+            slot->fds[k] = -1; /* the number of a copy that the parent closed is in use again */
+        if (added || is_open(slot, k))
+            continue;
+        slot->fds[k] = fd;
+        slot->flags &= ~(SLOT_CLOEXEC(k) | SLOT_CLOSED(k));
+        if (cloexec)
+            slot->flags |= SLOT_CLOEXEC(k);
+        added = 1;
+    }
+    if (!added) {
+        spawn->copy_lost = 1;
+        count(SLOTS_OVERFLOWED);
     }
 }
 
@@ -1061,13 +1072,12 @@ static inline __attribute__((always_inline)) int inherit(void *ctx, u32 child, u
     if (!table)
         return 0;
     u64 now = bpf_ktime_get_ns(), candidate = 0;
-    int own = 0;
     u64 *last_made = made.lookup(&tid);
     if (last_made)
         candidate = *last_made;
     /* Of vfork only: a worker that is forked while another thread is between pipe and fork is no stray. */
     struct spawn *candidates = candidate ? spawns.lookup(&candidate) : 0;
-    int may_stray = clone_flags & CLONE_VFORK && (!candidates || candidates->own_pid);
+    u64 may_stray = candidates && !candidates->own_pid ? 0 : clone_flags & CLONE_VFORK;
     struct table *copy = table_for(child);
     if (!copy)
         return 0;
@@ -1123,7 +1133,6 @@ static inline __attribute__((always_inline)) int inherit(void *ctx, u32 child, u
                 spawn->cloexec = 1;
             bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
             to->flags |= SLOT_OWN;
-            own = 1;
         } else {
             if (slot->flags & (SLOT_OWN | SLOT_DESCENDANT))
                 to->flags |= SLOT_DESCENDANT;
@@ -1147,7 +1156,8 @@ static inline __attribute__((always_inline)) int inherit(void *ctx, u32 child, u
 #endif
     if (!*(volatile u64 *)&copy->touched)
         delete_table(child);
-    return own;
+    candidates = candidate ? spawns.lookup(&candidate) : 0;
+    return candidates && candidates->own_pid == child;
 }
 
 /* ---- spawns without an errpipe ---- */

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import PYTHON, Lab
+from tests.live.lab import Lab
+from tests.python27 import install
 
 
 @pytest.fixture
@@ -20,9 +21,7 @@ def lab(repo_root: Path, tmp_path: Path) -> Lab:
 @pytest.fixture(scope="session")
 def python27(repo_root: Path) -> str:
     """A real Python 2.7."""
-    script = repo_root / "tests" / "programs" / "python27.py"
-    done = subprocess.run([PYTHON, str(script)], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.strip()
+    return os.fspath(install(repo_root / ".cache" / "python2.7"))
 
 
 @pytest.fixture(scope="session")

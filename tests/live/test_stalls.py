@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 
 import pytest
 
 from tests.live.lab import Lab, Object, Traced
 
-_TOLERANCE_SECONDS = 0.02  # machines that run tests are busy
+# Machines that run tests are busy; an emulated one (tests/kernels) is slow as well.
+_TOLERANCE_SECONDS = float(os.environ.get("SPAWNSTALL_TOLERANCE_SECONDS", "0.02"))
 
 
 def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_key: str | None = None) -> None:
@@ -69,7 +71,7 @@ def test_own_childs_slow_preexec_fn_is_exec_latency(lab: Lab) -> None:
     assert traced.of("stall") == []
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok", "ok"]
     for spawn in traced.of("spawn"):
-        assert spawn["exec_seconds"] == pytest.approx(0.3, abs=0.2)
+        assert spawn["exec_seconds"] == pytest.approx(0.3, abs=10 * _TOLERANCE_SECONDS)
 
 
 @pytest.mark.parametrize("beside", [(), ("--beside",)])

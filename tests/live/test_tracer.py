@@ -14,6 +14,12 @@ from probes import loader
 from tests.live.lab import Lab, json_lines
 
 
+def test_every_probe_attaches_and_the_self_test_passes() -> None:
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        assert {name for name, status in tracer.probes().items() if not status.attached} == set()
+
+
 def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
     """Inherited copies are assumed then, so only what /proc confirms may be named."""
     stalls: list[Stall] = []

@@ -1,7 +1,7 @@
 # -*- coding: utf-8 -*-
 # ruff: noqa
 # mypy: ignore-errors
-# For Python 2.7 ONLY (python27.py unpacks one), so ruff and mypy do not look at this file.
+# For Python 2.7 ONLY (tests/python27.py unpacks one), so ruff and mypy do not look at this file.
 """Plays the original program of the problem: again and again, two threads start a shell command.
 
 The errpipe of Python 2.7 is made by pipe() and only then set close-on-exec. A sibling forked in

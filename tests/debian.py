@@ -1,0 +1,110 @@
+"""Packages of other Debian releases, unpacked into a folder.
+
+Nothing is installed in the system: apt gets its own sources, lists and cache.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+__all__ = ["DebianError", "Release", "run"]
+
+_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+_PLAIN_SOURCES = """\
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: {suite}
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+
+
+class DebianError(Exception):
+    """Says in one line why the packages are not to be had."""
+
+
+class Release:
+    """One Debian release, as a context manager: its package lists are fetched, and dropped at the end.
+
+    suite: its name, such as bullseye or testing.  folder: where it may keep its lists meanwhile.
+    """
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._work = tempfile.TemporaryDirectory(prefix=f"{suite}.", dir=folder)
+        work = Path(self._work.name)
+        for name in ("sources", "lists/partial", "cache/archives/partial"):
+            (work / name).mkdir(parents=True)
+        (work / "sources" / f"{suite}.sources").write_text(_sources(suite))
+        settings = {
+            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourceparts": work / "sources",
+            "Dir::State::Lists": work / "lists",
+            "Dir::Cache": work / "cache",
+            "APT::Sandbox::User": "root",
+            "APT::Update::Error-Mode": "any",  # otherwise an unreachable mirror is only a warning
+        }
+        self._options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+    def __enter__(self) -> Release:
+        try:
+            run(["apt-get", "-q", *self._options, "update"])
+        except DebianError:
+            self._work.cleanup()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._work.cleanup()
+
+    def depends(self, package: str) -> list[str]:
+        """Names of the packages that one depends on directly, the first of each set of alternatives."""
+        shown = run(["apt-cache", *self._options, "--no-all-versions", "show", package])
+        line = re.search(r"(?m)^Depends: (.*)", shown)
+        return re.findall(r"(?:^|, )([^\s,|]+)", line[1]) if line else []
+
+    def unpack(self, packages: Sequence[str], root: Path) -> None:
+        """Downloads packages and unpacks them into a folder."""
+        debs = Path(self._work.name) / "debs"
+        debs.mkdir()
+        run(["apt-get", "-q", *self._options, "download", *packages], debs)
+        for deb in sorted(debs.glob("*.deb")):
+            run(["dpkg", "-x", str(deb), str(root)])
+
+
+def run(args: Sequence[str], cwd: Path = Path("/")) -> str:
+    """What a command prints; raises DebianError with the line that says why it failed."""
+    try:
+        result = subprocess.run(
+            args, check=False, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise DebianError(f"{args[0]}: {error.strerror}") from error
+    if result.returncode:
+        raise DebianError(f"{args[0]} failed ({result.returncode}): {_cause(result.stderr or result.stdout)}")
+    return result.stdout
+
+
+def _cause(output: str) -> str:
+    lines = output.strip().splitlines()
+    # apt's last line is a summary; its first error names the cause
+    errors: Iterable[str] = (line for line in lines if line.startswith("E:"))
+    return next(iter(errors), lines[0] if lines else "no message")
+
+
+def _sources(suite: str) -> str:
+    """The machine's own Debian mirror, for the other release."""
+    plain = _PLAIN_SOURCES.format(suite=suite)
+    if not _SOURCES.exists():
+        return plain
+    stanzas = re.split(r"\n\s*\n", _SOURCES.read_text())
+    kept = [stanza for stanza in stanzas if "URIs:" in stanza and "-security" not in stanza]
+    if not kept:
+        return plain
+    return (
+        "\n\n".join(re.sub(r"(?m)^Suites:.*", f"Suites: {suite}", stanza).strip() for stanza in kept) + "\n"
+    )

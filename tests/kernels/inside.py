@@ -1,0 +1,54 @@
+"""Plays the core of the live tests on the kernel that runs; one JSON line a case. Runs in the machine.
+
+Usage: python -m tests.kernels.inside CASE...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+__all__ = ["CASES"]
+
+CASES = {
+    "self-test": "tests/live/test_tracer.py::test_every_probe_attaches_and_the_self_test_passes",
+    "forked": "tests/live/test_stalls.py::test_worker_that_never_execs",
+    "late_exec": "tests/live/test_stalls.py::test_sibling_with_a_slow_preexec_fn[--close-fds]",
+    "leaked, Python 2.7": "tests/live/test_stalls.py::test_forced_leak_on_python_2",
+    "own preexec_fn": "tests/live/test_stalls.py::test_own_childs_slow_preexec_fn_is_exec_latency",
+    "output pipes": "tests/live/test_stalls.py::test_output_pipes_are_no_errpipes[beside1]",
+    "shells": "tests/live/test_stalls.py::test_shells_are_not_reported",
+    "without BTF": "tests/live/test_tracer.py::test_without_btf_a_confirmed_holder_is_named",
+    "shifted arguments": "tests/live/test_tracer.py::"
+    "test_self_test_fails_loudly_when_arguments_sit_elsewhere",
+}
+"""Name in the table: the live test."""
+
+
+class _Teller:
+    """A pytest plugin: tells the outcome of each test under the name of its case."""
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:
+            case = next(name for name, node in CASES.items() if node == report.nodeid)
+            line = {"case": case, "outcome": report.outcome, "seconds": round(report.duration, 1)}
+            print("\n" + json.dumps(line), flush=True)
+
+
+def main(cases: Sequence[str]) -> None:
+    """Runs the cases; what pytest says is printed too."""
+    print(json.dumps({"release": platform.release(), "version": platform.version()}), flush=True)
+    # What is right is who is named; an emulated machine's clocks say little.
+    os.environ["SPAWNSTALL_TOLERANCE_SECONDS"] = "1"
+    options = ["-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", "--show-capture=no"]
+    pytest.main([*options, *(CASES[case] for case in cases)], plugins=[_Teller()])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
