@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing: machines that run tests are busy.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}
