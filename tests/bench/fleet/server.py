@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextlib
 import gzip
 import math
 import multiprocessing
@@ -54,7 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # Prometheus has given a late scrape up
+            self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Says nothing."""
