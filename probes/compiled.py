@@ -29,16 +29,26 @@ class LoadError(Exception):
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One way to compile: clang's flags, and where each program is attached (compiler.py)."""
+
+    flags: Sequence[str]
+    functions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Compiled:
     """Loaded and attached programs; ``close`` gives them back.
 
-    programs: the fd of each by its name; attached: why it is not attached, None: it is.
+    programs: the fd of each by its name; attached: why it is not attached, None: it is; refused: why it was
+    not the first attempt that the kernel took, None: it was.
     """
 
     maps: Mapping[str, BpfMap[Any]]
     programs: Mapping[str, int]
     attached: Mapping[str, Optional[str]]
     bcc_version: str
+    refused: Optional[str]
     fds: Sequence[int]
     attachments: Sequence[int]
 
@@ -53,22 +63,20 @@ class Compiled:
 
 def compile_probes(
     source: Path,
-    flags: Sequence[str],
-    functions: Mapping[str, str],
+    attempts: Sequence[Attempt],
     needed: Sequence[str],
     shared: Sequence[str],
     maps: Mapping[str, tuple[Any, Any]],
 ) -> Compiled:
     """Has programs compiled, loaded and attached by another process.  Raises LoadError or UnsupportedError.
 
-    functions: the tracepoint of each program; needed: those without which there is none; shared: the programs
-    of the map of that name; maps: the types of key and value of those that are wanted here.
+    attempts: the first one that the kernel takes is used; needed: programs without which there are none;
+    shared: those of the map of that name; maps: the types of key and value of those that are wanted here.
     """
     wanted = {
         "source": str(source),
-        "flags": list(flags),
+        "attempts": [{"flags": list(each.flags), "functions": dict(each.functions)} for each in attempts],
         "shim": str(_HERE / "shim"),
-        "functions": dict(functions),
         "needed": list(needed),
         "shared": list(shared),
         "maps": list(maps),
@@ -83,14 +91,15 @@ def compile_probes(
                 os.close(fd)
             raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
     rest = fds[len(maps) :]
-    programs = dict(zip(functions, rest))
+    programs = dict(zip(answer["attached"], rest))
     return Compiled(
         maps=made,
         programs=programs,
         attached=answer["attached"],
         bcc_version=answer["bcc"],
-        fds=fds[: len(maps) + len(functions)],
-        attachments=rest[len(functions) :],
+        refused=answer["refused"],
+        fds=fds[: len(maps) + len(programs)],
+        attachments=rest[len(programs) :],
     )
 
 

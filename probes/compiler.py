@@ -5,8 +5,9 @@
 bcc brings LLVM, 100 MB of it, which cannot be unloaded: so this process takes it with it when it ends.  Maps,
 programs and attachments live on in the kernel as long as somebody has them open.
 
-Reads a JSON object: source, flags, shim, maps (that are wanted), functions (name of the program in the
-source: its tracepoint as ``category:event``, or ``raw:event``), needed (those that must attach), shared
+Reads a JSON object: source, shim, maps (that are wanted), attempts (each with flags, and functions: name of
+the program in the source: its tracepoint as ``category:event``, or ``raw:event``; the first that the kernel
+takes is used), needed (programs that must attach), shared
 (programs to be put in the map of that name, in order).  Writes one with ``error``, or with ``maps`` (sizes
 of key and value by name), ``attached`` (function: null, or why not), ``bcc`` (its version), and the fds: of
 each map, each program and each attachment, in these orders.
@@ -26,7 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 _SHARED = b"shared"
 
@@ -55,8 +56,7 @@ def main() -> None:
 
 def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     bcc = import_bcc()
-    bpf = _load(bcc, wanted)
-    functions: dict[str, str] = wanted["functions"]
+    bpf, functions, refused = _load(bcc, wanted)
     attached = {function: _attach(bpf, function, event) for function, event in functions.items()}
     for function in wanted["needed"]:
         if attached[function] is not None:
@@ -70,7 +70,8 @@ def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         maps[name] = [ctypes.sizeof(table.Key), ctypes.sizeof(table.Leaf)]
     fds += [bpf.funcs[function.encode()].fd for function in functions]
     fds += [*bpf.tracepoint_fds.values(), *bpf.raw_tracepoint_fds.values()]
-    return {"maps": maps, "attached": attached, "bcc": str(getattr(bcc, "__version__", "unknown"))}
+    version = str(getattr(bcc, "__version__", "unknown"))
+    return {"maps": maps, "attached": attached, "bcc": version, "refused": refused}
 
 
 def import_bcc() -> Any:
@@ -90,18 +91,19 @@ def import_bcc() -> Any:
     return bcc
 
 
-def _load(bcc: Any, wanted: dict[str, Any]) -> Any:
-    try:
-        return _load_once(bcc, wanted, wanted["flags"])
-    except RuntimeError as first:
-        # Verifiers before 5.3 take no loops (commit 2589726d12a1): try once more without any.
+def _load(bcc: Any, wanted: dict[str, Any]) -> tuple[Any, dict[str, str], Optional[str]]:
+    """What the kernel took first: the programs and their events; and why it took none before."""
+    refused = None
+    for attempt in wanted["attempts"]:
         try:
-            return _load_once(bcc, wanted, [*wanted["flags"], "-DUNROLL"])
-        except RuntimeError:
-            raise first from None
+            return load(bcc, wanted, attempt), attempt["functions"], refused
+        except RuntimeError as error:
+            refused = refused or str(error)
+    raise RuntimeError(refused)
 
 
-def _load_once(bcc: Any, wanted: dict[str, Any], flags: list[str]) -> Any:
+def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Any:
+    """Compiles and loads, in one of the ways; raises RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
         shim = Path(folder) / "shim"
         shutil.copytree(wanted["shim"], shim)
@@ -110,8 +112,8 @@ def _load_once(bcc: Any, wanted: dict[str, Any], flags: list[str]) -> Any:
         os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # our few headers instead of a kernel tree
         with _captured_stderr(Path(folder) / "stderr") as said:
             try:
-                bpf = bcc.BPF(src_file=os.fsencode(wanted["source"]), cflags=flags)
-                for function, event in wanted["functions"].items():
+                bpf = bcc.BPF(src_file=os.fsencode(wanted["source"]), cflags=attempt["flags"])
+                for function, event in attempt["functions"].items():
                     kind = bcc.BPF.RAW_TRACEPOINT if event.startswith("raw:") else bcc.BPF.TRACEPOINT
                     bpf.load_func(function.encode(), kind)
                 for index, function in enumerate(wanted["shared"]):

@@ -19,7 +19,7 @@ from typing import Any, Optional, Union
 from probes import preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
-from probes.compiled import LoadError, compile_probes
+from probes.compiled import Attempt, LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
 from probes.stacks import ForkStacks
@@ -154,14 +154,23 @@ class Probes:
             mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
         if options.stacks:
             mirrors["stacks"] = (ctypes.c_int, Stack)
+        include = f"-I{_HERE}"
+        # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
+        # kernels do not have: that keeps each unrolled program within their 4096 instructions.
         self._compiled = compile_probes(
             source=_SOURCE,
-            flags=[*_cflags(tracefs, options, self._offsets), f"-I{_HERE}"],
-            functions={_function(name): self._event(name) for name in _tracepoints(tracefs)},
+            attempts=[
+                Attempt([*_cflags(tracefs, options, self._offsets), include], self._events(tracefs)),
+                Attempt([*_cflags(tracefs, options, None), include, "-DUNROLL"], _plain_events(tracefs)),
+            ],
             needed=[_function(name) for name in _NEEDED],
             shared=_SHARED_PROGRAMS,
             maps=mirrors,
         )
+        if self._compiled.refused is not None:
+            tell = _log.debug if self._offsets is None else _log.warning
+            tell("without loops, and without kernel types: %s", self._compiled.refused)
+            self._offsets = None
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
         self._tables: BpfMap[Any] = maps["tables"]
@@ -285,9 +294,15 @@ class Probes:
         structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
         self._on_record(structure.from_buffer_copy(data))
 
-    def _event(self, tracepoint: str) -> str:
-        """Where its program is attached; a raw tracepoint gets the task, and so the fd table."""
-        return "raw:task_newtask" if tracepoint == _NEWTASK and self.sees_fd_tables else tracepoint
+    def _events(self, tracefs: Path) -> dict[str, str]:
+        """Where each program is attached; a raw tracepoint gets the task, and so the fd table."""
+        raw = {_function(_NEWTASK): f"raw:{_function(_NEWTASK)}"} if self.sees_fd_tables else {}
+        return {**_plain_events(tracefs), **raw}
+
+
+def _plain_events(tracefs: Path) -> dict[str, str]:
+    """The tracepoint of each program."""
+    return {_function(name): name for name in _tracepoints(tracefs)}
 
 
 def _tracepoints(tracefs: Path) -> list[str]:

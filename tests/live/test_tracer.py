@@ -58,12 +58,13 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     """Makes one program attach to a tracepoint that there is not, as on a kernel without it."""
-    plain = loader.Probes._event
+    plain = loader._plain_events
 
-    def event(probes: loader.Probes, tracepoint: str) -> str:
-        return "syscalls:no_such_event" if tracepoint == refused else plain(probes, tracepoint)
+    def events(tracefs: Path) -> dict[str, str]:
+        found = plain(tracefs)
+        return {**found, **{name: "syscalls:no_such_event" for name in found if found[name] == refused}}
 
-    monkeypatch.setattr(loader.Probes, "_event", event)
+    monkeypatch.setattr(loader, "_plain_events", events)
 
 
 def test_probe_that_does_not_attach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
