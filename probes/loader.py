@@ -293,17 +293,18 @@ class Probes:
         return True
 
     def _load(self, bcc: Any, tracefs: Path, options: Options) -> Any:
-        flags = _cflags(tracefs, options, self._offsets)
         try:
-            bpf = self._compile(bcc, tracefs, flags)
+            return self._compile(bcc, tracefs, _cflags(tracefs, options, self._offsets))
         except LoadError as first:
-            # Verifiers before 5.3 take no loops (commit 2589726d12a1): try once more without any.
-            _log.debug("retrying with unrolled loops: %s", first)
+            # Verifiers before 5.3 take no loops (commit 2589726d12a1): try once more without any. Without BTF
+            # too, which those kernels do not have: that keeps each program within their 4096 instructions.
+            tell = _log.debug if self._offsets is None else _log.warning
+            tell("retrying with unrolled loops, and without kernel types: %s", first)
+            self._offsets = None
             try:
-                bpf = self._compile(bcc, tracefs, [*flags, "-DUNROLL"])
+                return self._compile(bcc, tracefs, [*_cflags(tracefs, options, None), "-DUNROLL"])
             except LoadError:
                 raise first from None
-        return bpf
 
     def _compile(self, bcc: Any, tracefs: Path, flags: list[str]) -> Any:
         with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:

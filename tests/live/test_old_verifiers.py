@@ -1,0 +1,136 @@
+"""What RHEL 8.1's 4.18 and RHEL 7's 3.10 take: unrolled and without BTF, every program is simple enough.
+
+``tests/kernels`` boots such kernels; this finds on any kernel what they would refuse.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agent.tracer import Tracer, TracerOptions
+from probes import loader
+
+_INSTRUCTIONS = 4096
+_WALKED = 131072  # BPF_COMPLEXITY_LIMIT_INSNS there, of one program's paths
+# Helpers of RHEL 7's kernel by their numbers in linux/bpf.h, and what bcc turns into probe_read there.
+_HELPERS = {
+    1: "map_lookup_elem",
+    2: "map_update_elem",
+    3: "map_delete_elem",
+    4: "probe_read",
+    5: "ktime_get_ns",
+    8: "get_smp_processor_id",
+    12: "tail_call",
+    14: "get_current_pid_tgid",
+    16: "get_current_comm",
+    25: "perf_event_output",
+    112: "probe_read_user",
+    113: "probe_read_kernel",
+}
+
+
+class _Instruction(NamedTuple):
+    code: int
+    source: int
+    offset: int
+    value: int
+
+    @property
+    def jumps(self) -> bool:
+        return self.code & 0x07 == 0x05 and not self.calls and not self.exits
+
+    @property
+    def always_jumps(self) -> bool:
+        return self.code == 0x05
+
+    @property
+    def calls(self) -> bool:
+        return self.code == 0x85
+
+    @property
+    def exits(self) -> bool:
+        return self.code == 0x95
+
+
+def _instructions(code: bytes) -> list[_Instruction]:
+    return [
+        _Instruction(opcode, registers >> 4, offset, value)
+        for opcode, registers, offset, value in struct.iter_unpack("=BBhi", code)
+    ]
+
+
+@pytest.fixture
+def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes this kernel refuse loops, as theirs does."""
+    plain = loader.Probes._compile
+
+    def compile_without_loops(probes: loader.Probes, bcc: object, tracefs: Path, flags: list[str]) -> Any:
+        if "-DUNROLL" not in flags:
+            raise loader.LoadError("back-edge from insn 100 to 50")
+        return plain(probes, bcc, tracefs, flags)
+
+    monkeypatch.setattr(loader.Probes, "_compile", compile_without_loops)
+
+
+@pytest.fixture(params=["host", "command"])
+def probes(request: pytest.FixtureRequest, unrolled: None) -> Iterator[loader.Probes]:
+    """Loaded as the agent does, and as trace-popen -- COMMAND --all does."""
+    more = request.param == "command"
+    options = loader.Options(threshold_ns=1, targets=more, every=more)
+    with loader.Probes(options, lambda record: None) as loaded:
+        assert not loaded.sees_fd_tables
+        yield loaded
+
+
+def _programs(probes: loader.Probes) -> dict[str, list[_Instruction]]:
+    programs = {name.decode(): _instructions(probes._bpf.dump_func(name)) for name in probes._bpf.funcs}
+    assert {"sys_enter_close", "task_newtask", "release_next", "dup_made"} <= set(programs)
+    return programs
+
+
+def test_programs_are_short(probes: loader.Probes) -> None:
+    lengths = {name: len(program) for name, program in _programs(probes).items()}
+    assert {name: length for name, length in lengths.items() if length > _INSTRUCTIONS} == {}
+    assert max(lengths.values()) > 1000  # they are the unrolled ones
+
+
+def test_programs_have_no_loops(probes: loader.Probes) -> None:
+    for name, program in _programs(probes).items():
+        after: dict[int, list[int]] = {}
+        for place, step in enumerate(program):
+            after[place] = [] if step.exits or step.always_jumps else [place + 1]
+            if step.jumps:
+                after[place].append(place + 1 + step.offset)
+        try:
+            graphlib.TopologicalSorter(after).prepare()
+        except graphlib.CycleError as error:
+            pytest.fail(f"{name}: {error}")
+
+
+def test_programs_use_nothing_newer(probes: loader.Probes) -> None:
+    for name, program in _programs(probes).items():
+        assert [step for step in program if step.code & 0x07 == 0x06] == [], f"{name}: 32-bit jumps"
+        calls = [step for step in program if step.calls]
+        assert [step for step in calls if step.source] == [], f"{name}: calls of own functions"
+        assert {step.value for step in calls} <= set(_HELPERS), name
+
+
+def test_programs_are_walked_quickly(probes: loader.Probes) -> None:
+    """By this kernel's verifier, which knows a little more than theirs."""
+    for name, function in probes._bpf.funcs.items():
+        lines = Path(f"/proc/self/fdinfo/{function.fd}").read_text().splitlines()
+        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        if "verified_insns" not in told:
+            pytest.skip("this kernel does not tell (since 5.16)")
+        assert int(told["verified_insns"]) < _WALKED, name
+
+
+def test_unrolled_programs_pass_the_self_test(unrolled: None) -> None:
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
