@@ -2,7 +2,11 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+<<<<<<< HEAD
 .PHONY: help setup run demo test setup-e2e setup-runtimes manual soak bench-fleet dashboards preview lint dev
+=======
+.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak dashboards preview lint dev
+>>>>>>> kernels
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -28,6 +32,12 @@ setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian
 
 setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gigabyte)
 	@config/setup-runtimes.sh
+
+setup-kernels: ## install what tests/kernels boots other kernels with: QEMU (Debian)
+	@config/setup-kernels.sh
+
+test-kernels: dev setup-kernels ## run the live tests' core on other kernels, emulated (KERNEL=image MODULES=folder)
+	@$(PYTHON) -m tests.kernels $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES))
 
 manual: dev ## write the man page and the shell completions anew (config/manual)
 	@$(PYTHON) config/make-manual.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -37,16 +36,22 @@ def _download(suite: str, work: Path) -> None:
         if not images:
             raise DebianError(f"{suite}: linux-image-amd64 depends on no kernel")
         version = images[0].removeprefix("linux-image-")
-        # Since 7.0 the image and the modules are packages of their own.
-        parts = [
-            name
-            for name in release.depends(images[0])
-            if re.fullmatch(rf"linux-\w+-{re.escape(version)}", name)
-        ]
-        release.unpack([images[0], *parts], root)
+        # In forky the image, the modules and their listings are packages of their own.
+        parts = {f"linux-{part}-{version}" for part in ("base", "binary", "modules")}
+        release.unpack([images[0], *parts.intersection(release.depends(images[0]))], root)
+    modules = _only(root, f"lib/modules/{version}", f"usr/lib/modules/{version}")
     (kept / "modules").mkdir(parents=True)
-    [image] = root.glob("boot/vmlinuz-*")
-    shutil.copy(image, kept)
-    [modules] = [folder for lib in ("lib", "usr/lib") for folder in (root / lib / "modules").glob("*")]
+    shutil.copy(
+        _only(root, f"boot/vmlinuz-{version}", f"usr/lib/modules/{version}/vmlinuz"),
+        kept / f"vmlinuz-{version}",
+    )
     for file in [*closure(modules), *modules.glob("modules.builtin")]:
         shutil.copy(file, kept / "modules")
+
+
+def _only(root: Path, *places: str) -> Path:
+    """The one of some places that is there."""
+    for place in places:
+        if (root / place).exists():
+            return root / place
+    raise DebianError(f"the kernel's package has none of {', '.join(places)}")
