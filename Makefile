@@ -2,11 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-<<<<<<< HEAD
-.PHONY: help setup run demo test setup-e2e setup-runtimes manual soak bench-fleet dashboards preview lint dev
-=======
-.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak dashboards preview lint dev
->>>>>>> kernels
+.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak bench-fleet dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
