@@ -1,6 +1,6 @@
 """Live tests (the folders of _LIVE) run where they can: as root, with bcc, tracefs and bpf(2).
 
-Elsewhere they are skipped with the reason. With SPAWNSTALL_REQUIRE_LIVE=1 (CI sets it) a live test
+Elsewhere they are skipped with the reason. With REQUIRE_LIVE_TESTS=1 (CI sets it) a live test
 that is skipped, for whatever reason, fails instead: a machine without eBPF must not look green.
 """
 
@@ -56,7 +56,7 @@ def _why_not_live() -> Optional[str]:
 
 
 def _live_required() -> bool:
-    return os.environ.get("SPAWNSTALL_REQUIRE_LIVE") == "1"
+    return os.environ.get("REQUIRE_LIVE_TESTS") == "1"
 
 
 def _skip_reason(longrepr: object) -> object:

@@ -45,7 +45,7 @@ def main(cases: Sequence[str]) -> None:
     """Runs the cases; what pytest says is printed too."""
     print(json.dumps({"release": platform.release(), "version": platform.version()}), flush=True)
     # What is right is who is named; an emulated machine's clocks say little.
-    os.environ["SPAWNSTALL_TOLERANCE_SECONDS"] = "1"
+    os.environ["TEST_TOLERANCE_SECONDS"] = "1"
     options = ["-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", "--show-capture=no"]
     pytest.main([*options, *(CASES[case] for case in cases)], plugins=[_Teller()])
 
