@@ -79,7 +79,7 @@ def test_perf_buffer_of_one_page_loses_records_and_says_so(lab: Lab) -> None:
 
 def test_tracer_started_in_the_middle_of_a_spawn(lab: Lab) -> None:
     """What began before is not reported, what begins later is."""
-    command = lab.program("fork_beside_popen.py", "--force", "2", "--live", "3", "--plain", "0")
+    command = lab.program("fork_beside_popen.py", "--force", "2", "--live", "6", "--plain", "0")
     program = _start(command)
     time.sleep(0.7)
     seen = _Seen()
