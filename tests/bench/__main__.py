@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,19 +20,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import machine, spawning, syscalls
+from tests.bench import agent_cpu, machine, memory, spawning, syscalls, targets
 from tests.bench.bench import Bench, Group
 from tests.bench.native import compile_all
 
 _GROUPS: dict[str, Callable[[Bench], Group]] = {
     "syscalls": syscalls.run,
     "spawning": spawning.run,
+    "memory": memory.run,
+    "agent_cpu": agent_cpu.run,
 }
 
 
 def main() -> None:
     """Runs the groups that are named, or all."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that peers are ended too
     result: dict[str, Any] = {
         "machine": machine.describe(),
         "rounds": options.rounds,
@@ -48,8 +53,10 @@ def main() -> None:
             figures.update(found.figures)
             for title, header, rows in found.tables:
                 _print(console, title, header, rows)
+            result["figures"] = figures
             # After each: what is done is kept when a later one fails.
             Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+    _print(console, "Targets", ["", "target", "median", ""], targets.rows(figures))
 
 
 def _options() -> argparse.Namespace:
