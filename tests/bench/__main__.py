@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_cpu, machine, memory, spawning, syscalls, targets
+from tests.bench import agent_cpu, growth, machine, memory, spawning, syscalls, targets
 from tests.bench.bench import Bench, Group
 from tests.bench.native import compile_all
 
@@ -29,6 +29,7 @@ _GROUPS: dict[str, Callable[[Bench], Group]] = {
     "spawning": spawning.run,
     "memory": memory.run,
     "agent_cpu": agent_cpu.run,
+    "growth": growth.run,
 }
 
 
