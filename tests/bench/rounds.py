@@ -13,6 +13,7 @@ __all__ = ["Rounds", "interleaved"]
 
 _TRIES = 3
 _PATIENCE_SECONDS = 8
+_LEAVE_SECONDS = 2
 
 
 @dataclass
@@ -33,7 +34,8 @@ def interleaved(
     """Measures beside each peer in turn.
 
     measure: is given what is put before its command.  A measurement that had another tracer's programs in the
-    kernel before or after is repeated, at most so often; then it is kept, and counted as disturbed.
+    kernel before, meanwhile or after is repeated, at most so often; then it is kept, and
+    counted as disturbed.
     """
     rounds = Rounds()
     for number in range(bench.rounds):
@@ -45,6 +47,7 @@ def interleaved(
                 found = _undisturbed(rounds, peer, measure)
             except CannotRunError as error:
                 rounds.cannot[peer.name] = str(error)
+                rounds.values.pop(peer.name, None)
                 continue
             for name, value in found.items():
                 rounds.values.setdefault(peer.name, {}).setdefault(name, []).append(value)
@@ -55,11 +58,13 @@ def _undisturbed(
     rounds: Rounds, peer: Peer, measure: Callable[[Sequence[str]], dict[str, float]]
 ) -> dict[str, float]:
     for _ in range(_TRIES):
-        is_alone = strangers.wait_for_none(_PATIENCE_SECONDS)
+        is_alone = strangers.wait_for(0, _PATIENCE_SECONDS)
         with peer.beside() as prefix:
+            before = strangers.programs()
             found = measure(prefix)
-        # The peer's own programs go a moment after it.
-        if is_alone and strangers.wait_for_none(2):
+            # What the prefix loaded goes a moment after it, as the peer's own programs do.
+            is_alone = strangers.wait_for(before, _LEAVE_SECONDS) and is_alone
+        if strangers.wait_for(0, _LEAVE_SECONDS) and is_alone:
             return found
     rounds.disturbed += 1
     return found

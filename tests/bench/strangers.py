@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-__all__ = ["programs", "settle", "wait_for_none"]
+__all__ = ["programs", "settle", "wait_for"]
 
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _PROG_GET_NEXT_ID, _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 11, 13, 15
@@ -45,10 +45,10 @@ def programs() -> int:
             os.close(fd)
 
 
-def wait_for_none(seconds: float) -> bool:
-    """False when there still are some after so long."""
+def wait_for(at_most: int, seconds: float) -> bool:
+    """False when there still are more after so long."""
     deadline = time.monotonic() + seconds
-    while programs():
+    while programs() > at_most:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
