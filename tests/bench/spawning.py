@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from tests.bench import peers, rounds, stats
 from tests.bench.bench import Bench, Group
@@ -13,14 +14,19 @@ from tests.live.lab import PYTHON
 __all__ = ["run"]
 
 _POPEN = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 began, count, seconds = time.monotonic(), 0, float(sys.argv[1])
 while time.monotonic() < began + seconds:
     subprocess.Popen(["/bin/true"]).wait()
     count += 1
-print('{"rate": %f}' % (count / (time.monotonic() - began)))
+used = sum(os.times()[:4]) * 1e6 / count
+print('{"rate": %f, "cpu_us": %f}' % (count / (time.monotonic() - began), used))
 """
 _AGENT = "the agent"
+_KINDS = {
+    "rate": ("Spawns a second, in units of the untraced rate", "spawns a second"),
+    "cpu_us": ("CPU time of a spawn, in units of the untraced one's", "microseconds"),
+}
 
 
 def run(bench: Bench) -> Group:
@@ -32,30 +38,31 @@ def run(bench: Bench) -> Group:
     }
 
     def measure(prefix: Sequence[str]) -> dict[str, float]:
-        return {name: said([*prefix, *command])["rate"] for name, command in commands.items()}
+        found = {name: said([*prefix, *command]) for name, command in commands.items()}
+        return {name + kind: each[kind] for name, each in found.items() for kind in _KINDS}
 
     everybody = [*peers.hosts(bench, peers.tracepoints_of_the_agent(bench)), *peers.followers()]
     found = rounds.interleaved(bench, everybody, measure)
-    alone = found.values[peers.NOTHING]
-    ratios = {
-        peer: {name: stats.ratio(values[name], alone[name]) for name in commands}
-        for peer, values in found.values.items()
-        if peer != peers.NOTHING
-    }
-    rows = [["untraced, spawns a second", *(stats.figure(alone[name]).text(0) for name in commands)]]
-    rows += [[peer, *(figure.text(3) for figure in each.values())] for peer, each in ratios.items()]
-    rows += [[peer, why] + [""] * (len(commands) - 1) for peer, why in found.cannot.items()]
-    data = {
-        "untraced_spawns_a_second": {
-            name: dataclasses.asdict(stats.figure(alone[name])) for name in commands
-        },
-        "ratio": {
-            peer: {name: dataclasses.asdict(figure) for name, figure in each.items()}
-            for peer, each in ratios.items()
-        },
-        "cannot": found.cannot,
-        "disturbed": found.disturbed,
-    }
-    title = f"Spawns a second, in units of the untraced rate; {found.disturbed} disturbed"
-    figures = {f"{name} of untraced": figure.median for name, figure in ratios[_AGENT].items()}
-    return Group(data, [(title, ["", *commands], rows)], figures)
+    data: dict[str, Any] = {"cannot": found.cannot, "disturbed": found.disturbed}
+    tables, figures = [], {}
+    for kind, (words, unit) in _KINDS.items():
+        alone = {name: found.values[peers.NOTHING][name + kind] for name in commands}
+        ratios = {
+            peer: {name: stats.ratio(values[name + kind], alone[name]) for name in commands}
+            for peer, values in found.values.items()
+            if peer != peers.NOTHING
+        }
+        rows = [[f"untraced, {unit}", *(stats.figure(alone[name]).text(0) for name in commands)]]
+        rows += [[peer, *(figure.text(3) for figure in each.values())] for peer, each in ratios.items()]
+        rows += [[peer, why] + [""] * (len(commands) - 1) for peer, why in found.cannot.items()]
+        tables.append((f"{words}; {found.disturbed} disturbed", ["", *commands], rows))
+        data[kind] = {
+            "untraced": {name: dataclasses.asdict(stats.figure(alone[name])) for name in commands},
+            "ratio": {
+                peer: {name: dataclasses.asdict(figure) for name, figure in each.items()}
+                for peer, each in ratios.items()
+            },
+        }
+        if kind == "rate":
+            figures = {f"{name} of untraced": figure.median for name, figure in ratios[_AGENT].items()}
+    return Group(data, tables, figures)
