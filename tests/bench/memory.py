@@ -15,7 +15,7 @@ from tests.live.lab import RunningAgent
 
 __all__ = ["run"]
 
-_NAMES = (0, 10, 100)
+_NAMES = (0, 15, 100)  # 15: something above 1,000 series
 _SCRAPES = 20
 _SPAWNS = "spawnstall_spawns_total"
 _EVENTS_SECONDS = 10.0
