@@ -2,7 +2,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak bench-fleet dashboards preview lint dev
+.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak setup-bench bench bench-fleet \
+	dashboards preview lint dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -40,6 +41,12 @@ manual: dev ## write the man page and the shell completions anew (config/manual)
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
+
+setup-bench: ## install the tracers that tests/bench measures beside (Debian)
+	@config/setup-bench.sh
+
+bench: dev setup-bench ## what it costs, beside nothing and beside other tracers (BENCH=--help)
+	@exec $(PYTHON) -m tests.bench $(BENCH)
 
 bench-fleet: dev setup-e2e ## a thousand made-up agents and one Prometheus: series, memory, query times (FLEET=--help)
 	@exec $(PYTHON) -m tests.bench.fleet $(FLEET)

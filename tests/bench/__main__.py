@@ -1,0 +1,83 @@
+"""What it costs, beside nothing and beside peers: tables, and a JSON file.
+
+    .venv/bin/python -m tests.bench [GROUP ...] [--rounds 5] [--seconds 1] [--json bench.json]
+
+Needs root, eBPF and gcc; peers that are not installed (config/setup-bench.sh) are said to be missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import agent_cpu, growth, machine, memory, spawning, syscalls, targets
+from tests.bench.bench import Bench, Group
+from tests.bench.native import compile_all
+
+_GROUPS: dict[str, Callable[[Bench], Group]] = {
+    "syscalls": syscalls.run,
+    "spawning": spawning.run,
+    "memory": memory.run,
+    "agent_cpu": agent_cpu.run,
+    "growth": growth.run,
+}
+
+
+def main() -> None:
+    """Runs the groups that are named, or all."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that peers are ended too
+    result: dict[str, Any] = {
+        "machine": machine.describe(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "groups": {},
+    }
+    figures: dict[str, float] = {}
+    console = Console(width=200)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        compile_all(Path(name))
+        bench = Bench(Path(name), options.rounds, options.seconds)
+        for group in options.groups or _GROUPS:
+            found = _GROUPS[group](bench)
+            result["groups"][group] = found.data
+            figures.update(found.figures)
+            for title, header, rows in found.tables:
+                _print(console, title, header, rows)
+            result["figures"] = figures
+            # After each: what is done is kept when a later one fails.
+            Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+    _print(console, "Targets", ["", "target", "median", ""], targets.rows(figures))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("groups", nargs="*", choices=[*_GROUPS, []], metavar="GROUP", help=", ".join(_GROUPS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1, help="of one measurement")
+    parser.add_argument("--json", default="bench.json", help="the file to write")
+    return parser.parse_args()
+
+
+def _print(console: Console, title: str, header: list[str], rows: list[list[str]]) -> None:
+    table = Table(*header, box=box.MARKDOWN)
+    for row in rows:
+        table.add_row(*row)
+    console.print(f"\n{title}\n", highlight=False)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

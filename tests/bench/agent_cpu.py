@@ -1,0 +1,82 @@
+"""The agent's own CPU time by the rate of spawns and of stalls, and the records that it lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import time
+from typing import Any
+
+from tests.bench import stats
+from tests.bench.bench import Bench, Group
+from tests.bench.cost import cpu_seconds
+
+__all__ = ["run"]
+
+_HIGHEST = 0  # as tests/bench/native/spawns.c has it
+_RATES = (None, 100, 1000, _HIGHEST)
+_STALLS = (0, 10, 200)
+_STALLS_A_PROGRAM = 25
+_LIVE_MS = 20  # longer than stalls.min_ms
+_LOST = "spawnstall_records_lost_total"
+
+
+def run(bench: Bench) -> Group:
+    """Spawns by vfork from two threads; stalls by programs of their own."""
+    loads = [(rate, stalls) for stalls in _STALLS for rate in _RATES]
+    measured: dict[tuple[Any, int], list[dict[str, float]]] = {load: [] for load in loads}
+    for number in range(bench.rounds):
+        with bench.lab.agent() as agent:
+            for rate, stalls in loads:
+                bench.say(
+                    f"round {number + 1} of {bench.rounds}, {_words(rate)} and {stalls} stalls a second"
+                )
+                lost = agent.metrics()[_LOST, ()]
+                found = _measure(bench, agent.process.pid, rate, stalls)
+                found["lost"] = agent.metrics()[_LOST, ()] - lost
+                measured[rate, stalls].append(found)
+    rows, data, figures = [], [], {}
+    for (rate, stalls), found_each in measured.items():
+        each = {name: [found[name] for found in found_each] for name in found_each[0]}
+        made = {name: stats.figure(values) for name, values in each.items()}
+        lost_ever = sum(each["lost"])
+        rows.append(
+            [
+                _words(rate),
+                made["spawns"].text(0),
+                made["stalls"].text(0),
+                made["percent"].text(2),
+                f"{lost_ever:.0f}",
+            ]
+        )
+        row = {name: dataclasses.asdict(figure) for name, figure in made.items() if name != "lost"}
+        data.append({"asked": _words(rate), "asked_stalls": stalls, **row, "lost": lost_ever})
+        if (rate, stalls) == (1000, 0):
+            figures["CPU of the agent at 1,000"] = made["percent"].median
+        if (rate, stalls) == (_HIGHEST, 0):
+            figures["lost records at the highest rate"] = lost_ever
+    header = ["spawns a second", "were made", "stalls a second", "agent, % of a core", "lost records"]
+    return Group({"loads": data}, [("The agent's own CPU time", header, rows)], figures)
+
+
+def _words(rate: Any) -> str:
+    return {None: "none", _HIGHEST: "as many as can be"}.get(rate, f"{rate:,}" if rate else "")
+
+
+def _measure(bench: Bench, agent: int, rate: Any, stalls: int) -> dict[str, float]:
+    programs = []
+    if rate is not None:
+        programs.append(bench.program("spawns", "vfork", 2, bench.seconds, rate))
+    count = -(-stalls // _STALLS_A_PROGRAM)
+    programs += [bench.program("stalls", bench.seconds, stalls / count, _LIVE_MS) for _ in range(count)]
+    cpu, began = cpu_seconds(agent), time.monotonic()
+    running = [subprocess.Popen(program, stdout=subprocess.PIPE, text=True) for program in programs]
+    said = [json.loads(program.communicate()[0]) for program in running]
+    time.sleep(max(0.0, began + bench.seconds - time.monotonic()))
+    elapsed = time.monotonic() - began
+    return {
+        "percent": 100 * (cpu_seconds(agent) - cpu) / elapsed,
+        "spawns": sum(each["spawns"] for each in said if "spawns" in each) / elapsed,
+        "stalls": sum(each["stalls"] for each in said if "stalls" in each) / elapsed,
+    }

@@ -1,0 +1,45 @@
+"""What one process costs now: CPU time, memory, and the maps that it keeps in the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Memory", "cpu_seconds", "memory"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MiB; maps: what the kernel charges for the eBPF maps that it has open."""
+
+    rss: float
+    private: float
+    maps: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """That its threads, those that live, have run; the scheduler's own nanoseconds, not clock ticks."""
+    schedstats = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in schedstats) / 1e9
+
+
+def memory(pid: int) -> Memory:
+    """Needs root."""
+    rollup = _fields(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    maps = 0
+    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            fields = _fields(file.read_text())
+            maps += int(fields["memlock"]) if "map_type" in fields else 0
+    return Memory(_kib(rollup["Rss"]) / 1024, _kib(rollup["Private_Dirty"]) / 1024, maps / 2**20)
+
+
+def _fields(text: str) -> dict[str, str]:
+    return {
+        name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines()) if value
+    }
+
+
+def _kib(value: str) -> int:
+    return int(value.removesuffix("kB"))

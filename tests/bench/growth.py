@@ -1,0 +1,191 @@
+"""What happens as the host grows: more processes, more spawns in flight and more threads in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from agent import snapshot
+from agent.metrics import LOSSES
+from tests.bench import stats
+from tests.bench.bench import Bench, Group
+from tests.bench.cost import cpu_seconds
+from tests.bench.native import said
+from tests.live.lab import RunningAgent
+
+__all__ = ["run"]
+
+_PROCESSES = (10, 100, 1000, 5000)
+_PIPES = 10  # two files each
+_STALL_MS = 600_000
+_SHAPES = (
+    # How, threads, microseconds until the child's exec: in vfork each thread is one spawn in flight so long.
+    ("vfork", 1, 5000),
+    ("vfork", 16, 5000),
+    ("vfork", 64, 5000),
+    ("vfork", 256, 5000),
+    ("fork", 1, 0),
+    ("fork", 8, 0),
+    ("fork", 64, 0),
+)
+
+
+def run(bench: Bench) -> Group:
+    """Snapshots and the agent beside many processes, then one process that spawns in many threads."""
+    processes = [_beside(bench, number) for number in _PROCESSES]
+    shapes = _shapes(bench)
+    header = [
+        "processes more",
+        "snapshot of a stall, ms",
+        "as a program, ms",
+        "of a process that is not blocked, ms",
+        "agent with that stall, % of a core",
+    ]
+    rows = [
+        [
+            f"{found['processes']:,}",
+            *(found[name].text(1) for name in ("snapshot_ms", "program_ms", "quiet_ms")),
+            f"{found['agent_percent']:.2f}",
+        ]
+        for found in processes
+    ]
+    shape_rows = [
+        [
+            f"{found['how']}, {found['threads']} threads, exec after {found['delay_us'] / 1000:g} ms",
+            found["rate"].text(0),
+            found["ratio"].text(3),
+            ", ".join(f"{name} {count:,.0f}" for name, count in found["losses"].items()) or "none",
+        ]
+        for found in shapes
+    ]
+    tables = [
+        ("Processes that live, with 20 files each", header, rows),
+        (
+            "One process that spawns",
+            ["", "spawns a second beside the agent", "of untraced", "losses that the agent counted"],
+            shape_rows,
+        ),
+    ]
+    data = {"processes": list(map(_plain, processes)), "spawning": list(map(_plain, shapes))}
+    return Group(data, tables, {})
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: dataclasses.asdict(value) if isinstance(value, stats.Figure) else value
+        for name, value in found.items()
+    }
+
+
+def _beside(bench: Bench, processes: int) -> dict[str, Any]:
+    bench.say(f"{processes} processes")
+    taken, alone, idle = [], [], []
+    with _sleepers(bench, processes) as quiet:
+        with _stall(bench) as stalled:
+            program = [sys.executable, "-I", "-S", str(snapshot.__file__), str(stalled)]
+            for _ in range(bench.rounds):
+                taken.append(_milliseconds(lambda: snapshot.take(stalled)))
+                alone.append(
+                    _milliseconds(lambda: subprocess.run(program, stdout=subprocess.DEVNULL, check=True))
+                )
+                idle.append(_milliseconds(lambda: snapshot.take(quiet)))
+        with bench.lab.agent() as agent, _stall(bench):
+            agent.wait_until(lambda: _stalls_in_progress(agent) > 0, 30)
+            cpu, began = cpu_seconds(agent.process.pid), time.monotonic()
+            time.sleep(bench.seconds)
+            percent = 100 * (cpu_seconds(agent.process.pid) - cpu) / (time.monotonic() - began)
+    return {
+        "processes": processes,
+        "snapshot_ms": stats.figure(taken),
+        "program_ms": stats.figure(alone),
+        "quiet_ms": stats.figure(idle),
+        "agent_percent": percent,
+    }
+
+
+def _stalls_in_progress(agent: RunningAgent) -> float:
+    return sum(
+        value for (name, _), value in agent.metrics().items() if name == "spawnstall_stalls_in_progress"
+    )
+
+
+def _milliseconds(call: Any) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1000
+
+
+@contextlib.contextmanager
+def _sleepers(bench: Bench, processes: int) -> Iterator[int]:
+    """The pid of their parent, which is not blocked in a read on an errpipe either."""
+    parent = subprocess.Popen(
+        bench.program("sleepers", processes, _PIPES), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert parent.stdin is not None and parent.stdout is not None
+    try:
+        assert parent.stdout.readline() == b"ready\n"
+        yield parent.pid
+    finally:
+        parent.stdin.close()
+        parent.wait()
+        parent.stdout.close()
+
+
+@contextlib.contextmanager
+def _stall(bench: Bench) -> Iterator[int]:
+    """The pid of a process that stalls for as long as it is entered."""
+    process = subprocess.Popen(
+        bench.program("stalls", 1, 1, _STALL_MS), stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not snapshot.take(process.pid):
+            assert process.poll() is None and time.monotonic() < deadline, "no stall"
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _shapes(bench: Bench) -> list[dict[str, Any]]:
+    rates: list[list[float]] = [[] for _ in _SHAPES]
+    untraced: list[list[float]] = [[] for _ in _SHAPES]
+    losses: list[dict[str, float]] = [{} for _ in _SHAPES]
+    commands = [
+        bench.program("spawns", how, threads, bench.seconds, 0, delay) for how, threads, delay in _SHAPES
+    ]
+    for number in range(bench.rounds):
+        bench.say(f"round {number + 1} of {bench.rounds}, many threads")
+        for place, command in enumerate(commands):
+            untraced[place].append(said(command)["rate"])
+        with bench.lab.agent() as agent:
+            for place, command in enumerate(commands):
+                before = _losses(agent)
+                rates[place].append(said(command)["rate"])
+                for name, value in _losses(agent).items():
+                    if value > before[name]:
+                        losses[place][name] = losses[place].get(name, 0) + value - before[name]
+    return [
+        {
+            "how": how,
+            "threads": threads,
+            "delay_us": delay,
+            "rate": stats.figure(rates[place]),
+            "ratio": stats.ratio(rates[place], untraced[place]),
+            "losses": losses[place],
+        }
+        for place, (how, threads, delay) in enumerate(_SHAPES)
+    ]
+
+
+def _losses(agent: RunningAgent) -> dict[str, float]:
+    metrics = agent.metrics()
+    return {name: metrics[f"spawnstall_{name}_total", ()] for name, _, _ in LOSSES}

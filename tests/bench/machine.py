@@ -1,0 +1,49 @@
+"""Where and when it was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.bench.bench import ROOT
+
+__all__ = ["describe"]
+
+_TOOLS = {
+    "bpftrace": ("bpftrace", "--version"),
+    "execsnoop (libbpf-tools)": ("execsnoop", "--version"),
+    "strace": ("strace", "--version"),
+    "perf": ("perf", "--version"),
+    "gcc": ("gcc", "--version"),
+}
+
+
+def describe() -> dict[str, Any]:
+    """The machine, its kernel and load now, the date, and versions."""
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "kernel": platform.release(),
+        "processor": models[0] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": list(os.getloadavg()),
+        "python": platform.python_version(),
+        "commit": _first_line("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+        "tools": {name: _first_line(*command) for name, command in _TOOLS.items()},
+    }
+
+
+def _first_line(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return (done.stdout.splitlines() or ["unknown"])[0]

@@ -1,0 +1,101 @@
+"""The agent's memory, how soon it traces, and how long a scrape takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import time
+from typing import Any
+
+from tests.bench import stats
+from tests.bench.bench import Bench, Group
+from tests.bench.cost import memory
+from tests.bench.native import said
+from tests.live.lab import RunningAgent
+
+__all__ = ["run"]
+
+_NAMES = (0, 15, 100)  # 15: something above 1,000 series
+_SCRAPES = 20
+_SPAWNS = "spawnstall_spawns_total"
+_EVENTS_SECONDS = 10.0
+_THOUSAND = 1000
+
+
+def run(bench: Bench) -> Group:
+    """An agent for each number of programs that spawn, so for each number of histogram series."""
+    figures: dict[str, float] = {}
+    starts = stats.figure([_first_event(bench) for _ in range(bench.rounds)])
+    figures["start to first traced event"] = starts.median
+    data: dict[str, Any] = {"first_event_seconds": dataclasses.asdict(starts), "states": []}
+    rows = []
+    for names in _NAMES:
+        bench.say(f"an agent beside {names} programs")
+        with bench.lab.agent() as agent:
+            if names:
+                _spawn(bench, 1.0, names)
+            series, scrapes = _scrape(agent)
+            figures |= _targets(series, scrapes)
+            rows.append(_row(data, agent, f"after {_SCRAPES} scrapes", series, scrapes))
+            if names == _NAMES[-1]:
+                events = _spawn(bench, _EVENTS_SECONDS, names)
+                series, scrapes = _scrape(agent)
+                rows.append(_row(data, agent, f"after {events:,.0f} spawns more", series, scrapes))
+                found = memory(agent.process.pid)
+                figures |= {"private memory": found.private, "RSS": found.rss}
+    header = ["agent", "histogram series", "scrape, ms", "RSS, MiB", "private dirty, MiB", "maps, MiB"]
+    starting = ("Start", ["", "s"], [["to the first traced event", starts.text(2)]])
+    return Group(data, [starting, ("Memory and scrapes", header, rows)], figures)
+
+
+def _first_event(bench: Bench) -> float:
+    """Seconds from the agent's exec until its metrics have a spawn of another program."""
+    spawner = subprocess.Popen(bench.program("spawns", "vfork", 1, 60, 200), stdout=subprocess.DEVNULL)
+    try:
+        began = time.monotonic()
+        with bench.lab.agent() as agent:
+            agent.wait_until(lambda: _spawns_seen(agent) > 0)
+            return time.monotonic() - began
+    finally:
+        spawner.kill()
+        spawner.wait()
+
+
+def _spawns_seen(agent: RunningAgent) -> float:
+    return sum(value for (name, _), value in agent.metrics().items() if name == _SPAWNS)
+
+
+def _spawn(bench: Bench, seconds: float, names: int) -> float:
+    """From a program with so many names; how many spawns it were."""
+    return said(bench.program("spawns", "vfork", 2, seconds, 0, 0, names))["spawns"]
+
+
+def _scrape(agent: RunningAgent) -> tuple[int, stats.Figure]:
+    """How many series are histogram buckets, and milliseconds of a scrape over HTTP."""
+    taken = []
+    for _ in range(_SCRAPES):
+        began = time.monotonic()
+        page = agent.get("/metrics")
+        taken.append((time.monotonic() - began) * 1000)
+    return sum("_bucket{" in line for line in page.splitlines()), stats.figure(taken)
+
+
+def _targets(series: int, scrapes: stats.Figure) -> dict[str, float]:
+    """The target is for a thousand; a scrape of more that is fast enough meets it too."""
+    return {"scrape with 1,000 series": scrapes.median} if _THOUSAND <= series < 5 * _THOUSAND else {}
+
+
+def _row(
+    data: dict[str, Any], agent: RunningAgent, state: str, series: int, scrapes: stats.Figure
+) -> list[str]:
+    found = memory(agent.process.pid)
+    data["states"].append(
+        {
+            "state": state,
+            "histogram_series": series,
+            "scrape_ms": dataclasses.asdict(scrapes),
+            "mib": dataclasses.asdict(found),
+        }
+    )
+    memories = [f"{value:.1f}" for value in (found.rss, found.private, found.maps)]
+    return [state, f"{series:,}", scrapes.text(1), *memories]

@@ -1,0 +1,117 @@
+"""What the measured programs run beside: nothing, an empty program, the agent, and other tracers."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from tests.bench import empty, strangers
+from tests.bench.bench import Bench
+
+__all__ = ["NOTHING", "CannotRunError", "Peer", "followers", "hosts", "tracepoints_of_the_agent"]
+
+NOTHING = "nothing"
+_START_SECONDS = 30
+_CALLS = ("pipe2", "clone", "clone3", "fork", "vfork", "execve", "close", "read", "dup2", "dup3", "fcntl")
+
+
+class CannotRunError(Exception):
+    """A peer does not run on this machine; one line."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """beside: gives what is put before the command that is measured; raises CannotRunError."""
+
+    name: str
+    beside: Callable[[], AbstractContextManager[Sequence[str]]]
+
+
+def tracepoints_of_the_agent(bench: Bench) -> list[str]:
+    """Those at which a running agent has a program here."""
+    with bench.lab.agent() as agent:
+        metrics = agent.metrics()
+    return [
+        dict(labels)["probe"]
+        for (name, labels), value in metrics.items()
+        if name == "spawnstall_probe_attached" and value
+    ]
+
+
+def hosts(bench: Bench, tracepoints: Sequence[str]) -> list[Peer]:
+    """Those that trace the whole host: nothing is put before the command."""
+    counter = f"{','.join(f'tracepoint:{name}' for name in tracepoints)} {{ @ = count(); }}"
+
+    @contextlib.contextmanager
+    def nothing() -> Iterator[Sequence[str]]:
+        yield ()
+
+    @contextlib.contextmanager
+    def empty_program() -> Iterator[Sequence[str]]:
+        with empty.attached(tracepoints, bench.folder):
+            yield ()
+
+    @contextlib.contextmanager
+    def agent() -> Iterator[Sequence[str]]:
+        with bench.lab.agent():
+            yield ()
+
+    return [
+        Peer(NOTHING, nothing),
+        Peer("an empty program", empty_program),
+        Peer("the agent", agent),
+        Peer("bpftrace, a counter", lambda: _running("bpftrace", "-e", counter)),
+        Peer("execsnoop (libbpf-tools)", lambda: _running("execsnoop")),
+        Peer("execsnoop (bcc)", lambda: _running("execsnoop-bpfcc")),
+    ]
+
+
+def followers() -> list[Peer]:
+    """Those that trace one command and its descendants."""
+    calls = ",".join(_CALLS)
+    ours = [sys.executable, "-m", "agent", "--json", "-o", "/dev/null", "--"]
+    return [
+        Peer("trace-popen -- COMMAND (as --pid)", lambda: _before(*ours)),
+        Peer("perf trace", lambda: _before("perf", "trace", "-o", "/dev/null", "-e", calls, "--")),
+        Peer("strace -f", lambda: _before("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}")),
+    ]
+
+
+def _found(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise CannotRunError(f"no {name} here: config/setup-bench.sh installs it")
+    return path
+
+
+@contextlib.contextmanager
+def _before(*command: str) -> Iterator[Sequence[str]]:
+    yield (_found(command[0]), *command[1:])
+
+
+@contextlib.contextmanager
+def _running(*command: str) -> Iterator[Sequence[str]]:
+    before = strangers.programs()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [_found(command[0]), *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            if not strangers.settle(process, before, _START_SECONDS):
+                errors.seek(0)
+                said = errors.read().strip().splitlines()
+                raise CannotRunError(said[-1] if said else f"{command[0]} did not start")
+            yield ()
+        finally:
+            process.kill()  # it keeps nothing; bpftrace 0.17 was seen not to end on SIGINT
+            process.wait()

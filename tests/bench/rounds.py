@@ -1,0 +1,70 @@
+"""Interleaved rounds: each peer once a round, so that a slow minute of the machine is everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.bench import strangers
+from tests.bench.bench import Bench
+from tests.bench.peers import CannotRunError, Peer
+
+__all__ = ["Rounds", "interleaved"]
+
+_TRIES = 3
+_PATIENCE_SECONDS = 8
+_LEAVE_SECONDS = 2
+
+
+@dataclass
+class Rounds:
+    """What was measured.
+
+    values: of each peer and figure, one a round; cannot: why a peer did not run; disturbed: see interleaved.
+    """
+
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    cannot: dict[str, str] = field(default_factory=dict)
+    disturbed: int = 0
+
+
+def interleaved(
+    bench: Bench, peers: Sequence[Peer], measure: Callable[[Sequence[str]], dict[str, float]]
+) -> Rounds:
+    """Measures beside each peer in turn.
+
+    measure: is given what is put before its command.  A measurement that had another tracer's programs in the
+    kernel before, meanwhile or after is repeated, at most so often; then it is kept, and
+    counted as disturbed.
+    """
+    rounds = Rounds()
+    for number in range(bench.rounds):
+        for peer in peers:
+            if peer.name in rounds.cannot:
+                continue
+            bench.say(f"round {number + 1} of {bench.rounds}, beside {peer.name}")
+            try:
+                found = _undisturbed(rounds, peer, measure)
+            except CannotRunError as error:
+                rounds.cannot[peer.name] = str(error)
+                rounds.values.pop(peer.name, None)
+                continue
+            for name, value in found.items():
+                rounds.values.setdefault(peer.name, {}).setdefault(name, []).append(value)
+    return rounds
+
+
+def _undisturbed(
+    rounds: Rounds, peer: Peer, measure: Callable[[Sequence[str]], dict[str, float]]
+) -> dict[str, float]:
+    for _ in range(_TRIES):
+        is_alone = strangers.wait_for(0, _PATIENCE_SECONDS)
+        with peer.beside() as prefix:
+            before = strangers.programs()
+            found = measure(prefix)
+            # What the prefix loaded goes a moment after it, as the peer's own programs do.
+            is_alone = strangers.wait_for(before, _LEAVE_SECONDS) and is_alone
+        if strangers.wait_for(0, _LEAVE_SECONDS) and is_alone:
+            return found
+    rounds.disturbed += 1
+    return found

@@ -1,0 +1,70 @@
+"""Nanoseconds that tracing adds to a system call of a process that has nothing to do with spawning."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+from collections.abc import Sequence
+
+from tests.bench import peers, rounds, stats
+from tests.bench.bench import Bench, Group
+
+__all__ = ["run"]
+
+_EMPTY, _AGENT = "an empty program", "the agent"
+
+
+def run(bench: Bench) -> Group:
+    """With one and with two busy cores (one, where there are no more)."""
+    tracepoints = peers.tracepoints_of_the_agent(bench)
+    data: dict[str, object] = {"tracepoints": tracepoints}
+    tables, figures = [], {}
+    cores_here = sorted(os.sched_getaffinity(0))
+    for cores in sorted({1, min(2, len(cores_here))}):
+        found = rounds.interleaved(
+            bench,
+            peers.hosts(bench, tracepoints),
+            lambda _prefix, cpus=cores_here[:cores]: _measure(bench, cpus),  # type: ignore[misc]
+        )
+        alone = found.values[peers.NOTHING]
+        added = {
+            peer: {call: stats.added(values[call], alone[call]) for call in alone}
+            for peer, values in found.values.items()
+            if peer != peers.NOTHING
+        }
+        data[f"cores_{cores}"] = {
+            "untraced_ns": {call: dataclasses.asdict(stats.figure(alone[call])) for call in alone},
+            "added_ns": {
+                peer: {call: dataclasses.asdict(figure) for call, figure in calls.items()}
+                for peer, calls in added.items()
+            },
+            "cannot": found.cannot,
+            "disturbed": found.disturbed,
+        }
+        rows = [["untraced", *(stats.figure(alone[call]).text(0) for call in alone)]]
+        rows += [
+            [f"added by {peer}", *(figure.text(0) for figure in calls.values())]
+            for peer, calls in added.items()
+        ]
+        rows += [[f"added by {peer}", why] + [""] * (len(alone) - 1) for peer, why in found.cannot.items()]
+        title = f"System calls of an uninvolved process, ns a call, {cores} busy core(s)"
+        tables.append((f"{title}; {found.disturbed} disturbed", ["", *alone], rows))
+        if cores == 1:
+            for call in alone:
+                figures[f"{call} of the empty program's"] = (
+                    added[_AGENT][call].median / added[_EMPTY][call].median
+                )
+    return Group(data, tables, figures)
+
+
+def _measure(bench: Bench, cpus: Sequence[int]) -> dict[str, float]:
+    """The mean over the cores, which are busy at the same time."""
+    programs = [
+        subprocess.Popen(bench.program("calls", cpu, bench.seconds), stdout=subprocess.PIPE, text=True)
+        for cpu in cpus
+    ]
+    said = [json.loads(program.communicate()[0]) for program in programs]
+    return {call: statistics.fmean(each[call] for each in said) for call in said[0]}

@@ -1,0 +1,51 @@
+"""What was aimed at, and whether a run met it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["TARGETS", "Target", "rows"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """figure: its name in Group.figures; met when it is at most (or, least: at least) the limit."""
+
+    figure: str
+    limit: float
+    unit: str
+    least: bool = False
+
+    def is_met(self, value: float) -> bool:
+        """Of one median."""
+        return value >= self.limit if self.least else value <= self.limit
+
+
+TARGETS = (
+    Target("close of the empty program's", 1.5, "times"),
+    Target("read /dev/zero of the empty program's", 1.5, "times"),
+    Target("Popen, Python of untraced", 0.99, "times", least=True),
+    Target("posix_spawn, C of untraced", 0.99, "times", least=True),
+    Target("fork + exec, 8 threads, C of untraced", 0.99, "times", least=True),
+    Target("CPU of the agent at 1,000", 0.5, "% of a core"),
+    Target("lost records at the highest rate", 0, "records"),
+    Target("start to first traced event", 1, "s"),
+    Target("private memory", 40, "MiB"),
+    Target("RSS", 80, "MiB"),
+    Target("scrape with 1,000 series", 20, "ms"),
+)
+
+
+def rows(figures: Mapping[str, float]) -> list[list[str]]:
+    """Target, limit, median and verdict of each; a figure that is missing was not measured."""
+    made = []
+    for target in TARGETS:
+        limit = f"{'at least' if target.least else 'at most'} {target.limit:g} {target.unit}"
+        value = figures.get(target.figure)
+        if value is None:
+            made.append([target.figure, limit, "", "not measured"])
+        else:
+            verdict = "met" if target.is_met(value) else "not met"
+            made.append([target.figure, limit, f"{value:.3g}", verdict])
+    return made
