@@ -112,7 +112,7 @@ def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
             labels = (("cause", "forked"), ("comm", "python3"), ("holder", "python3"))
             deadline = time.monotonic() + 3
             while not any(
-                name == "spawnstall_stalls_in_progress" and found == labels and value == 1
+                name == "spawnstall_stalls_in_progress" and found == labels and value >= 1
                 for (name, found), value in agent.metrics().items()
             ):
                 assert time.monotonic() < deadline, agent.metrics()
@@ -132,7 +132,7 @@ def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
         assert ended["holders"][0]["confirmed"]
         assert ended["stall_seconds"] == pytest.approx(4, abs=0.5)
         metrics = agent.metrics()
-        assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] == 0
+        assert metrics["spawnstall_oldest_stall_start_timestamp_seconds", ()] != oldest
         assert metrics["spawnstall_confirmations_total", (("result", "confirmed"),)] >= 1
         assert metrics["spawnstall_confirmations_total", (("result", "mismatch"),)] == 0
 

@@ -11,7 +11,7 @@ import pytest
 from tests.live.lab import Lab, Object, Traced
 
 # Machines that run tests are busy; an emulated one (tests/kernels) is slow as well.
-_TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.02"))
+_TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.1"))
 
 
 def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_key: str | None = None) -> None:
