@@ -98,7 +98,7 @@ def _trace(arguments: list[str]) -> int:
         try:
             filter = Filter(options.comm, [_uid(user) for user in options.user], options.container)
             output = _open(options.output, cleanup) if options.output else sys.stdout
-            files = [JsonLines(_open(options.report, cleanup))] if options.report else []
+            kept = [JsonLines(_open(options.report, cleanup))] if options.report else []
             drawings = [
                 Drawing(_open(path, cleanup), draw)
                 for path, draw in ((options.html, html), (options.trace, trace))
@@ -111,11 +111,8 @@ def _trace(arguments: list[str]) -> int:
         except (CommandError, ValueError) as error:
             return _fail(str(error))
         console = text_console(output)
-        main_sink: Sink = Text(console, options.steps)
-        if options.json:
-            main_sink = JsonLines(output)
-            files.append(main_sink)
-        sinks = [main_sink, *(sink for sink in files if sink is not main_sink), *drawings]
+        shown = JsonLines(output) if options.json else Text(console, options.steps)
+        sinks: list[Sink] = [shown, *kept, *drawings]
         try:
             if options.replay:
                 status = _replay(Path(options.replay), sinks)
@@ -130,9 +127,9 @@ def _trace(arguments: list[str]) -> int:
             raise
         except OSError as error:
             return _fail(f"the reports cannot be written: {error.strerror}")
-        for file in files:
-            if file.failure is not None:
-                status = _fail(file.failure)
+        for sink in sinks:
+            if isinstance(sink, JsonLines) and sink.failure is not None:
+                status = _fail(sink.failure)
         return status
 
 

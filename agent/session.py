@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from rich.console import Console
 from rich.live import Live
@@ -22,6 +22,9 @@ from agent.command import Command
 from agent.model import Cause
 from agent.outputs import Reports
 from agent.words import count
+
+if TYPE_CHECKING:
+    from agent.tracer import Tracer
 
 __all__ = ["SessionError", "run", "take_snapshot"]
 
@@ -96,7 +99,7 @@ def run(
             with _status_line(console) as update:
                 while not stop.requested and time.monotonic() < ends:
                     tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
-                    update(reports, tracer.counters()["records_lost"], len(tracer.ongoing))
+                    update(reports, tracer)
                     if command is not None and command.poll():
                         break
                     if command is None and pids and not any(procfs.is_alive(pid) for pid in pids):
@@ -169,9 +172,10 @@ class _Update:
         self._live = live
         self._began = time.monotonic()
 
-    def __call__(self, reports: Reports, lost: int, ongoing: int) -> None:
+    def __call__(self, reports: Reports, tracer: Tracer) -> None:
         if self._live is None:
             return
+        lost, ongoing = tracer.counters()["records_lost"], len(tracer.ongoing)
         line = Text(f"{time.monotonic() - self._began:.0f} s", "dim", no_wrap=True, overflow="ellipsis")
         line.append(f"  {count(reports.summary.spawns, 'spawn')}, {count(reports.summary.stalls, 'stall')}")
         if ongoing:

@@ -9,7 +9,7 @@ from typing import Any
 from agent.markup import moment
 from agent.model import Cause
 from agent.timeline import CAPTION, timeline
-from agent.words import WHY, duration, stack_lines, what_happened
+from agent.words import WHY, container_words, duration, stack_lines, what_happened
 
 __all__ = ["child_name", "holder_name", "stall_details", "stall_span"]
 
@@ -98,11 +98,8 @@ def _parent(parent: Mapping[str, Any]) -> list[str]:
 def _identity(process: Mapping[str, Any]) -> Iterable[str]:
     if process["exe"] is not None:
         yield f"{process['exe']}, uid {process['uid']}"
-    container = process["container"]
-    if container is not None:
-        runtime = f" ({container['runtime']})" if container["runtime"] else ""
-        pod = f", pod {container['pod_uid']}" if container["pod_uid"] else ""
-        yield f"container {container['id'][:12]}{runtime}{pod}"
+    if process["container"] is not None:
+        yield container_words(process["container"])
 
 
 def _evidence(lines: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
 
 from agent.model import Cause
-from agent.words import WHY, count, duration, stack_lines, what_happened
+from agent.words import WHY, container_words, count, duration, stack_lines, what_happened
 
 __all__ = ["spawn_line", "stall_text", "summary_text"]
 
@@ -128,12 +128,7 @@ def _identities(stall: Mapping[str, Any]) -> Iterable[str]:
         if process["uid"] is None:
             continue
         exe = f"{process['exe']}, " if process["exe"] is not None else ""
-        container = process["container"]
-        inside = ""
-        if container:
-            inside = f", container {container['id'][:12]}"
-            inside += f" ({container['runtime']})" if container["runtime"] else ""
-            inside += f", pod {container['pod_uid']}" if container["pod_uid"] else ""
+        inside = f", {container_words(process['container'])}" if process["container"] else ""
         yield f"{process['pid']} is {exe}uid {process['uid']}{inside}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.model import Cause
 
-__all__ = ["WHY", "count", "duration", "stack_lines", "what_happened"]
+__all__ = ["WHY", "container_words", "count", "duration", "stack_lines", "what_happened"]
 
 WHY = {
     Cause.FORKED: "forked while the pipe was open, and not execed since",
@@ -75,6 +75,13 @@ def stack_lines(stacks: Mapping[str, Any]) -> Iterator[str]:
             yield f"  and {len(stack['frames']) - _MOST_FRAMES} more"
     for line in stacks["missing"]:
         yield f"no stack: {line}"
+
+
+def container_words(container: Mapping[str, Any]) -> str:
+    """As in ``container 0123456789ab (podman), pod UID``; runtime and pod where they are known."""
+    runtime = f" ({container['runtime']})" if container["runtime"] else ""
+    pod = f", pod {container['pod_uid']}" if container["pod_uid"] else ""
+    return f"container {container['id'][:12]}{runtime}{pod}"
 
 
 def count(number: int, what: str) -> str:

@@ -12,9 +12,11 @@ import platform
 from collections.abc import Iterator
 from typing import Any, Generic, Optional, TypeVar
 
-__all__ = ["BpfMap"]
+__all__ = ["BPF_SYSCALL", "BpfMap"]
 
-_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}  # <asm/unistd.h>
+BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}
+"""The number of bpf(2), by machine: <asm/unistd.h>."""
+
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOOKUP_BATCH = 1, 2, 3, 4, 24
 _BATCH = 1024
 
@@ -59,7 +61,7 @@ class BpfMap(Generic[_Value]):
         self._key = key
         self._value = value
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._number = _SYSCALL[platform.machine()]
+        self._number = BPF_SYSCALL[platform.machine()]
         self._has_batches = True
 
     def get(self, key: object) -> Optional[_Value]:

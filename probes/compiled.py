@@ -18,7 +18,7 @@ from typing import Any, Optional
 from probes.bpfmap import BpfMap
 from probes.preflight import UnsupportedError
 
-__all__ = ["Compiled", "LoadError", "compile_probes"]
+__all__ = ["Attempt", "Compiled", "LoadError", "compile_probes"]
 
 _HERE = Path(__file__).parent
 _MOST_FDS = 253  # SCM_MAX_FD
@@ -57,8 +57,7 @@ class Compiled:
         # The kernel waits 70 ms for each tracepoint to be out of use; the waits overlap in part.
         with ThreadPoolExecutor(max(1, len(self.attachments))) as threads:
             list(threads.map(os.close, self.attachments))
-        for fd in self.fds:
-            os.close(fd)
+        _close(self.fds)
 
 
 def compile_probes(
@@ -87,8 +86,7 @@ def compile_probes(
     made = {name: BpfMap(fd, *types) for fd, (name, types) in zip(fds, maps.items())}
     for name, (key, value) in maps.items():
         if answer["maps"][name] != [ctypes.sizeof(key), ctypes.sizeof(value)]:
-            for fd in fds:
-                os.close(fd)
+            _close(fds)
             raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
     rest = fds[len(maps) :]
     programs = dict(zip(answer["attached"], rest))

@@ -8,6 +8,8 @@ import os
 import platform
 from pathlib import Path
 
+from probes.bpfmap import BPF_SYSCALL
+
 __all__ = [
     "PreflightError",
     "UnsupportedError",
@@ -21,7 +23,6 @@ _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 _HOST_PID_NAMESPACE = 0xEFFFFFFC
 """Its inode, since 3.8 (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
 
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "s390x": 351, "ppc64le": 361}
 _TRACEPOINTS = (
     "syscalls/sys_enter_pipe2",
     "syscalls/sys_exit_pipe2",
@@ -128,7 +129,7 @@ def _check_pid_namespace(proc: Path) -> None:
 
 
 def _check_bpf() -> None:
-    number = _BPF_SYSCALL.get(platform.machine())
+    number = BPF_SYSCALL.get(platform.machine())
     if number is None:
         return
     libc = ctypes.CDLL(None, use_errno=True)

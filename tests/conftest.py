@@ -17,6 +17,8 @@ from typing import Optional
 import pytest
 from hypothesis import settings
 
+from probes.bpfmap import BPF_SYSCALL
+
 # How long an example takes says nothing: machines that run tests are busy.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -24,12 +26,11 @@ settings.load_profile("patient")
 _ROOT = Path(__file__).resolve().parent.parent
 _LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}
 _TRACEFS_EVENTS = Path("/sys/kernel/tracing/events")
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # <asm/unistd.h>
 
 
 def _bpf_error() -> Optional[str]:
     """Make the smallest map that bpf(2) has; say why that failed."""
-    number = _BPF_SYSCALL.get(platform.machine())
+    number = BPF_SYSCALL.get(platform.machine())
     if number is None:
         return None  # unknown here: let the test itself find out
     libc = ctypes.CDLL(None, use_errno=True)

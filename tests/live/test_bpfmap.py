@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.bpfmap import _SYSCALL, BpfMap
+from probes.bpfmap import BPF_SYSCALL, BpfMap
 from probes.perfbuffer import PerfBuffer, _online_cpus
 
 _CREATE = 0
@@ -19,7 +19,7 @@ _HASH, _PERF_EVENT_ARRAY, _LRU_HASH = 1, 4, 9
 def _create(kind: int, key: int, value: int, entries: int) -> int:
     attributes = (ctypes.c_uint32 * 5)(kind, key, value, entries, 0)
     libc = ctypes.CDLL(None, use_errno=True)
-    number = ctypes.c_long(_SYSCALL[platform.machine()])
+    number = ctypes.c_long(BPF_SYSCALL[platform.machine()])
     fd = int(libc.syscall(number, _CREATE, attributes, ctypes.c_uint(20)))
     assert fd >= 0, os.strerror(ctypes.get_errno())
     return fd
