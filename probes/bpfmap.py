@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
-import platform
 from collections.abc import Iterator
 from typing import Any, Generic, Optional, TypeVar
 
-__all__ = ["BPF_SYSCALL", "BpfMap"]
+from probes.bpfcall import bpf
 
-BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}
-"""The number of bpf(2), by machine: <asm/unistd.h>."""
+__all__ = ["BpfMap"]
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOOKUP_BATCH = 1, 2, 3, 4, 24
 _BATCH = 1024
@@ -60,8 +57,6 @@ class BpfMap(Generic[_Value]):
         self.fd = fd
         self._key = key
         self._value = value
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._number = BPF_SYSCALL[platform.machine()]
         self._has_batches = True
 
     def get(self, key: object) -> Optional[_Value]:
@@ -118,7 +113,7 @@ class BpfMap(Generic[_Value]):
         attributes.key = 0 if key is None else ctypes.addressof(key)
         attributes.value = 0 if value is None else ctypes.addressof(value)
         try:
-            self._call(command, attributes)
+            bpf(command, attributes)
         except FileNotFoundError:
             return False
         return True
@@ -141,7 +136,7 @@ class BpfMap(Generic[_Value]):
             )
             is_last = False
             try:
-                self._call(_LOOKUP_BATCH, attributes)
+                bpf(_LOOKUP_BATCH, attributes)
             except FileNotFoundError:
                 is_last = True
             except OSError as error:
@@ -160,10 +155,3 @@ class BpfMap(Generic[_Value]):
             if is_last:
                 return
             first = False
-
-    def _call(self, command: int, attributes: ctypes.Structure) -> None:
-        size = ctypes.c_uint(ctypes.sizeof(attributes))
-        result = self._libc.syscall(ctypes.c_long(self._number), command, ctypes.byref(attributes), size)
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))

@@ -1,8 +1,8 @@
-"""Byte offsets of kernel structure members, read from the running kernel's BTF.
+"""Byte offsets of kernel structure members, and ids of functions, read from the running kernel's BTF.
 
 The kernel describes its own types in ``/sys/kernel/btf/vmlinux`` (since 5.2, CONFIG_DEBUG_INFO_BTF; also
 RHEL 8.3 and later).  The format is documented in the kernel's Documentation/bpf/btf.rst.  Only what the
-probes need is decoded: where a member lies inside a structure.
+probes need is decoded: where a member lies inside a structure, and which type a function is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 
 _MAGIC = 0xEB9F
 _DEPTH = 64  # of structures in structures, and of typedefs of typedefs: far more than C code has
-_KIND_STRUCT, _KIND_UNION = 4, 5
+_KIND_STRUCT, _KIND_UNION, _KIND_FUNCTION = 4, 5, 12
 _KIND_ALIASES = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 # Bytes that follow the 12-byte common part, by kind: a fixed part, and a part for each of vlen elements.
 _TAIL = {
@@ -65,6 +65,7 @@ class Btf:
             self._types = data[header + types_at :][:types_length]
             self._positions: list[int] = [0]  # of each type id in the section; id 0 is void
             self._structures: dict[int, int] = {}  # position by offset of the name
+            self._functions: dict[int, int] = {}  # type id, likewise
             self._index()
         except OSError as error:
             raise BtfError(f"{path}: {error.strerror}") from error
@@ -85,6 +86,8 @@ class Btf:
                 raise BtfError(f"BTF kind {kind} is newer than this program")
             if kind == _KIND_STRUCT:
                 self._structures.setdefault(name, position)
+            elif kind == _KIND_FUNCTION:
+                self._functions.setdefault(name, len(self._positions) - 1)
             position += 12 + tail[0] + tail[1] * (info & 0xFFFF)
 
     def offset(self, structure: str, member: str) -> int:
@@ -94,8 +97,7 @@ class Btf:
         Raises BtfError when there is no such structure or member.
         """
         try:
-            name = self._strings.find(b"\0" + structure.encode() + b"\0") + 1
-            position = self._structures.get(name) if name else None
+            position = self._structures.get(self._name(structure))
             if position is None:
                 raise BtfError(f"no struct {structure}")
             offset = self._member(position, member)
@@ -104,6 +106,17 @@ class Btf:
         if offset is None:
             raise BtfError(f"struct {structure} has no member {member}")
         return offset
+
+    def function(self, name: str) -> int:
+        """The type id of a function of the kernel, by which programs are attached.  Raises BtfError."""
+        found = self._functions.get(self._name(name))
+        if found is None:
+            raise BtfError(f"no function {name}")
+        return found
+
+    def _name(self, text: str) -> int:
+        """Offset of a whole name among the strings, 0: it is not there."""
+        return self._strings.find(b"\0" + text.encode() + b"\0") + 1
 
     def _string(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,24 +30,31 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way to compile: clang's flags, and where each program is attached (compiler.py)."""
+    """One way to compile: clang's flags, and where each program is attached (compiler.py).
+
+    tails: what is tail-called, in the order of its places in a map, by the map's name; ids: the ids in the
+    kernel's BTF of the kernel functions among the places in functions.
+    """
 
     flags: Sequence[str]
     functions: Mapping[str, str]
+    tails: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ids: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Compiled:
     """Loaded and attached programs; ``close`` gives them back.
 
-    programs: the fd of each by its name; attached: why it is not attached, None: it is; refused: why it was
-    not the first attempt that the kernel took, None: it was.
+    attempt: the index of the one that the kernel took; refused: why not of the first, None: it was the first;
+    programs: the fd of each by its name; attached: why it is not attached, None: it is.
     """
 
     maps: Mapping[str, BpfMap[Any]]
     programs: Mapping[str, int]
     attached: Mapping[str, Optional[str]]
     bcc_version: str
+    attempt: int
     refused: Optional[str]
     fds: Sequence[int]
     attachments: Sequence[int]
@@ -64,20 +71,18 @@ def compile_probes(
     source: Path,
     attempts: Sequence[Attempt],
     needed: Sequence[str],
-    shared: Sequence[str],
     maps: Mapping[str, tuple[Any, Any]],
 ) -> Compiled:
     """Has programs compiled, loaded and attached by another process.  Raises LoadError or UnsupportedError.
 
     attempts: the first one that the kernel takes is used; needed: programs without which there are none;
-    shared: those of the map of that name; maps: the types of key and value of those that are wanted here.
+    maps: the types of key and value of those that are wanted here.
     """
     wanted = {
         "source": str(source),
-        "attempts": [{"flags": list(each.flags), "functions": dict(each.functions)} for each in attempts],
+        "attempts": [asdict(each) for each in attempts],
         "shim": str(_HERE / "shim"),
         "needed": list(needed),
-        "shared": list(shared),
         "maps": list(maps),
     }
     answer, fds = _ask(wanted)
@@ -95,6 +100,7 @@ def compile_probes(
         programs=programs,
         attached=answer["attached"],
         bcc_version=answer["bcc"],
+        attempt=answer["attempt"],
         refused=answer["refused"],
         fds=fds[: len(maps) + len(programs)],
         attachments=rest[len(programs) :],
@@ -105,7 +111,8 @@ def _ask(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, str(_HERE / "compiler.py"), str(theirs.fileno())],
+            [sys.executable, "-m", "probes.compiler", str(theirs.fileno())],
+            cwd=_HERE.parent,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )

@@ -1,16 +1,26 @@
 """Compiles, loads and attaches the programs in a process of its own, and hands their file descriptors over.
 
-    compiler.py SOCKET    (the fd of a SOCK_STREAM socketpair; run by loader.py)
+    python -m probes.compiler SOCKET    (the fd of a SOCK_STREAM socketpair; run by compiled.py)
 
 bcc brings LLVM, 100 MB of it, which cannot be unloaded: so this process takes it with it when it ends.  Maps,
 programs and attachments live on in the kernel as long as somebody has them open.
 
-Reads a JSON object: source, shim, maps (that are wanted), attempts (each with flags, and functions: name of
-the program in the source: its tracepoint as ``category:event``, or ``raw:event``; the first that the kernel
-takes is used), needed (programs that must attach), shared
-(programs to be put in the map of that name, in order).  Writes one with ``error``, or with ``maps`` (sizes
-of key and value by name), ``attached`` (function: null, or why not), ``bcc`` (its version), and the fds: of
-each map, each program and each attachment, in these orders.
+Reads a JSON object:
+    source, shim: paths
+    maps: names of those that are wanted
+    attempts: the first that the kernel takes is used; each with
+        flags: clang's
+        functions: by name of a program in the source, where it is attached: ``category:event``,
+            ``raw:event``, or ``fentry:FUNCTION`` and ``fexit:FUNCTION`` of the kernel
+        ids: of such a FUNCTION in the kernel's BTF
+        tails: by name of a map for tail calls, its programs in order
+    needed: programs that must attach
+
+Writes one with ``error``, or with the following, and then the fds of each map, program and attachment:
+    maps: [size of key, size of value] by name
+    attached: by program, null, or why not
+    bcc: its version
+    attempt, refused: the index of the one that the kernel took, and why not the first (null: it was)
 """
 
 from __future__ import annotations
@@ -26,14 +36,24 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-_SHARED = b"shared"
+from probes import fentry
+from probes.syscallfunctions import AT_FUNCTIONS
 
 
 class NoBccError(Exception):
     """There is no bcc to compile with; one line."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """bpf: bcc's; attachments: those that are made already, by program (its fd)."""
+
+    bpf: Any
+    attachments: dict[str, int]
 
 
 def main() -> None:
@@ -56,8 +76,12 @@ def main() -> None:
 
 def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     bcc = import_bcc()
-    bpf, functions, refused = _load(bcc, wanted)
-    attached = {function: _attach(bpf, function, event) for function, event in functions.items()}
+    loaded, attempt, refused = _load(bcc, wanted)
+    bpf, functions = loaded.bpf, wanted["attempts"][attempt]["functions"]
+    attached = {
+        function: None if function in loaded.attachments else _attach(bpf, function, event)
+        for function, event in functions.items()
+    }
     for function in wanted["needed"]:
         if attached[function] is not None:
             raise RuntimeError(
@@ -69,9 +93,9 @@ def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         fds.append(table.map_fd)
         maps[name] = [ctypes.sizeof(table.Key), ctypes.sizeof(table.Leaf)]
     fds += [bpf.funcs[function.encode()].fd for function in functions]
-    fds += [*bpf.tracepoint_fds.values(), *bpf.raw_tracepoint_fds.values()]
+    fds += [*loaded.attachments.values(), *bpf.tracepoint_fds.values(), *bpf.raw_tracepoint_fds.values()]
     version = str(getattr(bcc, "__version__", "unknown"))
-    return {"maps": maps, "attached": attached, "bcc": version, "refused": refused}
+    return {"maps": maps, "attached": attached, "bcc": version, "attempt": attempt, "refused": refused}
 
 
 def import_bcc() -> Any:
@@ -91,19 +115,20 @@ def import_bcc() -> Any:
     return bcc
 
 
-def _load(bcc: Any, wanted: dict[str, Any]) -> tuple[Any, dict[str, str], Optional[str]]:
-    """What the kernel took first: the programs and their events; and why it took none before."""
+def _load(bcc: Any, wanted: dict[str, Any]) -> tuple[Loaded, int, Optional[str]]:
+    """What the kernel took first, the index of that attempt, and why it took none before."""
     refused = None
-    for attempt in wanted["attempts"]:
+    for index, attempt in enumerate(wanted["attempts"]):
         try:
-            return load(bcc, wanted, attempt), attempt["functions"], refused
+            return load(bcc, wanted, attempt), index, refused
         except RuntimeError as error:
             refused = refused or str(error)
     raise RuntimeError(refused)
 
 
-def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Any:
+def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
     """Compiles and loads, in one of the ways; raises RuntimeError."""
+    attachments: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
         shim = Path(folder) / "shim"
         shutil.copytree(wanted["shim"], shim)
@@ -114,14 +139,30 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Any:
             try:
                 bpf = bcc.BPF(src_file=os.fsencode(wanted["source"]), cflags=attempt["flags"])
                 for function, event in attempt["functions"].items():
-                    kind = bcc.BPF.RAW_TRACEPOINT if event.startswith("raw:") else bcc.BPF.TRACEPOINT
-                    bpf.load_func(function.encode(), kind)
-                for index, function in enumerate(wanted["shared"]):
-                    program = bpf.load_func(function.encode(), bcc.BPF.TRACEPOINT)
-                    bpf[_SHARED][ctypes.c_int(index)] = ctypes.c_int(program.fd)
+                    _load_function(bcc, bpf, function, event, attempt["ids"])
+                for name, functions in attempt["tails"].items():
+                    for index, function in enumerate(functions):
+                        program = bpf.load_func(function.encode(), bcc.BPF.TRACEPOINT)
+                        bpf[name.encode()][ctypes.c_int(index)] = ctypes.c_int(program.fd)
+                for function, event in attempt["functions"].items():
+                    if event.startswith(AT_FUNCTIONS):
+                        attachments[function] = fentry.attach(bpf.funcs[function.encode()].fd)
             except Exception as error:  # bcc raises plain Exception
+                for fd in attachments.values():
+                    os.close(fd)
                 raise RuntimeError(f"the kernel did not take the probes: {error}{said()}") from error
-    return bpf
+    return Loaded(bpf, attachments)
+
+
+def _load_function(bcc: Any, bpf: Any, function: str, event: str, ids: dict[str, int]) -> None:
+    name = function.encode()
+    if not event.startswith(AT_FUNCTIONS):
+        bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT if event.startswith("raw:") else bcc.BPF.TRACEPOINT)
+        return
+    side, place = event.split(":")
+    bpf.funcs[name] = bcc.BPF.Function(
+        bpf, name, fentry.load(function, bpf.dump_func(name), ids[place], side == "fexit")
+    )
 
 
 def _attach(bpf: Any, function: str, event: str) -> Any:

@@ -5,6 +5,7 @@
  *   UNROLL      the verifier takes no loops (before 5.3, commit 2589726d12a1)
  *   BTF         offsets of kernel structures are known (OFF_* below), so copies are checked, not assumed
  *   GROUP_DEAD  sched_process_exit says when the last thread is gone (5.18 and later)
+ *   FENTRY      programs are attached to the functions of the system calls, not to their tracepoints
  * and for one run: TARGETS (only pipes made by processes in the map targets count),
  * EVERY (every spawn and every foreign release is sent, not only those of a stall) and
  * STACKS (the user stack of each fork that gives a foreign process a copy is kept, MAX_STACKS of them).
@@ -34,6 +35,26 @@
 /* A program is named after its tracepoint; loader.py attaches it. (bcc attaches what is named by its own macro
  * by itself, all or nothing.) */
 #define PROBE(category, event) int event(struct tracepoint__##category##__##event *args)
+
+/*
+ * The enter and the exit of a system call: at the tracepoint, or at the function that the kernel has for it, which
+ * costs processes that have nothing to do with us a tenth of it. That function has one argument, the saved
+ * registers; loader.py knows which of them is which argument. A program there cannot tail-call one that is
+ * attached elsewhere, so what is a program of its own otherwise (SHARED) is part of it.
+ */
+#ifdef FENTRY
+#define ENTER(call) int sys_enter_##call(u64 *args)
+#define LEAVE(call) int sys_exit_##call(u64 *args)
+#define ARGUMENT(place, name) (*(u64 *)(args[0] + OFF_ARGUMENT_##place))
+#define RESULT ((s64)args[1])
+#define SHARED static inline __attribute__((always_inline))
+#else
+#define ENTER(call) PROBE(syscalls, sys_enter_##call)
+#define LEAVE(call) PROBE(syscalls, sys_exit_##call)
+#define ARGUMENT(place, name) ((u64)args->name)
+#define RESULT (args->ret)
+#define SHARED
+#endif
 
 #ifdef UNROLL
 #define EACH_SLOT(i) _Pragma("unroll") for (int i = 0; i < SLOTS; i++)
@@ -90,9 +111,13 @@ BPF_TABLE("lru_hash", u64, u8, finished, 1024); /* spawns that have been taken t
 BPF_TABLE("lru_hash", u64, struct stray, strays, 1024); /* spawn: a child that may be its own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS); /* one copy of what several probes go on to do */
+BPF_PROG_ARRAY(again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
 /* The slot that a loop found: read back from a map its index is just a number to the verifier, which
  * then walks what follows once and not once a slot. */
 BPF_PERCPU_ARRAY(found, u32, 1);
+/* How many tables there are for processes whose pids end alike: 0 spares a system call of a process that has nothing to
+ * do with us the look-up in a hash. (A table that its map had no room for stays counted: slower, not wrong.) */
+BPF_ARRAY(hints, u32, HINTS);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(settings, u64, SETTINGS);
 BPF_ARRAY(zero_table, struct table, 1);
@@ -123,6 +148,31 @@ static inline __attribute__((always_inline)) u32 thread_id(void)
 static inline __attribute__((always_inline)) u32 table_key(void)
 {
     return bpf_get_current_pid_tgid() >> 32;
+}
+
+static inline __attribute__((always_inline)) u32 *hint_of(u32 key)
+{
+    int which = key % HINTS;
+    return hints.lookup(&which);
+}
+
+static inline __attribute__((always_inline)) void change_hint(u32 key, int by)
+{
+    u32 *hint = hint_of(key);
+    if (hint)
+        __sync_fetch_and_add(hint, by);
+}
+
+/* False when the process surely has no table. */
+static inline __attribute__((always_inline)) int may_have_table(u32 key)
+{
+    u32 *hint = hint_of(key);
+    return hint && *hint;
+}
+
+static inline __attribute__((always_inline)) struct table *table_of(u32 key)
+{
+    return may_have_table(key) ? tables.lookup(&key) : 0;
 }
 
 /* ---- the kernel's own structures ---- */
@@ -306,9 +356,12 @@ static inline __attribute__((always_inline)) struct table *table_for(u32 key)
     struct table *fresh = zero_table.lookup(&zero);
     if (!fresh)
         return 0;
+    change_hint(key, 1); /* first: another thread looks for what is there already */
     /* Two threads can come here at once: the second must not wipe what the first has filled. */
     if (tables.insert(&key, fresh) == 0)
         count(TABLES_ADDED);
+    else
+        change_hint(key, -1);
     table = tables.lookup(&key);
     if (!table)
         count(UPDATES_FAILED);
@@ -317,8 +370,10 @@ static inline __attribute__((always_inline)) struct table *table_for(u32 key)
 
 static inline __attribute__((always_inline)) void delete_table(u32 key)
 {
-    if (tables.delete(&key) == 0)
-        count(TABLES_DELETED);
+    if (tables.delete(&key) != 0)
+        return;
+    change_hint(key, -1);
+    count(TABLES_DELETED);
 }
 
 static inline __attribute__((always_inline)) void delete_spawn(u64 id)
@@ -653,9 +708,9 @@ static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot,
     }
 }
 
-/* dup2 has put another file over fd: the copy that was there is closed. */
-static inline __attribute__((always_inline)) void replace_fd(void *ctx, struct table *table, u32 key,
-                                                             s32 fd, u64 ns)
+/* The copy or the read end at fd is closed. still_open: in a moment. */
+static inline __attribute__((always_inline)) void end_fd(void *ctx, struct table *table, u32 key, s32 fd,
+                                                         u64 ns, int still_open)
 {
     u32 index = slot_with(table, fd, 1);
     if (index >= SLOTS)
@@ -663,10 +718,13 @@ static inline __attribute__((always_inline)) void replace_fd(void *ctx, struct t
     struct slot *slot = &table->slots[index];
     int read = slot->read_fd == fd;
     if (read || end_copies(slot, fd, fd))
-        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns, 0);
+        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns, still_open);
 }
 
 /* ---- pipes come ---- */
+
+SHARED int pipe_made(void *ctx);
+SHARED int dup_made(void *ctx);
 
 /* Goes on to a shared program when the thread has something to finish. */
 static inline __attribute__((always_inline)) int call_returned(void *ctx, long result, int program)
@@ -676,11 +734,16 @@ static inline __attribute__((always_inline)) int call_returned(void *ctx, long r
     if (!call)
         return 0;
     call->result = result;
-    if (result < 0)
+    if (result < 0) {
         calls.delete(&tid);
-    else
-        shared.call(ctx, program);
+        return 0;
+    }
+#ifdef FENTRY
+    return program == PIPE_MADE ? pipe_made(ctx) : dup_made(ctx);
+#else
+    shared.call(ctx, program);
     return 0;
+#endif
 }
 
 static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags, u32 is_socket)
@@ -705,7 +768,7 @@ static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags, 
 }
 
 /* The thread's pipe or pipe2 has returned well. */
-int pipe_made(void *ctx)
+SHARED int pipe_made(void *ctx)
 {
     u32 tid = thread_id(), key = table_key();
     struct call *call = calls.lookup(&tid);
@@ -780,11 +843,11 @@ int pipe_made(void *ctx)
     return 0;
 }
 
-PROBE(syscalls, sys_enter_pipe2) { return enter_pipe((u64)args->fildes, args->flags, 0); }
-PROBE(syscalls, sys_exit_pipe2) { return call_returned(args, args->ret, PIPE_MADE); }
+ENTER(pipe2) { return enter_pipe(ARGUMENT(0, fildes), ARGUMENT(1, flags), 0); }
+LEAVE(pipe2) { return call_returned(args, RESULT, PIPE_MADE); }
 #ifdef HAVE_PIPE
-PROBE(syscalls, sys_enter_pipe) { return enter_pipe((u64)args->fildes, 0, 0); }
-PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret, PIPE_MADE); }
+ENTER(pipe) { return enter_pipe(ARGUMENT(0, fildes), 0, 0); }
+LEAVE(pipe) { return call_returned(args, RESULT, PIPE_MADE); }
 #endif
 
 /*
@@ -792,27 +855,26 @@ PROBE(syscalls, sys_exit_pipe) { return call_returned(args, args->ret, PIPE_MADE
  * end does. Tracing recvfrom would cost every server on the host; between the parent's two closes there is
  * nothing else than that wait.
  */
-PROBE(syscalls, sys_enter_socketpair)
+ENTER(socketpair)
 {
-    if (args->family != AF_UNIX || (args->type & SOCK_TYPE_MASK) != SOCK_SEQPACKET)
+    u32 family = ARGUMENT(0, family), type = ARGUMENT(1, type);
+    if (family != AF_UNIX || (type & SOCK_TYPE_MASK) != SOCK_SEQPACKET)
         return 0;
-    return enter_pipe((u64)args->usockvec, args->type, 1);
+    return enter_pipe(ARGUMENT(3, usockvec), type, 1);
 }
-PROBE(syscalls, sys_exit_socketpair) { return call_returned(args, args->ret, PIPE_MADE); }
+LEAVE(socketpair) { return call_returned(args, RESULT, PIPE_MADE); }
 
 /* ---- copies come and go ---- */
 
 /*
- * An event that ends copies (close, close_range, exec, exit): the slots are taken one by one,
+ * An event that can end many copies (close_range, exec, exit): the slots are taken one by one,
  * each in a program run of its own. As a loop, the verifier would walk the paths of all slots' ends.
  */
-static inline __attribute__((always_inline)) int release_all(void *ctx, u32 how, u32 first, u32 last)
+static inline __attribute__((always_inline)) void begin_release(u32 how, u32 first, u32 last)
 {
     u32 tid = thread_id();
     struct call call = {.ns = bpf_ktime_get_ns(), .how = how, .first = first, .last = last};
     calls.update(&tid, &call);
-    shared.call(ctx, RELEASE_NEXT);
-    return 0;
 }
 
 /* Ends the copies of one slot that do not survive an exec. True when that was the holder's last. */
@@ -867,7 +929,8 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
     return !left;
 }
 
-int release_next(void *ctx)
+/* Takes the next slot. False when there was none. */
+static inline __attribute__((always_inline)) int release_slot(void *ctx)
 {
     u32 tid = thread_id(), key = table_key();
     int zero = 0;
@@ -901,34 +964,55 @@ int release_next(void *ctx)
         ended = end_copies(slot, first, last);
     if (ended || (read && is_used(slot)))
         released(ctx, table, key, slot, read, fd, how, now, how != HOW_EXEC);
-    shared.call(ctx, RELEASE_NEXT);
+    return 1;
+}
+
+int release_next(void *ctx)
+{
+    if (release_slot(ctx))
+        shared.call(ctx, RELEASE_NEXT);
     return 0;
 }
 
-PROBE(syscalls, sys_enter_close)
+ENTER(close)
 {
-    u32 key = table_key(), fd = args->fd;
-    struct table *table = tables.lookup(&key);
+    u32 key = table_key();
+    struct table *table = table_of(key);
     if (!table)
         return 0;
-    if (slot_with(table, fd, 1) < SLOTS)
-        return release_all(args, HOW_CLOSE, fd, fd);
+    end_fd(args, table, key, ARGUMENT(0, fd), bpf_ktime_get_ns(), 1);
     if (is_empty(table) && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
         delete_table(key);
     return 0;
 }
 
 #ifdef HAVE_CLOSE_RANGE
-PROBE(syscalls, sys_enter_close_range)
+ENTER(close_range)
 {
-    u32 key = table_key(), first = args->fd, last = args->max_fd, flags = args->flags;
-    struct table *table = tables.lookup(&key);
+    u32 key = table_key(), first = ARGUMENT(0, fd), last = ARGUMENT(1, max_fd), flags = ARGUMENT(2, flags);
+#ifdef FENTRY
+    u32 tid = thread_id();
+    struct call *begun = calls.lookup(&tid);
+    if (begun && begun->how == HOW_CLOSE) {
+        if (release_slot(args))
+            again.call(args, 0);
+        return 0;
+    }
+#endif
+    struct table *table = table_of(key);
     if (!table || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
         return 0;
     if (flags & CLOSE_RANGE_UNSHARE)
         unshare_files(table, key);
-    if (!(flags & CLOSE_RANGE_CLOEXEC))
-        return release_all(args, HOW_CLOSE, first, last);
+    if (!(flags & CLOSE_RANGE_CLOEXEC)) {
+        begin_release(HOW_CLOSE, first, last);
+#ifdef FENTRY
+        again.call(args, 0);
+#else
+        shared.call(args, RELEASE_NEXT);
+#endif
+        return 0;
+    }
     EACH_SLOT(i) {
         if (is_used(&table->slots[i]))
             set_cloexec(&table->slots[i], first, last, 1);
@@ -948,7 +1032,7 @@ static inline __attribute__((always_inline)) u64 spawn_of(struct table *table, s
 static inline __attribute__((always_inline)) int enter_dup(s32 old_fd, s32 replaced, u32 cloexec)
 {
     u32 tid = thread_id(), key = table_key();
-    struct table *table = tables.lookup(&key);
+    struct table *table = table_of(key);
     if (!table || old_fd == replaced)
         return 0;
     u64 id = spawn_of(table, old_fd);
@@ -994,7 +1078,7 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
 }
 
 /* The thread's dup, dup2, dup3 or fcntl has returned well. */
-int dup_made(void *ctx)
+SHARED int dup_made(void *ctx)
 {
     u32 tid = thread_id(), key = table_key();
     struct call *remembered = calls.lookup(&tid);
@@ -1006,42 +1090,45 @@ int dup_made(void *ctx)
     if (!table)
         return 0;
     if (call.fd >= 0)
-        replace_fd(ctx, table, key, call.fd, call.ns);
+        end_fd(ctx, table, key, call.fd, call.ns, 0); /* another file was put over it */
     if (call.arg)
         add_copy(table, key, call.arg, call.result, call.flags, call.fd >= 0 && call.fd <= 2);
     return 0;
 }
 
-PROBE(syscalls, sys_enter_dup) { return enter_dup(args->fildes, -1, 0); }
-PROBE(syscalls, sys_exit_dup) { return call_returned(args, args->ret, DUP_MADE); }
-#ifdef HAVE_DUP2
-PROBE(syscalls, sys_enter_dup2) { return enter_dup(args->oldfd, args->newfd, 0); }
-PROBE(syscalls, sys_exit_dup2) { return call_returned(args, args->ret, DUP_MADE); }
-#endif
-PROBE(syscalls, sys_enter_dup3)
+/* Only a thread of a process with a table has something to finish. */
+static inline __attribute__((always_inline)) int dup_returned(void *ctx, long result)
 {
-    return enter_dup(args->oldfd, args->newfd, args->flags & O_CLOEXEC);
+    return may_have_table(table_key()) ? call_returned(ctx, result, DUP_MADE) : 0;
 }
-PROBE(syscalls, sys_exit_dup3) { return call_returned(args, args->ret, DUP_MADE); }
 
-PROBE(syscalls, sys_enter_fcntl)
+ENTER(dup) { return enter_dup(ARGUMENT(0, fildes), -1, 0); }
+LEAVE(dup) { return dup_returned(args, RESULT); }
+#ifdef HAVE_DUP2
+ENTER(dup2) { return enter_dup(ARGUMENT(0, oldfd), ARGUMENT(1, newfd), 0); }
+LEAVE(dup2) { return dup_returned(args, RESULT); }
+#endif
+ENTER(dup3) { return enter_dup(ARGUMENT(0, oldfd), ARGUMENT(1, newfd), ARGUMENT(2, flags) & O_CLOEXEC); }
+LEAVE(dup3) { return dup_returned(args, RESULT); }
+
+ENTER(fcntl)
 {
-    u32 command = args->cmd, key;
+    u32 fd = ARGUMENT(0, fd), command = ARGUMENT(1, cmd), key;
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-        return enter_dup(args->fd, -1, command == F_DUPFD_CLOEXEC);
+        return enter_dup(fd, -1, command == F_DUPFD_CLOEXEC);
     if (command != F_SETFD)
         return 0;
     key = table_key();
-    struct table *table = tables.lookup(&key);
+    struct table *table = table_of(key);
     if (!table)
         return 0;
     EACH_SLOT(i) {
         if (is_used(&table->slots[i]))
-            set_cloexec(&table->slots[i], args->fd, args->fd, args->arg & FD_CLOEXEC);
+            set_cloexec(&table->slots[i], fd, fd, ARGUMENT(2, arg) & FD_CLOEXEC);
     }
     return 0;
 }
-PROBE(syscalls, sys_exit_fcntl) { return call_returned(args, args->ret, DUP_MADE); }
+LEAVE(fcntl) { return dup_returned(args, RESULT); }
 
 /* ---- fork: the child's table is a copy ---- */
 
@@ -1220,10 +1307,10 @@ PROBE(task, task_newtask)
     return 0;
 }
 
-PROBE(syscalls, sys_enter_unshare)
+ENTER(unshare)
 {
     u32 key = table_key();
-    if (args->unshare_flags & CLONE_FILES)
+    if (ARGUMENT(0, unshare_flags) & CLONE_FILES)
         unshare_files(tables.lookup(&key), key);
     return 0;
 }
@@ -1251,8 +1338,8 @@ static inline __attribute__((always_inline)) int exec_failed(long result)
     return 0;
 }
 
-PROBE(syscalls, sys_exit_execve) { return exec_failed(args->ret); }
-PROBE(syscalls, sys_exit_execveat) { return exec_failed(args->ret); }
+LEAVE(execve) { return exec_failed(RESULT); }
+LEAVE(execveat) { return exec_failed(RESULT); }
 
 /* The close-on-exec copies have been closed already. */
 PROBE(sched, sched_process_exec)
@@ -1262,7 +1349,9 @@ PROBE(sched, sched_process_exec)
     vfork_ended(key);
     if (!tables.lookup(&key))
         return 0;
-    return release_all(args, HOW_EXEC, 0, ~0U);
+    begin_release(HOW_EXEC, 0, ~0U);
+    shared.call(args, RELEASE_NEXT);
+    return 0;
 }
 
 /* Fires before the task's files are closed. */
@@ -1290,21 +1379,24 @@ PROBE(sched, sched_process_exit)
     vfork_ended(key);
     if (!tables.lookup(&key))
         return 0;
-    return release_all(args, HOW_EXIT, 0, ~0U);
+    begin_release(HOW_EXIT, 0, ~0U);
+    shared.call(args, RELEASE_NEXT);
+    return 0;
 }
 
 /* ---- the read ---- */
 
-PROBE(syscalls, sys_enter_read)
+ENTER(read)
 {
     u32 key = table_key();
-    struct table *table = tables.lookup(&key);
+    s32 fd = ARGUMENT(0, fd);
+    struct table *table = table_of(key);
     if (!table)
         return 0;
     u64 id = 0;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
-        if (is_used(slot) && slot->read_fd == args->fd)
+        if (is_used(slot) && slot->read_fd == fd)
             id = slot->id;
     }
     struct spawn *spawn = id ? spawns.lookup(&id) : 0;
@@ -1320,10 +1412,10 @@ PROBE(syscalls, sys_enter_read)
     return 0;
 }
 
-PROBE(syscalls, sys_exit_read)
+LEAVE(read)
 {
-    u32 tid = thread_id();
-    u64 *found = reading.lookup(&tid);
+    u32 tid = thread_id(), key = table_key();
+    u64 *found = may_have_table(key) ? reading.lookup(&tid) : 0;
     if (!found)
         return 0;
     u64 id = *found;
@@ -1332,17 +1424,17 @@ PROBE(syscalls, sys_exit_read)
     if (!spawn)
         return 0;
     /* A signal: the thread reads again, unless it dies of it. To us it is one read. */
-    if (args->ret <= -ERESTARTSYS && args->ret >= -ERESTART_RESTARTBLOCK)
+    long result = RESULT;
+    if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
         return 0;
     spawn->reading = 0;
-    if (args->ret < 0 || spawn->ended) /* ended: another thread closed the read end under it */
+    if (result < 0 || spawn->ended) /* ended: another thread closed the read end under it */
         return 0;
     spawn->read_ended = bpf_ktime_get_ns();
-    if (args->ret > 0) /* the child's error; some runtimes read on to the end-of-file */
+    if (result > 0) /* the child's error; some runtimes read on to the end-of-file */
         return 0;
     spawn->eof = 1;
     spawn->ended = 1;
-    u32 key = table_key();
     struct table *table = tables.lookup(&key);
     if (table)
         forget(table, id);

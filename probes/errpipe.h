@@ -50,6 +50,8 @@ struct table {
 
 #define LEFT_UNKNOWN (~0ULL)
 
+#define HINTS 16384
+
 #define RECORD_SPAWN   1
 #define RECORD_RELEASE 2
 #define RECORD_EXECED  3 /* as RECORD_RELEASE: the holder of an earlier release has execed now */

@@ -23,6 +23,7 @@ from probes.compiled import Attempt, LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
 from probes.stacks import ForkStacks
+from probes.syscallfunctions import AT_FUNCTIONS, NoFunctionsError, SyscallFunctions, find
 
 __all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record"]
 
@@ -33,7 +34,12 @@ _HERE = Path(__file__).parent
 _SOURCE = _HERE / "errpipe.bpf.c"
 _SLOTS = 16
 _OTHER = b"~other"
+_SYSCALLS = "syscalls:"
+_UNROLL = "-DUNROLL"
+_AT_TRACEPOINTS = "attached to tracepoints, not to the functions of the system calls"
+_NO_TYPES = "no kernel types, so inherited copies cannot be checked at a fork"
 _SHARED_PROGRAMS = ("release_next", "pipe_made", "dup_made")  # as enum shared_program
+_CLOSE_RANGE = "sys_enter_close_range"
 _NEWTASK = "task:task_newtask"
 _NEEDED = (
     "syscalls:sys_enter_pipe2",
@@ -109,6 +115,8 @@ class Options:
     every: every spawn and every foreign release reaches user space, not only those of a stall.
     stacks: the user stack of each fork that gives a foreign process a copy is kept.
     use_btf: check each inherited copy in the child's own fd table; off only to test without.
+    tracepoints: at the tracepoints of the system calls even where the kernel lets programs be attached to
+    their functions, which costs less.
     The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer.
     """
 
@@ -117,6 +125,7 @@ class Options:
     every: bool = False
     stacks: bool = False
     use_btf: bool = True
+    tracepoints: bool = False
     max_spawns: int = 8192
     max_tables: int = 8192
     max_threads: int = 8192
@@ -139,7 +148,9 @@ class Probes:
             "tables": options.max_tables,
             "programs": options.max_programs,
         }
-        self._offsets = _kernel_offsets() if options.use_btf else None
+        btf = _kernel_types() if options.use_btf else None
+        offsets = _kernel_offsets(btf) if btf is not None else None
+        attempts = _attempts(tracefs, options, offsets, None if options.tracepoints else btf)
         table = table_type(_SLOTS)
         mirrors = {
             "spawns": (ctypes.c_uint64, Spawn),
@@ -148,29 +159,24 @@ class Probes:
             "counters": (ctypes.c_int, ctypes.c_uint64),
             "settings": (ctypes.c_int, ctypes.c_uint64),
             "records": (ctypes.c_int, ctypes.c_int),
-            "shared": (ctypes.c_int, ctypes.c_int),  # the kernel empties it when nobody has it open
+            # The kernel empties such a map when nobody has it open.
+            "shared": (ctypes.c_int, ctypes.c_int),
+            "again": (ctypes.c_int, ctypes.c_int),
         }
         if options.targets:
             mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
         if options.stacks:
             mirrors["stacks"] = (ctypes.c_int, Stack)
-        include = f"-I{_HERE}"
-        # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
-        # kernels do not have: that keeps each unrolled program within their 4096 instructions.
         self._compiled = compile_probes(
             source=_SOURCE,
-            attempts=[
-                Attempt([*_cflags(tracefs, options, self._offsets), include], self._events(tracefs)),
-                Attempt([*_cflags(tracefs, options, None), include, "-DUNROLL"], _plain_events(tracefs)),
-            ],
+            attempts=attempts,
             needed=[_function(name) for name in _NEEDED],
-            shared=_SHARED_PROGRAMS,
             maps=mirrors,
         )
+        used = attempts[self._compiled.attempt]
+        self._sees_fd_tables = "-DBTF" in used.flags
         if self._compiled.refused is not None:
-            tell = _log.debug if self._offsets is None else _log.warning
-            tell("without loops, and without kernel types: %s", self._compiled.refused)
-            self._offsets = None
+            self._tell_of_attempt(used, offsets is not None)
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
         self._tables: BpfMap[Any] = maps["tables"]
@@ -179,7 +185,11 @@ class Probes:
         for function, problem in self._compiled.attached.items():
             if problem is not None:
                 _log.error("no probe at %s: some stalls will be of unknown cause (%s)", function, problem)
-        self._tracepoints = {name: _function(name) for name in _tracepoints(tracefs)}
+        self._places = {
+            place if place.startswith(AT_FUNCTIONS) else name: _function(name)
+            for name in _tracepoints(tracefs)
+            for place in [used.functions[_function(name)]]
+        }
         self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
         if _OTHER not in self.programs():
             self._programs.set(_comm_key(_OTHER), Program())
@@ -204,7 +214,7 @@ class Probes:
     @property
     def sees_fd_tables(self) -> bool:
         """Whether inherited copies are checked in the kernel's own fd tables (needs BTF)."""
-        return self._offsets is not None
+        return self._sees_fd_tables
 
     @property
     def bcc_version(self) -> str:
@@ -273,11 +283,11 @@ class Probes:
         return {name: (maps[name].count(), limit) for name, limit in self._limits.items()}
 
     def probes(self) -> dict[str, ProbeStatus]:
-        """Each program by its tracepoint, as in ``syscalls:sys_enter_close``."""
+        """Each program by where it is, as in ``syscalls:sys_enter_close`` or ``fentry:__x64_sys_close``."""
         counts = Path("/proc/sys/kernel/bpf_stats_enabled")
         counted = counts.exists() and counts.read_text().strip() != "0"
         found = {}
-        for tracepoint, function in self._tracepoints.items():
+        for place, function in self._places.items():
             attached = self._compiled.attached[function] is None
             runs = run_ns = None
             if counted and attached:
@@ -286,18 +296,65 @@ class Probes:
                 )
                 fields = dict(line.split(":", 1) for line in lines if ":" in line)
                 runs, run_ns = int(fields["run_cnt"]), int(fields["run_time_ns"])
-            found[tracepoint] = ProbeStatus(attached, runs, run_ns)
+            found[place] = ProbeStatus(attached, runs, run_ns)
         return found
+
+    def _tell_of_attempt(self, used: Attempt, has_types: bool) -> None:
+        if _UNROLL not in used.flags:
+            _log.warning("%s: %s", _AT_TRACEPOINTS, self._compiled.refused)
+            return
+        tell = _log.warning if has_types else _log.debug
+        tell("without loops, and without kernel types: %s", self._compiled.refused)
 
     def _receive(self, data: bytes) -> None:
         kind = int.from_bytes(data[:4], sys.byteorder)
         structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
         self._on_record(structure.from_buffer_copy(data))
 
-    def _events(self, tracefs: Path) -> dict[str, str]:
-        """Where each program is attached; a raw tracepoint gets the task, and so the fd table."""
-        raw = {_function(_NEWTASK): f"raw:{_function(_NEWTASK)}"} if self.sees_fd_tables else {}
-        return {**_plain_events(tracefs), **raw}
+
+def _attempts(
+    tracefs: Path, options: Options, offsets: Optional[dict[str, int]], functions_of: Optional[Btf]
+) -> list[Attempt]:
+    """The ways to compile and attach, the best that this kernel may take first.
+
+    functions_of: where the functions of the system calls are looked up, None: they are not wanted.
+    """
+    include = f"-I{_HERE}"
+    tracepoints = _tracepoints(tracefs)
+    plain = _plain_events(tracefs)
+    tails = {"shared": _SHARED_PROGRAMS}
+    attempts = []
+    if offsets is not None:
+        flags = [*_cflags(tracefs, options, offsets), include]
+        # A raw tracepoint gets the task, and so the fd table.
+        events = {**plain, _function(_NEWTASK): f"raw:{_function(_NEWTASK)}"}
+        calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
+        functions = _syscall_functions(functions_of, calls) if functions_of is not None else None
+        if functions is not None:
+            again = [_CLOSE_RANGE] if _CLOSE_RANGE in functions.events else []
+            attempts.append(
+                Attempt(
+                    [*flags, *functions.flags],
+                    {**events, **functions.events},
+                    {"shared": _SHARED_PROGRAMS[:1], "again": again},
+                    functions.ids,
+                )
+            )
+        attempts.append(Attempt(flags, events, tails))
+    else:
+        attempts.append(Attempt([*_cflags(tracefs, options, None), include], plain, tails))
+    # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
+    # kernels do not have: that keeps each unrolled program within their 4096 instructions.
+    attempts.append(Attempt([*_cflags(tracefs, options, None), include, _UNROLL], plain, tails))
+    return attempts
+
+
+def _syscall_functions(btf: Btf, programs: Sequence[str]) -> Optional[SyscallFunctions]:
+    try:
+        return find(btf, programs)
+    except NoFunctionsError as error:
+        _log.debug("%s: %s", _AT_TRACEPOINTS, error)
+        return None
 
 
 def _plain_events(tracefs: Path) -> dict[str, str]:
@@ -320,10 +377,18 @@ def _function(tracepoint: str) -> str:
     return tracepoint.split(":")[1]
 
 
-def _kernel_offsets() -> Optional[dict[str, int]]:
+def _kernel_types() -> Optional[Btf]:
+    """None where the kernel has none."""
+    try:
+        return Btf()
+    except BtfError as error:
+        _log.warning("%s: %s", _NO_TYPES, error)
+        return None
+
+
+def _kernel_offsets(btf: Btf) -> Optional[dict[str, int]]:
     """The compile-time offsets, or None where the kernel's BTF does not have them all."""
     try:
-        btf = Btf()
         offsets = {name: btf.offset(*where) for name, where in _OFFSETS.items()}
         try:
             # 6.13 (commit 90ee6ed776c0) counts from zero: one reference is 0.
@@ -334,7 +399,7 @@ def _kernel_offsets() -> Optional[dict[str, int]]:
             offsets["FILE_COUNT_ONE"] = 1
         return offsets
     except BtfError as error:
-        _log.warning("no kernel types, so inherited copies cannot be checked at a fork: %s", error)
+        _log.warning("%s: %s", _NO_TYPES, error)
         return None
 
 

@@ -8,7 +8,7 @@ import os
 import platform
 from pathlib import Path
 
-from probes.bpfmap import BPF_SYSCALL
+from probes.bpfcall import BPF_SYSCALL
 
 __all__ = [
     "PreflightError",

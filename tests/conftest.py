@@ -17,7 +17,7 @@ from typing import Optional
 import pytest
 from hypothesis import settings
 
-from probes.bpfmap import BPF_SYSCALL
+from probes.bpfcall import BPF_SYSCALL
 
 # How long an example takes says nothing: machines that run tests are busy.
 settings.register_profile("patient", deadline=None)

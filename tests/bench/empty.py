@@ -24,7 +24,7 @@ def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
     file = folder / "empty.c"
     file.write_text(source(tracepoints))
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}
-    compiled = compile_probes(file, [Attempt([], functions)], list(functions), [], {})
+    compiled = compile_probes(file, [Attempt([], functions)], list(functions), {})
     try:
         yield
     finally:

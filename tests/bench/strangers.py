@@ -8,9 +8,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from probes.bpfcall import bpf
+
 __all__ = ["programs", "settle", "wait_for"]
 
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _PROG_GET_NEXT_ID, _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 11, 13, 15
 _TRACING_TYPES = (2, 5, 7, 17, 26)
 """kprobe, tracepoint, perf event, raw tracepoint, tracing (enum bpf_prog_type, include/uapi/linux/bpf.h)."""
@@ -29,17 +30,17 @@ def programs() -> int:
     count, attributes = 0, _Id()
     while True:
         try:
-            _bpf(_PROG_GET_NEXT_ID, attributes)
+            bpf(_PROG_GET_NEXT_ID, attributes)
         except FileNotFoundError:
             return count
         attributes.id = attributes.next_id
         try:
-            fd = _bpf(_PROG_GET_FD_BY_ID, _Id(id=attributes.id))
+            fd = bpf(_PROG_GET_FD_BY_ID, _Id(id=attributes.id))
         except FileNotFoundError:  # gone meanwhile
             continue
         try:
             kind = ctypes.c_uint32()
-            _bpf(_OBJ_GET_INFO_BY_FD, _Info(fd, ctypes.sizeof(kind), ctypes.addressof(kind)))
+            bpf(_OBJ_GET_INFO_BY_FD, _Info(fd, ctypes.sizeof(kind), ctypes.addressof(kind)))
             count += kind.value in _TRACING_TYPES
         finally:
             os.close(fd)
@@ -70,18 +71,3 @@ def settle(process: subprocess.Popen[str], before: int, seconds: float) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def _bpf(command: int, attributes: ctypes.Structure) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = int(
-        libc.syscall(
-            ctypes.c_long(_BPF_SYSCALL),
-            command,
-            ctypes.byref(attributes),
-            ctypes.c_uint(ctypes.sizeof(attributes)),
-        )
-    )
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result

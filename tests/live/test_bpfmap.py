@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.bpfmap import BPF_SYSCALL, BpfMap
+from probes.bpfcall import BPF_SYSCALL
+from probes.bpfmap import BpfMap
 from probes.perfbuffer import PerfBuffer, _online_cpus
 
 _CREATE = 0

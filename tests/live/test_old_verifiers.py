@@ -73,9 +73,9 @@ def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = compiled.compile_probes
 
     def compile_without_loops(attempts: list[Any], **options: Any) -> Compiled:
-        [_loops, unrolled] = attempts
+        *others, unrolled = attempts
         made = plain(attempts=[unrolled], **options)
-        return dataclasses.replace(made, refused="back-edge from insn 100 to 50")
+        return dataclasses.replace(made, attempt=len(others), refused="back-edge from insn 100 to 50")
 
     monkeypatch.setattr(loader, "compile_probes", compile_without_loops)
 
@@ -96,7 +96,7 @@ def bpf(request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.Monk
     with loader.Probes(options, lambda record: None) as probes:
         assert not probes.sees_fd_tables
     [wanted] = asked
-    loaded = compiler.load(compiler.import_bcc(), wanted, wanted["attempts"][0])
+    loaded = compiler.load(compiler.import_bcc(), wanted, wanted["attempts"][0]).bpf
     yield loaded
     loaded.cleanup()
 

@@ -1,0 +1,33 @@
+"""The system call bpf(2); commands and structures: <linux/bpf.h>."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+
+__all__ = ["BPF_SYSCALL", "bpf"]
+
+BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}
+"""Its number, by machine: <asm/unistd.h>."""
+
+
+def bpf(command: int, attributes: ctypes.Structure) -> int:
+    """Calls it with a union bpf_attr.  Raises OSError when the kernel refuses."""
+    size = ctypes.c_uint(ctypes.sizeof(attributes))
+    result = int(_libc().syscall(_number(), command, ctypes.byref(attributes), size))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+@functools.lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _number() -> ctypes.c_long:
+    return ctypes.c_long(BPF_SYSCALL[platform.machine()])
