@@ -104,6 +104,12 @@ class Labels(Section):
     container: bool = False
 
 
+class Probes(Section):
+    """How the kernel side is attached."""
+
+    attach: Literal["auto", "tracepoints"] = "auto"
+
+
 class Log(Section):
     """What is written to standard error."""
 
@@ -118,6 +124,7 @@ class Config(Section):
     stacks: Stacks = Stacks()
     filter: Filter = Filter()
     labels: Labels = Labels()
+    probes: Probes = Probes()
     log: Log = Log()
 
 

@@ -47,7 +47,12 @@ class _Agent:
         self._config = config
         self._history = History(config.web.history)
         min_ns, ongoing_ns = _thresholds(config)
-        options = TracerOptions(min_ns=min_ns, ongoing_ns=ongoing_ns, stacks=config.stacks.capture)
+        options = TracerOptions(
+            min_ns=min_ns,
+            ongoing_ns=ongoing_ns,
+            stacks=config.stacks.capture,
+            tracepoints=config.probes.attach == "tracepoints",
+        )
         self.tracer = Tracer(options, self._stall)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self._filter = Filter()
@@ -59,6 +64,7 @@ class _Agent:
         for name, before, after in (
             ("web", old.web, config.web),
             ("stacks", old.stacks, config.stacks),
+            ("probes", old.probes, config.probes),
             ("labels.container", old.labels.container, config.labels.container),
         ):
             if before != after:

@@ -76,6 +76,7 @@ class TracerOptions:
     ongoing_ns: a stall that lasts this long is told while it is still going on.
     targets: only these processes and their descendants; empty: the whole host.
     every: tell every spawn, not only stalls.
+    tracepoints: attach to tracepoints even where the functions of the system calls would do.
     stacks: tell of each stall where in the code it came about; one that is going on is told up to two
     seconds later for that.
     """
@@ -86,6 +87,7 @@ class TracerOptions:
     every: bool = False
     stacks: bool = False
     use_btf: bool = True
+    tracepoints: bool = False
     max_spawns: int = 8192
     max_tables: int = 8192
     max_stacks: int = 8192
@@ -174,6 +176,7 @@ class Tracer:
                     every=options.every,
                     stacks=options.stacks,
                     use_btf=options.use_btf,
+                    tracepoints=options.tracepoints,
                     max_spawns=options.max_spawns,
                     max_tables=options.max_tables,
                     max_stacks=options.max_stacks,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 from typing import Optional
 
 from probes.bpfcall import bpf
@@ -17,7 +18,6 @@ __all__ = ["attach", "load", "problem"]
 
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
 _TYPE_TRACING, _FENTRY, _FEXIT = 26, 24, 25
-_RETURN_0 = struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)  # r0 = 0; exit
 _LOG_SIZE = 1 << 16
 
 
@@ -90,16 +90,32 @@ def attach(program: int) -> int:
     return bpf(_RAW_TRACEPOINT_OPEN, _Open(prog_fd=program))
 
 
-def problem(function: int) -> Optional[str]:
-    """Why this kernel attaches nothing to the function with that id in its BTF; None: it does."""
+def problem(functions: Iterable[int], offset: int) -> Optional[str]:
+    """Why this kernel does not let programs at all of some functions see their arguments; None: it does.
+
+    functions: ids in the kernel's BTF; offset: of a word in what their first argument points to.
+    """
+    look = b"".join(
+        (
+            _instruction(0x79, 1 << 4 | 2, 0),  # r2 = *(u64 *)(r1 + 0): the first argument
+            _instruction(0x79, 2 << 4 | 0, offset),  # r0 = *(u64 *)(r2 + offset)
+            _instruction(0xB7, 0, 0),  # r0 = 0
+            _instruction(0x95, 0, 0),  # exit
+        )
+    )
     fds = []
     try:
-        for at_exit in (False, True):
-            fds.append(load("probe", _RETURN_0, function, at_exit))
-            fds.append(attach(fds[-1]))
+        for function in functions:
+            fds += [load("probe", look, function, at_exit) for at_exit in (False, True)]
+        fds += [attach(fd) for fd in fds[-2:]]
     except OSError as error:
         return str(error)
     finally:
         for fd in fds:
             os.close(fd)
     return None
+
+
+def _instruction(code: int, registers: int, offset: int) -> bytes:
+    """registers: the source's number << 4 | the destination's."""
+    return struct.pack("=BBhi", code, registers, offset, 0)

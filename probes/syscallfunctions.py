@@ -54,12 +54,13 @@ def find(btf: Btf, programs: Sequence[str]) -> SyscallFunctions:
             function = _PREFIXES[machine] + call
             events[program] = f"{'fentry' if side == 'enter' else 'fexit'}:{function}"
             ids[function] = btf.function(function)
-        flags = [f"-DOFF_ARGUMENT_{place}={_offset(btf, machine, place)}" for place in range(_ARGUMENTS)]
+        offsets = [_offset(btf, machine, place) for place in range(_ARGUMENTS)]
     except BtfError as error:
         raise NoFunctionsError(str(error)) from error
-    problem = fentry.problem(next(iter(ids.values())))
+    problem = fentry.problem(ids.values(), offsets[0])
     if problem is not None:
         raise NoFunctionsError(problem)
+    flags = [f"-DOFF_ARGUMENT_{place}={offset}" for place, offset in enumerate(offsets)]
     return SyscallFunctions(events, ids, ["-DFENTRY", *flags])
 
 

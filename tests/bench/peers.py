@@ -34,8 +34,8 @@ class Peer:
 
 
 def tracepoints_of_the_agent(bench: Bench) -> list[str]:
-    """Those at which a running agent has a program here."""
-    with bench.lab.agent() as agent:
+    """Those at which a running agent has a program here, or would have one without fentry."""
+    with bench.lab.agent(probes={"attach": "tracepoints"}) as agent:
         metrics = agent.metrics()
     return [
         dict(labels)["probe"]

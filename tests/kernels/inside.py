@@ -17,12 +17,17 @@ __all__ = ["CASES"]
 
 CASES = {
     "self-test": "tests/live/test_tracer.py::test_every_probe_attaches_and_the_self_test_passes",
+    "at functions": "tests/live/test_tracer.py::test_every_probe_is_at_a_function_or_every_one_at_a_tracepoint",
+    "at tracepoints": "tests/live/test_tracer.py::test_at_tracepoints_when_asked_for",
     "forked": "tests/live/test_stalls.py::test_worker_that_never_execs",
     "late_exec": "tests/live/test_stalls.py::test_sibling_with_a_slow_preexec_fn[--close-fds]",
     "leaked, Python 2.7": "tests/live/test_stalls.py::test_forced_leak_on_python_2",
     "own preexec_fn": "tests/live/test_stalls.py::test_own_childs_slow_preexec_fn_is_exec_latency",
     "output pipes": "tests/live/test_stalls.py::test_output_pipes_are_no_errpipes[beside1]",
     "shells": "tests/live/test_stalls.py::test_shells_are_not_reported",
+    "dup2": "tests/live/test_lineage.py::test_unusual_holder[dup2]",
+    "close_range": "tests/live/test_lineage.py::test_unusual_holder[close_range]",
+    "another thread's exec": "tests/live/test_lineage.py::test_unusual_holder[thread_exec]",
     "without BTF": "tests/live/test_tracer.py::test_without_btf_a_confirmed_holder_is_named",
     "shifted arguments": "tests/live/test_tracer.py::"
     "test_self_test_fails_loudly_when_arguments_sit_elsewhere",

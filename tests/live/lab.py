@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 PYTHON = "/usr/bin/python3"
+TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.1"))
 Object = dict[str, Any]
 
 

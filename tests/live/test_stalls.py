@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 
 import pytest
 
-from tests.live.lab import Lab, Object, Traced
+from tests.live.lab import TOLERANCE_SECONDS, Lab, Object, Traced
 
 # Machines that run tests are busy; an emulated one (tests/kernels) is slow as well.
-_TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.1"))
 
 
 def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_key: str | None = None) -> None:
@@ -29,8 +27,8 @@ def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_ke
         if holder_key is not None:
             assert holder["pid"] == spawn[holder_key]
     # The program starts its clock a fork or two earlier; on a busy machine that can take longer now and then.
-    assert statistics.median(apart or [0]) < _TOLERANCE_SECONDS
-    assert max(apart, default=0) < 5 * _TOLERANCE_SECONDS
+    assert statistics.median(apart or [0]) < TOLERANCE_SECONDS
+    assert max(apart, default=0) < 5 * TOLERANCE_SECONDS
     assert traced.summary["stalls"] == len(slow)
     assert traced.summary["lost_records"] == 0
 
@@ -71,7 +69,7 @@ def test_own_childs_slow_preexec_fn_is_exec_latency(lab: Lab) -> None:
     assert traced.of("stall") == []
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok", "ok"]
     for spawn in traced.of("spawn"):
-        assert spawn["exec_seconds"] == pytest.approx(0.3, abs=10 * _TOLERANCE_SECONDS)
+        assert spawn["exec_seconds"] == pytest.approx(0.3, abs=10 * TOLERANCE_SECONDS)
 
 
 @pytest.mark.parametrize("beside", [(), ("--beside",)])
@@ -195,7 +193,7 @@ def test_copy_that_was_passed(lab: Lab, by: str) -> None:
         [holder] = stall["holders"]
         assert (holder["pid"], holder["cause"]) == (spawn["receiver"], "passed")
         assert holder["confirmed"]
-    assert ended["stall_seconds"] == pytest.approx(spawn["seconds"], abs=5 * _TOLERANCE_SECONDS)
+    assert ended["stall_seconds"] == pytest.approx(spawn["seconds"], abs=5 * TOLERANCE_SECONDS)
 
 
 def test_short_stall_by_a_passed_copy_names_nobody_else(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from agent.model import Cause, Confirmation, Spawn, Stall
 from agent.tracer import TraceError, Tracer, TracerOptions
 from probes import loader
+from probes.btf import Btf
+from probes.syscallfunctions import NoFunctionsError, SyscallFunctions, find
 from tests.live.lab import Lab, json_lines
 
 
@@ -54,6 +57,35 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
         wrong = tracer.start()
         assert time.monotonic() - began < 5
     assert wrong is not None
+
+
+def test_every_probe_is_at_a_function_or_every_one_at_a_tracepoint() -> None:
+    wanted = "syscalls:"
+    with contextlib.suppress(NoFunctionsError):
+        find(Btf(), ["sys_enter_read"])
+        wanted = ("fentry:", "fexit:")  # type: ignore[assignment]
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        places = [place for place in tracer.probes() if not place.startswith(("sched:", "task:"))]
+        assert [place for place in places if not place.startswith(wanted)] == []
+
+
+def test_at_tracepoints_when_asked_for() -> None:
+    with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
+
+
+def test_functions_that_the_kernel_refuses_after_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It took the probe of them: so the programs go to the tracepoints, and that is said."""
+    functions = SyscallFunctions({"sys_enter_read": "fentry:no_such_function"}, {"no_such_function": 1}, [])
+    monkeypatch.setattr(loader, "find", lambda btf, programs: functions)
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("attached to tracepoints, not to the functions of the system calls: ")
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,51 +11,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probes.btf import VMLINUX_BTF, Btf, BtfError
-
-INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT = range(1, 12)
-FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(12, 20)
-
-Member = tuple[str, int, int]  # name, type id, offset in bits
-
-
-class Builder:
-    """Writes BTF (Documentation/bpf/btf.rst); each method that adds a type returns its id."""
-
-    def __init__(self, order: str = "=") -> None:
-        self._order = order
-        self._strings = bytearray(b"\0")
-        self._types = bytearray()
-        self._next = 1
-
-    def _string(self, text: str) -> int:
-        if not text:
-            return 0
-        at = len(self._strings)
-        self._strings += text.encode() + b"\0"
-        return at
-
-    def add(
-        self, kind: int, name: str = "", word: int = 0, tail: bytes = b"", vlen: int = 0, flag: int = 0
-    ) -> int:
-        """word: size or type."""
-        info = flag << 31 | kind << 24 | vlen
-        self._types += struct.pack(f"{self._order}III", self._string(name), info, word) + tail
-        self._next += 1
-        return self._next - 1
-
-    def integer(self) -> int:
-        return self.add(INT, "int", 4, struct.pack(f"{self._order}I", 32))
-
-    def structure(
-        self, name: str, members: Sequence[Member], kind: int = STRUCT, bitfields: bool = False
-    ) -> int:
-        tail = b"".join(struct.pack(f"{self._order}III", self._string(n), t, o) for n, t, o in members)
-        return self.add(kind, name, 64, tail, len(members), int(bitfields))
-
-    def bytes(self) -> bytes:
-        order, types, strings = self._order, bytes(self._types), bytes(self._strings)
-        head = struct.pack(f"{order}HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
-        return head + types + strings
+from tests.unit.btfbuilder import (
+    ARRAY,
+    CONST,
+    DATASEC,
+    DECL_TAG,
+    ENUM,
+    ENUM64,
+    FLOAT,
+    FUNC,
+    FUNC_PROTO,
+    FWD,
+    INT,
+    PTR,
+    RESTRICT,
+    STRUCT,
+    TYPE_TAG,
+    TYPEDEF,
+    UNION,
+    VAR,
+    VOLATILE,
+    Builder,
+)
 
 
 def everything() -> Builder:
@@ -123,6 +99,20 @@ def test_the_size_of_a_bit_field_is_not_part_of_its_offset(file: Path) -> None:
     built.structure("flags", [("one", number, 3 << 24 | 64), ("two", number, 5 << 24 | 96)], bitfields=True)
     btf = written(file, built)
     assert (btf.offset("flags", "one"), btf.offset("flags", "two")) == (8, 12)
+
+
+def test_a_function_is_known_by_the_place_of_its_type(file: Path) -> None:
+    built = Builder()
+    number = built.integer()
+    prototype = built.add(FUNC_PROTO)
+    first = built.add(FUNC, "close", prototype)
+    built.structure("read", [("x", number, 0)])
+    second = built.add(FUNC, "close_range", prototype)
+    btf = written(file, built)
+    assert (btf.function("close"), btf.function("close_range")) == (first, second)
+    for name in ("read", "clos", "nothing"):
+        with pytest.raises(BtfError, match=f"^no function {name}$"):
+            btf.function(name)
 
 
 def test_a_structure_is_found_by_its_whole_name_and_first_definition(file: Path) -> None:

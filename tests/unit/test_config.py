@@ -67,6 +67,7 @@ def test_every_key_can_be_set(file: Path) -> None:
             "rules": [{"match": "w-[0-9]+", "name": "w"}],
             "container": True,
         },
+        "probes": {"attach": "tracepoints"},
         "log": {"level": "error"},
     }
     file.write_text(yaml.safe_dump(sections))
@@ -164,7 +165,7 @@ def test_a_long_value_is_cut(file: Path) -> None:
     [
         ("wbe: {}", "wbe: unknown key; did you mean 'web'?"),
         ("stall: {}", "stall: unknown key; did you mean 'stalls'?"),
-        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, stacks, filter, labels, log"),
+        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, stacks, filter, labels, probes, log"),
         ("web: {listn: x}", "web.listn: unknown key; did you mean 'listen'?"),
         ("stalls: {min: 1}", "stalls.min: unknown key; did you mean 'min_ms'?"),
         (
