@@ -17,7 +17,7 @@ __all__ = ["CASES"]
 
 CASES = {
     "self-test": "tests/live/test_tracer.py::test_every_probe_attaches_and_the_self_test_passes",
-    "at functions": "tests/live/test_tracer.py::test_every_probe_is_at_a_function_or_every_one_at_a_tracepoint",
+    "at functions": "tests/live/test_tracer.py::test_probes_are_all_at_functions_or_all_at_tracepoints",
     "at tracepoints": "tests/live/test_tracer.py::test_at_tracepoints_when_asked_for",
     "forked": "tests/live/test_stalls.py::test_worker_that_never_execs",
     "late_exec": "tests/live/test_stalls.py::test_sibling_with_a_slow_preexec_fn[--close-fds]",

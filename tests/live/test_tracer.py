@@ -59,7 +59,7 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
     assert wrong is not None
 
 
-def test_every_probe_is_at_a_function_or_every_one_at_a_tracepoint() -> None:
+def test_probes_are_all_at_functions_or_all_at_tracepoints() -> None:
     wanted = "syscalls:"
     with contextlib.suppress(NoFunctionsError):
         find(Btf(), ["sys_enter_read"])
