@@ -990,18 +990,18 @@ ENTER(close)
 ENTER(close_range)
 {
     u32 key = table_key(), first = ARGUMENT(0, fd), last = ARGUMENT(1, max_fd), flags = ARGUMENT(2, flags);
+    struct table *table = table_of(key);
+    if (!table || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
+        return 0;
 #ifdef FENTRY
     u32 tid = thread_id();
     struct call *begun = calls.lookup(&tid);
-    if (begun && begun->how == HOW_CLOSE) {
+    if (begun && begun->how == HOW_CLOSE && begun->first == first && begun->last == last) {
         if (release_slot(args))
             again.call(args, 0);
         return 0;
     }
 #endif
-    struct table *table = table_of(key);
-    if (!table || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
-        return 0;
     if (flags & CLOSE_RANGE_UNSHARE)
         unshare_files(table, key);
     if (!(flags & CLOSE_RANGE_CLOEXEC)) {

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.model import Cause, Confirmation, Spawn, Stall
 from agent.tracer import TraceError, Tracer, TracerOptions
-from probes import loader
+from probes import compiled, loader
 from probes.btf import Btf
+from probes.compiled import Compiled
 from probes.syscallfunctions import NoFunctionsError, SyscallFunctions, find
-from tests.live.lab import Lab, json_lines
+from tests.live.lab import PYTHON, Lab, json_lines
+
+_SPAWNS = "import os, subprocess\nfor _ in range(5): subprocess.run(['/bin/true']); os.pipe()"
 
 
 def test_every_probe_attaches_and_the_self_test_passes() -> None:
@@ -112,6 +119,33 @@ def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPat
     _refuse(monkeypatch, "syscalls:sys_enter_close")
     with pytest.raises(TraceError, match="syscalls:no_such_event"):
         Tracer(TracerOptions(), lambda stall: None)
+
+
+def test_hints_count_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stays behind makes every later process with such a pid pay for the look-ups."""
+    plain = compiled.compile_probes
+    made: list[Compiled] = []
+
+    def compile_with_hints(maps: dict[str, Any], **options: Any) -> Compiled:
+        made.append(plain(maps={**maps, "hints": (ctypes.c_int, ctypes.c_uint32)}, **options))
+        return made[0]
+
+    monkeypatch.setattr(loader, "compile_probes", compile_with_hints)
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        read, write = os.pipe()
+        with ThreadPoolExecutor(4) as threads:  # two threads of a process can make its table at once
+            list(threads.map(lambda _: subprocess.run([PYTHON, "-c", _SPAWNS], check=True), range(20)))
+        os.close(read)
+        os.close(write)
+        maps = made[0].maps
+        deadline = time.monotonic() + 10
+        while True:  # tables of others come and go between the two looks
+            hints = sum(hint.value for _key, hint in maps["hints"].items())
+            tables = maps["tables"].count()
+            if hints == tables or time.monotonic() > deadline:
+                break
+        assert hints == tables
 
 
 def test_run_times_of_the_probes() -> None:
