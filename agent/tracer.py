@@ -7,15 +7,16 @@ still going on send no record: they are found by looking at the spawns in flight
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from agent import diagnosis, procfs, stacks
 from agent.identity import identify
@@ -37,8 +38,12 @@ from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
 from probes.stacks import symbolise
 
+if TYPE_CHECKING:
+    from agent.config import Config
+
 __all__ = [
     "BUCKET_BOUNDS_NS",
+    "Prepared",
     "ProbeStatus",
     "Program",
     "TraceError",
@@ -90,6 +95,61 @@ class TracerOptions:
     max_tables: int = 8192
     max_stacks: int = 8192
     buffer_pages: int = 64
+
+    @staticmethod
+    def of(config: Config) -> TracerOptions:
+        """As the agent's configuration has them."""
+        return TracerOptions(
+            min_ns=int(config.stalls.min_ms * 1e6),
+            ongoing_ns=int(config.stalls.ongoing_seconds * 1e9),
+            stacks=config.stacks.capture,
+        )
+
+
+class Prepared:
+    """The probes of a tracer to be, compiled and loaded while the program goes on to get ready.
+
+    A context manager: what no Tracer has taken by its end is given back.
+    """
+
+    def __init__(self, options: TracerOptions) -> None:
+        self.options = options
+        self.records: list[loader.Record] = []
+        with_its_own_thread = ThreadPoolExecutor(1, "probes")
+        self._probes: Optional[Future[loader.Probes]] = with_its_own_thread.submit(
+            loader.Probes,
+            loader.Options(
+                threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
+                targets=bool(options.targets),
+                every=options.every,
+                stacks=options.stacks,
+                use_btf=options.use_btf,
+                max_spawns=options.max_spawns,
+                max_tables=options.max_tables,
+                max_stacks=options.max_stacks,
+                buffer_pages=options.buffer_pages,
+            ),
+            self.records.append,
+        )
+        with_its_own_thread.shutdown(wait=False)
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._probes is not None:
+            with contextlib.suppress(TraceError):
+                self.take().close()
+
+    def take(self) -> loader.Probes:
+        """Waits for them, and gives them away; raises TraceError."""
+        assert self._probes is not None
+        probes, self._probes = self._probes, None
+        try:
+            return probes.result()
+        except (preflight.PreflightError, loader.LoadError) as error:
+            no_ebpf = isinstance(error, preflight.UnsupportedError)
+            raise TraceError(str(error), no_ebpf) from error
 
 
 @dataclass(frozen=True)
@@ -146,15 +206,16 @@ class Tracer:
 
     def __init__(
         self,
-        options: TracerOptions,
+        wanted: Union[TracerOptions, Prepared],
         on_stall: Callable[[Stall], None],
         on_spawn: Optional[Callable[[Spawn], None]] = None,
     ) -> None:
-        self._options = options
+        prepared = wanted if isinstance(wanted, Prepared) else Prepared(wanted)
+        self._options = options = prepared.options
         self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
         self._on_spawn = on_spawn
-        self._came: list[loader.Record] = []
+        self._came = prepared.records
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
@@ -166,24 +227,7 @@ class Tracer:
         self._python_stacks: Optional[stacks.PythonStacks] = None
         self._stacks_lost = 0
         self._next_room = 0
-        try:
-            self._probes = loader.Probes(
-                loader.Options(
-                    threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
-                    targets=bool(options.targets),
-                    every=options.every,
-                    stacks=options.stacks,
-                    use_btf=options.use_btf,
-                    max_spawns=options.max_spawns,
-                    max_tables=options.max_tables,
-                    max_stacks=options.max_stacks,
-                    buffer_pages=options.buffer_pages,
-                ),
-                self._came.append,
-            )
-        except (preflight.PreflightError, loader.LoadError) as error:
-            no_ebpf = isinstance(error, preflight.UnsupportedError)
-            raise TraceError(str(error), no_ebpf) from error
+        self._probes = prepared.take()
         if options.stacks:
             self._python_stacks = stacks.PythonStacks()
         for pid in options.targets:
