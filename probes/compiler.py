@@ -42,11 +42,15 @@ class NoBccError(Exception):
 def main() -> None:
     """Does it once."""
     connection = socket.socket(fileno=int(sys.argv[1]))
+    with contextlib.suppress(NoBccError):  # said when it is asked for
+        import_bcc()  # takes longer than it takes the question to come
     with connection.makefile("r") as reader:
-        wanted = json.loads(reader.readline())
+        question = reader.readline()
+    if not question:
+        return  # nobody wants to know any more
     fds: list[int] = []
     try:
-        answer = _compile(wanted, fds)
+        answer = _compile(json.loads(question), fds)
     except Exception as error:  # bcc raises plain Exception
         answer = {"error": str(error), "no_bcc": isinstance(error, NoBccError)}
         fds = []

@@ -19,7 +19,7 @@ from typing import Any, Optional, Union
 from probes import preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
-from probes.compiled import Attempt, LoadError, compile_probes
+from probes.compiled import Attempt, Compiled, CompilerProcess, LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
 from probes.stacks import ForkStacks
@@ -133,40 +133,15 @@ class Probes:
 
     def __init__(self, options: Options, on_record: Callable[[Record], None]) -> None:
         tracefs = preflight.check()
+        self._offsets: Optional[dict[str, int]] = None
+        with CompilerProcess() as process:  # at once: bcc is imported while BTF is read
+            self._compiled = self._compile(process, tracefs, options)
         self._on_record = on_record
         self._limits = {
             "spawns": options.max_spawns,
             "tables": options.max_tables,
             "programs": options.max_programs,
         }
-        self._offsets = _kernel_offsets() if options.use_btf else None
-        table = table_type(_SLOTS)
-        mirrors = {
-            "spawns": (ctypes.c_uint64, Spawn),
-            "tables": (ctypes.c_uint32, table),
-            "programs": (ctypes.c_char * 16, Program),
-            "counters": (ctypes.c_int, ctypes.c_uint64),
-            "settings": (ctypes.c_int, ctypes.c_uint64),
-            "records": (ctypes.c_int, ctypes.c_int),
-            "shared": (ctypes.c_int, ctypes.c_int),  # the kernel empties it when nobody has it open
-        }
-        if options.targets:
-            mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
-        if options.stacks:
-            mirrors["stacks"] = (ctypes.c_int, Stack)
-        include = f"-I{_HERE}"
-        # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
-        # kernels do not have: that keeps each unrolled program within their 4096 instructions.
-        self._compiled = compile_probes(
-            source=_SOURCE,
-            attempts=[
-                Attempt([*_cflags(tracefs, options, self._offsets), include], self._events(tracefs)),
-                Attempt([*_cflags(tracefs, options, None), include, "-DUNROLL"], _plain_events(tracefs)),
-            ],
-            needed=[_function(name) for name in _NEEDED],
-            shared=_SHARED_PROGRAMS,
-            maps=mirrors,
-        )
         if self._compiled.refused is not None:
             tell = _log.debug if self._offsets is None else _log.warning
             tell("without loops, and without kernel types: %s", self._compiled.refused)
@@ -288,6 +263,38 @@ class Probes:
                 runs, run_ns = int(fields["run_cnt"]), int(fields["run_time_ns"])
             found[tracepoint] = ProbeStatus(attached, runs, run_ns)
         return found
+
+    def _compile(self, process: CompilerProcess, tracefs: Path, options: Options) -> Compiled:
+        if options.use_btf:
+            self._offsets = _kernel_offsets()
+        table = table_type(_SLOTS)
+        mirrors = {
+            "spawns": (ctypes.c_uint64, Spawn),
+            "tables": (ctypes.c_uint32, table),
+            "programs": (ctypes.c_char * 16, Program),
+            "counters": (ctypes.c_int, ctypes.c_uint64),
+            "settings": (ctypes.c_int, ctypes.c_uint64),
+            "records": (ctypes.c_int, ctypes.c_int),
+            "shared": (ctypes.c_int, ctypes.c_int),  # the kernel empties it when nobody has it open
+        }
+        if options.targets:
+            mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
+        if options.stacks:
+            mirrors["stacks"] = (ctypes.c_int, Stack)
+        include = f"-I{_HERE}"
+        # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
+        # kernels do not have: that keeps each unrolled program within their 4096 instructions.
+        return compile_probes(
+            process=process,
+            source=_SOURCE,
+            attempts=[
+                Attempt([*_cflags(tracefs, options, self._offsets), include], self._events(tracefs)),
+                Attempt([*_cflags(tracefs, options, None), include, "-DUNROLL"], _plain_events(tracefs)),
+            ],
+            needed=[_function(name) for name in _NEEDED],
+            shared=_SHARED_PROGRAMS,
+            maps=mirrors,
+        )
 
     def _receive(self, data: bytes) -> None:
         kind = int.from_bytes(data[:4], sys.byteorder)
