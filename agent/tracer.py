@@ -61,6 +61,10 @@ _SELF_TEST_THRESHOLD_NS = 1_000_000
 _PATIENCE_NS = 2_000_000_000
 _ROOM_NS = 1_000_000_000
 
+# As plain numbers: an IntFlag takes a microsecond for each operation.
+_EXECED, _DESCENDANT, _UNSURE = map(int, (SlotFlag.EXECED, SlotFlag.DESCENDANT, SlotFlag.UNSURE))
+_NO_HOLDER = int(SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO)
+
 
 class TraceError(Exception):
     """Tracing cannot begin here: one line that says why and what to do.
@@ -431,14 +435,14 @@ class Tracer:
         with self._reading_maps:
             slots = [(pid, table, slot) for pid, table, slot in self._probes.holders() if slot.id in waiting]
         for pid, table, slot in slots:
-            flags = SlotFlag(slot.flags)
-            if flags & (SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO):
+            flags = slot.flags
+            if flags & _NO_HOLDER:
                 continue
             spawn = waiting[slot.id]
             cause = Cause.FORKED
-            if flags & SlotFlag.DESCENDANT:
+            if flags & _DESCENDANT:
                 cause = Cause.OWN_DESCENDANT
-            elif flags & SlotFlag.EXECED:
+            elif flags & _EXECED:
                 cause = Cause.LEAKED
             holder = Holder(
                 pid=pid,
@@ -454,7 +458,7 @@ class Tracer:
             holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
             if holder.confirmation is Confirmation.GONE:
                 continue  # it ended between the two looks
-            if flags & SlotFlag.UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
+            if flags & _UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
                 continue  # a candidate by its parent's table, and it does not have it
             found.setdefault(slot.id, []).append(holder)
         return found
@@ -462,16 +466,15 @@ class Tracer:
     def _identified(self, stall: Stall, known: _Known) -> Stall:
         """The stall with who its processes are: remembered from when they were there, or looked up now."""
         spawn = stall.spawn
-        holders = tuple(
-            holder
-            if holder.pid is None
-            else dataclasses.replace(
-                holder, identity=self._who(known, holder.pid, holder.acquired or stall.began)
-            )
-            for holder in stall.holders
-        )
+        holders = []
+        for holder in stall.holders:
+            if holder.pid is not None:
+                identity = self._who(known, holder.pid, holder.acquired or stall.began)
+                if identity is not None:
+                    holder = dataclasses.replace(holder, identity=identity)
+            holders.append(holder)
         parent = self._who(known, spawn.pid, spawn.created)
-        return dataclasses.replace(stall, holders=holders, identity=parent)
+        return dataclasses.replace(stall, holders=tuple(holders), identity=parent)
 
     @staticmethod
     def _who(known: _Known, pid: int, seen: int) -> Optional[Identity]:
@@ -597,7 +600,6 @@ _BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
 
 
 def _release(record: records.Release) -> Release:
-    flags = SlotFlag(record.flags)
     return Release(
         spawn_id=record.id,
         at=record.ns,
@@ -608,10 +610,10 @@ def _release(record: records.Release) -> Release:
         comm=bytes(record.comm),
         fd=record.fd,
         by=_BY[record.how] or "",
-        execed=bool(flags & SlotFlag.EXECED),
-        descendant=bool(flags & SlotFlag.DESCENDANT),
+        execed=bool(record.flags & _EXECED),
+        descendant=bool(record.flags & _DESCENDANT),
         left=None if record.left == records.LEFT_UNKNOWN else record.left,
-        sure=not flags & SlotFlag.UNSURE,
+        sure=not record.flags & _UNSURE,
         stack_id=record.stack,
     )
 

@@ -79,13 +79,16 @@ class _Ring:
     def take(self, receive: Callable[[bytes], None]) -> None:
         """Gives each record that has come, in its order."""
         head, tail = self._head.value, self._tail.value
-        while tail < head:
-            kind, _misc, size = _HEADER.unpack(self._bytes(tail, _HEADER.size))
+        came = self._bytes(tail, head - tail)
+        self._tail.value = head  # at once: there is room for more while these are looked at
+        at = 0
+        while at < len(came):
+            kind, _misc, size = _HEADER.unpack_from(came, at)
             if kind == _RECORD_SAMPLE:
-                [length] = _LENGTH.unpack(self._bytes(tail + _HEADER.size, _LENGTH.size))
-                receive(self._bytes(tail + _HEADER.size + _LENGTH.size, length))
-            tail += size
-        self._tail.value = tail
+                [length] = _LENGTH.unpack_from(came, at + _HEADER.size)
+                begin = at + _HEADER.size + _LENGTH.size
+                receive(came[begin : begin + length])
+            at += size
 
     def close(self) -> None:
         """Unmaps it."""
