@@ -60,6 +60,8 @@ _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
 _PATIENCE_NS = 2_000_000_000
 _ROOM_NS = 1_000_000_000
+_MOST_RECORDS = 16384
+"""That may wait to be looked at, half a kilobyte each."""
 
 # As plain numbers: an IntFlag takes a microsecond for each operation.
 _EXECED, _DESCENDANT, _UNSURE = map(int, (SlotFlag.EXECED, SlotFlag.DESCENDANT, SlotFlag.UNSURE))
@@ -98,7 +100,7 @@ class TracerOptions:
     max_spawns: int = 8192
     max_tables: int = 8192
     max_stacks: int = 8192
-    buffer_pages: int = 64
+    buffer_pages: int = 128
 
     @staticmethod
     def of(config: Config) -> TracerOptions:
@@ -110,6 +112,28 @@ class TracerOptions:
         )
 
 
+class _Records:
+    """Records that have come and were not looked at yet: so many, any more are lost."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._waiting: deque[loader.Record] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, record: loader.Record) -> None:
+        """Keeps or counts one."""
+        if len(self._waiting) < _MOST_RECORDS:
+            self._waiting.append(record)
+        else:
+            self.lost += 1
+
+    def next(self) -> loader.Record:
+        """Takes the oldest."""
+        return self._waiting.popleft()
+
+
 class Prepared:
     """The probes of a tracer to be, compiled and loaded while the program goes on to get ready.
 
@@ -118,7 +142,7 @@ class Prepared:
 
     def __init__(self, options: TracerOptions) -> None:
         self.options = options
-        self.records: list[loader.Record] = []
+        self.records = _Records()
         with_its_own_thread = ThreadPoolExecutor(1, "probes")
         self._probes: Optional[Future[loader.Probes]] = with_its_own_thread.submit(
             loader.Probes,
@@ -133,7 +157,7 @@ class Prepared:
                 max_stacks=options.max_stacks,
                 buffer_pages=options.buffer_pages,
             ),
-            self.records.append,
+            self.records.add,
         )
         with_its_own_thread.shutdown(wait=False)
 
@@ -219,7 +243,7 @@ class Tracer:
         self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
         self._on_spawn = on_spawn
-        self._came = prepared.records
+        self._records = prepared.records
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
@@ -318,9 +342,11 @@ class Tracer:
         }
 
     def counters(self) -> dict[str, int]:
-        """The kernel side's counters by their lower-case names."""
+        """The kernel side's counters by their lower-case names, with the records that were lost here."""
         with self._reading_maps:
-            return {which.name.lower(): value for which, value in self._probes.counters().items()}
+            found = {which.name.lower(): value for which, value in self._probes.counters().items()}
+        found["records_lost"] += self._records.lost
+        return found
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Entries now and at most, by map."""
@@ -330,12 +356,14 @@ class Tracer:
     # -- records --
 
     def _poll(self, timeout_ms: int) -> None:
-        # The records are taken outside bcc's callback: an exception in there would go nowhere.
         self._probes.poll(timeout_ms)
-        came = self._came[:]
-        self._came.clear()
-        for record in came:
-            self._receive(record)
+        for _ in range(len(self._records)):
+            self._receive(self._records.next())
+            self._make_room_for_records()
+
+    def _make_room_for_records(self) -> None:
+        """To be called between all that takes time: in a storm, the perf buffer is emptied first."""
+        self._probes.poll(0)
 
     def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
         if isinstance(record, records.Spawn):
@@ -370,6 +398,7 @@ class Tracer:
     def _judge(self, until: int) -> None:
         while self._settling and self._settling[0][0] <= until:
             self._judge_one(self._settling.popleft()[1])
+            self._make_room_for_records()
 
     def _judge_one(self, spawn: Spawn) -> None:
         known = self._known.pop(spawn.id, None) or _Known()
@@ -435,6 +464,7 @@ class Tracer:
         with self._reading_maps:
             slots = [(pid, table, slot) for pid, table, slot in self._probes.holders() if slot.id in waiting]
         for pid, table, slot in slots:
+            self._make_room_for_records()
             flags = slot.flags
             if flags & _NO_HOLDER:
                 continue

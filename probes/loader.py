@@ -109,7 +109,8 @@ class Options:
     every: every spawn and every foreign release reaches user space, not only those of a stall.
     stacks: the user stack of each fork that gives a foreign process a copy is kept.
     use_btf: check each inherited copy in the child's own fd table; off only to test without.
-    The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer.
+    The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer
+    (at most: perfbuffer.py).
     """
 
     threshold_ns: int
@@ -122,7 +123,7 @@ class Options:
     max_threads: int = 8192
     max_programs: int = 1024
     max_stacks: int = 8192
-    buffer_pages: int = 64
+    buffer_pages: int = 128
 
 
 class Probes:
