@@ -60,6 +60,7 @@ _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
 _PATIENCE_NS = 2_000_000_000
 _ROOM_NS = 1_000_000_000
+_EMPTY_NS = 2_000_000
 _MOST_RECORDS = 16384
 """That may wait to be looked at, half a kilobyte each."""
 
@@ -217,6 +218,7 @@ class _Known:
     found: tuple[Holder, ...] = ()
     holding: tuple[Holder, ...] = ()
     searched: int = 0
+    leaving: bool = False
     vanished: bool = False
     doubted: set[int] = field(default_factory=set)
     told: bool = False
@@ -247,6 +249,7 @@ class Tracer:
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
+        self._emptied = 0
         self._ongoing: tuple[Stall, ...] = ()
         self._reading_maps = threading.Lock()
         self.confirmations = dict.fromkeys(Confirmation, 0)
@@ -363,7 +366,10 @@ class Tracer:
 
     def _make_room_for_records(self) -> None:
         """To be called between all that takes time: in a storm, the perf buffer is emptied first."""
-        self._probes.poll(0)
+        now = time.monotonic_ns()
+        if now - self._emptied >= _EMPTY_NS:
+            self._emptied = now
+            self._probes.poll(0)
 
     def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
         if isinstance(record, records.Spawn):
@@ -436,12 +442,14 @@ class Tracer:
             if spawn.is_socket and not procfs.is_blocked_on(spawn.pid, spawn.read_tid, spawn.read_fd):
                 continue
             waiting[spawn.id] = spawn
-        holders = self._holders_of(waiting) if waiting else {}
+        holders, leaving = self._holders_of(waiting) if waiting else ({}, set())
         ongoing = []
         for spawn in waiting.values():
             known = self._know(spawn.id)
             known.holding = tuple(holders.get(spawn.id, ()))
-            names = known.holding or self._search(spawn, known, now)
+            # A holder that has just gone is most likely the end of the stall: the next look will tell.
+            known.leaving = spawn.id in leaving and not known.leaving
+            names = known.holding or (known.found if known.leaving else self._search(spawn, known, now))
             stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
             if stall is None:
                 continue
@@ -459,8 +467,10 @@ class Tracer:
         if self._options.stacks:
             self._make_room_for_stacks(now)
 
-    def _holders_of(self, waiting: dict[int, Spawn]) -> dict[int, list[Holder]]:
+    def _holders_of(self, waiting: dict[int, Spawn]) -> tuple[dict[int, list[Holder]], set[int]]:
+        """The holders that the kernel side knows of by spawn, and the spawns of which one has just gone."""
         found: dict[int, list[Holder]] = {}
+        leaving = set()
         with self._reading_maps:
             slots = [(pid, table, slot) for pid, table, slot in self._probes.holders() if slot.id in waiting]
         for pid, table, slot in slots:
@@ -487,11 +497,12 @@ class Tracer:
             )
             holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
             if holder.confirmation is Confirmation.GONE:
-                continue  # it ended between the two looks
+                leaving.add(slot.id)
+                continue
             if flags & _UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
                 continue  # a candidate by its parent's table, and it does not have it
             found.setdefault(slot.id, []).append(holder)
-        return found
+        return found, leaving
 
     def _identified(self, stall: Stall, known: _Known) -> Stall:
         """The stall with who its processes are: remembered from when they were there, or looked up now."""

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from agent import tracer
+from agent import procfs, tracer
 from agent.model import Outcome, Release, Spawn, Stall
 from probes import loader, records
 from probes.records import How, RecordKind, SlotFlag
@@ -213,7 +213,10 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[_Kernel]:
     return made
 
 
-def test_records_that_come_while_stalls_are_judged_are_not_lost(kernel: list[_Kernel]) -> None:
+def test_records_that_come_while_stalls_are_judged_are_not_lost(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer, "_EMPTY_NS", 0)
     told: list[int] = []
 
     def tell(stall: Stall) -> None:
@@ -241,3 +244,27 @@ def test_records_that_wait_are_bounded_and_the_rest_is_lost(
     tracing.drain()
     assert [stall.spawn.id for stall in told] == [1, 2]
     assert tracing.counters()["records_lost"] == 2  # one in the ring, one here
+
+
+def test_all_of_proc_is_searched_only_when_a_holder_that_has_gone_was_not_the_end(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has ended, and the kernel side is about to hear of it."""
+    searched: list[int] = []
+
+    def search(inodes: set[int]) -> dict[int, dict[int, list[int]]]:
+        searched.extend(inodes)
+        return {}
+
+    monkeypatch.setattr(procfs, "find_holders", search)
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    times = {"created": 1, "forked": 2, "parent_closed": 3, "read_began": 4, "own_released": 5}
+    waiting = records.Spawn(**{**SPAWN, **times, "read_ended": 0, "outcome": 0}, reading=1, held=1)
+    monkeypatch.setattr(kernel[0], "spawns", lambda: [waiting])
+    slot = records.Slot(id=waiting.id, fds=(12, -1, -1))
+    gone = [(1 << 30, records.table_type(1)(born=2), slot)]
+    monkeypatch.setattr(kernel[0], "holders", lambda: gone, raising=False)
+    tracing._look(20_000_000_000)
+    assert searched == []
+    tracing._look(20_250_000_000)
+    assert searched == [waiting.inode]
