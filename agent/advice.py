@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,6 +21,7 @@ class Advice:
     source: str
 
 
+@functools.lru_cache(maxsize=1024)
 def advise(cause: Cause, exe: Optional[str] = None) -> Advice:
     """The advice for a stall by its cause and the parent's executable (None: unknown)."""
     return _BY_RUNTIME.get((cause, _runtime(exe)), _BY_CAUSE[cause])

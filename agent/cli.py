@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import logging
 import os
-import pwd
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NoReturn, Optional
+from typing import NoReturn, Optional
 
-from rich.console import Console
-
-from agent import config, procfs, session
-from agent.arguments import USAGE_ERROR, agent_parser, trace_parser
+from agent import procfs
+from agent.arguments import agent_parser, fail, trace_parser
 from agent.command import Command, CommandError
-from agent.filter import Filter
-from agent.outputs import Drawing, JsonLines, Reports, Sink, Text, html, text_console, trace
-from agent.replay import ReplayError, read_report
+from agent.tracer import Prepared, TracerOptions
 
 __all__ = ["main"]
-
-_STALLED = 3
 
 
 def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
@@ -45,13 +37,9 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
     sys.exit(status)
 
 
-def _fail(message: str) -> int:
-    for line in message.splitlines():
-        print(f"trace-popen: {line}", file=sys.stderr)
-    return USAGE_ERROR
-
-
 def _agent(arguments: list[str]) -> int:
+    from agent import config  # pydantic is not for trace-popen
+
     options = agent_parser().parse_args(arguments)
     path = Path(options.config) if options.config else None
 
@@ -65,16 +53,18 @@ def _agent(arguments: list[str]) -> int:
 
             webconfig.load(Path(settings.web.config_file))
     except config.ConfigError as error:
-        return _fail(str(error))
+        return fail(str(error))
     if options.check:
         print(f"{options.config or 'built-in defaults'}: OK")
         return 0
-    from agent import daemon  # the web server and bcc only where they are used
+    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(message)s")
+    with Prepared(TracerOptions.of(settings)) as prepared:
+        from agent import daemon  # the web server and the like are imported while clang compiles
 
-    try:
-        return daemon.run(settings, read)
-    except daemon.DaemonError as error:
-        return _fail(str(error))
+        try:
+            return daemon.run(settings, read, prepared)
+        except daemon.DaemonError as error:
+            return fail(str(error))
 
 
 def _trace(arguments: list[str]) -> int:
@@ -83,77 +73,39 @@ def _trace(arguments: list[str]) -> int:
         at = arguments.index("--")
         arguments, command_line = arguments[:at], arguments[at + 1 :]
         if not command_line:
-            return _fail("a COMMAND is expected after '--'")
+            return fail("a COMMAND is expected after '--'")
     options = trace_parser().parse_args(arguments)
     wrong = _contradiction(options, command_line)
     if wrong is not None:
-        return _fail(wrong)
+        return fail(wrong)
     logging.basicConfig(
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="trace-popen: %(message)s",
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a comm is not always in the locale's encoding
     with contextlib.ExitStack() as cleanup:
         try:
-            filter = Filter(options.comm, [_uid(user) for user in options.user], options.container)
-            output = _open(options.output, cleanup) if options.output else sys.stdout
-            kept = [JsonLines(_open(options.report, cleanup))] if options.report else []
-            drawings = [
-                Drawing(_open(path, cleanup), draw)
-                for path, draw in ((options.html, html), (options.trace, trace))
-                if path
-            ]
-            # Made before bcc is loaded: the fork is small, and has no threads to lose.
+            # Made before there is any thread that the fork would lose.
             command = cleanup.enter_context(Command(command_line)) if command_line else None
         except OSError as error:
-            return _fail(f"{error.filename or 'fork'}: {error.strerror}")
-        except (CommandError, ValueError) as error:
-            return _fail(str(error))
-        console = text_console(output)
-        shown = JsonLines(output) if options.json else Text(console, options.steps)
-        sinks: list[Sink] = [shown, *kept, *drawings]
-        try:
-            if options.replay:
-                status = _replay(Path(options.replay), sinks)
-            else:
-                reports = Reports(sinks, options.all, filter)
-                status = _live(options, reports, output, command, console)
-            for drawing in drawings:
-                drawing.finish()
-        except (session.SessionError, ReplayError) as error:
-            return _fail(str(error))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            return _fail(f"the reports cannot be written: {error.strerror}")
-        for sink in sinks:
-            if isinstance(sink, JsonLines) and sink.failure is not None:
-                status = _fail(sink.failure)
-        return status
+            return fail(f"fork: {error.strerror}")
+        except CommandError as error:
+            return fail(str(error))
+        prepared = None
+        if not options.replay and not options.snapshot:
+            prepared = cleanup.enter_context(
+                _prepare(options, options.pid or ([command.pid] if command else []))
+            )
+        from agent import trace  # rich and the like are imported while clang compiles
+
+        return trace.run(options, command, prepared)
 
 
-def _live(
-    options: argparse.Namespace,
-    reports: Reports,
-    output: IO[str],
-    command: Optional[Command],
-    console: Console,
-) -> int:
-    if options.snapshot:
-        status = _snapshot(options, reports, output)
-    else:
-        status = session.run(options, reports, command, _status_console(options, console, command))
-    if options.fail_on_stall and reports.longest_stall_ns > (options.max_stall_ms or 0) * 1e6:
-        return _STALLED
-    return status
-
-
-def _replay(path: Path, sinks: Sequence[Sink]) -> int:
-    for report in read_report(path, lambda warning: print(f"trace-popen: {warning}", file=sys.stderr)):
-        for sink in sinks:
-            sink.write(report)
-    return 0
+def _prepare(options: argparse.Namespace, pids: Sequence[int]) -> Prepared:
+    return Prepared(
+        TracerOptions(
+            min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True, stacks=options.stacks
+        )
+    )
 
 
 def _contradiction(options: argparse.Namespace, command_line: list[str]) -> Optional[str]:
@@ -172,39 +124,3 @@ def _contradiction(options: argparse.Namespace, command_line: list[str]) -> Opti
         if not procfs.is_alive(pid):
             return f"there is no process with pid {pid}"
     return None
-
-
-def _uid(user: str) -> int:
-    if user.isdecimal():
-        return int(user)
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise ValueError(f"there is no user {user!r}") from None
-
-
-def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
-    return cleanup.enter_context(Path(path).open("w", encoding="utf-8"))
-
-
-def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:
-    found = session.take_snapshot(options.pid, reports, options.stacks)
-    if not found and not options.json:
-        what = "no thread of it is blocked on an errpipe now"
-        print(f"pid {', '.join(map(str, options.pid))}: {what}", file=output)
-    return 0
-
-
-def _status_console(
-    options: argparse.Namespace, console: Console, command: Optional[Command]
-) -> Optional[Console]:
-    """Where the status line can stand: where the reports go, or else on standard error.
-
-    A COMMAND has the terminal for itself.
-    """
-    if command is not None:
-        return None
-    if console.is_terminal and not options.json:
-        return console
-    errors = Console(stderr=True)
-    return errors if errors.is_terminal and not console.is_terminal else None

@@ -23,7 +23,7 @@ from agent.model import Stall
 from agent.notify import Notifier
 from agent.report import Clock, stall_object
 from agent.status import Status
-from agent.tracer import TraceError, Tracer, TracerOptions
+from agent.tracer import Prepared, TraceError, Tracer, TracerOptions
 from agent.web import WebError, WebServer
 from agent.webconfig import Security
 
@@ -41,19 +41,12 @@ class DaemonError(Exception):
 class _Agent:
     """Joins tracer, log and metrics; ``configure`` takes a new configuration while it runs."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, prepared: Prepared) -> None:
         self._clock = Clock()
         self._polled = 0.0
         self._config = config
         self._history = History(config.web.history)
-        min_ns, ongoing_ns = _thresholds(config)
-        options = TracerOptions(
-            min_ns=min_ns,
-            ongoing_ns=ongoing_ns,
-            stacks=config.stacks.capture,
-            tracepoints=config.probes.attach == "tracepoints",
-        )
-        self.tracer = Tracer(options, self._stall)
+        self.tracer = Tracer(prepared, self._stall)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self._filter = Filter()
         self._set_filter(config)
@@ -69,7 +62,8 @@ class _Agent:
         ):
             if before != after:
                 _log.warning("%s has changed: that needs a restart", name)
-        self.tracer.set_thresholds(*_thresholds(config))
+        options = TracerOptions.of(config)
+        self.tracer.set_thresholds(options.min_ns, options.ongoing_ns)
         self._set_filter(config)
         logging.getLogger().setLevel(config.log.level.upper())
 
@@ -97,16 +91,12 @@ class _Agent:
         return time.monotonic() - self._polled < _HEALTHY_SECONDS
 
 
-def _thresholds(config: Config) -> tuple[int, int]:
-    return int(config.stalls.min_ms * 1e6), int(config.stalls.ongoing_seconds * 1e9)
-
-
-def run(config: Config, reread: Callable[[], Config]) -> int:
+def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError.
 
-    reread: gives the configuration as it is now (SIGHUP), or raises ConfigError.
+    prepared: by the options that the configuration has; reread: gives the configuration as it is now
+    (SIGHUP), or raises ConfigError.
     """
-    logging.basicConfig(level=config.log.level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # in the text format they are gauges that nobody asked for
     came: set[int] = set()
 
@@ -121,7 +111,7 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
     except (ConfigError, WebError) as error:
         raise DaemonError(str(error)) from error
     try:
-        agent = _Agent(config)
+        agent = _Agent(config, prepared)
     except TraceError as error:
         web.close()
         raise DaemonError(str(error)) from error

@@ -79,7 +79,7 @@ def ended_stall(
         holders = unseen + holders  # who else had a copy is not known
     elif _let_go(latest[0], ended) - began < min_ns:
         return None  # they let go in time; the machine was slow to wake the reader
-    return _with_steps(Stall(spawn, began, ended, tuple(holders)))
+    return Stall(spawn, began, ended, tuple(holders), _steps(spawn, holders))
 
 
 def ongoing_stall(
@@ -99,7 +99,7 @@ def ongoing_stall(
         if not held and (counts_copies or now - began < _BLIND_STALL_NS):
             return None
         holders = [_UNKNOWN]
-    return _with_steps(Stall(spawn, began, None, tuple(holders)))
+    return Stall(spawn, began, None, tuple(holders), _steps(spawn, holders))
 
 
 def confirm(holder: Holder, confirmation: Optional[Confirmation]) -> Holder:
@@ -198,10 +198,10 @@ def _latest_by_pid(releases: Iterable[Release]) -> list[Release]:
     return sorted(latest.values(), key=lambda release: release.at, reverse=True)
 
 
-def _with_steps(stall: Stall) -> Stall:
+def _steps(spawn: Spawn, holders: Iterable[Holder]) -> tuple[Step, ...]:
     released = {"close": "holder_closed", "exec": "holder_execed", "exit": "holder_exited"}
-    steps = spawn_steps(stall.spawn)
-    for holder in stall.holders:
+    steps = spawn_steps(spawn)
+    for holder in holders:
         if holder.pid is None:
             continue
         if holder.acquired:
@@ -210,4 +210,4 @@ def _with_steps(stall: Stall) -> Stall:
             what = released.get(holder.released_by or "", "holder_released")
             steps.append(Step(holder.released, holder.pid, None, what))
     steps.sort(key=lambda step: (step.at, step.what == "read_ended"))
-    return dataclasses.replace(stall, steps=tuple(steps))
+    return tuple(steps)

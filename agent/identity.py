@@ -7,6 +7,7 @@ cgroup v1 and v2, with the cgroupfs and the systemd driver.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from agent.model import Container, Identity
-from agent.procfs import PROC
+from agent.procfs import PROC, contents
 
 __all__ = ["container_of", "identify"]
 
@@ -36,29 +37,29 @@ _PARENTS = {"docker": "docker", "libpod_parent": "podman"}
 
 def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
     """The identity of the process that had a pid at a time (CLOCK_MONOTONIC ns); None when it is gone."""
-    folder = proc / str(pid)
+    folder = f"{proc}/{pid}"
     try:
-        stat = (folder / "stat").read_bytes()
+        stat = contents(f"{folder}/stat")
         ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
         if _monotonic_ns(ticks) > seen + _LATE_NS:
             return None
         exe = _executable(folder)
-        status = (folder / "status").read_text(errors="replace")
-        uid = int(status.split("\nUid:", 1)[1].split()[0])
-        cgroup = (folder / "cgroup").read_text(errors="replace")
+        uid = int(contents(f"{folder}/status").split(b"\nUid:", 1)[1].split(None, 1)[0])
+        cgroup = contents(f"{folder}/cgroup").decode(errors="replace")
     except (OSError, ValueError, IndexError):
         return None  # gone meanwhile, or a kernel thread
     return Identity(exe, uid, container_of(cgroup))
 
 
-def _executable(folder: Path) -> Optional[str]:
+def _executable(folder: str) -> Optional[str]:
     try:
         # As the kernel has it, " (deleted)" and all.
-        return os.readlink(folder / "exe")[:_EXE_LENGTH]  # noqa: PTH115
+        return os.readlink(f"{folder}/exe")[:_EXE_LENGTH]  # noqa: PTH115
     except PermissionError:  # it takes CAP_SYS_PTRACE; user and cgroup do not
         return None
 
 
+@functools.lru_cache(maxsize=1024)
 def container_of(cgroup: str) -> Optional[Container]:
     """The container of a process by its ``/proc/PID/cgroup``; the innermost one when they are nested."""
     for line in cgroup.splitlines():

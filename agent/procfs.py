@@ -2,6 +2,8 @@
 
 Processes come and go while they are looked at: "gone" is an answer, never an error.  The root of proc is a
 parameter, so that tests use a tree of files.  Formats: proc(5).
+
+All of it is asked again and again while stalls go on: pathlib and buffered files would take most of its time.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ __all__ = [
     "PROC",
     "comm_of",
     "confirm_holder",
+    "contents",
     "descendants",
     "find_holders",
     "is_alive",
@@ -27,6 +30,19 @@ __all__ = [
 PROC = Path("/proc")
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
+_CHUNK = 65536
+
+
+def contents(path: str) -> bytes:
+    """All bytes of a file; raises OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = os.read(file, _CHUNK)
+        while more := os.read(file, _CHUNK):
+            found += more
+        return found
+    finally:
+        os.close(file)
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:
@@ -35,17 +51,17 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
     A zombie has; but one with more threads is only a leader that has left before them.
     """
     try:
-        status = (proc / str(pid) / "status").read_text(errors="replace")
+        status = contents(f"{proc}/{pid}/status")
     except OSError:
         return False
-    is_zombie = "\nState:\tZ" in status and "\nThreads:\t1\n" in status
-    return f"\nTgid:\t{pid}\n" in status and not is_zombie
+    is_zombie = b"\nState:\tZ" in status and b"\nThreads:\t1\n" in status
+    return b"\nTgid:\t%d\n" % pid in status and not is_zombie
 
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:
     """The comm of a process, empty when it is gone."""
     try:
-        return (proc / str(pid) / "comm").read_bytes().rstrip(b"\n")
+        return contents(f"{proc}/{pid}/comm").rstrip(b"\n")
     except OSError:
         return b""
 
@@ -69,7 +85,7 @@ def descendants(pid: int, proc: Path = PROC) -> list[int]:
 def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
     """Whether a thread is blocked in a system call whose first argument is this fd."""
     try:
-        words = (proc / str(pid) / "task" / str(tid) / "syscall").read_text().split()
+        words = contents(f"{proc}/{pid}/task/{tid}/syscall").split()
         return int(words[0]) >= 0 and int(words[1], 16) == fd
     except (OSError, ValueError, IndexError):
         return False  # gone, running, or a kernel that does not tell
@@ -95,16 +111,16 @@ def confirm_holder(
     GONE when the process, or its fds, are there no more; MISMATCH when it is there without; None when we are
     not allowed to look.
     """
-    folder = proc / str(pid) / "fd"
+    folder = f"{proc}/{pid}/fd"
     try:
-        others = [int(entry.name) for entry in folder.iterdir()]
+        others = _fds(pid, proc)
     except PermissionError:
         return None
     except OSError:
         return Confirmation.GONE
     if not others:
         return Confirmation.GONE  # it is exiting: its table is gone before it is
-    if not _may_follow(folder / str(others[0])):
+    if not _may_follow(f"{folder}/{others[0]}"):
         return None
     for fd in (*fds, *others):
         if pipe_inode(pid, fd, proc) == inode and _is_writable(pid, fd, proc):
@@ -117,7 +133,7 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
     found: dict[int, dict[int, list[int]]] = {}
     for pid in _pids(proc):
         try:
-            fds = [int(entry.name) for entry in (proc / str(pid) / "fd").iterdir()]
+            fds = _fds(pid, proc)
         except OSError:
             continue  # gone, or not ours to look at
         for fd in fds:
@@ -127,7 +143,11 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
     return found
 
 
-def _may_follow(link: Path) -> bool:
+def _fds(pid: int, proc: Path) -> list[int]:
+    return list(map(int, os.listdir(f"{proc}/{pid}/fd")))  # noqa: PTH208
+
+
+def _may_follow(link: str) -> bool:
     """Whether we are allowed to see where a link of another process leads: it takes CAP_SYS_PTRACE."""
     try:
         os.readlink(link)  # noqa: PTH115
@@ -140,9 +160,8 @@ def _may_follow(link: Path) -> bool:
 
 def _is_writable(pid: int, fd: int, proc: Path) -> bool:
     try:
-        text = (proc / str(pid) / "fdinfo" / str(fd)).read_text(errors="replace")
-        for line in text.splitlines():
-            if line.startswith("flags:"):
+        for line in contents(f"{proc}/{pid}/fdinfo/{fd}").splitlines():
+            if line.startswith(b"flags:"):
                 return int(line.split()[1], 8) & _ACCESS_MODE != _READ_ONLY
     except (OSError, ValueError, IndexError):
         pass  # gone meanwhile
@@ -151,14 +170,14 @@ def _is_writable(pid: int, fd: int, proc: Path) -> bool:
 
 def _pids(proc: Path) -> list[int]:
     try:
-        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+        return [int(name) for name in os.listdir(proc) if name.isdecimal()]  # noqa: PTH208
     except OSError:
         return []
 
 
 def _parent(pid: int, proc: Path) -> Optional[int]:
     try:
-        stat = (proc / str(pid) / "stat").read_bytes()
+        stat = contents(f"{proc}/{pid}/stat")
         # The comm in parentheses can hold anything, a closing parenthesis too: the last one ends it.
         return int(stat[stat.rindex(b")") + 1 :].split()[1])
     except (OSError, ValueError, IndexError):

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from rich.console import Console
 from rich.live import Live
@@ -21,10 +21,8 @@ from agent import procfs, snapshot, stacks
 from agent.command import Command
 from agent.model import Cause
 from agent.outputs import Reports
+from agent.tracer import Prepared, TraceError, Tracer
 from agent.words import count
-
-if TYPE_CHECKING:
-    from agent.tracer import Tracer
 
 __all__ = ["SessionError", "run", "take_snapshot"]
 
@@ -60,28 +58,24 @@ def _stacks(finding: snapshot.Finding) -> stacks.Taken:
 
 
 def run(
-    options: argparse.Namespace, reports: Reports, command: Optional[Command], console: Optional[Console]
+    options: argparse.Namespace,
+    reports: Reports,
+    command: Optional[Command],
+    prepared: Prepared,
+    console: Optional[Console],
 ) -> int:
     """Traces until the end that the options set; returns the exit status.  Raises SessionError.
 
     console: where a status line is to be kept; None: nowhere.
     """
-    from agent.tracer import TraceError, Tracer, TracerOptions
-
-    pids: list[int] = options.pid if command is None else [command.pid]
+    pids = list(prepared.options.targets)
     if options.pid:
         with contextlib.suppress(SessionError):  # what cannot be seen in /proc may yet be traced
             take_snapshot(options.pid, reports, options.stacks)
     stop = _Stop()
     with stop.on_signals(command):
         try:
-            tracer = Tracer(
-                TracerOptions(
-                    min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True, stacks=options.stacks
-                ),
-                reports.stall,
-                reports.spawn,
-            )
+            tracer = Tracer(prepared, reports.stall, reports.spawn)
         except TraceError as error:
             if error.no_ebpf and options.pid:
                 return _sample(options, reports, stop, str(error))

@@ -197,6 +197,8 @@ class Finding(NamedTuple):
 def printable(comm: bytes) -> str:
     """A comm as text that harms no terminal, JSON, label or page: control characters are escaped."""
     chars = comm.decode("utf-8", "backslashreplace")
+    if chars.isprintable():
+        return chars
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in chars)
 
 

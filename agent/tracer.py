@@ -7,15 +7,16 @@ still going on send no record: they are found by looking at the spawns in flight
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from agent import diagnosis, procfs, stacks
 from agent.identity import identify
@@ -37,8 +38,12 @@ from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
 from probes.stacks import symbolise
 
+if TYPE_CHECKING:
+    from agent.config import Config
+
 __all__ = [
     "BUCKET_BOUNDS_NS",
+    "Prepared",
     "ProbeStatus",
     "Program",
     "TraceError",
@@ -55,6 +60,13 @@ _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
 _PATIENCE_NS = 2_000_000_000
 _ROOM_NS = 1_000_000_000
+_EMPTY_NS = 2_000_000
+_MOST_RECORDS = 16384
+"""That may wait to be looked at, half a kilobyte each."""
+
+# As plain numbers: an IntFlag takes a microsecond for each operation.
+_EXECED, _DESCENDANT, _UNSURE = map(int, (SlotFlag.EXECED, SlotFlag.DESCENDANT, SlotFlag.UNSURE))
+_NO_HOLDER = int(SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO)
 
 
 class TraceError(Exception):
@@ -91,7 +103,86 @@ class TracerOptions:
     max_spawns: int = 8192
     max_tables: int = 8192
     max_stacks: int = 8192
-    buffer_pages: int = 64
+    buffer_pages: int = 128
+
+    @staticmethod
+    def of(config: Config) -> TracerOptions:
+        """As the agent's configuration has them."""
+        return TracerOptions(
+            min_ns=int(config.stalls.min_ms * 1e6),
+            ongoing_ns=int(config.stalls.ongoing_seconds * 1e9),
+            stacks=config.stacks.capture,
+            tracepoints=config.probes.attach == "tracepoints",
+        )
+
+
+class _Records:
+    """Records that have come and were not looked at yet: so many, any more are lost."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._waiting: deque[loader.Record] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, record: loader.Record) -> None:
+        """Keeps or counts one."""
+        if len(self._waiting) < _MOST_RECORDS:
+            self._waiting.append(record)
+        else:
+            self.lost += 1
+
+    def next(self) -> loader.Record:
+        """Takes the oldest."""
+        return self._waiting.popleft()
+
+
+class Prepared:
+    """The probes of a tracer to be, compiled and loaded while the program goes on to get ready.
+
+    A context manager: what no Tracer has taken by its end is given back.
+    """
+
+    def __init__(self, options: TracerOptions) -> None:
+        self.options = options
+        self.records = _Records()
+        with_its_own_thread = ThreadPoolExecutor(1, "probes")
+        self._probes: Optional[Future[loader.Probes]] = with_its_own_thread.submit(
+            loader.Probes,
+            loader.Options(
+                threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
+                targets=bool(options.targets),
+                every=options.every,
+                stacks=options.stacks,
+                use_btf=options.use_btf,
+                tracepoints=options.tracepoints,
+                max_spawns=options.max_spawns,
+                max_tables=options.max_tables,
+                max_stacks=options.max_stacks,
+                buffer_pages=options.buffer_pages,
+            ),
+            self.records.add,
+        )
+        with_its_own_thread.shutdown(wait=False)
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._probes is not None:
+            with contextlib.suppress(TraceError):
+                self.take().close()
+
+    def take(self) -> loader.Probes:
+        """Waits for them, and gives them away; raises TraceError."""
+        assert self._probes is not None
+        probes, self._probes = self._probes, None
+        try:
+            return probes.result()
+        except (preflight.PreflightError, loader.LoadError) as error:
+            no_ebpf = isinstance(error, preflight.UnsupportedError)
+            raise TraceError(str(error), no_ebpf) from error
 
 
 @dataclass(frozen=True)
@@ -131,6 +222,7 @@ class _Known:
     found: tuple[Holder, ...] = ()
     holding: tuple[Holder, ...] = ()
     searched: int = 0
+    leaving: bool = False
     vanished: bool = False
     doubted: set[int] = field(default_factory=set)
     told: bool = False
@@ -148,18 +240,20 @@ class Tracer:
 
     def __init__(
         self,
-        options: TracerOptions,
+        wanted: Union[TracerOptions, Prepared],
         on_stall: Callable[[Stall], None],
         on_spawn: Optional[Callable[[Spawn], None]] = None,
     ) -> None:
-        self._options = options
+        prepared = wanted if isinstance(wanted, Prepared) else Prepared(wanted)
+        self._options = options = prepared.options
         self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
         self._on_spawn = on_spawn
-        self._came: list[loader.Record] = []
+        self._records = prepared.records
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
+        self._emptied = 0
         self._ongoing: tuple[Stall, ...] = ()
         self._reading_maps = threading.Lock()
         self.confirmations = dict.fromkeys(Confirmation, 0)
@@ -168,25 +262,7 @@ class Tracer:
         self._python_stacks: Optional[stacks.PythonStacks] = None
         self._stacks_lost = 0
         self._next_room = 0
-        try:
-            self._probes = loader.Probes(
-                loader.Options(
-                    threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
-                    targets=bool(options.targets),
-                    every=options.every,
-                    stacks=options.stacks,
-                    use_btf=options.use_btf,
-                    tracepoints=options.tracepoints,
-                    max_spawns=options.max_spawns,
-                    max_tables=options.max_tables,
-                    max_stacks=options.max_stacks,
-                    buffer_pages=options.buffer_pages,
-                ),
-                self._came.append,
-            )
-        except (preflight.PreflightError, loader.LoadError) as error:
-            no_ebpf = isinstance(error, preflight.UnsupportedError)
-            raise TraceError(str(error), no_ebpf) from error
+        self._probes = prepared.take()
         if options.stacks:
             self._python_stacks = stacks.PythonStacks()
         for pid in options.targets:
@@ -273,9 +349,11 @@ class Tracer:
         }
 
     def counters(self) -> dict[str, int]:
-        """The kernel side's counters by their lower-case names."""
+        """The kernel side's counters by their lower-case names, with the records that were lost here."""
         with self._reading_maps:
-            return {which.name.lower(): value for which, value in self._probes.counters().items()}
+            found = {which.name.lower(): value for which, value in self._probes.counters().items()}
+        found["records_lost"] += self._records.lost
+        return found
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Entries now and at most, by map."""
@@ -285,12 +363,17 @@ class Tracer:
     # -- records --
 
     def _poll(self, timeout_ms: int) -> None:
-        # The records are taken outside bcc's callback: an exception in there would go nowhere.
         self._probes.poll(timeout_ms)
-        came = self._came[:]
-        self._came.clear()
-        for record in came:
-            self._receive(record)
+        for _ in range(len(self._records)):
+            self._receive(self._records.next())
+            self._make_room_for_records()
+
+    def _make_room_for_records(self) -> None:
+        """To be called between all that takes time: in a storm, the perf buffer is emptied first."""
+        now = time.monotonic_ns()
+        if now - self._emptied >= _EMPTY_NS:
+            self._emptied = now
+            self._probes.poll(0)
 
     def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
         if isinstance(record, records.Spawn):
@@ -325,6 +408,7 @@ class Tracer:
     def _judge(self, until: int) -> None:
         while self._settling and self._settling[0][0] <= until:
             self._judge_one(self._settling.popleft()[1])
+            self._make_room_for_records()
 
     def _judge_one(self, spawn: Spawn) -> None:
         known = self._known.pop(spawn.id, None) or _Known()
@@ -362,12 +446,14 @@ class Tracer:
             if spawn.is_socket and not procfs.is_blocked_on(spawn.pid, spawn.read_tid, spawn.read_fd):
                 continue
             waiting[spawn.id] = spawn
-        holders = self._holders_of(waiting) if waiting else {}
+        holders, leaving = self._holders_of(waiting) if waiting else ({}, set())
         ongoing = []
         for spawn in waiting.values():
             known = self._know(spawn.id)
             known.holding = tuple(holders.get(spawn.id, ()))
-            names = known.holding or self._search(spawn, known, now)
+            # A holder that has just gone is most likely the end of the stall: the next look will tell.
+            known.leaving = spawn.id in leaving and not known.leaving
+            names = known.holding or (known.found if known.leaving else self._search(spawn, known, now))
             stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
             if stall is None:
                 continue
@@ -385,19 +471,22 @@ class Tracer:
         if self._options.stacks:
             self._make_room_for_stacks(now)
 
-    def _holders_of(self, waiting: dict[int, Spawn]) -> dict[int, list[Holder]]:
+    def _holders_of(self, waiting: dict[int, Spawn]) -> tuple[dict[int, list[Holder]], set[int]]:
+        """The holders that the kernel side knows of by spawn, and the spawns of which one has just gone."""
         found: dict[int, list[Holder]] = {}
+        leaving = set()
         with self._reading_maps:
             slots = [(pid, table, slot) for pid, table, slot in self._probes.holders() if slot.id in waiting]
         for pid, table, slot in slots:
-            flags = SlotFlag(slot.flags)
-            if flags & (SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO):
+            self._make_room_for_records()
+            flags = slot.flags
+            if flags & _NO_HOLDER:
                 continue
             spawn = waiting[slot.id]
             cause = Cause.FORKED
-            if flags & SlotFlag.DESCENDANT:
+            if flags & _DESCENDANT:
                 cause = Cause.OWN_DESCENDANT
-            elif flags & SlotFlag.EXECED:
+            elif flags & _EXECED:
                 cause = Cause.LEAKED
             holder = Holder(
                 pid=pid,
@@ -412,25 +501,25 @@ class Tracer:
             )
             holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
             if holder.confirmation is Confirmation.GONE:
-                continue  # it ended between the two looks
-            if flags & SlotFlag.UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
+                leaving.add(slot.id)
+                continue
+            if flags & _UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
                 continue  # a candidate by its parent's table, and it does not have it
             found.setdefault(slot.id, []).append(holder)
-        return found
+        return found, leaving
 
     def _identified(self, stall: Stall, known: _Known) -> Stall:
         """The stall with who its processes are: remembered from when they were there, or looked up now."""
         spawn = stall.spawn
-        holders = tuple(
-            holder
-            if holder.pid is None
-            else dataclasses.replace(
-                holder, identity=self._who(known, holder.pid, holder.acquired or stall.began)
-            )
-            for holder in stall.holders
-        )
+        holders = []
+        for holder in stall.holders:
+            if holder.pid is not None:
+                identity = self._who(known, holder.pid, holder.acquired or stall.began)
+                if identity is not None:
+                    holder = dataclasses.replace(holder, identity=identity)
+            holders.append(holder)
         parent = self._who(known, spawn.pid, spawn.created)
-        return dataclasses.replace(stall, holders=holders, identity=parent)
+        return dataclasses.replace(stall, holders=tuple(holders), identity=parent)
 
     @staticmethod
     def _who(known: _Known, pid: int, seen: int) -> Optional[Identity]:
@@ -556,7 +645,6 @@ _BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
 
 
 def _release(record: records.Release) -> Release:
-    flags = SlotFlag(record.flags)
     return Release(
         spawn_id=record.id,
         at=record.ns,
@@ -567,10 +655,10 @@ def _release(record: records.Release) -> Release:
         comm=bytes(record.comm),
         fd=record.fd,
         by=_BY[record.how] or "",
-        execed=bool(flags & SlotFlag.EXECED),
-        descendant=bool(flags & SlotFlag.DESCENDANT),
+        execed=bool(record.flags & _EXECED),
+        descendant=bool(record.flags & _DESCENDANT),
         left=None if record.left == records.LEFT_UNKNOWN else record.left,
-        sure=not flags & SlotFlag.UNSURE,
+        sure=not record.flags & _UNSURE,
         stack_id=record.stack,
     )
 

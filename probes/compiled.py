@@ -18,7 +18,7 @@ from typing import Any, Optional
 from probes.bpfmap import BpfMap
 from probes.preflight import UnsupportedError
 
-__all__ = ["Attempt", "Compiled", "LoadError", "compile_probes"]
+__all__ = ["Attempt", "Compiled", "CompilerProcess", "LoadError", "compile_probes"]
 
 _HERE = Path(__file__).parent
 _MOST_FDS = 253  # SCM_MAX_FD
@@ -46,7 +46,7 @@ class Attempt:
 class Compiled:
     """Loaded and attached programs; ``close`` gives them back.
 
-    attempt: the index of the one that the kernel took; refused: why not of the first, None: it was the first;
+    attempt: the one that the kernel took; refused: why not the first, None: it was the first;
     programs: the fd of each by its name; attached: why it is not attached, None: it is.
     """
 
@@ -54,7 +54,7 @@ class Compiled:
     programs: Mapping[str, int]
     attached: Mapping[str, Optional[str]]
     bcc_version: str
-    attempt: int
+    attempt: Attempt
     refused: Optional[str]
     fds: Sequence[int]
     attachments: Sequence[int]
@@ -67,7 +67,46 @@ class Compiled:
         _close(self.fds)
 
 
+class CompilerProcess:
+    """Runs compiler.py, which needs a moment before it can begin; for one question."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "probes.compiler", str(theirs.fileno())],
+                cwd=_HERE.parent,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def __enter__(self) -> CompilerProcess:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._socket.close()
+        self._process.wait()
+
+    def ask(self, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """Its answer, and the fds that came with it."""
+        fds: list[int] = []
+        text = b""
+        with contextlib.suppress(OSError):
+            self._socket.sendall(json.dumps(wanted).encode() + b"\n")
+            _length, fds, _flags, _address = socket.recv_fds(self._socket, 4, _MOST_FDS)
+            while more := self._socket.recv(65536):
+                text += more
+        status = self._process.wait()
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            _close(fds)
+            return {"error": f"the compiler of the probes ended with status {status}"}, []
+        return answer, fds
+
+
 def compile_probes(
+    process: CompilerProcess,
     source: Path,
     attempts: Sequence[Attempt],
     needed: Sequence[str],
@@ -85,7 +124,7 @@ def compile_probes(
         "needed": list(needed),
         "maps": list(maps),
     }
-    answer, fds = _ask(wanted)
+    answer, fds = process.ask(wanted)
     if "error" in answer:
         raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
     made = {name: BpfMap(fd, *types) for fd, (name, types) in zip(fds, maps.items())}
@@ -100,37 +139,11 @@ def compile_probes(
         programs=programs,
         attached=answer["attached"],
         bcc_version=answer["bcc"],
-        attempt=answer["attempt"],
+        attempt=attempts[answer["attempt"]],
         refused=answer["refused"],
         fds=fds[: len(maps) + len(programs)],
         attachments=rest[len(programs) :],
     )
-
-
-def _ask(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "probes.compiler", str(theirs.fileno())],
-            cwd=_HERE.parent,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        ours.sendall(json.dumps(wanted).encode() + b"\n")
-        fds: list[int] = []
-        text = b""
-        with contextlib.suppress(OSError):
-            _length, fds, _flags, _address = socket.recv_fds(ours, 4, _MOST_FDS)
-            while more := ours.recv(65536):
-                text += more
-        status = process.wait()
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        _close(fds)
-        return {"error": f"the compiler of the probes ended with status {status}"}, []
-    return answer, fds
 
 
 def _close(fds: Iterable[int]) -> None:

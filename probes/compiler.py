@@ -43,6 +43,10 @@ from typing import Any, Callable, Optional
 from probes import fentry
 from probes.syscallfunctions import AT_FUNCTIONS
 
+_ONCE = ["-g0", "-Xclang", "-disable-llvm-passes"]
+"""No debug information, which nobody reads; and clang leaves optimising to bcc, which does it anyhow, and in
+full: both make a third of the time that compiling takes."""
+
 
 class NoBccError(Exception):
     """There is no bcc to compile with; one line."""
@@ -59,11 +63,15 @@ class Loaded:
 def main() -> None:
     """Does it once."""
     connection = socket.socket(fileno=int(sys.argv[1]))
+    with contextlib.suppress(NoBccError):  # said when it is asked for
+        import_bcc()  # takes longer than it takes the question to come
     with connection.makefile("r") as reader:
-        wanted = json.loads(reader.readline())
+        question = reader.readline()
+    if not question:
+        return  # nobody wants to know any more
     fds: list[int] = []
     try:
-        answer = _compile(wanted, fds)
+        answer = _compile(json.loads(question), fds)
     except Exception as error:  # bcc raises plain Exception
         answer = {"error": str(error), "no_bcc": isinstance(error, NoBccError)}
         fds = []
@@ -137,7 +145,7 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
         os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # our few headers instead of a kernel tree
         with _captured_stderr(Path(folder) / "stderr") as said:
             try:
-                bpf = bcc.BPF(src_file=os.fsencode(wanted["source"]), cflags=attempt["flags"])
+                bpf = bcc.BPF(src_file=os.fsencode(wanted["source"]), cflags=[*_ONCE, *attempt["flags"]])
                 for function, event in attempt["functions"].items():
                     _load_function(bcc, bpf, function, event, attempt["ids"])
                 for name, functions in attempt["tails"].items():

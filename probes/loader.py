@@ -19,7 +19,7 @@ from typing import Any, Optional, Union
 from probes import preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
-from probes.compiled import Attempt, LoadError, compile_probes
+from probes.compiled import Attempt, Compiled, CompilerProcess, LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
 from probes.stacks import ForkStacks
@@ -117,7 +117,8 @@ class Options:
     use_btf: check each inherited copy in the child's own fd table; off only to test without.
     tracepoints: at the tracepoints of the system calls even where the kernel lets programs be attached to
     their functions, which costs less.
-    The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer.
+    The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer
+    (at most: perfbuffer.py).
     """
 
     threshold_ns: int
@@ -131,7 +132,7 @@ class Options:
     max_threads: int = 8192
     max_programs: int = 1024
     max_stacks: int = 8192
-    buffer_pages: int = 64
+    buffer_pages: int = 128
 
 
 class Probes:
@@ -142,41 +143,16 @@ class Probes:
 
     def __init__(self, options: Options, on_record: Callable[[Record], None]) -> None:
         tracefs = preflight.check()
+        with CompilerProcess() as process:  # at once: bcc is imported while BTF is read
+            self._compiled = _compile(process, tracefs, options)
+        used = self._compiled.attempt
+        self._sees_fd_tables = "-DBTF" in used.flags
         self._on_record = on_record
         self._limits = {
             "spawns": options.max_spawns,
             "tables": options.max_tables,
             "programs": options.max_programs,
         }
-        btf = _kernel_types() if options.use_btf else None
-        offsets = _kernel_offsets(btf) if btf is not None else None
-        attempts = _attempts(tracefs, options, offsets, None if options.tracepoints else btf)
-        table = table_type(_SLOTS)
-        mirrors = {
-            "spawns": (ctypes.c_uint64, Spawn),
-            "tables": (ctypes.c_uint32, table),
-            "programs": (ctypes.c_char * 16, Program),
-            "counters": (ctypes.c_int, ctypes.c_uint64),
-            "settings": (ctypes.c_int, ctypes.c_uint64),
-            "records": (ctypes.c_int, ctypes.c_int),
-            # The kernel empties such a map when nobody has it open.
-            "shared": (ctypes.c_int, ctypes.c_int),
-            "again": (ctypes.c_int, ctypes.c_int),
-        }
-        if options.targets:
-            mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
-        if options.stacks:
-            mirrors["stacks"] = (ctypes.c_int, Stack)
-        self._compiled = compile_probes(
-            source=_SOURCE,
-            attempts=attempts,
-            needed=[_function(name) for name in _NEEDED],
-            maps=mirrors,
-        )
-        used = attempts[self._compiled.attempt]
-        self._sees_fd_tables = "-DBTF" in used.flags
-        if self._compiled.refused is not None:
-            self._tell_of_attempt(used, offsets is not None)
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
         self._tables: BpfMap[Any] = maps["tables"]
@@ -299,17 +275,47 @@ class Probes:
             found[place] = ProbeStatus(attached, runs, run_ns)
         return found
 
-    def _tell_of_attempt(self, used: Attempt, has_types: bool) -> None:
-        if _UNROLL not in used.flags:
-            _log.warning("%s: %s", _AT_TRACEPOINTS, self._compiled.refused)
-            return
-        tell = _log.warning if has_types else _log.debug
-        tell("without loops, and without kernel types: %s", self._compiled.refused)
-
     def _receive(self, data: bytes) -> None:
         kind = int.from_bytes(data[:4], sys.byteorder)
         structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
         self._on_record(structure.from_buffer_copy(data))
+
+
+def _compile(process: CompilerProcess, tracefs: Path, options: Options) -> Compiled:
+    btf = _kernel_types() if options.use_btf else None
+    offsets = _kernel_offsets(btf) if btf is not None else None
+    attempts = _attempts(tracefs, options, offsets, None if options.tracepoints else btf)
+    table = table_type(_SLOTS)
+    mirrors = {
+        "spawns": (ctypes.c_uint64, Spawn),
+        "tables": (ctypes.c_uint32, table),
+        "programs": (ctypes.c_char * 16, Program),
+        "counters": (ctypes.c_int, ctypes.c_uint64),
+        "settings": (ctypes.c_int, ctypes.c_uint64),
+        "records": (ctypes.c_int, ctypes.c_int),
+        # The kernel empties such a map when nobody has it open.
+        "shared": (ctypes.c_int, ctypes.c_int),
+        "again": (ctypes.c_int, ctypes.c_int),
+    }
+    if options.targets:
+        mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
+    if options.stacks:
+        mirrors["stacks"] = (ctypes.c_int, Stack)
+    compiled = compile_probes(
+        process=process,
+        source=_SOURCE,
+        attempts=attempts,
+        needed=[_function(name) for name in _NEEDED],
+        maps=mirrors,
+    )
+    if compiled.refused is None:
+        return compiled
+    if _UNROLL not in compiled.attempt.flags:
+        _log.warning("%s: %s", _AT_TRACEPOINTS, compiled.refused)
+    else:
+        tell = _log.debug if offsets is None else _log.warning
+        tell("without loops, and without kernel types: %s", compiled.refused)
+    return compiled
 
 
 def _attempts(

@@ -21,6 +21,7 @@ __all__ = ["PerfBuffer"]
 _SYSCALL = {"x86_64": 298, "aarch64": 241, "ppc64le": 319, "s390x": 331}  # <asm/unistd.h>
 _TYPE_SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
 _FLAG_CLOEXEC = 8
+_MOST_PAGES = 4096  # 16 MiB, of all rings
 _IOC_ENABLE = 0x2400
 _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
@@ -70,7 +71,11 @@ class _Ring:
             number = ctypes.get_errno()
             raise OSError(number, f"perf_event_open: {os.strerror(number)}")
         self._size = pages * mmap.PAGESIZE
-        self._memory = mmap.mmap(self.fd, mmap.PAGESIZE + self._size)
+        try:
+            self._memory = mmap.mmap(self.fd, mmap.PAGESIZE + self._size)
+        except OSError:
+            os.close(self.fd)
+            raise
         self._head = ctypes.c_uint64.from_buffer(self._memory, _HEAD_AT)
         self._tail = ctypes.c_uint64.from_buffer(self._memory, _TAIL_AT)
         if libc.ioctl(self.fd, _IOC_ENABLE, 0) < 0:
@@ -79,13 +84,16 @@ class _Ring:
     def take(self, receive: Callable[[bytes], None]) -> None:
         """Gives each record that has come, in its order."""
         head, tail = self._head.value, self._tail.value
-        while tail < head:
-            kind, _misc, size = _HEADER.unpack(self._bytes(tail, _HEADER.size))
+        came = self._bytes(tail, head - tail)
+        self._tail.value = head  # at once: there is room for more while these are looked at
+        at = 0
+        while at < len(came):
+            kind, _misc, size = _HEADER.unpack_from(came, at)
             if kind == _RECORD_SAMPLE:
-                [length] = _LENGTH.unpack(self._bytes(tail + _HEADER.size, _LENGTH.size))
-                receive(self._bytes(tail + _HEADER.size + _LENGTH.size, length))
-            tail += size
-        self._tail.value = tail
+                [length] = _LENGTH.unpack_from(came, at + _HEADER.size)
+                begin = at + _HEADER.size + _LENGTH.size
+                receive(came[begin : begin + length])
+            at += size
 
     def close(self) -> None:
         """Unmaps it."""
@@ -106,15 +114,19 @@ class _Ring:
 class PerfBuffer:
     """The rings of all CPUs that are online, entered into a BPF_MAP_TYPE_PERF_EVENT_ARRAY.
 
-    pages: of each ring, a power of two.  receive(record) is called with the bytes of each.  Raises OSError.
+    pages: of each ring at most, a power of two; fewer where there are many CPUs, or where that is more than
+    may be locked.  receive(record) is called with the bytes of each.  Raises OSError.
     """
 
     def __init__(self, array: BpfMap[ctypes.c_int], pages: int, receive: Callable[[bytes], None]) -> None:
         self._receive = receive
         self._rings: dict[int, _Ring] = {}
         self._poll = select.epoll()
-        for cpu in _online_cpus():
-            ring = _Ring(cpu, pages)
+        cpus = _online_cpus()
+        while pages > 1 and pages * len(cpus) > _MOST_PAGES:
+            pages //= 2
+        for cpu in cpus:
+            ring = _largest_ring(cpu, pages)
             self._rings[ring.fd] = ring
             self._poll.register(ring.fd, select.EPOLLIN)
             array.set(cpu, ring.fd)
@@ -129,6 +141,15 @@ class PerfBuffer:
         self._poll.close()
         for ring in self._rings.values():
             ring.close()
+
+
+def _largest_ring(cpu: int, pages: int) -> _Ring:
+    try:
+        return _Ring(cpu, pages)
+    except PermissionError:  # others have locked some of kernel.perf_event_mlock_kb
+        if pages == 1:
+            raise
+        return _largest_ring(cpu, pages // 2)
 
 
 def _online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from probes.compiled import Attempt, compile_probes
+from probes.compiled import Attempt, CompilerProcess, compile_probes
 
 __all__ = ["attached", "source"]
 
@@ -24,7 +24,8 @@ def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
     file = folder / "empty.c"
     file.write_text(source(tracepoints))
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}
-    compiled = compile_probes(file, [Attempt([], functions)], list(functions), {})
+    with CompilerProcess() as process:
+        compiled = compile_probes(process, file, [Attempt([], functions)], list(functions), {})
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import graphlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,9 +73,9 @@ def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = compiled.compile_probes
 
     def compile_without_loops(attempts: list[Any], **options: Any) -> Compiled:
-        *others, unrolled = attempts
+        *_others, unrolled = attempts
         made = plain(attempts=[unrolled], **options)
-        return dataclasses.replace(made, attempt=len(others), refused="back-edge from insn 100 to 50")
+        return dataclasses.replace(made, refused="back-edge from insn 100 to 50")
 
     monkeypatch.setattr(loader, "compile_probes", compile_without_loops)
 
@@ -84,13 +84,13 @@ def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
 def bpf(request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """bcc's, loaded here as the agent has it done, and as trace-popen -- COMMAND --all has."""
     asked: list[dict[str, Any]] = []
-    plain = compiled._ask
+    plain = compiled.CompilerProcess.ask
 
-    def ask(wanted: dict[str, Any]) -> Any:
-        asked.append(wanted)
-        return plain(wanted)
+    def ask(process: compiled.CompilerProcess, wanted: Mapping[str, Any]) -> Any:
+        asked.append(dict(wanted))
+        return plain(process, wanted)
 
-    monkeypatch.setattr(compiled, "_ask", ask)
+    monkeypatch.setattr(compiled.CompilerProcess, "ask", ask)
     more = request.param == "command"
     options = loader.Options(threshold_ns=1, targets=more, every=more)
     with loader.Probes(options, lambda record: None) as probes:

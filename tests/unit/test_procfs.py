@@ -16,6 +16,7 @@ from agent.model import Confirmation
 from agent.procfs import (
     comm_of,
     confirm_holder,
+    contents,
     descendants,
     find_holders,
     is_alive,
@@ -32,6 +33,12 @@ READ_ONLY_CLOEXEC = "02000000"
 @pytest.fixture
 def proc(tmp_path: Path) -> FakeProc:
     return FakeProc(tmp_path)
+
+
+def test_contents_are_all_of_a_file(tmp_path: Path) -> None:
+    text = bytes(range(256)) * 1000
+    (tmp_path / "file").write_bytes(text)
+    assert contents(str(tmp_path / "file")) == text
 
 
 # -- is_alive, comm_of --
@@ -180,7 +187,7 @@ def test_a_holder_that_is_gone(proc: FakeProc) -> None:
     assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.GONE
 
 
-@pytest.mark.parametrize("forbidden", ["iterdir", "readlink"])
+@pytest.mark.parametrize("forbidden", ["listdir", "readlink"])
 def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatch, forbidden: str) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]")
@@ -188,7 +195,7 @@ def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatc
     def refuse(_path: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os if forbidden == "readlink" else Path, forbidden, refuse)
+    monkeypatch.setattr(os, forbidden, refuse)
     assert confirm_holder(20, 123, (3,), proc.root) is None
 
 

@@ -1,15 +1,16 @@
-"""agent.tracer: how the kernel side's records become plain data."""
+"""agent.tracer: how the kernel side's records become plain data, and how many of them may wait."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
 
-from agent import tracer
-from agent.model import Outcome, Release, Spawn
-from probes import records
+from agent import procfs, tracer
+from agent.model import Outcome, Release, Spawn, Stall
+from probes import loader, records
 from probes.records import How, RecordKind, SlotFlag
 
 RELEASE: dict[str, Any] = {
@@ -162,3 +163,108 @@ def test_a_failed_exec() -> None:
 def test_a_comm_is_the_bytes_that_the_kernel_has() -> None:
     assert spawn(comm=b"\xff\x1b").comm == b"\xff\x1b"
     assert release(comm=b"").comm == b""
+
+
+class _Kernel:
+    """In the place of the probes: a ring of three records, which come while others are judged."""
+
+    sees_fd_tables = True
+
+    def __init__(self, _options: object, receive: Callable[[records.Spawn], None]) -> None:
+        self._receive = receive
+        self._ring: list[records.Spawn] = []
+        self.lost = 0
+
+    def send(self, number: int) -> None:
+        if len(self._ring) < 3:
+            self._ring.append(_stalled(number))
+        else:
+            self.lost += 1
+
+    def poll(self, _timeout_ms: int) -> None:
+        for record in self._ring:
+            self._receive(record)
+        self._ring.clear()
+
+    def spawns(self) -> list[records.Spawn]:
+        return []
+
+    def counters(self) -> dict[records.Counter, int]:
+        return {records.Counter.RECORDS_LOST: self.lost}
+
+
+def _stalled(number: int) -> records.Spawn:
+    """A spawn with a foreign holder, and a pid that nobody has."""
+    release = {**RELEASE, "id": number, "ns": 50_000_000, "left": 0}
+    times = {"created": 1, "forked": 2, "parent_closed": 3, "read_began": 4, "own_released": 5}
+    spawn = {**SPAWN, **times, "id": number, "read_ended": 50_000_001, "pid": 1 << 30, "foreign_total": 1}
+    return records.Spawn(**spawn, last=records.Release(**release))
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> list[_Kernel]:
+    made: list[_Kernel] = []
+
+    def probes(*arguments: Any) -> _Kernel:
+        made.append(_Kernel(*arguments))
+        return made[0]
+
+    monkeypatch.setattr(loader, "Probes", probes)
+    return made
+
+
+def test_records_that_come_while_stalls_are_judged_are_not_lost(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer, "_EMPTY_NS", 0)
+    told: list[int] = []
+
+    def tell(stall: Stall) -> None:
+        told.append(stall.spawn.id)
+        for number in (1, 2):
+            if len(told) <= 20:
+                kernel[0].send(stall.spawn.id * 2 + number)
+
+    tracing = tracer.Tracer(tracer.TracerOptions(), tell)
+    kernel[0].send(0)
+    for _ in range(20):
+        tracing.drain()
+    assert sorted(told) == list(range(41))
+    assert tracing.counters()["records_lost"] == 0
+
+
+def test_records_that_wait_are_bounded_and_the_rest_is_lost(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer, "_MOST_RECORDS", 2)
+    told: list[Stall] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    for number in (1, 2, 3, 4):
+        kernel[0].send(number)
+    tracing.drain()
+    assert [stall.spawn.id for stall in told] == [1, 2]
+    assert tracing.counters()["records_lost"] == 2  # one in the ring, one here
+
+
+def test_all_of_proc_is_searched_only_when_a_holder_that_has_gone_was_not_the_end(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has ended, and the kernel side is about to hear of it."""
+    searched: list[int] = []
+
+    def search(inodes: set[int]) -> dict[int, dict[int, list[int]]]:
+        searched.extend(inodes)
+        return {}
+
+    monkeypatch.setattr(procfs, "find_holders", search)
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    times = {"created": 1, "forked": 2, "parent_closed": 3, "read_began": 4, "own_released": 5}
+    waiting = records.Spawn(**{**SPAWN, **times, "read_ended": 0, "outcome": 0}, reading=1, held=1)
+    monkeypatch.setattr(kernel[0], "spawns", lambda: [waiting])
+    slot = records.Slot(id=waiting.id, fds=(12, -1, -1))
+    gone = [(1 << 30, records.table_type(1)(born=2), slot)]
+    monkeypatch.setattr(kernel[0], "holders", lambda: gone, raising=False)
+    tracing._look(20_000_000_000)
+    assert searched == []
+    tracing._look(20_250_000_000)
+    assert searched == [waiting.inode]

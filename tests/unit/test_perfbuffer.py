@@ -1,0 +1,66 @@
+"""probes.perfbuffer: how large its rings are; what they hold is tested live."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from probes import perfbuffer
+
+
+class _Machine:
+    """CPUs, and how many pages one may lock for each; the rings that were made."""
+
+    def __init__(self) -> None:
+        self.cpus = 2
+        self.allowed = 1 << 20
+        self.rings: list[int] = []
+        self.fds: list[int] = []
+
+    def ring(self, cpu: int, pages: int) -> Any:
+        if pages > self.allowed:
+            raise PermissionError(1, "Operation not permitted")
+        self.rings.append(pages)
+        ring = SimpleNamespace(fd=os.eventfd(0))
+        self.fds.append(ring.fd)
+        return ring
+
+    def set(self, cpu: int, fd: int) -> None:
+        assert fd == self.fds[cpu]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Machine]:
+    made = _Machine()
+    monkeypatch.setattr(perfbuffer, "_Ring", made.ring)
+    monkeypatch.setattr(perfbuffer, "_online_cpus", lambda: list(range(made.cpus)))
+    yield made
+    for fd in made.fds:
+        os.close(fd)
+
+
+def _open(machine: _Machine, pages: int) -> None:
+    perfbuffer.PerfBuffer(machine, pages, lambda record: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cpus", "pages"), [(1, 128), (32, 128), (33, 64), (128, 32)])
+def test_all_rings_together_are_bounded(machine: _Machine, cpus: int, pages: int) -> None:
+    machine.cpus = cpus
+    _open(machine, 128)
+    assert machine.rings == [pages] * cpus
+
+
+def test_a_ring_is_as_large_as_may_be_locked(machine: _Machine) -> None:
+    machine.allowed = 50
+    _open(machine, 128)
+    assert machine.rings == [32, 32]
+
+
+def test_nothing_may_be_locked(machine: _Machine) -> None:
+    machine.allowed = 0
+    with pytest.raises(PermissionError):
+        _open(machine, 128)
