@@ -389,16 +389,6 @@ def _until(true: Callable[[], bool]) -> None:
 # -- TLS and users --
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority: Authority) -> Pair:
-    return authority.sign("server")
-
-
 @contextlib.contextmanager
 def _secured(folder: Path, document: Any) -> Iterator[Site]:
     file = folder / "web.yml"
