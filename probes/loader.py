@@ -7,6 +7,7 @@ maps. It knows nothing of metrics or terminals.
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import logging
 import os
@@ -180,7 +181,11 @@ class Probes:
             if problem is not None:
                 _log.error("no probe at %s: some stalls will be of unknown cause (%s)", function, problem)
         self._tracepoints = {name: _function(name) for name in _tracepoints(tracefs)}
-        self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
+        try:
+            self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
+        except OSError as error:
+            self._compiled.close()
+            raise LoadError(f"no buffer for the records: {error.strerror}: {_cure(error)}") from error
         if _OTHER not in self.programs():
             self._programs.set(_comm_key(_OTHER), Program())
         self.set_threshold(options.threshold_ns)
@@ -361,6 +366,17 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         names.append("STACKS")
         defines["MAX_STACKS"] = options.max_stacks
     return [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in defines.items()]
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "allow more open files (ulimit -n, LimitNOFILE=)"
+    if error.errno == errno.ENOMEM:
+        return "allow more memory (MemoryMax=, the container's limit)"
+    return (
+        "it takes CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), a seccomp profile with perf_event_open, and"
+        " locked memory (ulimit -l, LimitMEMLOCK=)"
+    )
 
 
 def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:
