@@ -22,7 +22,7 @@ from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
-from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
+from probes.records import Counter, Program, Release, Setting, Slot, Spawn, Stack, parse, table_type
 from probes.stacks import ForkStacks
 
 __all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record"]
@@ -135,6 +135,7 @@ class Probes:
     def __init__(self, options: Options, on_record: Callable[[Record], None]) -> None:
         tracefs = preflight.check()
         self._on_record = on_record
+        self._unreadable = 0
         self._limits = {
             "spawns": options.max_spawns,
             "tables": options.max_tables,
@@ -270,6 +271,8 @@ class Probes:
     def counters(self) -> dict[Counter, int]:
         """The kernel side's counters."""
         values = [value.value for _key, value in self._compiled.maps["counters"].items()]
+        # A record that cannot be read is as good as one that found no room.
+        values[Counter.RECORDS_LOST] += self._unreadable
         return {which: values[which] for which in Counter}
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
@@ -295,9 +298,12 @@ class Probes:
         return found
 
     def _receive(self, data: bytes) -> None:
-        kind = int.from_bytes(data[:4], sys.byteorder)
-        structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
-        self._on_record(structure.from_buffer_copy(data))
+        record = parse(data)
+        if record is None:
+            self._unreadable += 1
+            _log.warning("a record of %d bytes that is none of ours: %s", len(data), data[:16].hex())
+        else:
+            self._on_record(record)
 
     def _events(self, tracefs: Path) -> dict[str, str]:
         """Where each program is attached; a raw tracepoint gets the task, and so the fd table."""

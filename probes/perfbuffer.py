@@ -26,6 +26,7 @@ _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
 _HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _LENGTH = struct.Struct("=I")
+_SMALLEST = _HEADER.size + _LENGTH.size  # a record with nothing in it; the kernel's are multiples of 8 bytes
 
 
 class _Attributes(ctypes.Structure):
@@ -81,11 +82,14 @@ class _Ring:
         head, tail = self._head.value, self._tail.value
         while tail < head:
             kind, _misc, size = _HEADER.unpack(self._bytes(tail, _HEADER.size))
+            if not _SMALLEST <= size <= head - tail:
+                receive(b"")  # nothing that the kernel writes: where the next one begins is not known either
+                break
             if kind == _RECORD_SAMPLE:
                 [length] = _LENGTH.unpack(self._bytes(tail + _HEADER.size, _LENGTH.size))
-                receive(self._bytes(tail + _HEADER.size + _LENGTH.size, length))
+                receive(self._bytes(tail + _SMALLEST, min(length, size - _SMALLEST)))
             tail += size
-        self._tail.value = tail
+        self._tail.value = head
 
     def close(self) -> None:
         """Unmaps it."""
