@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 PROC = Path("/proc")
+_LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 
@@ -45,7 +46,7 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
 def comm_of(pid: int, proc: Path = PROC) -> bytes:
     """The comm of a process, empty when it is gone."""
     try:
-        return (proc / str(pid) / "comm").read_bytes().rstrip(b"\n")
+        return (proc / str(pid) / "comm").read_bytes()[:_LONGEST_COMM].rstrip(b"\n")
     except OSError:
         return b""
 
@@ -97,7 +98,7 @@ def confirm_holder(
     """
     folder = proc / str(pid) / "fd"
     try:
-        others = [int(entry.name) for entry in folder.iterdir()]
+        others = _numbers(folder)
     except PermissionError:
         return None
     except OSError:
@@ -117,7 +118,7 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
     found: dict[int, dict[int, list[int]]] = {}
     for pid in _pids(proc):
         try:
-            fds = [int(entry.name) for entry in (proc / str(pid) / "fd").iterdir()]
+            fds = _numbers(proc / str(pid) / "fd")
         except OSError:
             continue  # gone, or not ours to look at
         for fd in fds:
@@ -151,9 +152,14 @@ def _is_writable(pid: int, fd: int, proc: Path) -> bool:
 
 def _pids(proc: Path) -> list[int]:
     try:
-        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+        return _numbers(proc)
     except OSError:
         return []
+
+
+def _numbers(folder: Path) -> list[int]:
+    """The entries that are pids or fds; raises OSError."""
+    return [int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()]
 
 
 def _parent(pid: int, proc: Path) -> Optional[int]:
