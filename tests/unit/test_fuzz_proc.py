@@ -99,7 +99,9 @@ def test_whatever_is_in_the_files(pristine: Path, data: st.DataObject) -> None:
         }
         for finding in take(_PARENT, str(root), _BOOT):
             told = snapshot_object(finding.to_object())
-            assert json.dumps(told, allow_nan=False).isprintable()
+            line = json.dumps(told, allow_nan=False)
+            assert line.isprintable()
+            assert "secret" not in line  # the argument vector
             assert {holder.pid for holder in finding.holders} - {None} <= have_it
             comms = [finding.comm, finding.child_comm, *(holder.comm for holder in finding.holders)]
             assert max(map(len, comms)) <= _LONGEST_COMM
