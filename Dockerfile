@@ -25,8 +25,9 @@ RUN if command -v apt-get >/dev/null; then \
 WORKDIR /src
 COPY . .
 RUN python3 -m venv --system-site-packages /opt/spawnstall && \
-    /opt/spawnstall/bin/pip install -q --no-cache-dir '.[stacks]' && \
-    /opt/spawnstall/bin/pip uninstall -qy pip
+    /opt/spawnstall/bin/pip install -q --no-cache-dir --require-hashes -r config/requirements.txt && \
+    /opt/spawnstall/bin/pip install -q --no-cache-dir --no-deps --no-build-isolation . && \
+    /opt/spawnstall/bin/pip uninstall -qy pip setuptools
 
 FROM base
 ARG VERSION=0.1.0

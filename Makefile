@@ -3,11 +3,12 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak setup-bench bench bench-fleet \
-	dashboards preview lint dev
+	dashboards preview lint fuzz lock audit dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
+FUZZ_EXAMPLES ?= 2000
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
@@ -62,6 +63,15 @@ lint: dev ## check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy --strict agent config dashboards probes tests
+
+fuzz: dev ## the unit tests that are given garbage, with many more examples (FUZZ_EXAMPLES=2000)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/unit -k test_fuzz
+
+lock: ## write the lists of dependencies with their hashes anew (LOCK=--upgrade)
+	@config/lock.sh $(LOCK)
+
+audit: ## ask PyPI for known vulnerabilities of what is locked
+	@config/audit.sh
 
 dev:
 	@config/setup.sh dev

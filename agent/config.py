@@ -10,12 +10,11 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Literal, Optional
 
-import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
-from agent.yamlfile import ConfigError, Section, check, key_name, read, shown, unknown_key
+from agent.yamlfile import ConfigError, Section, check, key_name, parse, read, shown, unknown_key
 
 __all__ = ["Config", "ConfigError", "Filter", "Labels", "Rule", "load"]
 
@@ -90,7 +89,7 @@ class Rule(Section):
     def _compiles(cls, value: str) -> str:
         try:
             re.compile(value)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(f"expected a regular expression: {error}") from error
         return value
 
@@ -136,8 +135,8 @@ def load(
     sources: dict[str, str] = {}
     for source, section, key, text in (*_from_environment(environ or {}), *_from_settings(settings)):
         try:
-            value: Any = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            value = parse(text, source)
+        except ConfigError as error:
             raise ConfigError(f"{source}: {shown(text)}: expected a value in YAML") from error
         there = document.get(section, {})
         if isinstance(there, dict):  # or check says so

@@ -15,6 +15,7 @@ from typing import Optional
 
 from prometheus_client import disable_created_metrics
 
+from agent import privileges
 from agent.config import Config, ConfigError
 from agent.filter import Filter
 from agent.history import History
@@ -116,6 +117,7 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
         web.close()
         raise DaemonError(str(error)) from error
     with agent.tracer:
+        privileges.drop(agent.tracer.counters)  # before there are threads, and before the self-test
         wrong = agent.tracer.start()
         if wrong is not None:
             _log.error("the self-test failed: %s; what is reported cannot be trusted", wrong)

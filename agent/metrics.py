@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional, Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
@@ -28,7 +28,7 @@ from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 __all__ = ["LOSSES", "Metrics", "Source", "evictions"]
 
 LOSSES = (
-    ("records_lost", "records_lost", "Records that found no room in the perf buffer."),
+    ("records_lost", "records_lost", "Records that found no room in the perf buffer, or cannot be read."),
     ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
     ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
     ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
@@ -36,6 +36,26 @@ LOSSES = (
     ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
 )
 """What is not followed, and counted: the metric's name, the kernel side's counter, a description."""
+
+_Durations = Callable[[Program], tuple[Sequence[int], int]]
+_DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
+    (
+        "spawnstall_spawn_seconds",
+        "From the errpipe's creation to the end of its read.",
+        lambda program: (program.spawn_buckets, program.spawn_sum_ns),
+    ),
+    (
+        "spawnstall_exec_seconds",
+        "From the fork to the own child's release of the errpipe.",
+        lambda program: (program.exec_buckets, program.exec_sum_ns),
+    ),
+    (
+        "spawnstall_vfork_seconds",
+        "Spawns without an errpipe (posix_spawn): how long the parent was blocked in vfork.",
+        lambda program: (program.vfork_buckets, program.vfork_sum_ns),
+    ),
+)
+"""The histograms by comm: name, description, buckets and sum of nanoseconds of a program."""
 
 _PAIRS_PER_LABEL = 5
 _BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
@@ -139,47 +159,17 @@ class Metrics(Collector):
         spawns = CounterMetricFamily(
             "spawnstall_spawns", "Spawns that have ended.", labels=("comm", "outcome")
         )
-        spawn_seconds = HistogramMetricFamily(
-            "spawnstall_spawn_seconds",
-            "From the errpipe's creation to the end of its read.",
-            labels=("comm",),
-        )
-        exec_seconds = HistogramMetricFamily(
-            "spawnstall_exec_seconds",
-            "From the fork to the own child's release of the errpipe.",
-            labels=("comm",),
-        )
-        vfork_seconds = HistogramMetricFamily(
-            "spawnstall_vfork_seconds",
-            "Spawns without an errpipe (posix_spawn): how long the parent was blocked in vfork.",
-            labels=("comm",),
-        )
         for comm, programs in by_comm.items():
             spawns.add_metric((comm, "ok"), sum(program.ok for program in programs))
             spawns.add_metric((comm, "exec_failed"), sum(program.exec_failed for program in programs))
             spawns.add_metric((comm, "abandoned"), sum(program.abandoned for program in programs))
-            _add_histogram(
-                spawn_seconds,
-                comm,
-                [program.spawn_buckets for program in programs],
-                sum(program.spawn_sum_ns for program in programs),
-            )
-            _add_histogram(
-                exec_seconds,
-                comm,
-                [program.exec_buckets for program in programs],
-                sum(program.exec_sum_ns for program in programs),
-            )
-            _add_histogram(
-                vfork_seconds,
-                comm,
-                [program.vfork_buckets for program in programs],
-                sum(program.vfork_sum_ns for program in programs),
-            )
         yield spawns
-        yield spawn_seconds
-        yield exec_seconds
-        yield vfork_seconds
+        for metric, text, of in _DURATIONS:
+            seconds = HistogramMetricFamily(metric, text, labels=("comm",))
+            for comm, programs in by_comm.items():
+                counts, sums_ns = zip(*map(of, programs))
+                _add_histogram(seconds, comm, counts, sum(sums_ns))
+            yield seconds
 
     def _in_progress(self) -> Iterator[GaugeMetricFamily]:
         ongoing = [stall for stall in self._source.ongoing if self._filter.passes_stall(stall)]

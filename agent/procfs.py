@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 PROC = Path("/proc")
+_LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
@@ -61,7 +62,7 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
 def comm_of(pid: int, proc: Path = PROC) -> bytes:
     """The comm of a process, empty when it is gone."""
     try:
-        return contents(f"{proc}/{pid}/comm").rstrip(b"\n")
+        return contents(f"{proc}/{pid}/comm")[:_LONGEST_COMM].rstrip(b"\n")
     except OSError:
         return b""
 
@@ -113,7 +114,7 @@ def confirm_holder(
     """
     folder = f"{proc}/{pid}/fd"
     try:
-        others = _fds(pid, proc)
+        others = _numbers(folder)
     except PermissionError:
         return None
     except OSError:
@@ -133,7 +134,7 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
     found: dict[int, dict[int, list[int]]] = {}
     for pid in _pids(proc):
         try:
-            fds = _fds(pid, proc)
+            fds = _numbers(f"{proc}/{pid}/fd")
         except OSError:
             continue  # gone, or not ours to look at
         for fd in fds:
@@ -141,10 +142,6 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
             if inode is not None and inode in inodes and _is_writable(pid, fd, proc):
                 found.setdefault(inode, {}).setdefault(pid, []).append(fd)
     return found
-
-
-def _fds(pid: int, proc: Path) -> list[int]:
-    return list(map(int, os.listdir(f"{proc}/{pid}/fd")))  # noqa: PTH208
 
 
 def _may_follow(link: str) -> bool:
@@ -170,9 +167,14 @@ def _is_writable(pid: int, fd: int, proc: Path) -> bool:
 
 def _pids(proc: Path) -> list[int]:
     try:
-        return [int(name) for name in os.listdir(proc) if name.isdecimal()]  # noqa: PTH208
+        return _numbers(str(proc))
     except OSError:
         return []
+
+
+def _numbers(folder: str) -> list[int]:
+    """The entries that are pids or fds; raises OSError."""
+    return [int(name) for name in os.listdir(folder) if name.isdecimal()]  # noqa: PTH208
 
 
 def _parent(pid: int, proc: Path) -> Optional[int]:

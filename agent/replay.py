@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from agent.model import Cause, Confirmation, Outcome
+from agent.snapshot import printable
 from agent.yamlfile import key_name, shown
 
 __all__ = ["ReplayError", "read_report"]
@@ -38,6 +39,8 @@ class ReplayError(Exception):
 
 def read_report(path: Path, warn: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """The objects of a report, in its order and as they were written; it is read as they are taken.
+
+    What is not printable in a text is escaped, as whoever writes a report does it.
 
     A last line that was cut off (the disk was full, the writer was killed) is left out, and said to warn in
     one line.  Raises ReplayError.
@@ -61,11 +64,22 @@ def read_report(path: Path, warn: Callable[[str], None]) -> Iterator[dict[str, A
                         return
                     raise ReplayError(f"{where}: {_problem(item)}") from error
                 found += 1
-                yield told.model_dump(mode="json", exclude_unset=True)
+                yield _printable(told.model_dump(mode="json", exclude_unset=True))
     except OSError as error:
         raise ReplayError(f"{path}: {error.strerror}") from error
     if not found:
         raise ReplayError(f"{path}: is empty: expected a report as 'trace-popen --json' writes it")
+
+
+def _printable(value: Any) -> Any:
+    """The same with every text as our own reports have it: who wrote the file is not known."""
+    if isinstance(value, str):
+        return value if value.isprintable() else printable(value.encode(errors="backslashreplace"))
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value
 
 
 def _problem(item: Any) -> str:

@@ -110,6 +110,7 @@ def _cut(connection: Any) -> None:
 
 class _Handler(WSGIRequestHandler):
     timeout = _REQUEST_SECONDS  # of a write
+    default_request_version = "HTTP/1.0"  # an answer to what has none, or a wrong one, has a head too
 
     def handle(self) -> None:
         deadline = time.monotonic() + _REQUEST_SECONDS
@@ -140,6 +141,18 @@ class _Handler(WSGIRequestHandler):
                 return None
         self.connection.settimeout(_REQUEST_SECONDS)
         return head
+
+    def parse_request(self) -> bool:
+        """HTTP/0.9, whose answers have no head, is answered as HTTP/1.0 is."""
+        is_right = super().parse_request()
+        if self.request_version == "HTTP/0.9":
+            self.request_version = self.default_request_version
+        return is_right
+
+    def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
+        """In our words alone: http.server's have the request in them."""
+        self.request_version = self.default_request_version
+        super().send_error(code)
 
     def log_message(self, format: str, *arguments: object) -> None:
         _log.debug("%s: %s", self.client_address[0], format % arguments)

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from agent import procfs, snapshot, stacks
+from agent import privileges, procfs, snapshot, stacks
 from agent.command import Command
 from agent.model import Cause
 from agent.outputs import Reports
+from agent.privileges import Capability
 from agent.tracer import Prepared, TraceError, Tracer
 from agent.words import count
 
@@ -81,6 +82,8 @@ def run(
                 return _sample(options, reports, stop, str(error))
             raise SessionError(str(error)) from error
         with tracer:
+            # A COMMAND can become another user's (su), and is to be ended by our SIGTERM all the same.
+            privileges.drop(tracer.counters, () if command is None else (Capability.KILL,))
             wrong = tracer.start()
             if wrong is not None:
                 raise SessionError(f"the self-test failed, nothing is traced: {wrong}")

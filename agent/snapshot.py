@@ -57,6 +57,7 @@ _READ_ELSEWHERE = (3,)
 
 # Read sizes of errpipes (design: errpipes.md).
 _RUNTIMES = {50000: "Python 3", 1048576: "Python 2.7", 223: "Tcl"}
+_LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
 _SMALL_READ = 8
 _SMALL_RUNTIMES = {4: "Node, Ruby, Perl and Java", 8: "git and GLib"}
 
@@ -290,7 +291,7 @@ class Sampler:
 def _processes(proc: str) -> Dict[int, _Process]:
     found = {}
     for name in os.listdir(proc):
-        if name.isdigit():
+        if name.isdecimal():
             process = _process(proc + "/" + name, int(name))
             if process is not None:
                 found[process.pid] = process
@@ -479,12 +480,12 @@ def _comm(folder: str) -> bytes:
         comm = _bytes(folder + "/comm")
     except OSError:
         return b""
-    return comm.rstrip(b"\n")
+    return comm[:_LONGEST_COMM].rstrip(b"\n")
 
 
 def _numbers(folder: str) -> List[int]:
     try:
-        return [int(name) for name in os.listdir(folder) if name.isdigit()]
+        return [int(name) for name in os.listdir(folder) if name.isdecimal()]
     except OSError:
         return []  # gone, or not ours to look at
 

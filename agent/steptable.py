@@ -113,13 +113,14 @@ def _threads(parent: Mapping[str, Any], holders: Iterable[Mapping[str, Any]]) ->
         for holder in holders
         if holder["forked_by"] and holder["forked_by"]["pid"] == parent["pid"]
     ]
-    return list(dict.fromkeys([parent["tid"], *forkers]))
+    return list(dict.fromkeys([parent["tid"], *(tid for tid in forkers if tid is not None)]))
 
 
 def _forker(holders: Iterable[Mapping[str, Any]], pid: int) -> Optional[int]:
     for holder in holders:
         if holder["pid"] == pid and holder["forked_by"]:
-            return int(holder["forked_by"]["tid"])
+            tid: Optional[int] = holder["forked_by"]["tid"]
+            return tid
     return None
 
 

@@ -39,6 +39,8 @@ class WebServer:
                 f"cannot listen on {host}:{port}: {error.strerror}: is another agent running there?"
                 " Set web.listen in the configuration to another address"
             ) from error
+        except (ValueError, TypeError) as error:  # no name of a host, as with a NUL in it
+            raise WebError(f"cannot listen on {host!r}: {error}: set web.listen to an address") from error
 
     @property
     def port(self) -> int:

@@ -338,6 +338,8 @@ def _readable(path: Path, key: str, file: Path) -> None:
         file.open("rb").close()
     except OSError as error:
         _refuse(path, key, f"{file}: {error.strerror}")
+    except ValueError as error:  # a name with a NUL
+        _refuse(path, key, f"{file}: {error}")
 
 
 def _reason(error: Exception) -> str:

@@ -10,13 +10,26 @@ from typing import Any, TypeVar, Union
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agent.snapshot import printable
+
 __all__ = ["ConfigError", "Section", "check", "key_name", "read", "shown", "unknown_key"]
 
+_MOST_LINES = 20
+_LONGEST_LINE = 1000
 _Model = TypeVar("_Model", bound="Section")
 
 
 class ConfigError(Exception):
-    """A configuration cannot be used; each line names file, key, value and what is expected."""
+    """A configuration cannot be used; each line names file, key, value and what is expected.
+
+    Lines are made printable and bounded here, whatever names and values are in them.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        told = [printable(line.encode(errors="backslashreplace")) for line in lines[:_MOST_LINES]]
+        if len(lines) > _MOST_LINES:
+            told.append(f"and {len(lines) - _MOST_LINES} more like these")
+        super().__init__("\n".join(_cut(line, _LONGEST_LINE) for line in told))
 
 
 class Section(BaseModel):
@@ -25,8 +38,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+# What PyYAML raises for values that are not what they look like, or not what their tag says; and for depth.
+_UNUSABLE = (ValueError, LookupError, AttributeError, ArithmeticError, TypeError, RecursionError)
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, which YAML forbids and PyYAML takes."""
+    """Refuses a key that is given twice, which YAML forbids, and aliases: a few make billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                problem=f"aliases such as {shown('*' + event.anchor)} are not followed: write it out",
+                problem_mark=event.start_mark,
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -34,10 +60,23 @@ class _Loader(yaml.SafeLoader):
             key = key_node.value
             if isinstance(key_node, yaml.ScalarNode) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key}' is there twice", problem_mark=key_node.start_mark
+                    problem=f"the key {shown(key)} is there twice", problem_mark=key_node.start_mark
                 )
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep)
+
+
+def parse(text: str, source: Union[Path, str]) -> Any:
+    """The value that a text in YAML stands for; raises ConfigError."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise ConfigError(f"{source}{where}: not YAML: {problem}") from error
+    except _UNUSABLE as error:
+        raise ConfigError(f"{source}: not YAML that can be used: {error}") from error
 
 
 def read(path: Path, model: type[Section]) -> dict[str, Any]:
@@ -46,20 +85,14 @@ def read(path: Path, model: type[Section]) -> dict[str, Any]:
     Raises ConfigError.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    try:
-        document: Any = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise ConfigError(f"{path}{where}: not YAML: {problem}") from error
-    except (ValueError, RecursionError) as error:  # values that only look like dates or numbers; depth
-        raise ConfigError(f"{path}: not YAML that can be used: {error}") from error
+    except ValueError as error:  # a name with a NUL
+        raise ConfigError(f"{path}: {error}") from error
+    document = parse(text, path)
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -86,7 +119,7 @@ def check(
         lines = [
             _line(sources.get(key_name(item["loc"][:2]), str(path)), item, model) for item in error.errors()
         ]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError(*lines) from error
 
 
 def key_name(location: Sequence[Union[str, int]]) -> str:
@@ -104,8 +137,11 @@ def unknown_key(location: Sequence[Union[str, int]], model: type[Section]) -> st
 
 def shown(value: Any) -> str:
     """A value as it was given, bounded."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _cut(repr(value), 60)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _line(source: str, item: Any, model: type[Section]) -> str:

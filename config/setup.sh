@@ -41,7 +41,7 @@ sys.exit(not (find_spec("bcc") and find_spec("ensurepip")))' 2>/dev/null ||
 # them), this script, the place or Python differ.
 environment() {
     place="$PWD $(readlink -f $python)"
-    wanted="$place $({ cat pyproject.toml config/setup.sh; echo */__init__.py; } | cksum)"
+    wanted="$place $({ cat pyproject.toml config/setup.sh config/requirements*.txt; echo */__init__.py; } | cksum)"
     if [ "$(cat ".venv/.setup-$mode" 2>/dev/null)" = "$wanted" ]; then return 0; fi
 
     $python -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
@@ -52,18 +52,13 @@ environment() {
         echo "$place" >.venv/.setup-place
     fi
     pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq"
-    # RHEL 9's pip 21.2 cannot install a project with a pyproject.toml alone as editable.
-    .venv/bin/python -c 'import pip, sys
-sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (21, 3))' || $pip 'pip>=21.3,<27'
     rm -f .venv/.setup-run .venv/.setup-dev
-    if [ "$mode" = dev ]; then
-        say "installing the project and its development tools into .venv"
-        $pip --editable '.[dev]'
-        echo "$wanted" >.venv/.setup-dev
-    else
-        say "installing the project into .venv"
-        $pip --editable .
-    fi
+    locked=config/requirements.txt
+    [ "$mode" = run ] || locked=config/requirements-dev.txt
+    say "installing the project and what $locked lists into .venv"
+    $pip --require-hashes -r $locked
+    $pip --no-deps --no-build-isolation --editable .
+    [ "$mode" = run ] || echo "$wanted" >.venv/.setup-dev
     echo "$wanted" >.venv/.setup-run
 }
 

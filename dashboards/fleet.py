@@ -8,7 +8,8 @@ from __future__ import annotations
 from dashboards.alerts import OBJECTIVE
 from dashboards.frame import dashboard_json, instance_variable
 from dashboards.host import HOST_UID
-from dashboards.panels import About, Column, Panel, heat, lines, stat, table
+from dashboards.latency import spawn_latency
+from dashboards.panels import About, Column, Panel, lines, stat, table
 from dashboards.queries import (
     STALLED_SECONDS,
     STALLS,
@@ -171,24 +172,7 @@ def _latency(runbooks: str) -> list[Panel]:
     high = runbook_url(runbooks, "SpawnLatencyHigh")
     slow = "instance:spawnstall_spawns_slow:ratio_rate1h"
     return [
-        heat(
-            About(
-                "Spawn latency heatmap",
-                "Spawns a second by how long they took, of all hosts of the job.",
-                "cps",
-                high,
-            ),
-            job_wide("spawn"),
-        ),
-        lines(
-            About(
-                "Spawn latency quantiles",
-                "From the errpipe's creation to the end of its read, of all hosts of the job.",
-                "s",
-                high,
-            ),
-            quantiles(job_wide("spawn")),
-        ),
+        *spawn_latency(job_wide("spawn"), runbooks, ", of all hosts of the job"),
         lines(
             About(
                 "Exec latency quantiles",

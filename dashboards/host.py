@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dashboards.frame import dashboard_json, instance_variable
-from dashboards.panels import About, Column, Panel, heat, lines, stat, table
+from dashboards.latency import spawn_latency
+from dashboards.panels import About, Column, Panel, lines, stat, table
 from dashboards.queries import (
     STALLED_SECONDS,
     STALLS,
@@ -153,16 +154,7 @@ def _latency(runbooks: str) -> list[Panel]:
         return {"{{comm}}": f"topk(10, histogram_quantile(0.99, {_buckets(what, 'comm, ')}) > 0)"}
 
     return [
-        heat(
-            About("Spawn latency heatmap", "Spawns a second by how long they took.", "cps", high),
-            _buckets("spawn"),
-        ),
-        lines(
-            About(
-                "Spawn latency quantiles", "From the errpipe's creation to the end of its read.", "s", high
-            ),
-            quantiles(_buckets("spawn")),
-        ),
+        *spawn_latency(_buckets("spawn"), runbooks),
         lines(
             About("Spawns a second, by outcome", "Ended spawns, of all programs.", "cps"),
             {"{{outcome}}": f"sum by (outcome) (rate(spawnstall_spawns_total{{{_HOST}}}[$__rate_interval]))"},

@@ -7,6 +7,7 @@ maps. It knows nothing of metrics or terminals.
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import logging
 import os
@@ -21,7 +22,7 @@ from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compiled, CompilerProcess, LoadError, compile_probes
 from probes.perfbuffer import PerfBuffer
-from probes.records import Counter, Program, RecordKind, Release, Setting, Slot, Spawn, Stack, table_type
+from probes.records import Counter, Program, Release, Setting, Slot, Spawn, Stack, parse, table_type
 from probes.stacks import ForkStacks
 from probes.syscallfunctions import AT_FUNCTIONS, NoFunctionsError, SyscallFunctions, find
 
@@ -148,6 +149,7 @@ class Probes:
         used = self._compiled.attempt
         self._sees_fd_tables = "-DBTF" in used.flags
         self._on_record = on_record
+        self._unreadable = 0
         self._limits = {
             "spawns": options.max_spawns,
             "tables": options.max_tables,
@@ -166,7 +168,11 @@ class Probes:
             for name in _tracepoints(tracefs)
             for place in [used.functions[_function(name)]]
         }
-        self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
+        try:
+            self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
+        except OSError as error:
+            self._compiled.close()
+            raise LoadError(f"no buffer for the records: {error.strerror}: {_cure(error)}") from error
         if _OTHER not in self.programs():
             self._programs.set(_comm_key(_OTHER), Program())
         self.set_threshold(options.threshold_ns)
@@ -251,6 +257,8 @@ class Probes:
     def counters(self) -> dict[Counter, int]:
         """The kernel side's counters."""
         values = [value.value for _key, value in self._compiled.maps["counters"].items()]
+        # A record that cannot be read is as good as one that found no room.
+        values[Counter.RECORDS_LOST] += self._unreadable
         return {which: values[which] for which in Counter}
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
@@ -276,9 +284,12 @@ class Probes:
         return found
 
     def _receive(self, data: bytes) -> None:
-        kind = int.from_bytes(data[:4], sys.byteorder)
-        structure: type[Union[Spawn, Release]] = Spawn if kind == RecordKind.SPAWN else Release
-        self._on_record(structure.from_buffer_copy(data))
+        record = parse(data)
+        if record is None:
+            self._unreadable += 1
+            _log.warning("a record of %d bytes that is none of ours: %s", len(data), data[:16].hex())
+        else:
+            self._on_record(record)
 
 
 def _compile(process: CompilerProcess, tracefs: Path, options: Options) -> Compiled:
@@ -432,6 +443,17 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         names.append("STACKS")
         defines["MAX_STACKS"] = options.max_stacks
     return [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in defines.items()]
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "allow more open files (ulimit -n, LimitNOFILE=)"
+    if error.errno == errno.ENOMEM:
+        return "allow more memory (MemoryMax=, the container's limit)"
+    return (
+        "it takes CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), a seccomp profile with perf_event_open, and"
+        " locked memory (ulimit -l, LimitMEMLOCK=)"
+    )
 
 
 def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:

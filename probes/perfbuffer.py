@@ -27,6 +27,7 @@ _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
 _HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _LENGTH = struct.Struct("=I")
+_SMALLEST = _HEADER.size + _LENGTH.size  # a record with nothing in it; the kernel's are multiples of 8 bytes
 
 
 class _Attributes(ctypes.Structure):
@@ -88,11 +89,15 @@ class _Ring:
         self._tail.value = head  # at once: there is room for more while these are looked at
         at = 0
         while at < len(came):
-            kind, _misc, size = _HEADER.unpack_from(came, at)
+            kind, size = _RECORD_SAMPLE, 0
+            if len(came) - at >= _HEADER.size:
+                kind, _misc, size = _HEADER.unpack_from(came, at)
+            if not _SMALLEST <= size <= len(came) - at:
+                receive(b"")  # nothing that the kernel writes: where the next one begins is not known either
+                return
             if kind == _RECORD_SAMPLE:
                 [length] = _LENGTH.unpack_from(came, at + _HEADER.size)
-                begin = at + _HEADER.size + _LENGTH.size
-                receive(came[begin : begin + length])
+                receive(came[at + _SMALLEST : at + min(_SMALLEST + length, size)])
             at += size
 
     def close(self) -> None:

@@ -7,7 +7,9 @@ All times are CLOCK_MONOTONIC nanoseconds; 0 means "not yet".
 from __future__ import annotations
 
 import ctypes
+import sys
 from enum import IntEnum, IntFlag
+from typing import Optional, Union
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
@@ -25,6 +27,7 @@ __all__ = [
     "SlotFlag",
     "Spawn",
     "Stack",
+    "parse",
     "table_type",
 ]
 
@@ -208,6 +211,23 @@ class Program(ctypes.Structure):
         ("exec", Histogram),
         ("vfork", Histogram),
     ]
+
+
+def parse(data: bytes) -> Optional[Union[Spawn, Release]]:
+    """A copy of the record in the bytes of a perf buffer's sample; None: no program of ours wrote that."""
+    kind = int.from_bytes(data[:4], sys.byteorder)
+    if kind == RecordKind.SPAWN and len(data) >= ctypes.sizeof(Spawn):
+        spawn = Spawn.from_buffer_copy(data)
+        known = spawn.outcome in (0, *Outcome) and _is_how(spawn.own_how) and _is_how(spawn.last.how)
+        return spawn if known else None
+    if kind in (RecordKind.RELEASE, RecordKind.EXECED) and len(data) >= ctypes.sizeof(Release):
+        release = Release.from_buffer_copy(data)
+        return release if _is_how(release.how) else None
+    return None
+
+
+def _is_how(value: int) -> bool:
+    return value in (0, *How)
 
 
 def table_type(slots: int) -> type[ctypes.Structure]:

@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from probes.bpfcall import BPF_SYSCALL
 
-# How long an example takes says nothing: machines that run tests are busy.
-settings.register_profile("patient", deadline=None)
+# How long an example takes says nothing: machines that run tests are busy. The same examples each time, but
+# for `make fuzz`, which asks for many others.
+_EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+if _EXAMPLES:
+    settings.register_profile(
+        "patient", deadline=None, max_examples=int(_EXAMPLES), suppress_health_check=[HealthCheck.too_slow]
+    )
+else:
+    settings.register_profile(
+        "patient", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
 settings.load_profile("patient")
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
 from tests.live.lab import Object, json_lines
 
 __all__ = ["TOOLS", "TRACEFS", "Container", "Engine"]
@@ -110,27 +108,12 @@ class Engine:
 
     def _wheels(self) -> Path:
         """What pip needs in there, got by the pip that is here, with all its settings."""
-        project = tomllib.loads((self._root / "pyproject.toml").read_text())
-        wanted = [
-            *project["build-system"]["requires"],
-            *project["project"]["dependencies"],
-            *project["project"]["optional-dependencies"]["stacks"],
-        ]
-        folder = self._folder / f"wheels-{zlib.crc32(repr(wanted).encode()):08x}"
+        locked = self._root / "config" / "requirements.txt"
+        folder = self._folder / f"wheels-{zlib.crc32(locked.read_bytes()):08x}"
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=self._folder) as fresh:
-                _shell(
-                    [
-                        sys.executable,
-                        "-m",
-                        "pip",
-                        "wheel",
-                        "--quiet",
-                        "--wheel-dir",
-                        f"{fresh}/wheels",
-                        *wanted,
-                    ]
-                )
+                download = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
+                _shell([*download, "--dest", f"{fresh}/wheels", "-r", str(locked)])
                 Path(fresh, "wheels").rename(folder)
         return folder
 

@@ -277,6 +277,29 @@ def test_who_the_processes_are(lab: Lab) -> None:
         assert process["container"] is None
 
 
+def test_arguments_are_told_to_nobody(lab: Lab) -> None:
+    """Those of the parent, the child and the holder: there can be passwords in them."""
+    secret = "4711.04711040"
+    with lab.agent() as agent:
+        command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "3", "--plain", "0")
+        with subprocess.Popen([*command, "--seconds", secret], stdout=subprocess.DEVNULL) as program:
+            agent.wait_until(lambda: bool(agent.stalls()))
+            assert secret in Path(f"/proc/{agent.stalls()[0]['holders'][0]['pid']}/cmdline").read_text()
+            snapshot = subprocess.run(
+                [*lab.trace_popen, "--snapshot", "--json", "--pid", str(program.pid)],
+                cwd=lab.root,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert json_lines(snapshot.stdout)
+            pages = [agent.get(path) for path in ("/", "/api/stalls", "/metrics")]
+        agent.wait_until(lambda: len(agent.stalls()) == 2)
+        for text in (agent.log(), snapshot.stdout, snapshot.stderr, *pages):
+            assert secret not in text
+        assert all("stacks" not in stall for stall in agent.stalls())  # nor lines of code, by default
+
+
 def test_ten_thousand_comms(lab: Lab) -> None:
     """A process names itself as it likes: neither the series nor the agent grow with it."""
     code = (

@@ -49,7 +49,9 @@ def test_as_a_service(repo_root: Path, lab: Lab, tmp_path: Path) -> None:
         with lab.agent() as agent:
             assert agent.metrics()["spawnstall_selftest_success", ()] == 1
             assert [manager.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
-            assert Path(f"/proc/{agent.process.pid}/status").read_text().count(f"\nUid:\t{_NOBODY}\t") == 1
+            status = Path(f"/proc/{agent.process.pid}/status").read_text()
+            assert status.count(f"\nUid:\t{_NOBODY}\t") == 1
+            assert "capabilities from now on: DAC_READ_SEARCH, SYS_PTRACE\n" in agent.log()
             program = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "2")
             with subprocess.Popen(program, stdout=subprocess.DEVNULL) as played:
                 pass

@@ -14,7 +14,7 @@ import yaml
 from agent.config import Web
 from agent.health import why_unhealthy
 from agent.webconfig import Security
-from tests.unit.certificates import Authority
+from tests.unit.certificates import Authority, Pair
 from tests.unit.test_web import Site
 
 
@@ -44,9 +44,7 @@ def test_users(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("client_auth_type", ["NoClientCert", "RequireAndVerifyClientCert"])
-def test_tls(tmp_path: Path, client_auth_type: str) -> None:
-    authority = Authority(tmp_path)
-    pair = authority.sign("server")
+def test_tls(tmp_path: Path, client_auth_type: str, authority: Authority, pair: Pair) -> None:
     tls = {
         "cert_file": str(pair.certificate),
         "key_file": str(pair.key),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Optional
 
 import pytest
 
 from probes import loader
+from probes.compiled import Attempt
 from probes.loader import Options
 
 BASE = {
@@ -106,6 +109,37 @@ def test_offsets(tracefs: Path) -> None:
         "-DOFF_TASK_FILES=2920",
         "-DFILE_COUNT_ONE=0",
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EPERM, "it takes CAP_PERFMON"),
+        (errno.EMFILE, "allow more open files"),
+        (errno.ENOMEM, "allow more memory"),
+    ],
+)
+def test_a_kernel_that_gives_no_rings_is_one_line(
+    number: int, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    maps = dict.fromkeys(("spawns", "tables", "programs", "records"))
+    compiled = SimpleNamespace(
+        attempt=Attempt([], {}), refused=None, maps=maps, attached={}, close=lambda: closed.append(1)
+    )
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, "perf_event_open: no")
+
+    monkeypatch.setattr("probes.preflight.check", lambda: Path("/nowhere"))
+    monkeypatch.setattr(loader, "_compile", lambda *_: compiled)
+    monkeypatch.setattr(loader, "_tracepoints", lambda _: [])
+    monkeypatch.setattr(loader, "PerfBuffer", refuse)
+    with pytest.raises(loader.LoadError) as caught:
+        loader.Probes(Options(threshold_ns=1, use_btf=False), lambda record: None)
+    assert str(caught.value).startswith(f"no buffer for the records: perf_event_open: no: {cure}")
+    assert "\n" not in str(caught.value)
+    assert closed == [1]
 
 
 @pytest.mark.parametrize("comm", [b"", b"sh", b"fifteen letters", b"\xff\x1b"])

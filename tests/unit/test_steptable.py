@@ -78,6 +78,19 @@ def test_a_holder_that_was_forked_by_another_process_has_no_thread_here() -> Non
     assert "thread 78" not in headers(made)
 
 
+def test_a_thread_that_is_not_known_has_no_column() -> None:
+    """As in a report of somebody else's (agent.replay lets it through)."""
+    made = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
+    assert made is not None
+    told = stall_object(made, CLOCK)
+    assert told["holders"][0]["forked_by"]["pid"] == told["parent"]["pid"]
+    told["holders"][0]["forked_by"]["tid"] = None
+    table = step_table(told)
+    assert table is not None
+    threads = [column for column in table.columns if "thread" in str(column.header)]
+    assert len(threads) == 1
+
+
 def test_a_stall_without_steps_has_no_table() -> None:
     assert step_table(stall_object(dataclasses.replace(stall(UNSEEN), steps=()), CLOCK)) is None
 

@@ -386,17 +386,13 @@ def _until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("host", ["a\0b", "\ud800"])
+def test_what_is_no_name_of_a_host_is_one_line(host: str) -> None:
+    with pytest.raises(WebError, match=r"cannot listen on '.*set web.listen to an address$"):
+        WebServer(host, 0)
+
+
 # -- TLS and users --
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority: Authority) -> Pair:
-    return authority.sign("server")
 
 
 @contextlib.contextmanager

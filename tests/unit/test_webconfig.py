@@ -23,16 +23,6 @@ PASSWORD = "correct horse"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority: Authority) -> Pair:
-    return authority.sign("server")
-
-
 @pytest.fixture
 def file(tmp_path: Path, pair: Pair, authority: Authority) -> Path:
     """A file in a folder with server.crt, server.key and ca.crt."""

@@ -1,0 +1,218 @@
+"""Bytes from the kernel side that no program of ours wrote: counted, never a crash, never a wrong name."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import struct
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.model import Spawn, Stall
+from agent.report import spawn_object, stall_object
+from agent.tracer import Tracer, TracerOptions
+from probes import loader, perfbuffer, records
+from probes.records import Counter, RecordKind, parse
+from tests.unit.test_report import CLOCK
+from tests.unit.test_tracer import RELEASE, SPAWN
+
+SECOND = 1_000_000_000
+_STALLED = {
+    **{"held": 1, "foreign": 1, "foreign_total": 1, "created": SECOND, "forked": SECOND + 1},
+    **{"parent_closed": SECOND + 2, "read_began": SECOND + 3, "own_released": SECOND + 4},
+    "read_ended": 3 * SECOND,
+}
+_HELD = {"acquired": SECOND + 1, "ns": 3 * SECOND - 1, "left": 0}
+
+
+class Kernel(loader.Probes):
+    """A kernel side that sends what it is given."""
+
+    sent: list[bytes]
+
+    def __init__(self, _options: loader.Options, on_record: Any) -> None:
+        self._on_record = on_record
+        self._unreadable = 0
+        self._sees_fd_tables = True
+        self.sent = []
+
+    def poll(self, timeout_ms: int) -> None:
+        for data in self.sent:
+            self._receive(data)
+        self.sent = []
+
+    def spawns(self) -> list[records.Spawn]:
+        return []
+
+    def holders(self) -> Iterator[Any]:
+        return iter(())
+
+    def unreadable(self) -> int:
+        return self._unreadable
+
+
+def _fields(structure: Any, values: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """A real record with some fields changed to anything that fits."""
+    changes: dict[str, st.SearchStrategy[Any]] = {}
+    for name, kind in structure._fields_:
+        bits = 8 * ctypes.sizeof(kind)
+        if issubclass(kind, ctypes.Array):
+            if kind._type_ is ctypes.c_char:
+                changes[name] = st.binary(max_size=15)
+        elif issubclass(kind, ctypes.Structure):
+            changes[name] = _fields(kind, {**RELEASE, **_HELD}).map(kind.from_buffer_copy)
+        else:
+            edge = st.sampled_from([0, 1, 2, (1 << bits) - 1, 1 << (bits - 1)])
+            changes[name] = edge | st.integers(0, (1 << bits) - 1)
+    of = st.sampled_from(sorted(changes))
+    some = st.lists(of, max_size=3, unique=True).flatmap(
+        lambda names: st.fixed_dictionaries({name: changes[name] for name in names})
+    )
+    return some.map(lambda changed: bytes(structure(**{**values, **changed})))
+
+
+_RECORDS = st.one_of(
+    _fields(records.Release, {**RELEASE, **_HELD}),
+    _fields(records.Release, {**RELEASE, **_HELD, "kind": RecordKind.EXECED}),
+    _fields(records.Spawn, {**SPAWN, **_STALLED}),
+    _fields(records.Spawn, {**SPAWN, **_STALLED, "last": records.Release(**{**RELEASE, **_HELD})}),
+    st.binary(max_size=400),
+    st.builds(
+        lambda data, length: data[:length], _fields(records.Spawn, {**SPAWN, **_STALLED}), st.integers(0, 300)
+    ),
+)
+
+
+@pytest.mark.parametrize("every", [False, True])
+@given(sent=st.lists(_RECORDS, max_size=6))
+def test_whatever_comes_is_judged_or_counted(every: bool, sent: list[bytes]) -> None:
+    stalls: list[Stall] = []
+    spawns: list[Spawn] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "Probes", Kernel)
+        tracer = Tracer(TracerOptions(every=every), stalls.append, spawns.append)
+    kernel = tracer._probes
+    assert isinstance(kernel, Kernel)
+    kernel.sent = list(sent)
+    tracer.run_once(0.001)
+    tracer._judge(1 << 65)
+    read = [parse(data) for data in sent]
+    assert kernel.unreadable() == read.count(None)
+    releases = [record if isinstance(record, records.Release) else record.last for record in read if record]
+    seen = {(release.id, release.pid, bytes(release.comm)) for release in releases}
+    # The last release is within the record of its spawn.
+    seen |= {
+        (record.id, record.last.pid, bytes(record.last.comm))
+        for record in read
+        if isinstance(record, records.Spawn)
+    }
+    for stall in stalls:
+        for holder in stall.holders:
+            assert holder.pid is None or (stall.spawn.id, holder.pid, holder.comm) in seen
+        json.dumps(stall_object(stall, CLOCK), allow_nan=False)
+    for spawn in spawns:
+        json.dumps(spawn_object(spawn, (), CLOCK), allow_nan=False)
+
+
+def test_the_records_that_are_mutated_are_a_stall() -> None:
+    """Or the test above would show little."""
+    stalls: list[Stall] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "Probes", Kernel)
+        tracer = Tracer(TracerOptions(), stalls.append)
+    kernel = tracer._probes
+    assert isinstance(kernel, Kernel)
+    kernel.sent = [
+        bytes(records.Release(**{**RELEASE, **_HELD})),
+        bytes(records.Spawn(**{**SPAWN, **_STALLED})),
+    ]
+    tracer.run_once(0.001)
+    tracer._judge(1 << 65)
+    [stall] = stalls
+    assert (stall.culprit.pid, stall.culprit.comm) == (RELEASE["pid"], RELEASE["comm"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\1",
+        bytes(8),
+        bytes(records.Spawn(**SPAWN))[:-1],
+        bytes(records.Release(**RELEASE))[:-1],
+        bytes(records.Release(**{**RELEASE, "kind": 4})),
+        bytes(records.Release(**{**RELEASE, "how": 4})),
+        bytes(records.Spawn(**{**SPAWN, "outcome": 4})),
+        bytes(records.Spawn(**{**SPAWN, "own_how": 4})),
+    ],
+)
+def test_what_is_no_record(data: bytes) -> None:
+    assert parse(data) is None
+
+
+def test_unreadable_records_are_lost_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(loader.Options(threshold_ns=1), lambda record: None)
+    kernel.sent = [b"", b"garbage"]
+    kernel.poll(1)
+    counted = [(bytes(4), ctypes.c_uint64(number)) for number in range(len(Counter))]
+
+    compiled = SimpleNamespace(maps={"counters": SimpleNamespace(items=lambda: counted)})
+    monkeypatch.setattr(kernel, "_compiled", compiled, raising=False)
+    found = kernel.counters()
+    assert found[Counter.RECORDS_LOST] == Counter.RECORDS_LOST + 2
+    assert found[Counter.SLOTS_OVERFLOWED] == Counter.SLOTS_OVERFLOWED
+
+
+# -- the ring --
+
+
+def _ring(content: bytes, tail: int, head: int) -> perfbuffer._Ring:
+    """A ring of one page with that in it, as if the kernel had written it."""
+    ring = object.__new__(perfbuffer._Ring)
+    ring._size = mmap.PAGESIZE
+    ring._memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    ring._memory[mmap.PAGESIZE :] = content
+    ring._head = ctypes.c_uint64.from_buffer(ring._memory, 1024)
+    ring._tail = ctypes.c_uint64.from_buffer(ring._memory, 1032)
+    ring._head.value, ring._tail.value = head, tail
+    return ring
+
+
+@given(
+    content=st.binary(min_size=1, max_size=64),
+    tail=st.integers(0, 1 << 40),
+    length=st.integers(0, mmap.PAGESIZE),
+)
+def test_a_ring_of_garbage_comes_to_an_end(content: bytes, tail: int, length: int) -> None:
+    full = (content * mmap.PAGESIZE)[: mmap.PAGESIZE]
+    ring = _ring(full, tail, tail + length)
+    taken: list[bytes] = []
+    ring.take(taken.append)
+    assert ring._tail.value == ring._head.value
+    assert sum(map(len, taken)) <= length
+
+
+@given(
+    samples=st.lists(st.binary(max_size=300), max_size=8),
+    others=st.lists(st.integers(0, 8), max_size=8),
+    start=st.integers(0, 1 << 40).map(lambda number: number & ~7),
+)
+def test_a_ring_gives_what_was_written(samples: list[bytes], others: list[int], start: int) -> None:
+    written = b""
+    for number, data in enumerate(samples):
+        room = -(-(len(data) + 12) // 8) * 8
+        written += (struct.pack("=IHHI", 9, 0, room, len(data)) + data).ljust(room, b"\xaa")
+        if number < len(others):  # a record of another kind, such as PERF_RECORD_LOST
+            written += struct.pack("=IHH", 2, 0, 16 + 8 * others[number]) + bytes(8 + 8 * others[number])
+    content = bytearray(mmap.PAGESIZE)
+    for number, byte in enumerate(written):
+        content[(start + number) % mmap.PAGESIZE] = byte
+    taken: list[bytes] = []
+    _ring(bytes(content), start, start + len(written)).take(taken.append)
+    assert taken == samples
