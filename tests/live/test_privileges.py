@@ -17,7 +17,11 @@ LOOK_AT_OTHERS = 1 << 2 | 1 << 19  # DAC_READ_SEARCH, SYS_PTRACE
 KILL = 1 << 5
 SYS_ADMIN = 1 << 21
 BPF = 1 << 39
-STRANGER = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+# Of another user; it can read the checkout, wherever that is.
+STRANGER = [
+    *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+]
 # Drops as asked for, and prints what it has left, and what a program that it starts has.
 _DROP = """\
 import subprocess, sys
@@ -62,7 +66,7 @@ def _check(pid: int, capabilities: int) -> None:
         ([], "2", "refused", LOOK_AT_OTHERS | BPF),
         (["setpriv", "--bounding-set=-bpf"], "2", "refused", LOOK_AT_OTHERS | SYS_ADMIN),
         (["setpriv", "--bounding-set=-all,+sys_ptrace,+bpf"], "2", "given", 1 << 19),
-        (STRANGER, "2", "refused", 0),
+        (STRANGER, "2", "refused", 1 << 2),
     ],
 )
 def test_what_is_kept(
