@@ -54,7 +54,8 @@ class Command:
 
     def terminate(self) -> None:
         """Passes a SIGTERM on."""
-        with contextlib.suppress(ProcessLookupError):
+        # It has ended, or become another user's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
 
     def poll(self) -> bool:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.model import Spawn, Stall
@@ -184,6 +184,8 @@ def _ring(content: bytes, tail: int, head: int) -> perfbuffer._Ring:
     return ring
 
 
+@example(content=b"\0", tail=8, length=64)  # a size of 0
+@example(content=b"\x09\0\0\0\0\0\xff\xff", tail=8, length=64)  # a size beyond the end
 @given(
     content=st.binary(min_size=1, max_size=64),
     tail=st.integers(0, 1 << 40),
@@ -196,6 +198,8 @@ def test_a_ring_of_garbage_comes_to_an_end(content: bytes, tail: int, length: in
     ring.take(taken.append)
     assert ring._tail.value == ring._head.value
     assert sum(map(len, taken)) <= length
+    if content == b"\0" and length:
+        assert taken == [b""]  # which is counted
 
 
 @given(
