@@ -18,7 +18,7 @@ BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}
 """The number of bpf(2), by machine: <asm/unistd.h>."""
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOOKUP_BATCH = 1, 2, 3, 4, 24
-_BATCH = 1024
+_BATCH = 64  # small enough for buffers that need no pages of their own
 
 _Value = TypeVar("_Value")
 
