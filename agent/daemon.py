@@ -31,7 +31,7 @@ from agent.webconfig import Security
 __all__ = ["DaemonError", "run"]
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.5  # the tracer looks more often, and wakes for that alone
 _HEALTHY_SECONDS = 5.0
 
 

@@ -28,7 +28,11 @@ from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 __all__ = ["LOSSES", "Metrics", "Source", "evictions"]
 
 LOSSES = (
-    ("records_lost", "records_lost", "Records that found no room in the perf buffer, or cannot be read."),
+    (
+        "records_lost",
+        "records_lost",
+        "Records that found no room in the perf buffer or in the agent, or cannot be read.",
+    ),
     ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
     ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
     ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),

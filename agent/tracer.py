@@ -312,8 +312,8 @@ class Tracer:
         return self._ongoing
 
     def run_once(self, timeout_seconds: float) -> None:
-        """Waits at most that long for records, and judges what is due."""
-        until_look = (self._next_look - time.monotonic_ns()) // 1_000_000
+        """Waits at most that long for records (or until the next look), and judges what is due."""
+        until_look = -((time.monotonic_ns() - self._next_look) // 1_000_000)  # rounded up
         self._poll(max(1, min(int(timeout_seconds * 1000), until_look)))
         now = time.monotonic_ns()
         if now >= self._next_look:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
@@ -15,7 +16,6 @@ from agent.webconfig import Security
 
 __all__ = ["WebError", "WebServer"]
 
-_STOP_SECONDS = 0.1  # how often the server looks whether it is to stop
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _ALLOW = ("Allow", "GET, HEAD")
@@ -85,12 +85,12 @@ class WebServer:
             return _answer(start, "404 Not Found", b"/, /api/stalls, /metrics or /healthz\n")
 
         self._server.set_app(self._guarded(application))
-        threading.Thread(
-            target=self._server.serve_forever, args=(_STOP_SECONDS,), name="web", daemon=True
-        ).start()
+        # Nothing wakes it but a connection, and stop.
+        threading.Thread(target=self._server.serve_forever, args=(None,), name="web", daemon=True).start()
 
     def stop(self) -> None:
         """Stops listening."""
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes it
         self._server.shutdown()
         self._server.server_close()
 

@@ -15,7 +15,7 @@ from probes.bpfcall import bpf
 __all__ = ["BpfMap"]
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOOKUP_BATCH = 1, 2, 3, 4, 24
-_BATCH = 1024
+_BATCH = 64  # small enough for buffers that need no pages of their own
 
 _Value = TypeVar("_Value")
 
