@@ -43,6 +43,7 @@ def ended_stall(
     min_ns: int,
     counts_copies: bool,
     found: Sequence[Holder] = (),
+    records_lost: bool = False,
 ) -> Optional[Stall]:
     """The stall of a spawn that has ended, or None when nobody foreign kept its reader waiting for min_ns.
 
@@ -51,6 +52,7 @@ def ended_stall(
     confirmations: what /proc said of holders while the stall was going on, by pid.
     counts_copies: whether ``Spawn.held`` comes from the kernel's own count (BTF).
     found: holders that /proc showed at the last look, and of which no release is known.
+    records_lost: since the spawn began; so whether a holder that closed its copy execed then is not known.
     """
     unseen = list(found) or [_UNKNOWN]
     began = stall_began(spawn)
@@ -63,7 +65,7 @@ def ended_stall(
         confirmed = confirmations.get(release.pid) is Confirmation.CONFIRMED
         (latest if release.sure or confirmed else candidates).append(release)
     holders = [
-        _released_holder(release, ended, execed, confirmations)
+        _released_holder(release, ended, _cause(release, execed, records_lost), confirmations)
         for release in latest
         if min(release.at, ended) > began or (spawn.held and _was_exiting(release, ended))
     ]
@@ -132,7 +134,7 @@ def _never_tried_to_exec(spawn: Spawn) -> bool:
 def _released_holder(
     release: Release,
     read_ended: int,
-    execed: Collection[int],
+    cause: Cause,
     confirmations: Mapping[int, Confirmation],
 ) -> Holder:
     # An exec and a dup2 are seen after their closes: the reader may have returned before.
@@ -141,7 +143,7 @@ def _released_holder(
         pid=release.pid,
         comm=release.comm,
         fds=(release.fd,),
-        cause=_cause(release, execed),
+        cause=cause,
         acquired=release.acquired,
         released=released,
         released_by=release.by,
@@ -180,13 +182,15 @@ def _let_go(release: Release, read_ended: int) -> int:
     return read_ended if release.by == "exit" else min(release.at, read_ended)
 
 
-def _cause(release: Release, execed: Collection[int]) -> Cause:
+def _cause(release: Release, execed: Collection[int], records_lost: bool) -> Cause:
     if release.descendant:
         return Cause.OWN_DESCENDANT
     if release.execed:
         return Cause.LEAKED
     if release.by == "exec" or release.pid in execed:
         return Cause.LATE_EXEC
+    if release.by == "close" and records_lost:
+        return Cause.UNKNOWN
     return Cause.FORKED
 
 

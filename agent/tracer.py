@@ -262,6 +262,8 @@ class Tracer:
         self._python_stacks: Optional[stacks.PythonStacks] = None
         self._stacks_lost = 0
         self._next_room = 0
+        self._records_lost = 0
+        self._latest_loss = 0  # when it was noticed
         self._probes = prepared.take()
         if options.stacks:
             self._python_stacks = stacks.PythonStacks()
@@ -426,6 +428,7 @@ class Tracer:
             self._min_ns,
             self._probes.sees_fd_tables,
             known.found or (still if spawn.read_cut else ()),
+            self._lost_records_since(spawn.created),
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
         if stall is not None:
@@ -433,9 +436,17 @@ class Tracer:
         if self._on_spawn is not None:
             self._on_spawn(spawn)
 
+    def _lost_records_since(self, began: int) -> bool:
+        """Called at each look as well, so a loss is noticed within 0.25 s."""
+        lost = self._probes.records_lost() + self._records.lost
+        if lost != self._records_lost:
+            self._records_lost, self._latest_loss = lost, time.monotonic_ns()
+        return self._latest_loss >= began
+
     # -- stalls that are still going on --
 
     def _look(self, now: int) -> None:
+        self._lost_records_since(now)
         with self._reading_maps:
             in_flight = [_spawn(spawn) for spawn in self._probes.spawns()]
         waiting = {}

@@ -261,6 +261,11 @@ class Probes:
         values[Counter.RECORDS_LOST] += self._unreadable
         return {which: values[which] for which in Counter}
 
+    def records_lost(self) -> int:
+        """That counter alone: a single look into a map."""
+        value = self._compiled.maps["counters"].get(int(Counter.RECORDS_LOST))
+        return (value.value if value is not None else 0) + self._unreadable
+
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Entries now and at most of the maps that can fill up."""
         maps = self._compiled.maps

@@ -39,8 +39,11 @@ def judge(
     min_ns: int = MIN,
     counts_copies: bool = True,
     found: Sequence[Holder] = (),
+    records_lost: bool = False,
 ) -> Optional[Stall]:
-    return ended_stall(what or spawn(), releases, execed, confirmations or {}, min_ns, counts_copies, found)
+    return ended_stall(
+        what or spawn(), releases, execed, confirmations or {}, min_ns, counts_copies, found, records_lost
+    )
 
 
 def stalled(*arguments: Any, **named: Any) -> Stall:
@@ -51,6 +54,23 @@ def stalled(*arguments: Any, **named: Any) -> Stall:
 
 
 # -- causes --
+
+
+@pytest.mark.parametrize(
+    ("seen", "execed", "cause"),
+    [
+        ({"by": "close"}, (), Cause.UNKNOWN),
+        ({"by": "close"}, (HOLDER,), Cause.LATE_EXEC),
+        ({"by": "close", "execed": True}, (), Cause.LEAKED),
+        ({"by": "exit"}, (), Cause.FORKED),
+        ({"by": "exec"}, (), Cause.LATE_EXEC),
+    ],
+)
+def test_a_lost_record_can_have_been_an_exec_after_a_close(
+    seen: dict[str, Any], execed: Collection[int], cause: Cause
+) -> None:
+    found = stalled(releases=[release(**seen)], execed=execed, records_lost=True)
+    assert [(each.pid, each.cause) for each in found.holders] == [(HOLDER, cause)]
 
 
 @pytest.mark.parametrize(

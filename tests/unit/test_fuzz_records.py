@@ -53,6 +53,9 @@ class Kernel(loader.Probes):
     def holders(self) -> Iterator[Any]:
         return iter(())
 
+    def records_lost(self) -> int:
+        return self._unreadable
+
     def unreadable(self) -> int:
         return self._unreadable
 

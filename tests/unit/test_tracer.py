@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
 
 from agent import procfs, tracer
-from agent.model import Outcome, Release, Spawn, Stall
+from agent.model import Cause, Outcome, Release, Spawn, Stall
 from probes import loader, records
 from probes.records import How, RecordKind, SlotFlag
 
@@ -192,10 +193,13 @@ class _Kernel:
     def counters(self) -> dict[records.Counter, int]:
         return {records.Counter.RECORDS_LOST: self.lost}
 
+    def records_lost(self) -> int:
+        return self.lost
 
-def _stalled(number: int) -> records.Spawn:
+
+def _stalled(number: int, how: How = How.EXIT) -> records.Spawn:
     """A spawn with a foreign holder, and a pid that nobody has."""
-    release = {**RELEASE, "id": number, "ns": 50_000_000, "left": 0}
+    release = {**RELEASE, "id": number, "ns": 50_000_000, "left": 0, "how": how}
     times = {"created": 1, "forked": 2, "parent_closed": 3, "read_began": 4, "own_released": 5}
     spawn = {**SPAWN, **times, "id": number, "read_ended": 50_000_001, "pid": 1 << 30, "foreign_total": 1}
     return records.Spawn(**spawn, last=records.Release(**release))
@@ -244,6 +248,24 @@ def test_records_that_wait_are_bounded_and_the_rest_is_lost(
     tracing.drain()
     assert [stall.spawn.id for stall in told] == [1, 2]
     assert tracing.counters()["records_lost"] == 2  # one in the ring, one here
+
+
+@pytest.mark.parametrize(("noticed", "cause"), [(0, Cause.FORKED), (2, Cause.UNKNOWN)])
+def test_a_lost_record_may_have_been_the_exec_of_a_holder(
+    noticed: int, cause: Cause, kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spawn began at 1: what was lost before that was not."""
+    now = noticed
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    told: list[Stall] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    kernel[0].lost = 1
+    tracing.run_once(0)
+    kernel[0]._receive(_stalled(1, How.CLOSE))
+    tracing.run_once(0)
+    now = 1_000_000_000
+    tracing.run_once(0)
+    assert [stall.culprit.cause for stall in told] == [cause]
 
 
 def test_all_of_proc_is_searched_only_when_a_holder_that_has_gone_was_not_the_end(
