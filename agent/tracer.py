@@ -365,6 +365,8 @@ class Tracer:
             known = self._know(spawn.id)
             known.holding = tuple(holders.get(spawn.id, ()))
             names = known.holding or self._search(spawn, known, now)
+            if not names and procfs.is_stopped(spawn.pid, spawn.read_tid):
+                continue  # it does not read on, whoever has let go
             stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
             if stall is None:
                 continue
