@@ -40,7 +40,10 @@ def main() -> None:
     """Does it once."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection.makefile("r") as reader:
-        wanted = json.loads(reader.readline())
+        order = reader.readline()
+    if not order:
+        return  # whoever started this was killed meanwhile
+    wanted = json.loads(order)
     fds: list[int] = []
     try:
         answer = _compile(wanted, fds)
@@ -49,8 +52,9 @@ def main() -> None:
         fds = []
     # Not closed in good order: bcc would disable what it attached, for everybody.
     text = json.dumps(answer).encode()
-    socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
-    connection.sendall(text)
+    with contextlib.suppress(BrokenPipeError):  # likewise
+        socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
+        connection.sendall(text)
     os._exit(0)
 
 
