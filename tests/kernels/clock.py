@@ -1,4 +1,4 @@
-"""Steps the wall clock while a stall is going on: only for a machine of its own, which inside.py says it is."""
+"""Steps the wall clock while a stall is going on: only where inside.py says that nobody else goes by it."""
 
 from __future__ import annotations
 

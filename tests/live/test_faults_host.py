@@ -108,8 +108,6 @@ def test_tracefs_that_is_unmounted_underneath(lab: Lab) -> None:
         assert "mount -t tracefs" in line
         done = subprocess.run(forced, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
         [spawn] = [line for line in json_lines(done.stdout) if line["kind"] == "spawn"]
-        agent.wait_until(
-            lambda: any(stall["child"]["pid"] == spawn["child"] for stall in agent.stalls()), 30
-        )
+        agent.wait_until(lambda: any(stall["child"]["pid"] == spawn["child"] for stall in agent.stalls()), 30)
         attached = [v for (name, _), v in agent.metrics().items() if name == "spawnstall_probe_attached"]
         assert set(attached) == {1}
