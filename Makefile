@@ -2,13 +2,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak setup-bench bench bench-fleet \
-	dashboards preview lint fuzz lock audit dev
+.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak soak-spawns setup-bench bench \
+	bench-fleet dashboards preview lint fuzz lock audit dev
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
 FUZZ_EXAMPLES ?= 2000
+SPAWNS ?= 1000000
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
@@ -42,6 +43,9 @@ manual: dev ## write the man page and the shell completions anew (config/manual)
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
+
+soak-spawns: dev ## a million spawns beside an agent: exact counts, flat memory (SPAWNS=1000000)
+	@exec $(PYTHON) -m tests.soak_spawns --spawns $(SPAWNS)
 
 setup-bench: ## install the tracers that tests/bench measures beside (Debian)
 	@config/setup-bench.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from agent.stacks import Taken
 from agent.steptable import step_table
 from agent.text import spawn_line, stall_text, summary_text
 
-__all__ = ["Drawing", "JsonLines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
+__all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
 
 
 class Sink(Protocol):
@@ -29,10 +30,10 @@ class Sink(Protocol):
     def write(self, report: Mapping[str, Any]) -> None: ...
 
 
-class JsonLines:
-    """One object a line, flushed at once.
+class Lines:
+    """A sink that writes as the reports come, flushed at once.
 
-    A file that cannot be written any more (a full disk) ends nothing: failure then says why, in one line.
+    A stream that cannot be written any more (a full disk) ends nothing: failure then says why, in one line.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -40,27 +41,37 @@ class JsonLines:
         self._stream = stream
 
     def write(self, report: Mapping[str, Any]) -> None:
-        """Writes one line."""
+        """Writes one report."""
         if self.failure is not None:
             return
         try:
-            self._stream.write(json.dumps(report) + "\n")
+            self._put(report)
             self._stream.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
             self.failure = f"{self._stream.name}: {error.strerror}: the reports in it are not all"
 
+    def _put(self, report: Mapping[str, Any]) -> None:
+        raise NotImplementedError
 
-class Text:
+
+class JsonLines(Lines):
+    """One object a line."""
+
+    def _put(self, report: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(report) + "\n")
+
+
+class Text(Lines):
     """For a person."""
 
     def __init__(self, console: Console, steps: bool) -> None:
+        super().__init__(console.file)
         self._console = console
         self._steps = steps
 
-    def write(self, report: Mapping[str, Any]) -> None:
-        """Prints a report, and with it the step table."""
+    def _put(self, report: Mapping[str, Any]) -> None:
         if report["type"] == "summary":
             self._console.print(summary_text(report))
         elif report["type"] == "spawn":
@@ -70,13 +81,15 @@ class Text:
             table = step_table(report) if self._steps else None
             if table is not None:
                 self._console.print(table)
-        self._console.file.flush()
 
 
 class Drawing:
-    """Keeps the objects (the longest, when there are too many), and draws them at the end."""
+    """Keeps the objects (the longest, when there are too many), and draws them at the end.
 
-    def __init__(self, stream: IO[str], draw: Callable[[Collection], str]) -> None:
+    stream: unbuffered.
+    """
+
+    def __init__(self, stream: IO[bytes], draw: Callable[[Collection], str]) -> None:
         self._collection = Collection()
         self._stream = stream
         self._draw = draw
@@ -86,9 +99,15 @@ class Drawing:
         self._collection.add(report)
 
     def finish(self) -> None:
-        """Writes the file; raises OSError."""
-        self._stream.write(self._draw(self._collection))
-        self._stream.flush()
+        """Writes the file, all of it or nothing (half a page looks whole); raises OSError with its name."""
+        left = self._draw(self._collection).encode()
+        try:
+            while left:
+                left = left[self._stream.write(left) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a device
+                self._stream.truncate(0)
+            raise OSError(error.errno, error.strerror, self._stream.name) from error
 
 
 def html(collection: Collection) -> str:

@@ -9,6 +9,7 @@ All of it is asked again and again while stalls go on: pathlib and buffered file
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Optional
@@ -24,6 +25,7 @@ __all__ = [
     "find_holders",
     "is_alive",
     "is_blocked_on",
+    "is_stopped",
     "pipe_inode",
 ]
 
@@ -57,6 +59,15 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
         return False
     is_zombie = b"\nState:\tZ" in status and b"\nThreads:\t1\n" in status
     return b"\nTgid:\t%d\n" % pid in status and not is_zombie
+
+
+def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:
+    """Whether a thread was stopped, by a signal or a debugger; False when it is gone."""
+    try:
+        status = (proc / str(pid) / "task" / str(tid) / "status").read_text(errors="replace")
+    except OSError:
+        return False
+    return re.search(r"\nState:\t[Tt]", status) is not None
 
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:

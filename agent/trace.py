@@ -20,7 +20,7 @@ from agent import session
 from agent.arguments import fail
 from agent.command import Command
 from agent.filter import Filter
-from agent.outputs import Drawing, JsonLines, Reports, Sink, Text, html, text_console, trace
+from agent.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.replay import ReplayError, read_report
 from agent.tracer import Prepared
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             output = _open(options.output, cleanup) if options.output else sys.stdout
             kept = [JsonLines(_open(options.report, cleanup))] if options.report else []
             drawings = [
-                Drawing(_open(path, cleanup), draw)
+                Drawing(cleanup.enter_context(Path(path).open("wb", buffering=0)), draw)
                 for path, draw in ((options.html, html), (options.trace, trace))
                 if path
             ]
@@ -67,9 +67,10 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         except BrokenPipeError:
             raise
         except OSError as error:
-            return fail(f"the reports cannot be written: {error.strerror}")
+            where = f"{error.filename}: " if error.filename else ""
+            return fail(f"{where}{error.strerror}: the reports cannot be written")
         for sink in sinks:
-            if isinstance(sink, JsonLines) and sink.failure is not None:
+            if isinstance(sink, Lines) and sink.failure is not None:
                 status = fail(sink.failure)
         return status
 
@@ -109,7 +110,14 @@ def _uid(user: str) -> int:
 
 
 def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
-    return cleanup.enter_context(Path(path).open("w", encoding="utf-8"))
+    file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115
+
+    def close() -> None:
+        with contextlib.suppress(OSError):  # what could not be written was told when it was
+            file.close()
+
+    cleanup.callback(close)
+    return file
 
 
 def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:

@@ -465,6 +465,8 @@ class Tracer:
             # A holder that has just gone is most likely the end of the stall: the next look will tell.
             known.leaving = spawn.id in leaving and not known.leaving
             names = known.holding or (known.found if known.leaving else self._search(spawn, known, now))
+            if not names and procfs.is_stopped(spawn.pid, spawn.read_tid):
+                continue  # it does not read on, whoever has let go
             stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
             if stall is None:
                 continue

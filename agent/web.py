@@ -63,6 +63,7 @@ class WebServer:
         status gives the object of /api/stalls, which is also what the page shows.
         """
         metrics = make_wsgi_app(registry)
+        scraping = threading.Lock()
 
         def application(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "/")
@@ -70,7 +71,8 @@ class WebServer:
             if method not in ("GET", "HEAD"):
                 return _answer(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
             if path == "/metrics":
-                body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
+                with scraping:  # one at a time is no slower, and a hundred at once take the memory of one
+                    body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
                 return body
             if path == "/healthz":
                 if healthy():

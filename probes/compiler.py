@@ -68,7 +68,7 @@ def main() -> None:
     with connection.makefile("r") as reader:
         question = reader.readline()
     if not question:
-        return  # nobody wants to know any more
+        return  # nobody wants to know any more, or whoever did was killed
     fds: list[int] = []
     try:
         answer = _compile(json.loads(question), fds)
@@ -77,8 +77,9 @@ def main() -> None:
         fds = []
     # Not closed in good order: bcc would disable what it attached, for everybody.
     text = json.dumps(answer).encode()
-    socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
-    connection.sendall(text)
+    with contextlib.suppress(BrokenPipeError):  # likewise
+        socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
+        connection.sendall(text)
     os._exit(0)
 
 

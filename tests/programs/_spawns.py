@@ -6,12 +6,15 @@ Timed Popens, reported as JSON lines, and a hook into the window between pipe2 a
 from __future__ import annotations
 
 import collections.abc
+import ctypes
 import json
 import os
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import ItemsView, Iterator, Sequence
+from signal import SIGCHLD
 from typing import Any, Callable, Optional
 
 # Python 3.13 starts plain programs by posix_spawn, which has no errpipe. This is the documented
@@ -21,6 +24,8 @@ vars(subprocess)["_USE_POSIX_SPAWN"] = False
 
 TRUE = ["/bin/true"]
 
+_SYS_CLONE3 = 435
+_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter lock, which the child needs
 _lock = threading.Lock()
 _spawns = 0
 
@@ -81,6 +86,18 @@ class HookedEnv(collections.abc.Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._env)
+
+
+def fork_with_pid(pid: int) -> int:
+    """Like fork, but the child gets that pid; see clone3(2)."""
+    wanted = ctypes.c_int(pid)
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal,
+    # stack, stack_size, tls, set_tid, set_tid_size
+    packed = struct.pack("10Q", 0, 0, 0, 0, SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1)
+    child = int(_libc.syscall(_SYS_CLONE3, packed, len(packed)))
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
+    return child
 
 
 def is_pipe(fd: int) -> bool:

@@ -8,37 +8,20 @@ with "worker" and "kept".
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 import threading
 import time
 from pathlib import Path
-from signal import SIGCHLD
 from typing import Any
 
-from _spawns import TRUE, HookedEnv, done, spawn
+from _spawns import TRUE, HookedEnv, done, fork_with_pid, spawn
 
-_SYS_CLONE3 = 435
 _KEEP = 0.5
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _fork_with_pid(pid: int) -> int:
-    """Like fork, but the child gets that pid; see clone3(2)."""
-    wanted = ctypes.c_int(pid)
-    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal,
-    # stack, stack_size, tls, set_tid, set_tid_size
-    packed = struct.pack("10Q", 0, 0, 0, 0, SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1)
-    child = int(_libc.syscall(_SYS_CLONE3, packed, len(packed)))
-    if child < 0:
-        raise OSError(ctypes.get_errno(), "clone3")
-    return child
 
 
 def _work(told: int) -> None:
     pid = int(os.read(told, 32))
-    if _fork_with_pid(pid) == 0:
+    if fork_with_pid(pid) == 0:
         time.sleep(_KEEP)
     os._exit(0)
 

@@ -96,12 +96,12 @@ def test_each_report_is_flushed(kind: Any, tmp_path: Path) -> None:
 
 
 def test_what_is_drawn_is_drawn_at_the_end() -> None:
-    output = io.StringIO()
+    output = io.BytesIO()
     drawing = Drawing(output, lambda collection: f"{len(collection.stalls)} stalls")
     _tell(Reports([drawing]))
-    assert output.getvalue() == ""
+    assert output.getvalue() == b""
     drawing.finish()
-    assert output.getvalue() == "2 stalls"  # two of the three are one: going on, and ended
+    assert output.getvalue() == b"2 stalls"  # two of the three are one: going on, and ended
 
 
 def test_a_full_disk_ends_nothing_and_is_said() -> None:

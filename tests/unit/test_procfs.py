@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from agent.procfs import (
     find_holders,
     is_alive,
     is_blocked_on,
+    is_stopped,
     pipe_inode,
 )
 from tests.unit.samples import FakeProc
@@ -295,3 +297,15 @@ def test_is_blocked_on(syscall: str, blocked: bool, tmp_path: Path) -> None:
     assert is_blocked_on(5, 6, 7, tmp_path) is False
     (folder / "syscall").write_text(syscall)
     assert is_blocked_on(5, 6, 7, tmp_path) is blocked
+
+
+def test_is_stopped() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        try:
+            assert not is_stopped(process.pid, process.pid)
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            assert is_stopped(process.pid, process.pid)
+        finally:
+            process.kill()
+    assert not is_stopped(process.pid, process.pid)

@@ -38,8 +38,8 @@ from tests.unit.samples import (
 class FixedClock(Clock):
     """Monotonic zero is 2026-11-24T09:00:00Z."""
 
-    def __init__(self) -> None:
-        self._offset = 1_795_510_800 * SECOND
+    def _measured(self) -> int:
+        return 1_795_510_800 * SECOND
 
 
 CLOCK = FixedClock()
@@ -96,6 +96,27 @@ def test_rfc3339() -> None:
 
 def test_the_clock_is_the_walls() -> None:
     assert abs(Clock().timestamp(time.monotonic_ns()) - time.time()) < 1
+
+
+@pytest.mark.parametrize("step", [-86_400, 3_600])
+def test_a_step_of_the_wall_clock(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Moments follow the clock, as those who read them do; durations are what they were."""
+    clock, real = Clock(), time.time_ns
+    told = stall(ended=None)
+    before, created = stall_object(told, clock), clock.timestamp(told.spawn.created)
+    monkeypatch.setattr(time, "time_ns", lambda: real() + step * SECOND)
+    after = stall_object(told, clock)
+    assert clock.timestamp(told.spawn.created) == pytest.approx(created + step, abs=1)
+    assert after["time"] != before["time"]
+    assert after["stall_seconds"] == pytest.approx(before["stall_seconds"], abs=60)
+    for name in ("spawn_seconds", "exec_seconds", "began_seconds", "steps", "holders"):
+        assert after[name] == before[name]
+
+
+def test_a_moment_keeps_its_time_to_the_microsecond() -> None:
+    clock = Clock()
+    moment = time.monotonic_ns()
+    assert len({clock.rfc3339(moment) for _ in range(1000)}) == 1
 
 
 # -- objects --

@@ -1,0 +1,38 @@
+"""Steps the wall clock while a stall is going on: only where inside.py says that nobody else goes by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.lab import Lab, json_lines
+
+_STEP_SECONDS = 3600
+_LIVE_SECONDS = 20
+
+
+def test_step_of_the_clock_while_a_stall_is_on(repo_root: Path, tmp_path: Path) -> None:
+    if os.environ.get("MAY_STEP_THE_CLOCK") != "1":
+        pytest.skip("the clock of this machine is others' too: python -m tests.kernels --case 'clock step'")
+    lab = Lab(repo_root, tmp_path)
+    live = str(_LIVE_SECONDS)
+    forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", live, "--plain", "0")
+    with lab.agent() as agent, subprocess.Popen(forced, stdout=subprocess.PIPE, text=True) as program:
+        agent.wait_until(lambda: bool(agent.stalls()), 60)
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + _STEP_SECONDS)
+        oldest = agent.metrics()["spawnstall_oldest_stall_start_timestamp_seconds", ()]
+        assert 0 <= time.time() - oldest < 60
+        said, _ = program.communicate(timeout=120)
+        agent.wait_until(lambda: len(agent.stalls()) == 2, 60)
+        ongoing, ended = agent.stalls()
+        [spawn] = [line for line in json_lines(said) if line["kind"] == "spawn"]
+        assert ended["id"] == ongoing["id"]
+        assert ended["holders"][0]["pid"] == spawn["worker"]
+        assert ended["stall_seconds"] == pytest.approx(_LIVE_SECONDS, abs=10)
+        assert ended["time"] > ongoing["time"]
+        assert json.loads(agent.get("/api/stalls"))["ended"]

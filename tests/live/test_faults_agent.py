@@ -1,0 +1,151 @@
+"""kill -9 of the agent and of trace-popen: nothing stays in the kernel, and a new one starts at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import procfs
+from tests.live.bpfids import Ids, ids_of, still_there
+from tests.live.lab import Lab, RunningAgent, json_lines
+
+_DEADLINE_SECONDS = 30
+
+
+def _until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"waited for {what} in vain"
+        time.sleep(0.02)
+
+
+def _compiler_of(pid: int) -> int | None:
+    """The process that compiles the probes of an agent, when it is there."""
+    for child in procfs.descendants(pid):
+        with contextlib.suppress(OSError):
+            if b"compiler.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+    return None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> Ids:
+    """Kills it; what it had in the kernel."""
+    had = ids_of(process.pid)
+    process.kill()
+    process.wait()
+    return had
+
+
+def _assert_gone(had: Ids) -> None:
+    assert len(had.programs) > 20 and len(had.maps) > 5
+    _until(lambda: still_there(had) == Ids(frozenset(), frozenset()), "the end of programs and maps")
+
+
+def _assert_a_new_one_works(lab: Lab) -> None:
+    """RunningAgent waits until it answers, which it does after its self-test."""
+    with lab.agent() as agent:
+        assert agent.metrics()["spawnstall_selftest_success", ()] == 1
+        _assert_finds_a_stall(lab, agent)
+
+
+def _assert_finds_a_stall(lab: Lab, agent: RunningAgent) -> None:
+    forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", "0.3", "--plain", "0")
+    done = subprocess.run(forced, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    [spawn] = [line for line in json_lines(done.stdout) if line["kind"] == "spawn"]
+    agent.wait_until(
+        lambda: any(stall["child"]["pid"] == spawn["child"] for stall in agent.stalls()), _DEADLINE_SECONDS
+    )
+
+
+def test_agent_killed_while_it_traces(lab: Lab) -> None:
+    with lab.agent() as agent:
+        had = _kill(agent.process)
+    _assert_gone(had)
+    _assert_a_new_one_works(lab)
+
+
+def test_agent_killed_with_a_stall_in_progress(lab: Lab) -> None:
+    """The next one does not know of that stall, and nothing is in progress with it for ever."""
+    forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
+    with lab.agent() as agent, subprocess.Popen(forced, stdout=subprocess.DEVNULL) as program:
+        try:
+            agent.wait_until(lambda: any(s["parent"]["pid"] == program.pid for s in agent.stalls()), 30)
+            [stall] = [each for each in agent.stalls() if each["parent"]["pid"] == program.pid]
+            _assert_gone(_kill(agent.process))
+            _assert_a_new_one_works(lab)
+        finally:
+            program.kill()
+            with contextlib.suppress(NameError):
+                os.kill(stall["holders"][0]["pid"], signal.SIGKILL)
+
+
+def _start_agent(lab: Lab, stderr: Path) -> subprocess.Popen[bytes]:
+    file = lab.folder / "early.yaml"
+    file.write_text(json.dumps({"web": {"listen": "127.0.0.1:0"}}))
+    with stderr.open("wb") as log:
+        return subprocess.Popen([*lab.trace_popen, "agent", "--config", str(file)], cwd=lab.root, stderr=log)
+
+
+@pytest.mark.parametrize("delay", [0, 0.5])
+def test_agent_killed_while_it_compiles(lab: Lab, delay: float) -> None:
+    """Its compiler ends by itself, without a word, and takes nothing from an agent that runs beside."""
+    said = lab.folder / "early.log"
+    with lab.agent() as other:
+        agent = _start_agent(lab, said)
+        _until(lambda: _compiler_of(agent.pid), "the compiler")
+        compiler = _compiler_of(agent.pid)
+        assert compiler is not None
+        time.sleep(delay)
+        agent.kill()
+        agent.wait()
+        _until(lambda: not Path(f"/proc/{compiler}").exists(), "the end of the compiler")
+        assert said.read_text() == ""
+        _assert_finds_a_stall(lab, other)
+
+
+def test_trace_popen_killed_before_its_command_began(lab: Lab) -> None:
+    """The command is not run at all."""
+    mark = lab.folder / "mark"
+    tracer = subprocess.Popen([*lab.trace_popen, "--", "/usr/bin/touch", str(mark)], cwd=lab.root)
+    _until(lambda: _compiler_of(tracer.pid), "the compiler")
+    children = procfs.descendants(tracer.pid)
+    tracer.kill()
+    tracer.wait()
+    _until(lambda: not any(map(procfs.is_alive, children)), "the end of command and compiler")
+    assert not mark.exists()
+
+
+def test_trace_popen_killed_with_a_stall_in_progress(lab: Lab) -> None:
+    """Its command goes on; and the next trace-popen finds the stall that began under the first."""
+    report = lab.folder / "report.json"
+    forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
+    tracer = subprocess.Popen(
+        [*lab.trace_popen, "--report", str(report), "--", *forced], cwd=lab.root, stdout=subprocess.DEVNULL
+    )
+    _until(lambda: report.exists() and json_lines(report.read_text()), "the stall")
+    [stall] = json_lines(report.read_text())
+    parent, holder = stall["parent"]["pid"], stall["holders"][0]["pid"]
+    try:
+        _assert_gone(_kill(tracer))
+        assert procfs.is_alive(parent)
+        done = subprocess.run(
+            [*lab.trace_popen, "--json", "--pid", str(parent), "--duration", "1"],
+            cwd=lab.root,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        [found, _summary] = json_lines(done.stdout)
+        assert found["holders"][0]["pid"] == holder
+    finally:
+        for pid in (parent, holder):
+            os.kill(pid, signal.SIGKILL)
