@@ -31,7 +31,7 @@ def _compiler_of(pid: int) -> int | None:
     """The process that compiles the probes of an agent, when it is there."""
     for child in procfs.descendants(pid):
         with contextlib.suppress(OSError):
-            if b"compiler.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"probes.compiler" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
     return None
 
