@@ -112,9 +112,6 @@ BPF_TABLE("lru_hash", u64, struct stray, strays, 1024); /* spawn: a child that m
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS); /* one copy of what several probes go on to do */
 BPF_PROG_ARRAY(again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
-/* The slot that a loop found: read back from a map its index is just a number to the verifier, which
- * then walks what follows once and not once a slot. */
-BPF_PERCPU_ARRAY(found, u32, 1);
 /* How many tables there are for processes whose pids end alike: 0 spares a system call of a process that has nothing to
  * do with us the look-up in a hash. (A table that its map had no room for stays counted: slower, not wrong.) */
 BPF_ARRAY(hints, u32, HINTS);
@@ -242,6 +239,18 @@ static inline __attribute__((always_inline)) int is_long(struct spawn *spawn, u6
 
 /* ---- slots ---- */
 
+/*
+ * The index that a loop found. To the verifier it is just any number then, as a helper wrote it: it walks what
+ * follows once, and not once for each slot. (In memory of the thread's own: at the functions of system calls,
+ * a program can be preempted by another one on its CPU.)
+ */
+static inline __attribute__((always_inline)) u32 any_of(u32 index)
+{
+    u32 found = SLOTS;
+    bpf_probe_read_kernel(&found, sizeof(found), &index);
+    return found;
+}
+
 /* Does the table hold copies by this slot (or did, for a parent)? */
 static inline __attribute__((always_inline)) int is_used(struct slot *slot)
 {
@@ -283,32 +292,24 @@ static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u
 /* The slot of which fd is an open copy of the write end (or reads: the read end), SLOTS: none. */
 static inline __attribute__((always_inline)) u32 slot_with(struct table *table, s32 fd, int reads)
 {
-    int zero = 0;
-    volatile u32 *at = found.lookup(&zero);
-    if (!at)
-        return SLOTS;
-    *at = SLOTS;
+    u32 at = SLOTS;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
         if (is_used(slot) && (has_open(slot, fd) || (reads && slot->read_fd == fd)))
-            *at = i;
+            at = i;
     }
-    return *at;
+    return any_of(at);
 }
 
 /* The slot of a spawn, SLOTS: none. */
 static inline __attribute__((always_inline)) u32 slot_of(struct table *table, u64 id)
 {
-    int zero = 0;
-    volatile u32 *at = found.lookup(&zero);
-    if (!at)
-        return SLOTS;
-    *at = SLOTS;
+    u32 at = SLOTS;
     EACH_SLOT(i) {
         if (table->slots[i].id == id)
-            *at = i;
+            at = i;
     }
-    return *at;
+    return any_of(at);
 }
 
 /* Whether a table has no slot in use. Volatile: read anew, as what was learned of an id by an earlier branch makes
@@ -328,17 +329,13 @@ static inline __attribute__((always_inline)) int is_empty(struct table *table)
  */
 static inline __attribute__((always_inline)) struct slot *claim_slot(struct table *table, u32 begin)
 {
-    int zero = 0;
-    volatile u32 *at = found.lookup(&zero);
-    if (!at)
-        return 0;
-    *at = SLOTS;
+    u32 at = SLOTS;
     EACH_SLOT(i) {
         u32 place = (begin + i) % SLOTS;
-        if (*at == SLOTS && !table->slots[place].id)
-            *at = place;
+        if (at == SLOTS && !table->slots[place].id)
+            at = place;
     }
-    u32 index = *at;
+    u32 index = any_of(at);
     if (index >= SLOTS) {
         count(SLOTS_OVERFLOWED);
         return 0;
@@ -933,18 +930,16 @@ static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct s
 static inline __attribute__((always_inline)) int release_slot(void *ctx)
 {
     u32 tid = thread_id(), key = table_key();
-    int zero = 0;
-    volatile u32 *at = found.lookup(&zero);
     struct call *call = calls.lookup(&tid);
     struct table *table = tables.lookup(&key);
-    if (!call || !table || !at)
+    if (!call || !table)
         return 0;
-    *at = SLOTS;
+    u32 at = SLOTS;
     EACH_SLOT(i) {
-        if (i >= call->cursor && table->slots[i].id && *at == SLOTS)
-            *at = i;
+        if (i >= call->cursor && table->slots[i].id && at == SLOTS)
+            at = i;
     }
-    u32 how = call->how, first = call->first, last = call->last, next = *at;
+    u32 how = call->how, first = call->first, last = call->last, next = any_of(at);
     u64 now = call->ns;
     if (next >= SLOTS) {
         calls.delete(&tid);
