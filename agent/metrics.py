@@ -37,7 +37,11 @@ LOSSES = (
     ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
     ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
     ("stacks_lost", "stacks_lost", "Stacks of forks that the kernel side had no room for."),
-    ("map_updates_failed", "updates_failed", "Map updates that the kernel refused."),
+    (
+        "map_updates_failed",
+        "updates_failed",
+        "Pipes and processes that could not be noted: a map refused them, or memory was not there.",
+    ),
 )
 """What is not followed, and counted: the metric's name, the kernel side's counter, a description."""
 

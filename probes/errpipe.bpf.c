@@ -774,8 +774,12 @@ SHARED int pipe_made(void *ctx)
     s32 fds[2] = {-1, -1};
     u32 is_socket = call->how;
     u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) : 0;
-    bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
+    int unread = bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
+    if (unread) { /* its page has just been moved, or taken away by another thread */
+        count(UPDATES_FAILED);
+        return 0;
+    }
     struct table *table = table_for(key);
     if (!table)
         return 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,18 @@ class _Seen:
         self.tracer.drain()
         assert process.stdout is not None
         return process.stdout.read()
+
+
+def test_pipe_whose_numbers_cannot_be_read_is_counted(repo_root: Path, tmp_path: Path) -> None:
+    """Another thread takes the memory away before pipe2 has returned to user space."""
+    program = tmp_path / "taken_page"
+    source = repo_root / "tests/programs/taken_page.c"
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", program, source], check=True)
+    seen = _Seen()
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        seen.poll_beside(_start([str(program)]))
+        assert tracer.counters()["updates_failed"] >= 1
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:
