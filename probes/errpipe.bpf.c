@@ -289,9 +289,17 @@ static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u
     return ended && !left;
 }
 
+/* False when no slot has that fd, which is what most system calls of a process with pipes are about. */
+static inline __attribute__((always_inline)) int may_have(struct table *table, u32 fd)
+{
+    return table->marks[fd % MARKS];
+}
+
 /* The slot of which fd is an open copy of the write end (or reads: the read end), SLOTS: none. */
 static inline __attribute__((always_inline)) u32 slot_with(struct table *table, s32 fd, int reads)
 {
+    if (!may_have(table, fd))
+        return SLOTS;
     u32 at = SLOTS;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
@@ -705,7 +713,7 @@ static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot,
     }
 }
 
-/* The copy or the read end at fd is closed. still_open: in a moment. */
+/* The copy or the read end at fd is closed, at ns (0: now). still_open: in a moment. */
 static inline __attribute__((always_inline)) void end_fd(void *ctx, struct table *table, u32 key, s32 fd,
                                                          u64 ns, int still_open)
 {
@@ -715,7 +723,7 @@ static inline __attribute__((always_inline)) void end_fd(void *ctx, struct table
     struct slot *slot = &table->slots[index];
     int read = slot->read_fd == fd;
     if (read || end_copies(slot, fd, fd))
-        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns, still_open);
+        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns ? ns : bpf_ktime_get_ns(), still_open);
 }
 
 /* ---- pipes come ---- */
@@ -839,6 +847,8 @@ SHARED int pipe_made(void *ctx)
     slot->read_fd = fds[0];
     slot->fds[0] = fds[1];
     slot->fds[1] = slot->fds[2] = -1;
+    table->marks[(u32)fds[0] % MARKS] = 1;
+    table->marks[(u32)fds[1] % MARKS] = 1;
     slot->id = id;
     made.update(&tid, &id);
     return 0;
@@ -979,7 +989,7 @@ ENTER(close)
     struct table *table = table_of(key);
     if (!table)
         return 0;
-    end_fd(args, table, key, ARGUMENT(0, fd), bpf_ktime_get_ns(), 1);
+    end_fd(args, table, key, ARGUMENT(0, fd), 0, 1);
     if (is_empty(table) && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
         delete_table(key);
     return 0;
@@ -1069,6 +1079,7 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
         if (cloexec)
             slot->flags |= SLOT_CLOEXEC(k);
         added = 1;
+        table->marks[(u32)fd % MARKS] = 1;
     }
     if (!added) {
         spawn->copy_lost = 1;
@@ -1119,7 +1130,7 @@ ENTER(fcntl)
         return 0;
     key = table_key();
     struct table *table = table_of(key);
-    if (!table)
+    if (!table || !may_have(table, fd))
         return 0;
     EACH_SLOT(i) {
         if (is_used(&table->slots[i]))
@@ -1236,6 +1247,7 @@ static inline __attribute__((always_inline)) int inherit(void *ctx, u32 child, u
         to->id = id;
         copy->touched = now;
     }
+    __builtin_memcpy(copy->marks, table->marks, MARKS); /* after the slots: another thread sets a mark first */
 #ifdef STACKS
     if (*(volatile u32 *)&copy->stack)
         copy->stack = user_stack(ctx);
@@ -1391,6 +1403,8 @@ ENTER(read)
     s32 fd = ARGUMENT(0, fd);
     struct table *table = table_of(key);
     if (!table)
+        return 0;
+    if (!may_have(table, fd))
         return 0;
     u64 id = 0;
     EACH_SLOT(i) {

@@ -32,6 +32,8 @@ struct stack {
     u64 ip[STACK_DEPTH]; /* innermost first, 0: no more */
 };
 
+#define MARKS 64
+
 /* The tracked pipe ends of one file descriptor table; the key is the process (tgid). */
 struct table {
     u64 born;    /* when the process was forked with these copies, 0: it made the pipes itself */
@@ -40,6 +42,7 @@ struct table {
     u32 parent;  /* process of that thread */
     u32 stack;   /* of that thread, in user space, at the fork: 1 + its id in the map stacks, 0: none (STACKS) */
     u32 unused;
+    u8 marks[MARKS]; /* 1 at fd % MARKS: a slot has, or had, that fd (bytes: threads set them at the same time) */
     struct slot slots[SLOTS];
 };
 

@@ -241,6 +241,7 @@ def table_type(slots: int) -> type[ctypes.Structure]:
             ("parent", ctypes.c_uint32),
             ("stack", ctypes.c_uint32),
             ("unused", ctypes.c_uint32),
+            ("marks", ctypes.c_uint8 * 64),
             ("slots", Slot * slots),
         ]
 
