@@ -1349,8 +1349,12 @@ static inline __attribute__((always_inline)) int exec_failed(long result)
     return 0;
 }
 
+#ifdef HAVE_EXECVE
 LEAVE(execve) { return exec_failed(RESULT); }
+#endif
+#ifdef HAVE_EXECVEAT
 LEAVE(execveat) { return exec_failed(RESULT); }
+#endif
 
 /* The close-on-exec copies have been closed already. */
 PROBE(sched, sched_process_exec)

@@ -42,6 +42,7 @@ _NO_TYPES = "no kernel types, so inherited copies cannot be checked at a fork"
 _SHARED_PROGRAMS = ("release_next", "pipe_made", "dup_made")  # as enum shared_program
 _CLOSE_RANGE = "sys_enter_close_range"
 _NEWTASK = "task:task_newtask"
+_EXIT_EXECVE = "syscalls:sys_exit_execve"
 _NEEDED = (
     "syscalls:sys_enter_pipe2",
     "syscalls:sys_exit_pipe2",
@@ -51,7 +52,6 @@ _NEEDED = (
     "syscalls:sys_exit_read",
     "sched:sched_process_exec",
     "sched:sched_process_exit",
-    "syscalls:sys_exit_execve",
 )
 """Without one of these nothing can be followed."""
 
@@ -65,7 +65,6 @@ _HELPFUL = (
     "syscalls:sys_enter_fcntl",
     "syscalls:sys_exit_fcntl",
     "syscalls:sys_enter_unshare",
-    "syscalls:sys_exit_execveat",
 )
 """Without one of these some answers become unknown."""
 
@@ -73,6 +72,8 @@ _NOT_EVERYWHERE = {
     "HAVE_PIPE": ("syscalls:sys_enter_pipe", "syscalls:sys_exit_pipe"),  # not on arm64
     "HAVE_DUP2": ("syscalls:sys_enter_dup2", "syscalls:sys_exit_dup2"),  # not on arm64
     "HAVE_CLOSE_RANGE": ("syscalls:sys_enter_close_range",),  # since 5.9
+    "HAVE_EXECVE": (_EXIT_EXECVE,),  # not on RHEL 7's 3.10, whose table names an assembler stub
+    "HAVE_EXECVEAT": ("syscalls:sys_exit_execveat",),  # since 3.19
 }
 """By the compile-time name that says so: system calls that a kernel may not have."""
 
@@ -300,6 +301,8 @@ class Probes:
 def _compile(process: CompilerProcess, tracefs: Path, options: Options) -> Compiled:
     btf = _kernel_types() if options.use_btf else None
     offsets = _kernel_offsets(btf) if btf is not None else None
+    if not _has_all(tracefs, [_EXIT_EXECVE]):
+        _log.warning("no tracepoint %s, so the error of a failed exec is not known", _EXIT_EXECVE)
     attempts = _attempts(tracefs, options, offsets, None if options.tracepoints else btf)
     table = table_type(_SLOTS)
     mirrors = {

@@ -37,8 +37,6 @@ _TRACEPOINTS = (
     "syscalls/sys_exit_dup",
     "syscalls/sys_enter_dup3",
     "syscalls/sys_exit_dup3",
-    "syscalls/sys_exit_execve",
-    "syscalls/sys_exit_execveat",
     "task/task_newtask",
     "sched/sched_process_exec",
     "sched/sched_process_exit",

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from probes.bpfcall import BPF_SYSCALL
+from probes.preflight import PreflightError, find_tracefs
 
 # How long an example takes says nothing: machines that run tests are busy. The same examples each time, but
 # for `make fuzz`, which asks for many others.
@@ -34,7 +35,6 @@ settings.load_profile("patient")
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}
-_TRACEFS_EVENTS = Path("/sys/kernel/tracing/events")
 
 
 def _bpf_error() -> Optional[str]:
@@ -59,10 +59,12 @@ def _why_not_live() -> Optional[str]:
         return "not root"
     if importlib.util.find_spec("bcc") is None:
         return "no bcc: python3-bpfcc is not installed, or this is not the distribution's Python"
-    if not _TRACEFS_EVENTS.is_dir():
-        return "tracefs is not mounted at /sys/kernel/tracing"
-    error = _bpf_error()
-    return error and f"bpf(2) fails: {error}"
+    try:
+        find_tracefs()  # RHEL 7's 3.10 has it in debugfs only
+    except PreflightError as error:
+        return str(error)
+    refused = _bpf_error()
+    return refused and f"bpf(2) fails: {refused}"
 
 
 def _live_required() -> bool:

@@ -63,6 +63,8 @@ def test_a_kernel_without_anything_special(tracefs: Path) -> None:
         (("enter_pipe", "exit_pipe"), "HAVE_PIPE"),
         (("enter_dup2", "exit_dup2"), "HAVE_DUP2"),
         (("enter_close_range",), "HAVE_CLOSE_RANGE"),
+        (("exit_execve",), "HAVE_EXECVE"),
+        (("exit_execveat",), "HAVE_EXECVEAT"),
     ],
 )
 def test_system_calls_that_not_every_kernel_has(
