@@ -126,13 +126,13 @@ def import_bcc() -> Any:
 
 def _load(bcc: Any, wanted: dict[str, Any]) -> tuple[Loaded, int, Optional[str]]:
     """What the kernel took first, the index of that attempt, and why it took none before."""
-    refused = None
+    refused: list[str] = []
     for index, attempt in enumerate(wanted["attempts"]):
         try:
-            return load(bcc, wanted, attempt), index, refused
+            return load(bcc, wanted, attempt), index, refused[0] if refused else None
         except RuntimeError as error:
-            refused = refused or str(error)
-    raise RuntimeError(refused)
+            refused.append(str(error))
+    raise RuntimeError(refused[-1])  # of the one that asks least of the kernel
 
 
 def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:

@@ -289,6 +289,18 @@ static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u
     return ended && !left;
 }
 
+/* One slot. RHEL 7's verifier wants the mask, which clang leaves out where it knows the index to be small enough, and
+ * forgets the bounds of a number that is put on the stack, but not a pointer. So clang is told that the index can
+ * be anything, and that the pointer has nothing to do with it. */
+static inline __attribute__((always_inline)) struct slot *slot_at(struct table *table, u32 index)
+{
+    _Static_assert((SLOTS & (SLOTS - 1)) == 0, "a power of two");
+    asm volatile("" : "+r"(index));
+    struct slot *slot = &table->slots[index & (SLOTS - 1)];
+    asm volatile("" : "+r"(slot));
+    return slot;
+}
+
 /* False when no slot has that fd, which is what most system calls of a process with pipes are about. */
 static inline __attribute__((always_inline)) int may_have(struct table *table, u32 fd)
 {
@@ -348,8 +360,9 @@ static inline __attribute__((always_inline)) struct slot *claim_slot(struct tabl
         count(SLOTS_OVERFLOWED);
         return 0;
     }
-    table->slots[index].claim = thread_id();
-    return &table->slots[index];
+    struct slot *slot = slot_at(table, index);
+    slot->claim = thread_id();
+    return slot;
 }
 
 static inline __attribute__((always_inline)) struct table *table_for(u32 key)
@@ -720,7 +733,7 @@ static inline __attribute__((always_inline)) void end_fd(void *ctx, struct table
     u32 index = slot_with(table, fd, 1);
     if (index >= SLOTS)
         return;
-    struct slot *slot = &table->slots[index];
+    struct slot *slot = slot_at(table, index);
     int read = slot->read_fd == fd;
     if (read || end_copies(slot, fd, fd))
         released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns ? ns : bpf_ktime_get_ns(), still_open);
@@ -962,7 +975,7 @@ static inline __attribute__((always_inline)) int release_slot(void *ctx)
         return 0;
     }
     call->cursor = next + 1;
-    struct slot *slot = &table->slots[next];
+    struct slot *slot = slot_at(table, next);
     s32 fd = slot->fds[0];
     /* After an exec an errpipe's read end is of no use to the new program. */
     int read = slot->read_fd >= 0 && (u32)slot->read_fd >= first && (u32)slot->read_fd <= last;
@@ -1034,7 +1047,7 @@ ENTER(close_range)
 static inline __attribute__((always_inline)) u64 spawn_of(struct table *table, s32 fd)
 {
     u32 index = slot_with(table, fd, 0);
-    return index < SLOTS ? table->slots[index].id : 0;
+    return index < SLOTS ? slot_at(table, index)->id : 0;
 }
 
 /* Remembers a dup of old_fd; replaced is the fd that it is put over (-1: a free one). */
@@ -1061,7 +1074,7 @@ static inline __attribute__((always_inline)) void add_copy(struct table *table, 
     u32 index = slot_of(table, id);
     if (!spawn || index >= SLOTS)
         return;
-    struct slot *slot = &table->slots[index];
+    struct slot *slot = slot_at(table, index);
     if (standard && is_own(slot->flags, spawn, key)) {
         slot->id = 0;
         delete_spawn(id);
