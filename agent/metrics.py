@@ -33,6 +33,7 @@ LOSSES = (
         "records_lost",
         "Records that found no room in the perf buffer or in the agent, or cannot be read.",
     ),
+    ("probe_misses", "misses", "Events that a program did not see: another was at work on its CPU."),
     ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
     ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
     ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),

@@ -351,9 +351,12 @@ class Tracer:
         }
 
     def counters(self) -> dict[str, int]:
-        """The kernel side's counters by their lower-case names, with the records that were lost here."""
+        """The kernel side's counters by their lower-case names, with the records that were lost here, and
+        ``misses``: events that a program did not see.
+        """
         with self._reading_maps:
             found = {which.name.lower(): value for which, value in self._probes.counters().items()}
+            found["misses"] = self._probes.misses()
         found["records_lost"] += self._records.lost
         return found
 

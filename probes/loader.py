@@ -262,6 +262,11 @@ class Probes:
         values[Counter.RECORDS_LOST] += self._unreadable
         return {which: values[which] for which in Counter}
 
+    def misses(self) -> int:
+        """How often a program was not run, as another one was at work on its CPU (as far as the kernel tells:
+        since 5.12)."""
+        return sum(self._told_of(function).get("recursion_misses", 0) for function in self._places.values())
+
     def records_lost(self) -> int:
         """That counter alone: a single look into a map."""
         value = self._compiled.maps["counters"].get(int(Counter.RECORDS_LOST))
@@ -281,13 +286,16 @@ class Probes:
             attached = self._compiled.attached[function] is None
             runs = run_ns = None
             if counted and attached:
-                lines = (
-                    Path(f"/proc/self/fdinfo/{self._compiled.programs[function]}").read_text().splitlines()
-                )
-                fields = dict(line.split(":", 1) for line in lines if ":" in line)
-                runs, run_ns = int(fields["run_cnt"]), int(fields["run_time_ns"])
+                told = self._told_of(function)
+                runs, run_ns = told["run_cnt"], told["run_time_ns"]
             found[place] = ProbeStatus(attached, runs, run_ns)
         return found
+
+    def _told_of(self, function: str) -> dict[str, int]:
+        """The numbers that the kernel tells of a program."""
+        lines = Path(f"/proc/self/fdinfo/{self._compiled.programs[function]}").read_text().splitlines()
+        fields = (line.partition(":") for line in lines)
+        return {name: int(value) for name, _, value in fields if value.strip().isdecimal()}
 
     def _receive(self, data: bytes) -> None:
         record = parse(data)

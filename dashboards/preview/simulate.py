@@ -59,7 +59,10 @@ class _Host:
             for comm in _COMMS
         }
         self._stalls = {holder: _Histogram(0.3, 0.7) for holder in _HOLDERS[: 1 + index % 3]}
-        names = "records_lost slots_overflowed programs_full tables_shared stacks_lost map_updates_failed"
+        names = (
+            "records_lost probe_misses slots_overflowed programs_full tables_shared stacks_lost"
+            " map_updates_failed"
+        )
         self._counters = dict.fromkeys(names.split(), 0.0)
         self._cpu = self._runs = 0.0
 

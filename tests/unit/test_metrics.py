@@ -28,6 +28,7 @@ from tests.unit.test_report import CLOCK
 
 BUCKETS = len(BUCKET_BOUNDS_NS) + 1
 COUNTERS = (
+    "misses",
     "stacks_lost",
     "slots_overflowed",
     "records_lost",
@@ -132,6 +133,7 @@ CONTRACT = {
     "spawnstall_stalls_in_progress": ("gauge", {"comm", "holder", "cause"}),
     "spawnstall_oldest_stall_start_timestamp_seconds": ("gauge", set()),
     "spawnstall_records_lost": ("counter", set()),
+    "spawnstall_probe_misses": ("counter", set()),
     "spawnstall_slots_overflowed": ("counter", set()),
     "spawnstall_stacks_lost": ("counter", set()),
     "spawnstall_programs_full": ("counter", set()),
@@ -194,6 +196,7 @@ def test_what_is_zero_is_there_from_the_first_scrape() -> None:
         assert scraped.value("spawnstall_confirmations_total", result=result) == 0
     for name in (
         "records_lost",
+        "probe_misses",
         "slots_overflowed",
         "programs_full",
         "tables_shared",
@@ -408,6 +411,7 @@ def test_counters_of_the_kernel_side() -> None:
     counts = {name: 100 + place for place, name in enumerate(COUNTERS)}
     scraped = scrape(FakeSource(counts=counts))
     told = {
+        "probe_misses": "misses",
         "slots_overflowed": "slots_overflowed",
         "records_lost": "records_lost",
         "programs_full": "programs_full",

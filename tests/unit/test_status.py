@@ -63,6 +63,7 @@ def test_the_agents_health() -> None:
     assert agent["losses"]["records_lost"] == 3
     assert set(agent["losses"]) == {
         "records_lost",
+        "probe_misses",
         "slots_overflowed",
         "stacks_lost",
         "programs_full",

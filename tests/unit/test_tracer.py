@@ -196,6 +196,9 @@ class _Kernel:
     def records_lost(self) -> int:
         return self.lost
 
+    def misses(self) -> int:
+        return 0
+
 
 def _stalled(number: int, how: How = How.EXIT) -> records.Spawn:
     """A spawn with a foreign holder, and a pid that nobody has."""
