@@ -47,7 +47,8 @@ def main() -> int:
     except (DebianError, ModuleError, OSError) as error:
         sys.exit(f"kernels: {error}")
     print(_markdown(cases, table))
-    return 0 if all(outcomes.get(case) == "passed" for outcomes in table.values() for case in cases) else 1
+    told = [outcomes.get(case) for outcomes in table.values() for case in cases]
+    return 0 if set(told) <= {"passed", "skipped"} else 1
 
 
 def _play(kernel: Kernel, cases: list[str], seconds: float) -> tuple[str, Outcomes]:
