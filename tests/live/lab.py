@@ -118,7 +118,7 @@ class RunningAgent:
 
     def wait_until_ready(self) -> None:
         """Returns when /healthz answers."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # an emulated machine compiles for half a minute
         while True:
             assert self.process.poll() is None, self._log.read_text()
             try:
