@@ -64,10 +64,10 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
 def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:
     """Whether a thread was stopped, by a signal or a debugger; False when it is gone."""
     try:
-        status = (proc / str(pid) / "task" / str(tid) / "status").read_text(errors="replace")
+        status = contents(f"{proc}/{pid}/task/{tid}/status")
     except OSError:
         return False
-    return re.search(r"\nState:\t[Tt]", status) is not None
+    return re.search(rb"\nState:\t[Tt]", status) is not None
 
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:

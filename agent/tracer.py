@@ -441,7 +441,7 @@ class Tracer:
 
     def _lost_records_since(self, began: int) -> bool:
         """Called at each look as well, so a loss is noticed within 0.25 s."""
-        lost = self._probes.records_lost() + self._records.lost
+        lost = self._probes.counter(records.Counter.RECORDS_LOST) + self._records.lost
         if lost != self._records_lost:
             self._records_lost, self._latest_loss = lost, time.monotonic_ns()
         return self._latest_loss >= began
@@ -579,7 +579,7 @@ class Tracer:
         return _Fork(Stack("kernel", frames, at))
 
     def _make_room_for_stacks(self, now: int) -> None:
-        lost = self.counters()["stacks_lost"]
+        lost = self._probes.counter(records.Counter.STACKS_LOST)
         if lost > self._stacks_lost and now >= self._next_room:
             self._stacks_lost, self._next_room = lost, now + _ROOM_NS
             with self._reading_maps:

@@ -267,10 +267,11 @@ class Probes:
         since 5.12)."""
         return sum(self._told_of(function).get("recursion_misses", 0) for function in self._places.values())
 
-    def records_lost(self) -> int:
-        """That counter alone: a single look into a map."""
-        value = self._compiled.maps["counters"].get(int(Counter.RECORDS_LOST))
-        return (value.value if value is not None else 0) + self._unreadable
+    def counter(self, which: Counter) -> int:
+        """One of them: a single look into a map."""
+        value = self._compiled.maps["counters"].get(int(which))
+        assert value is not None  # of an array: always there
+        return int(value.value) + (self._unreadable if which is Counter.RECORDS_LOST else 0)
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Entries now and at most of the maps that can fill up."""
@@ -356,26 +357,21 @@ def _attempts(
     tracepoints = _tracepoints(tracefs)
     plain = _plain_events(tracefs)
     tails = {"shared": _SHARED_PROGRAMS}
-    attempts = []
-    if offsets is not None:
-        flags = [*_cflags(tracefs, options, offsets), include]
-        # A raw tracepoint gets the task, and so the fd table.
-        events = {**plain, _function(_NEWTASK): f"raw:{_function(_NEWTASK)}"}
-        calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
-        functions = _syscall_functions(functions_of, calls) if functions_of is not None else None
-        if functions is not None:
-            again = [_CLOSE_RANGE] if _CLOSE_RANGE in functions.events else []
-            attempts.append(
-                Attempt(
-                    [*flags, *functions.flags],
-                    {**events, **functions.events},
-                    {"shared": _SHARED_PROGRAMS[:1], "again": again},
-                    functions.ids,
-                )
-            )
-        attempts.append(Attempt(flags, events, tails))
-    else:
-        attempts.append(Attempt([*_cflags(tracefs, options, None), include], plain, tails))
+    flags = [*_cflags(tracefs, options, offsets), include]
+    # A raw tracepoint gets the task, and so the fd table.
+    raw = {} if offsets is None else {_function(_NEWTASK): f"raw:{_function(_NEWTASK)}"}
+    attempts = [Attempt(flags, {**plain, **raw}, tails)]
+    calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
+    functions = _syscall_functions(functions_of, calls) if offsets and functions_of else None
+    if functions is not None:
+        again = [_CLOSE_RANGE] if _CLOSE_RANGE in functions.events else []
+        at_functions = Attempt(
+            [*flags, *functions.flags],
+            {**plain, **raw, **functions.events},
+            {"shared": _SHARED_PROGRAMS[:1], "again": again},
+            functions.ids,
+        )
+        attempts.insert(0, at_functions)
     # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
     # kernels do not have: that keeps each unrolled program within their 4096 instructions.
     attempts.append(Attempt([*_cflags(tracefs, options, None), include, _UNROLL], plain, tails))

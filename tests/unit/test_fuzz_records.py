@@ -53,8 +53,8 @@ class Kernel(loader.Probes):
     def holders(self) -> Iterator[Any]:
         return iter(())
 
-    def records_lost(self) -> int:
-        return self._unreadable
+    def counter(self, which: records.Counter) -> int:
+        return self._unreadable if which is records.Counter.RECORDS_LOST else 0
 
     def unreadable(self) -> int:
         return self._unreadable

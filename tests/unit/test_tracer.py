@@ -193,8 +193,8 @@ class _Kernel:
     def counters(self) -> dict[records.Counter, int]:
         return {records.Counter.RECORDS_LOST: self.lost}
 
-    def records_lost(self) -> int:
-        return self.lost
+    def counter(self, which: records.Counter) -> int:
+        return self.lost if which is records.Counter.RECORDS_LOST else 0
 
     def misses(self) -> int:
         return 0
