@@ -571,11 +571,12 @@ class Tracer:
             addresses = self._probes.fork_stack(stack_id, at)
         if not addresses:
             return _Fork(missing="fork: the kernel side had no room for its stack")
+        frames = tuple(Frame(symbol.name, symbol.file, None) for symbol in symbolise(forker, addresses))
+        # Asked afterwards: it may have ended while names were looked for, and its pid be another's now.
         if identify(forker, at) is None:
             plain = tuple(Frame(f"{address:#x}", None, None) for address in addresses)
             missing = f"fork: pid {forker} has ended, so that addresses have no names"
             return _Fork(Stack("kernel", plain, at), missing)
-        frames = tuple(Frame(symbol.name, symbol.file, None) for symbol in symbolise(forker, addresses))
         return _Fork(Stack("kernel", frames, at))
 
     def _make_room_for_stacks(self, now: int) -> None:

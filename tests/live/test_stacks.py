@@ -125,7 +125,8 @@ def test_without_py_spy_the_rest_stands(lab: Lab) -> None:
 
 
 def test_short_stalls_have_the_stack_of_the_fork(lab: Lab) -> None:
-    program = ("fork_beside_popen.py", "--force", "1", "--live", "0.1", "--plain", "0")
+    # The gap keeps the program there for a while after its stall: names are looked up while it lives.
+    program = ("fork_beside_popen.py", "--force", "1", "--live", "0.1", "--plain", "0", "--gap", "2")
     found = _ended(lab.trace(lab.program(*program), "--stacks").reports)["stacks"]
     assert "fork" in found["fork"]["frames"][0]["function"].lower()
     assert found["reader"] is None

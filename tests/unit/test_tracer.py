@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Optional
@@ -10,9 +11,11 @@ from typing import Any, Optional
 import pytest
 
 from agent import procfs, tracer
-from agent.model import Cause, Outcome, Release, Spawn, Stall
+from agent.identity import identify
+from agent.model import Cause, Identity, Outcome, Release, Spawn, Stall
 from probes import loader, records
 from probes.records import How, RecordKind, SlotFlag
+from probes.stacks import Symbol
 
 RELEASE: dict[str, Any] = {
     "kind": RecordKind.RELEASE,
@@ -293,3 +296,27 @@ def test_all_of_proc_is_searched_only_when_a_holder_that_has_gone_was_not_the_en
     assert searched == []
     tracing._look(20_250_000_000)
     assert searched == [waiting.inode]
+
+
+def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pid may be another's by then, and the names with it."""
+    ended = False
+
+    def who(pid: int, seen: int) -> Optional[Identity]:
+        return None if ended else identify(os.getpid(), time.monotonic_ns())
+
+    def symbolise(pid: int, addresses: tuple[int, ...]) -> list[Symbol]:
+        nonlocal ended
+        ended = True
+        return [Symbol("another", None)]
+
+    monkeypatch.setattr(tracer, "symbolise", symbolise)
+    monkeypatch.setattr(tracer, "identify", who)
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    monkeypatch.setattr(kernel[0], "fork_stack", lambda stack, born: (0x10,), raising=False)
+    fork = tracing._look_up_fork(7, 1, 1)
+    assert fork.stack is not None
+    assert [frame.function for frame in fork.stack.frames] == ["0x10"]
+    assert fork.missing == "fork: pid 7 has ended, so that addresses have no names"
