@@ -113,6 +113,7 @@ class Log(Section):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    stalls_per_minute: int = Field(default=600, ge=1, le=1_000_000)
 
 
 class Config(Section):

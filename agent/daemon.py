@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from agent.metrics import Metrics
 from agent.model import Stall
 from agent.notify import Notifier
 from agent.report import Clock, stall_object
+from agent.stalllog import StallLog
 from agent.status import Status
 from agent.tracer import Prepared, TraceError, Tracer, TracerOptions
 from agent.web import WebError, WebServer
@@ -49,6 +49,7 @@ class _Agent:
         self._history = History(config.web.history)
         self.tracer = Tracer(prepared, self._stall)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
+        self.log = StallLog(config.log.stalls_per_minute, self.metrics.add_not_logged)
         self._filter = Filter()
         self._set_filter(config)
 
@@ -66,6 +67,7 @@ class _Agent:
         options = TracerOptions.of(config)
         self.tracer.set_thresholds(options.min_ns, options.ongoing_ns)
         self._set_filter(config)
+        self.log.most = config.log.stalls_per_minute
         logging.getLogger().setLevel(config.log.level.upper())
 
     def _set_filter(self, config: Config) -> None:
@@ -77,7 +79,7 @@ class _Agent:
             return
         self.metrics.add_stall(stall)
         self._history.add(stall)
-        print(json.dumps(stall_object(stall, self._clock)), file=sys.stderr, flush=True)
+        self.log.add(json.dumps(stall_object(stall, self._clock)))
 
     def status(self) -> Status:
         """To be made when tracing begins."""
@@ -85,6 +87,7 @@ class _Agent:
 
     def poll(self) -> None:
         self.tracer.run_once(_POLL_SECONDS)
+        self.log.poll()
         self._polled = time.monotonic()
 
     def is_healthy(self) -> bool:
@@ -135,6 +138,7 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
         notifier.stopping()
         web.stop()
         agent.tracer.drain()
+        agent.log.close()
     _log.info("stopped")
     return 0
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional, Protocol
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -107,6 +107,11 @@ class Metrics(Collector):
             buckets=_BOUNDS_SECONDS,
             registry=self.registry,
         )
+        self._not_logged = Counter(
+            "spawnstall_stalls_not_logged",
+            "Stalls that are not in the log, as it had enough of them in that minute.",
+            registry=self.registry,
+        )
         self.configure(labels, Filter())
         self.set_reloaded(True)
         self.registry.register(self)
@@ -134,6 +139,10 @@ class Metrics(Collector):
             self._stall_seconds.labels(*self._values(stall)).observe(
                 (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
             )
+
+    def add_not_logged(self) -> None:
+        """Counts a stall that was left out of the log."""
+        self._not_logged.inc()
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: so that registering does not read the kernel's maps."""

@@ -382,7 +382,7 @@ class Tracer:
 
     def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
         if isinstance(record, records.Spawn):
-            if self._self_test.receive(record) or record.comm == selftest.COMM:
+            if self._self_test.receive(record) or selftest.is_played(record):
                 return
             spawn = _spawn(record)
             if spawn.outcome is not None and record.foreign_total == 0 and not spawn.held:

@@ -173,6 +173,14 @@ def _blind() -> list[Alert]:
             f"has lost about {_NUMBER} records in 15 minutes: so many stalls may be missing",
         ),
         rule(
+            "probe_misses",
+            "increase(spawnstall_probe_misses_total[15m]) > 0",
+            "15m",
+            "info",
+            f"has missed about {_NUMBER} events in 15 minutes, as its programs were interrupted: some answers"
+            " may be unknown",
+        ),
+        rule(
             "map_updates_failed",
             "increase(spawnstall_map_updates_failed_total[15m]) > 0",
             "0m",

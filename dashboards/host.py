@@ -235,16 +235,20 @@ def _health(runbooks: str) -> list[Panel]:
         ),
         lines(
             About(
-                "Not followed, a minute",
-                "Forks that share an fd table, spawns counted under ~other as the kernel's map was full, and"
-                " stacks of forks that found no room.",
+                "Not followed or kept, a minute",
+                "Forks that share an fd table, spawns counted under ~other as the kernel's map was full,"
+                " stacks of forks that found no room, and stalls that the log had no room for.",
                 "none",
                 blind,
             ),
             {
-                "shared tables": f"rate(spawnstall_tables_shared_total{{{_HOST}}}[$__rate_interval]) * 60",
-                "programs full": f"rate(spawnstall_programs_full_total{{{_HOST}}}[$__rate_interval]) * 60",
-                "stacks": f"rate(spawnstall_stacks_lost_total{{{_HOST}}}[$__rate_interval]) * 60",
+                legend: f"rate(spawnstall_{name}_total{{{_HOST}}}[$__rate_interval]) * 60"
+                for legend, name in (
+                    ("shared tables", "tables_shared"),
+                    ("programs full", "programs_full"),
+                    ("stacks", "stacks_lost"),
+                    ("stalls not logged", "stalls_not_logged"),
+                )
             },
         ),
         stat(

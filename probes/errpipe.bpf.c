@@ -6,6 +6,7 @@
  *   BTF         offsets of kernel structures are known (OFF_* below), so copies are checked, not assumed
  *   GROUP_DEAD  sched_process_exit says when the last thread is gone (5.18 and later)
  *   FENTRY      programs are attached to the functions of the system calls, not to their tracepoints
+ *   PIPE_READ   with that: the read's are attached to the pipe's own function
  * and for one run: TARGETS (only pipes made by processes in the map targets count),
  * EVERY (every spawn and every foreign release is sent, not only those of a stall) and
  * STACKS (the user stack of each fork that gives a foreign process a copy is kept, MAX_STACKS of them).
@@ -1414,21 +1415,53 @@ PROBE(sched, sched_process_exit)
 
 /* ---- the read ---- */
 
-ENTER(read)
+#ifdef PIPE_READ
+/* At the pipe's own function, of a struct kiocb and a struct iov_iter: what is no pipe, as most that is read, costs
+ * nothing. */
+#define READ_PIPE kernel_u64(*(u64 *)(args[0] + OFF_KIOCB_FILE) + OFF_FILE_PRIVATE)
+#define READ_RESULT ((s64)args[2])
+
+/* The spawn whose errpipe is that one, by its struct pipe_inode_info; 0: none. */
+static inline __attribute__((always_inline)) u64 read_of_pipe(struct table *table, u64 pipe)
 {
-    u32 key = table_key();
-    s32 fd = ARGUMENT(0, fd);
-    struct table *table = table_of(key);
-    if (!table)
-        return 0;
+    u64 found = 0;
+    EACH_SLOT(i) {
+        struct slot *slot = &table->slots[i];
+        u64 id = is_used(slot) && slot->read_fd >= 0 ? slot->id : 0;
+        struct spawn *spawn = id ? spawns.lookup(&id) : 0;
+        if (spawn && spawn->pipe == pipe)
+            found = id;
+    }
+    return found;
+}
+#else
+#define READ_RESULT RESULT
+
+/* The spawn whose errpipe has its read end at that fd, 0: none. */
+static inline __attribute__((always_inline)) u64 read_of_fd(struct table *table, s32 fd)
+{
+    u64 found = 0;
     if (!may_have(table, fd))
         return 0;
-    u64 id = 0;
     EACH_SLOT(i) {
         struct slot *slot = &table->slots[i];
         if (is_used(slot) && slot->read_fd == fd)
-            id = slot->id;
+            found = slot->id;
     }
+    return found;
+}
+#endif
+
+ENTER(read)
+{
+    struct table *table = table_of(table_key());
+    if (!table)
+        return 0;
+#ifdef PIPE_READ
+    u64 id = read_of_pipe(table, READ_PIPE);
+#else
+    u64 id = read_of_fd(table, ARGUMENT(0, fd));
+#endif
     struct spawn *spawn = id ? spawns.lookup(&id) : 0;
     if (!spawn || !spawn->own_pid || !spawn->parent_closed)
         return 0;
@@ -1454,7 +1487,7 @@ LEAVE(read)
     if (!spawn)
         return 0;
     /* A signal: the thread reads again, unless it dies of it. To us it is one read. */
-    long result = RESULT;
+    long result = READ_RESULT;
     if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
         return 0;
     spawn->reading = 0;

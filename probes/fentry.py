@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Optional
 
 from probes.bpfcall import bpf
@@ -90,23 +90,15 @@ def attach(program: int) -> int:
     return bpf(_RAW_TRACEPOINT_OPEN, _Open(prog_fd=program))
 
 
-def problem(functions: Iterable[int], offset: int) -> Optional[str]:
+def problem(places: Mapping[int, int]) -> Optional[str]:
     """Why this kernel does not let programs at all of some functions see their arguments; None: it does.
 
-    functions: ids in the kernel's BTF; offset: of a word in what their first argument points to.
+    places: by id of a function in the kernel's BTF, the offset of a word where its first argument points to.
     """
-    look = b"".join(
-        (
-            _instruction(0x79, 1 << 4 | 2, 0),  # r2 = *(u64 *)(r1 + 0): the first argument
-            _instruction(0x79, 2 << 4 | 0, offset),  # r0 = *(u64 *)(r2 + offset)
-            _instruction(0xB7, 0, 0),  # r0 = 0
-            _instruction(0x95, 0, 0),  # exit
-        )
-    )
     fds = []
     try:
-        for function in functions:
-            fds += [load("probe", look, function, at_exit) for at_exit in (False, True)]
+        for function, offset in places.items():
+            fds += [load("probe", _look(offset), function, at_exit) for at_exit in (False, True)]
         fds += [attach(fd) for fd in fds[-2:]]
     except OSError as error:
         return str(error)
@@ -114,6 +106,18 @@ def problem(functions: Iterable[int], offset: int) -> Optional[str]:
         for fd in fds:
             os.close(fd)
     return None
+
+
+def _look(offset: int) -> bytes:
+    """A program that reads a word of what the first argument points to."""
+    return b"".join(
+        (
+            _instruction(0x79, 1 << 4 | 2, 0),  # r2 = *(u64 *)(r1 + 0): the first argument
+            _instruction(0x79, 2 << 4 | 0, offset),  # r0 = *(u64 *)(r2 + offset)
+            _instruction(0xB7, 0, 0),  # r0 = 0
+            _instruction(0x95, 0, 0),  # exit
+        )
+    )
 
 
 def _instruction(code: int, registers: int, offset: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Optional
 
 from probes.records import How, Release, SlotFlag, Spawn
 
-__all__ = ["COMM", "HOLD_SECONDS", "SelfTest"]
+__all__ = ["COMM", "HOLD_SECONDS", "SelfTest", "is_played"]
 
 COMM = b"spawnstall-test"
 """The player's comm; its spawn is not part of any statistics."""
@@ -25,6 +25,15 @@ COMM = b"spawnstall-test"
 HOLD_SECONDS = 0.005
 _TOLERANCE_NS = 50_000_000  # a busy machine wakes the reader late; wrong clocks or fields are further off
 _TIMEOUT_SECONDS = 10.0
+
+
+def is_played(spawn: Spawn) -> bool:
+    """Whether it is the spawn of another agent's player.
+
+    Anybody can call itself so: it hides no wait that is longer than a play's.
+    """
+    took: int = spawn.read_ended - spawn.created
+    return bool(spawn.comm == COMM and 0 < took <= HOLD_SECONDS * 1e9 + _TOLERANCE_NS)
 
 
 class SelfTest:

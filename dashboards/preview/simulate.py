@@ -61,7 +61,7 @@ class _Host:
         self._stalls = {holder: _Histogram(0.3, 0.7) for holder in _HOLDERS[: 1 + index % 3]}
         names = (
             "records_lost probe_misses slots_overflowed programs_full tables_shared stacks_lost"
-            " map_updates_failed"
+            " map_updates_failed stalls_not_logged"
         )
         self._counters = dict.fromkeys(names.split(), 0.0)
         self._cpu = self._runs = 0.0

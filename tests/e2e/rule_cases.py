@@ -259,6 +259,7 @@ _BLIND = [
     *_blind_counter("records_lost"),
     *_blind_counter("map_updates_failed"),
     *_blind_counter("map_evictions", _MAP),
+    *_blind_counter("probe_misses", soon=30),
     *_blind_counter("slots_overflowed", soon=30),
     *_blind(
         "map_nearly_full",

@@ -212,6 +212,22 @@ def test_hostile_comms_and_a_fork_storm(lab: Lab) -> None:
             assert metrics["spawnstall_map_evictions_total", (("map", "tables"),)] == 0
 
 
+def test_more_stalls_than_the_log_may_have(lab: Lab) -> None:
+    with lab.agent(log={"stalls_per_minute": 1}) as agent:
+        _run(lab, "fork_beside_popen.py", "--force", "4", "--live", "0.1", "--plain", "0")
+        left_out = "spawnstall_stalls_not_logged_total", ()
+        agent.wait_until(lambda: agent.metrics()[left_out] >= 3)
+        assert len(agent.stalls()) == 1
+        ended = (
+            value
+            for (name, _labels), value in agent.metrics().items()
+            if name == "spawnstall_stall_seconds_count"
+        )
+        assert sum(ended) >= 4
+        agent.stop()
+        assert "more stalls of the last minute are only in the metrics" in agent.log()
+
+
 def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
     forced = ("fork_beside_popen.py", "--force", "1", "--live", "0.3", "--plain", "0")
     reloaded = "spawnstall_config_last_reload_successful"

@@ -68,7 +68,7 @@ def test_every_key_can_be_set(file: Path) -> None:
             "container": True,
         },
         "probes": {"attach": "tracepoints"},
-        "log": {"level": "error"},
+        "log": {"level": "error", "stalls_per_minute": 7},
     }
     file.write_text(yaml.safe_dump(sections))
     assert load(file).model_dump() == sections

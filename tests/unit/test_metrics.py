@@ -135,6 +135,7 @@ CONTRACT = {
     "spawnstall_records_lost": ("counter", set()),
     "spawnstall_probe_misses": ("counter", set()),
     "spawnstall_slots_overflowed": ("counter", set()),
+    "spawnstall_stalls_not_logged": ("counter", set()),
     "spawnstall_stacks_lost": ("counter", set()),
     "spawnstall_programs_full": ("counter", set()),
     "spawnstall_tables_shared": ("counter", set()),

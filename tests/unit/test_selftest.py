@@ -53,6 +53,19 @@ def test_all_is_well() -> None:
     assert verdict(seen()) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "played"),
+    [
+        ({}, True),
+        ({"comm": b"another"}, False),
+        ({"read_ended": 1_060 * MS}, False),
+        ({"read_ended": 0}, False),
+    ],
+)
+def test_who_calls_itself_as_the_player_hides_no_long_wait(changes: dict[str, Any], played: bool) -> None:
+    assert selftest.is_played(seen(**{"created": 999 * MS, **changes})) == played
+
+
 def test_nothing_was_seen() -> None:
     said = verdict()
     assert said is not None and "saw nothing" in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -25,6 +25,7 @@ def built() -> Builder:
     number = built.integer()
     built.structure("bpf_tramp_image", [("image", number, 0)])
     built.structure("pt_regs", [(name, number, 64 * place) for place, name in enumerate((*_X86, "regs"))])
+    built.structure("kiocb", [("ki_filp", number, 64)])
     return built
 
 
@@ -37,17 +38,16 @@ def _btf(built: Builder, folder: Path, functions: Iterable[str]) -> Btf:
     return Btf(file)
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], int]]:
-    """What the kernel was asked to take; it takes everything."""
-    asked: list[tuple[list[int], int]] = []
+class _Kernel:
+    """asked: the places that it was asked about; it refuses the functions ``refused``."""
 
-    def problem(functions: Iterable[int], offset: int) -> Optional[str]:
-        asked.append((list(functions), offset))
-        return None
+    def __init__(self, btf: Btf, refused: Sequence[str] = ()) -> None:
+        self.asked: list[dict[int, int]] = []
+        self._refused = {btf.function(name) for name in refused}
 
-    monkeypatch.setattr(fentry, "problem", problem)
-    return asked
+    def problem(self, places: Mapping[int, int]) -> Optional[str]:
+        self.asked.append(dict(places))
+        return "[Errno 1] Operation not permitted" if self._refused & set(places) else None
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,13 @@ def test_functions_and_arguments(
     prefix: str,
     offsets: tuple[int, ...],
     built: Builder,
-    asked: list[tuple[list[int], int]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
     btf = _btf(built, tmp_path, [f"{prefix}read", f"{prefix}close_range"])
+    kernel = _Kernel(btf)
+    monkeypatch.setattr(fentry, "problem", kernel.problem)
     found = find(btf, _PROGRAMS)
     assert found.events == {
         "sys_enter_close_range": f"fentry:{prefix}close_range",
@@ -73,7 +74,37 @@ def test_functions_and_arguments(
     assert found.ids == {name: btf.function(name) for name in (f"{prefix}close_range", f"{prefix}read")}
     arguments = [f"-DOFF_ARGUMENT_{place}={offset}" for place, offset in enumerate(offsets)]
     assert found.flags == ["-DFENTRY", *arguments]
-    assert asked == [(list(found.ids.values()), offsets[0])]
+    assert kernel.asked == [dict.fromkeys(found.ids.values(), offsets[0])]
+
+
+@pytest.mark.parametrize(
+    ("named", "refused", "used"),
+    [
+        (["pipe_read"], [], "pipe_read"),
+        (["anon_pipe_read", "pipe_read"], [], "anon_pipe_read"),
+        (["anon_pipe_read", "pipe_read"], ["anon_pipe_read"], "pipe_read"),
+        (["pipe_read"], ["pipe_read"], "__x64_sys_read"),
+    ],
+)
+def test_pipes_own_read_stands_for_the_system_call(
+    named: list[str],
+    refused: list[str],
+    used: str,
+    built: Builder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    btf = _btf(built, tmp_path, ["__x64_sys_read", "__x64_sys_close_range", *named])
+    kernel = _Kernel(btf, refused)
+    monkeypatch.setattr(fentry, "problem", kernel.problem)
+    found = find(btf, _PROGRAMS)
+    assert found.events["sys_exit_read"] == f"fexit:{used}"
+    assert found.events["sys_enter_close_range"] == "fentry:__x64_sys_close_range"
+    assert found.ids[used] == btf.function(used)
+    assert found.flags[5:] == ([] if used == "__x64_sys_read" else ["-DPIPE_READ", "-DOFF_KIOCB_FILE=8"])
+    # Its first argument is no pt_regs.
+    assert {btf.function(name): 8 for name in named[:1]} in kernel.asked
 
 
 def test_one_function_is_missing(built: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +121,10 @@ def test_kernel_that_frees_what_a_thread_sleeps_in(tmp_path: Path, monkeypatch: 
 
 def test_kernel_that_refuses(built: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(fentry, "problem", lambda functions, offset: "[Errno 1] Operation not permitted")
+    btf = _btf(built, tmp_path, ["__x64_sys_close_range", "__x64_sys_read"])
+    monkeypatch.setattr(fentry, "problem", _Kernel(btf, ["__x64_sys_read"]).problem)
     with pytest.raises(NoFunctionsError, match="Operation not permitted"):
-        find(_btf(built, tmp_path, ["__x64_sys_close_range", "__x64_sys_read"]), _PROGRAMS)
+        find(btf, _PROGRAMS)
 
 
 def test_another_machine(built: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

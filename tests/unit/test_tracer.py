@@ -13,7 +13,7 @@ import pytest
 from agent import procfs, tracer
 from agent.identity import identify
 from agent.model import Cause, Identity, Outcome, Release, Spawn, Stall
-from probes import loader, records
+from probes import loader, records, selftest
 from probes.records import How, RecordKind, SlotFlag
 from probes.stacks import Symbol
 
@@ -296,6 +296,16 @@ def test_all_of_proc_is_searched_only_when_a_holder_that_has_gone_was_not_the_en
     assert searched == []
     tracing._look(20_250_000_000)
     assert searched == [waiting.inode]
+
+
+def test_a_long_stall_is_told_whatever_its_process_calls_itself(kernel: list[_Kernel]) -> None:
+    told: list[Stall] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    record = _stalled(1, How.EXIT)
+    record.comm, record.read_ended = selftest.COMM, 60_000_000
+    kernel[0]._receive(record)
+    tracing.drain()
+    assert [stall.spawn.comm for stall in told] == [selftest.COMM]
 
 
 def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
