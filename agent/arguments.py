@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import pwd
 import re
 import sys
 from typing import NoReturn
@@ -87,7 +88,12 @@ def trace_parser() -> Parser:
         help="parents in a container (the beginning of its id, or a pod's uid); 'host': in none",
     )
     what.add_argument(
-        "--user", action="append", default=[], metavar="USER", help="parents of a user (name or number)"
+        "--user",
+        type=_uid,
+        action="append",
+        default=[],
+        metavar="USER",
+        help="parents of a user (name or number)",
     )
     what.add_argument("--min-ms", type=_milliseconds, default=10.0, metavar="N", help="shortest stall (10)")
     what.add_argument("--all", action="store_true", help="every spawn, not only stalls")
@@ -153,6 +159,15 @@ def _pids(text: str) -> list[int]:
             raise argparse.ArgumentTypeError(f"{word!r} is no pid")
         pids.append(int(word))
     return pids
+
+
+def _uid(user: str) -> int:
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user {user!r}") from None
 
 
 def _seconds(text: str) -> float:

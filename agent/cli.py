@@ -38,33 +38,41 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
 
 
 def _agent(arguments: list[str]) -> int:
-    from agent import config  # pydantic is not for trace-popen
-
     options = agent_parser().parse_args(arguments)
     path = Path(options.config) if options.config else None
-
-    def read() -> config.Config:
-        return config.load(path, os.environ, options.set)
-
-    try:
-        settings = read()
-        if options.check and settings.web.config_file:
-            from agent import webconfig  # ssl only where it is used
-
-            webconfig.load(Path(settings.web.config_file))
-    except config.ConfigError as error:
-        return fail(str(error))
     if options.check:
-        print(f"{options.config or 'built-in defaults'}: OK")
-        return 0
-    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(message)s")
-    with Prepared(TracerOptions.of(settings)) as prepared:
-        from agent import daemon  # the web server and the like are imported while clang compiles
+        return _check(path, options.set)
+    with Prepared() as prepared:
+        from agent import config  # pydantic, while the compiler gets ready
+
+        def read() -> config.Config:
+            return config.load(path, os.environ, options.set)
+
+        try:
+            settings = read()
+        except config.ConfigError as error:
+            return fail(str(error))
+        logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(message)s")
+        prepared.begin(TracerOptions.of(settings))
+        from agent import daemon  # the web server and the like, while it compiles
 
         try:
             return daemon.run(settings, read, prepared)
         except daemon.DaemonError as error:
             return fail(str(error))
+
+
+def _check(path: Optional[Path], set: Sequence[str]) -> int:
+    from agent import config, webconfig  # ssl only where it is used
+
+    try:
+        settings = config.load(path, os.environ, set)
+        if settings.web.config_file:
+            webconfig.load(Path(settings.web.config_file))
+    except config.ConfigError as error:
+        return fail(str(error))
+    print(f"{path or 'built-in defaults'}: OK")
+    return 0
 
 
 def _trace(arguments: list[str]) -> int:
@@ -92,19 +100,16 @@ def _trace(arguments: list[str]) -> int:
             return fail(str(error))
         prepared = None
         if not options.replay and not options.snapshot:
-            prepared = cleanup.enter_context(
-                _prepare(options, options.pid or ([command.pid] if command else []))
-            )
-        from agent import trace  # rich and the like are imported while clang compiles
+            prepared = cleanup.enter_context(Prepared())
+            prepared.begin(_tracer_options(options, options.pid or ([command.pid] if command else [])))
+        from agent import trace  # rich and the like, while the probes are compiled
 
         return trace.run(options, command, prepared)
 
 
-def _prepare(options: argparse.Namespace, pids: Sequence[int]) -> Prepared:
-    return Prepared(
-        TracerOptions(
-            min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True, stacks=options.stacks
-        )
+def _tracer_options(options: argparse.Namespace, pids: Sequence[int]) -> TracerOptions:
+    return TracerOptions(
+        min_ns=int(options.min_ms * 1e6), targets=tuple(pids), every=True, stacks=options.stacks
     )
 
 

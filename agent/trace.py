@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import pwd
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         sys.stdout.reconfigure(errors="backslashreplace")  # a comm is not always in the locale's encoding
     with contextlib.ExitStack() as cleanup:
         try:
-            filter = Filter(options.comm, [_uid(user) for user in options.user], options.container)
+            filter = Filter(options.comm, options.user, options.container)
             output = _open(options.output, cleanup) if options.output else sys.stdout
             kept = [JsonLines(_open(options.report, cleanup))] if options.report else []
             drawings = [
@@ -49,8 +48,6 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             ]
         except OSError as error:
             return fail(f"{error.filename}: {error.strerror}")
-        except ValueError as error:
-            return fail(str(error))
         console = text_console(output)
         shown = JsonLines(output) if options.json else Text(console, options.steps)
         sinks: list[Sink] = [shown, *kept, *drawings]
@@ -98,15 +95,6 @@ def _replay(path: Path, sinks: Sequence[Sink]) -> int:
         for sink in sinks:
             sink.write(report)
     return 0
-
-
-def _uid(user: str) -> int:
-    if user.isdecimal():
-        return int(user)
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise ValueError(f"there is no user {user!r}") from None
 
 
 def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -139,47 +139,57 @@ class _Records:
 
 
 class Prepared:
-    """The probes of a tracer to be, compiled and loaded while the program goes on to get ready.
+    """The probes of a tracer to be: they are compiled and loaded while the program goes on to get ready.
 
     A context manager: what no Tracer has taken by its end is given back.
     """
 
-    def __init__(self, options: TracerOptions) -> None:
-        self.options = options
+    options: TracerOptions
+
+    def __init__(self) -> None:
+        """Starts the process that compiles: it, too, needs a moment to get ready."""
         self.records = _Records()
-        with_its_own_thread = ThreadPoolExecutor(1, "probes")
-        self._probes: Optional[Future[loader.Probes]] = with_its_own_thread.submit(
-            loader.Probes,
-            loader.Options(
-                threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
-                targets=bool(options.targets),
-                every=options.every,
-                stacks=options.stacks,
-                use_btf=options.use_btf,
-                tracepoints=options.tracepoints,
-                max_spawns=options.max_spawns,
-                max_tables=options.max_tables,
-                max_stacks=options.max_stacks,
-                buffer_pages=options.buffer_pages,
-            ),
-            self.records.add,
-        )
-        with_its_own_thread.shutdown(wait=False)
+        self._undo = contextlib.ExitStack()
+        self._process = self._undo.enter_context(loader.CompilerProcess())
+        self._loading: Union[loader.Loading, preflight.PreflightError, None] = None
 
     def __enter__(self) -> Prepared:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._probes is not None:
-            with contextlib.suppress(TraceError):
+        with self._undo, contextlib.suppress(TraceError):
+            if self._loading is not None:
                 self.take().close()
+
+    def begin(self, options: TracerOptions) -> None:
+        """Has them compiled."""
+        self.options = options
+        wanted = loader.Options(
+            threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
+            targets=bool(options.targets),
+            every=options.every,
+            stacks=options.stacks,
+            use_btf=options.use_btf,
+            tracepoints=options.tracepoints,
+            max_spawns=options.max_spawns,
+            max_tables=options.max_tables,
+            max_stacks=options.max_stacks,
+            buffer_pages=options.buffer_pages,
+        )
+        try:
+            self._loading = loader.Loading(wanted, self._process)
+        except preflight.PreflightError as error:
+            self._loading = error
 
     def take(self) -> loader.Probes:
         """Waits for them, and gives them away; raises TraceError."""
-        assert self._probes is not None
-        probes, self._probes = self._probes, None
+        loading, self._loading = self._loading, None
+        assert loading is not None
         try:
-            return probes.result()
+            with self._undo:
+                if isinstance(loading, preflight.PreflightError):
+                    raise loading
+                return loader.Probes(loading, self.records.add)
         except (preflight.PreflightError, loader.LoadError) as error:
             no_ebpf = isinstance(error, preflight.UnsupportedError)
             raise TraceError(str(error), no_ebpf) from error
@@ -244,7 +254,11 @@ class Tracer:
         on_stall: Callable[[Stall], None],
         on_spawn: Optional[Callable[[Spawn], None]] = None,
     ) -> None:
-        prepared = wanted if isinstance(wanted, Prepared) else Prepared(wanted)
+        if isinstance(wanted, Prepared):
+            prepared = wanted
+        else:
+            prepared = Prepared()
+            prepared.begin(wanted)
         self._options = options = prepared.options
         self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
@@ -264,7 +278,12 @@ class Tracer:
         self._next_room = 0
         self._records_lost = 0
         self._latest_loss = 0  # when it was noticed
-        self._probes = prepared.take()
+        self._self_test.begin()
+        try:
+            self._probes = prepared.take()
+        except TraceError:
+            self._self_test.close()
+            raise
         if options.stacks:
             self._python_stacks = stacks.PythonStacks()
         for pid in options.targets:
@@ -280,6 +299,7 @@ class Tracer:
 
     def close(self) -> None:
         """Detaches the probes; nothing of them stays in the kernel."""
+        self._self_test.close()
         if self._python_stacks is not None:
             self._python_stacks.close()
         with self._reading_maps:

@@ -18,7 +18,7 @@ from typing import Any, Optional
 from probes.bpfmap import BpfMap
 from probes.preflight import UnsupportedError
 
-__all__ = ["Attempt", "Compiled", "CompilerProcess", "LoadError", "compile_probes"]
+__all__ = ["Attempt", "Compilation", "Compiled", "CompilerProcess", "LoadError"]
 
 _HERE = Path(__file__).parent
 _MOST_FDS = 253  # SCM_MAX_FD
@@ -68,9 +68,13 @@ class Compiled:
 
 
 class CompilerProcess:
-    """Runs compiler.py, which needs a moment before it can begin; for one question."""
+    """Runs compiler.py, which needs a moment before it can begin; for one question.
+
+    A context manager that waits for its end: at once when it has not been asked.
+    """
 
     def __init__(self) -> None:
+        self._asked = False
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -85,65 +89,81 @@ class CompilerProcess:
 
     def __exit__(self, *_exception: object) -> None:
         self._socket.close()
+        if not self._asked:
+            self._process.kill()
         self._process.wait()
 
-    def ask(self, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    def ask(self, wanted: Mapping[str, Any]) -> None:
+        """Sends the question; ``answer`` waits for what comes of it."""
+        self._asked = True
+        with contextlib.suppress(OSError):  # it has died: said by the answer
+            self._socket.sendall(json.dumps(wanted).encode() + b"\n")
+
+    def answer(self) -> tuple[dict[str, Any], list[int]]:
         """Its answer, and the fds that came with it."""
         fds: list[int] = []
         text = b""
         with contextlib.suppress(OSError):
-            self._socket.sendall(json.dumps(wanted).encode() + b"\n")
             _length, fds, _flags, _address = socket.recv_fds(self._socket, 4, _MOST_FDS)
             while more := self._socket.recv(65536):
                 text += more
-        status = self._process.wait()
         try:
             answer = json.loads(text)
         except ValueError:
             _close(fds)
-            return {"error": f"the compiler of the probes ended with status {status}"}, []
+            return {"error": f"the compiler of the probes ended with status {self._process.wait()}"}, []
         return answer, fds
 
 
-def compile_probes(
-    process: CompilerProcess,
-    source: Path,
-    attempts: Sequence[Attempt],
-    needed: Sequence[str],
-    maps: Mapping[str, tuple[Any, Any]],
-) -> Compiled:
-    """Has programs compiled, loaded and attached by another process.  Raises LoadError or UnsupportedError.
+class Compilation:
+    """Programs that are being compiled, loaded and attached by another process."""
 
-    attempts: the first one that the kernel takes is used; needed: programs without which there are none;
-    maps: the types of key and value of those that are wanted here.
-    """
-    wanted = {
-        "source": str(source),
-        "attempts": [asdict(each) for each in attempts],
-        "shim": str(_HERE / "shim"),
-        "needed": list(needed),
-        "maps": list(maps),
-    }
-    answer, fds = process.ask(wanted)
-    if "error" in answer:
-        raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
-    made = {name: BpfMap(fd, *types) for fd, (name, types) in zip(fds, maps.items())}
-    for name, (key, value) in maps.items():
-        if answer["maps"][name] != [ctypes.sizeof(key), ctypes.sizeof(value)]:
-            _close(fds)
-            raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
-    rest = fds[len(maps) :]
-    programs = dict(zip(answer["attached"], rest))
-    return Compiled(
-        maps=made,
-        programs=programs,
-        attached=answer["attached"],
-        bcc_version=answer["bcc"],
-        attempt=attempts[answer["attempt"]],
-        refused=answer["refused"],
-        fds=fds[: len(maps) + len(programs)],
-        attachments=rest[len(programs) :],
-    )
+    def __init__(
+        self,
+        process: CompilerProcess,
+        source: Path,
+        attempts: Sequence[Attempt],
+        needed: Sequence[str],
+        maps: Mapping[str, tuple[Any, Any]],
+    ) -> None:
+        """Begins it.
+
+        attempts: the first one that the kernel takes is used; needed: programs without which there are none;
+        maps: the types of key and value of those that are wanted here.
+        """
+        self._process, self._attempts, self._maps = process, attempts, maps
+        process.ask(
+            {
+                "source": str(source),
+                "attempts": [asdict(each) for each in attempts],
+                "shim": str(_HERE / "shim"),
+                "needed": list(needed),
+                "maps": list(maps),
+            }
+        )
+
+    def result(self) -> Compiled:
+        """Waits for it.  Raises LoadError or UnsupportedError."""
+        answer, fds = self._process.answer()
+        if "error" in answer:
+            raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
+        made = {name: BpfMap(fd, *types) for fd, (name, types) in zip(fds, self._maps.items())}
+        for name, (key, value) in self._maps.items():
+            if answer["maps"][name] != [ctypes.sizeof(key), ctypes.sizeof(value)]:
+                _close(fds)
+                raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
+        rest = fds[len(self._maps) :]
+        programs = dict(zip(answer["attached"], rest))
+        return Compiled(
+            maps=made,
+            programs=programs,
+            attached=answer["attached"],
+            bcc_version=answer["bcc"],
+            attempt=self._attempts[answer["attempt"]],
+            refused=answer["refused"],
+            fds=fds[: len(self._maps) + len(programs)],
+            attachments=rest[len(programs) :],
+        )
 
 
 def _close(fds: Iterable[int]) -> None:

@@ -6,6 +6,7 @@ maps. It knows nothing of metrics or terminals.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import itertools
@@ -20,13 +21,13 @@ from typing import Any, Optional, Union
 from probes import preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
-from probes.compiled import Attempt, Compiled, CompilerProcess, LoadError, compile_probes
+from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
 from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, Release, Setting, Slot, Spawn, Stack, parse, table_type
 from probes.stacks import ForkStacks
 from probes.syscallfunctions import AT_FUNCTIONS, NoFunctionsError, SyscallFunctions, find
 
-__all__ = ["LoadError", "Options", "ProbeStatus", "Probes", "Record"]
+__all__ = ["CompilerProcess", "LoadError", "Loading", "Options", "ProbeStatus", "Probes", "Record"]
 
 Record = Union[Spawn, Release]
 
@@ -137,16 +138,58 @@ class Options:
     buffer_pages: int = 128
 
 
+class Loading:
+    """Probes that are being compiled, loaded and attached by another process meanwhile.
+
+    process: that one, to be waited for by the caller; default: its own.
+    Raises preflight.PreflightError, with a message for the user.
+    """
+
+    def __init__(self, options: Options, process: Optional[CompilerProcess] = None) -> None:
+        self.options = options
+        self.tracefs = preflight.check()
+        with contextlib.ExitStack() as undo:
+            if process is None:
+                process = undo.enter_context(CompilerProcess())
+            btf = _kernel_types() if options.use_btf else None
+            self._offsets = _kernel_offsets(btf) if btf is not None else None
+            if not _has_all(self.tracefs, [_EXIT_EXECVE]):
+                _log.warning("no tracepoint %s, so the error of a failed exec is not known", _EXIT_EXECVE)
+            self._compilation = Compilation(
+                process=process,
+                source=_SOURCE,
+                attempts=_attempts(
+                    self.tracefs, options, self._offsets, None if options.tracepoints else btf
+                ),
+                needed=[_function(name) for name in _NEEDED],
+                maps=_mirrors(options),
+            )
+            self._process = undo.pop_all()
+
+    def result(self) -> Compiled:
+        """Waits for them, once.  Raises preflight.PreflightError or LoadError, as above."""
+        with self._process:
+            compiled = self._compilation.result()
+        if compiled.refused is None:
+            return compiled
+        if _UNROLL not in compiled.attempt.flags:
+            _log.warning("%s: %s", _AT_TRACEPOINTS, compiled.refused)
+        else:
+            tell = _log.debug if self._offsets is None else _log.warning
+            tell("without loops, and without kernel types: %s", compiled.refused)
+        return compiled
+
+
 class Probes:
     """The loaded and attached probes; a context manager that detaches them at its end.
 
     Raises preflight.PreflightError or LoadError, each with a message for the user.
     """
 
-    def __init__(self, options: Options, on_record: Callable[[Record], None]) -> None:
-        tracefs = preflight.check()
-        with CompilerProcess() as process:  # at once: bcc is imported while BTF is read
-            self._compiled = _compile(process, tracefs, options)
+    def __init__(self, wanted: Union[Options, Loading], on_record: Callable[[Record], None]) -> None:
+        loading = wanted if isinstance(wanted, Loading) else Loading(wanted)
+        options, tracefs = loading.options, loading.tracefs
+        self._compiled = loading.result()
         used = self._compiled.attempt
         self._sees_fd_tables = "-DBTF" in used.flags
         self._on_record = on_record
@@ -307,16 +350,11 @@ class Probes:
             self._on_record(record)
 
 
-def _compile(process: CompilerProcess, tracefs: Path, options: Options) -> Compiled:
-    btf = _kernel_types() if options.use_btf else None
-    offsets = _kernel_offsets(btf) if btf is not None else None
-    if not _has_all(tracefs, [_EXIT_EXECVE]):
-        _log.warning("no tracepoint %s, so the error of a failed exec is not known", _EXIT_EXECVE)
-    attempts = _attempts(tracefs, options, offsets, None if options.tracepoints else btf)
-    table = table_type(_SLOTS)
-    mirrors = {
+def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
+    """The types of key and value of each map that is read or kept here."""
+    mirrors: dict[str, tuple[Any, Any]] = {
         "spawns": (ctypes.c_uint64, Spawn),
-        "tables": (ctypes.c_uint32, table),
+        "tables": (ctypes.c_uint32, table_type(_SLOTS)),
         "programs": (ctypes.c_char * 16, Program),
         "counters": (ctypes.c_int, ctypes.c_uint64),
         "settings": (ctypes.c_int, ctypes.c_uint64),
@@ -329,21 +367,7 @@ def _compile(process: CompilerProcess, tracefs: Path, options: Options) -> Compi
         mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
     if options.stacks:
         mirrors["stacks"] = (ctypes.c_int, Stack)
-    compiled = compile_probes(
-        process=process,
-        source=_SOURCE,
-        attempts=attempts,
-        needed=[_function(name) for name in _NEEDED],
-        maps=mirrors,
-    )
-    if compiled.refused is None:
-        return compiled
-    if _UNROLL not in compiled.attempt.flags:
-        _log.warning("%s: %s", _AT_TRACEPOINTS, compiled.refused)
-    else:
-        tell = _log.debug if offsets is None else _log.warning
-        tell("without loops, and without kernel types: %s", compiled.refused)
-    return compiled
+    return mirrors
 
 
 def _attempts(

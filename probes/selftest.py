@@ -44,7 +44,26 @@ class SelfTest:
 
     def __init__(self) -> None:
         self._spawn: Optional[Spawn] = None
+        self._player: Optional[subprocess.Popen[str]] = None
         self._pid = 0
+
+    def begin(self) -> None:
+        """Starts the player, which needs a moment before it can play."""
+        player = Path(__file__).with_name("selftest_player.py")
+        self._player = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-W", "ignore", str(player), str(HOLD_SECONDS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._pid = self._player.pid
+
+    def close(self) -> None:
+        """Ends a player that is still there."""
+        if self._player is not None:
+            with self._player as player:
+                player.kill()
+            self._player = None
 
     def receive(self, spawn: Spawn) -> bool:
         """Takes a spawn's record when it is the player's; says whether it was."""
@@ -56,26 +75,22 @@ class SelfTest:
     def run(self, poll: Callable[[int], None], add_target: Callable[[int], None]) -> Optional[str]:
         """None when all is as it should be, else one line: what differed.
 
-        poll(milliseconds) must deliver records to ``receive``; add_target gets the player's pid.
+        To be called after ``begin``.  poll(milliseconds) must deliver records to ``receive``; add_target
+        gets the player's pid.
         """
-        player = Path(__file__).with_name("selftest_player.py")
-        with subprocess.Popen(
-            [sys.executable, "-I", "-S", "-W", "ignore", str(player), str(HOLD_SECONDS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            self._pid = process.pid
-            add_target(process.pid)
-            try:
-                said, _ = process.communicate("go\n", timeout=_TIMEOUT_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                return f"the self-test's player did not end within {_TIMEOUT_SECONDS:.0f} s"
+        assert self._player is not None
+        add_target(self._pid)
+        try:
+            said, _ = self._player.communicate("go\n", timeout=_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"the self-test's player did not end within {_TIMEOUT_SECONDS:.0f} s"
+        finally:
+            status = self._player.returncode
+            self.close()
         try:
             truth = json.loads(said)
         except ValueError:
-            return f"the self-test's player failed (status {process.returncode})"
+            return f"the self-test's player failed (status {status})"
         deadline = time.monotonic() + 1.0
         while self._spawn is None and time.monotonic() < deadline:
             poll(50)

@@ -64,5 +64,6 @@ def _play(hold_seconds: float) -> dict[str, object]:
 
 if __name__ == "__main__":
     Path("/proc/self/comm").write_text(_COMM)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        sys.exit()  # whoever wanted a play has gone
     print(json.dumps(_play(float(sys.argv[1]))))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from probes.compiled import Attempt, CompilerProcess, compile_probes
+from probes.compiled import Attempt, Compilation, CompilerProcess
 
 __all__ = ["attached", "source"]
 
@@ -25,7 +25,7 @@ def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
     file.write_text(source(tracepoints))
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}
     with CompilerProcess() as process:
-        compiled = compile_probes(process, file, [Attempt([], functions)], list(functions), {})
+        compiled = Compilation(process, file, [Attempt([], functions)], list(functions), {}).result()
     try:
         yield
     finally:

@@ -70,14 +70,15 @@ def _instructions(code: bytes) -> list[_Instruction]:
 @pytest.fixture
 def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes this kernel refuse loops, as theirs does."""
-    plain = compiled.compile_probes
 
-    def compile_without_loops(attempts: list[Any], **options: Any) -> Compiled:
-        *_others, unrolled = attempts
-        made = plain(attempts=[unrolled], **options)
-        return dataclasses.replace(made, refused="back-edge from insn 100 to 50")
+    class WithoutLoops(compiled.Compilation):
+        def __init__(self, attempts: list[Any], **options: Any) -> None:
+            super().__init__(attempts=attempts[-1:], **options)
 
-    monkeypatch.setattr(loader, "compile_probes", compile_without_loops)
+        def result(self) -> Compiled:
+            return dataclasses.replace(super().result(), refused="back-edge from insn 100 to 50")
+
+    monkeypatch.setattr(loader, "Compilation", WithoutLoops)
 
 
 @pytest.fixture(params=["host", "command"])
@@ -86,9 +87,9 @@ def bpf(request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.Monk
     asked: list[dict[str, Any]] = []
     plain = compiled.CompilerProcess.ask
 
-    def ask(process: compiled.CompilerProcess, wanted: Mapping[str, Any]) -> Any:
+    def ask(process: compiled.CompilerProcess, wanted: Mapping[str, Any]) -> None:
         asked.append(dict(wanted))
-        return plain(process, wanted)
+        plain(process, wanted)
 
     monkeypatch.setattr(compiled.CompilerProcess, "ask", ask)
     more = request.param == "command"

@@ -123,14 +123,17 @@ def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPat
 
 def test_hints_count_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that stays behind makes every later process with such a pid pay for the look-ups."""
-    plain = compiled.compile_probes
     made: list[Compiled] = []
 
-    def compile_with_hints(maps: dict[str, Any], **options: Any) -> Compiled:
-        made.append(plain(maps={**maps, "hints": (ctypes.c_int, ctypes.c_uint32)}, **options))
-        return made[0]
+    class WithHints(compiled.Compilation):
+        def __init__(self, maps: dict[str, Any], **options: Any) -> None:
+            super().__init__(maps={**maps, "hints": (ctypes.c_int, ctypes.c_uint32)}, **options)
 
-    monkeypatch.setattr(loader, "compile_probes", compile_with_hints)
+        def result(self) -> Compiled:
+            made.append(super().result())
+            return made[0]
+
+    monkeypatch.setattr(loader, "Compilation", WithHints)
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         read, write = os.pipe()

@@ -53,7 +53,10 @@ def refusal(*arguments: str) -> str:
             ["--steps", "--json"],
             "--steps is a table, and --json has the steps as they are: leave one out",
         ),
-        (["--user", "no-such-user-here", "--", "true"], "there is no user 'no-such-user-here'"),
+        (
+            ["--user", "no-such-user-here", "--", "true"],
+            "argument --user: there is no user 'no-such-user-here' (see trace-popen --help)",
+        ),
         (["--report", "/no/such/out", "--", "true"], "/no/such/out: No such file or directory"),
         (["--"], "a COMMAND is expected after '--'"),
         (["--json", "--"], "a COMMAND is expected after '--'"),

@@ -134,7 +134,10 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
         raise OSError(number, "perf_event_open: no")
 
     monkeypatch.setattr("probes.preflight.check", lambda: Path("/nowhere"))
-    monkeypatch.setattr(loader, "_compile", lambda *_: compiled)
+    compilation = SimpleNamespace(result=lambda: compiled)
+    monkeypatch.setattr(loader, "Compilation", lambda **_: compilation)
+    monkeypatch.setattr(loader, "_has_all", lambda *_: True)
+    monkeypatch.setattr(loader, "_attempts", lambda *_: [])
     monkeypatch.setattr(loader, "_tracepoints", lambda _: [])
     monkeypatch.setattr(loader, "PerfBuffer", refuse)
     with pytest.raises(loader.LoadError) as caught:

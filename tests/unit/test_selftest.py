@@ -117,9 +117,19 @@ def test_a_run_with_deaf_probes() -> None:
             test.receive(seen(pid=targets[0]))  # a record at last, of wrong facts
 
     test = selftest.SelfTest()
+    test.begin()
     said = test.run(poll, targets.append)
     assert said is not None and said.startswith("the probes saw tid 101, which is really ")
     assert len(targets) == 1
+
+
+def test_a_player_that_is_not_wanted_any_more() -> None:
+    test = selftest.SelfTest()
+    test.begin()
+    pid = test._pid
+    test.close()
+    assert not Path(f"/proc/{pid}").exists()
+    test.close()
 
 
 def test_the_player_plays() -> None:
