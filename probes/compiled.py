@@ -82,6 +82,7 @@ class CompilerProcess:
                 cwd=_HERE.parent,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a Ctrl-C is for us
             )
 
     def __enter__(self) -> CompilerProcess:

@@ -55,6 +55,7 @@ class SelfTest:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a Ctrl-C is for us
         )
         self._pid = self._player.pid
 

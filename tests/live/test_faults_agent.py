@@ -111,6 +111,23 @@ def test_agent_killed_while_it_compiles(lab: Lab, delay: float) -> None:
         _assert_finds_a_stall(lab, other)
 
 
+@pytest.mark.parametrize("delay", [0, 0.4])
+def test_interrupted_while_it_compiles(lab: Lab, delay: float) -> None:
+    """A terminal tells its whole group: no helper says a word about it, or stays."""
+    said = lab.folder / "early.log"
+    with said.open("wb") as log:
+        tracer = subprocess.Popen(
+            lab.trace_popen, cwd=lab.root, stdout=log, stderr=log, start_new_session=True
+        )
+    _until(lambda: _compiler_of(tracer.pid), "the compiler")
+    time.sleep(delay)
+    children = procfs.descendants(tracer.pid)
+    os.killpg(tracer.pid, signal.SIGINT)
+    assert tracer.wait(30) in (0, 128 + signal.SIGINT)
+    _until(lambda: not any(map(procfs.is_alive, children)), "the end of its helpers")
+    assert "Traceback" not in said.read_text()
+
+
 def test_trace_popen_killed_before_its_command_began(lab: Lab) -> None:
     """The command is not run at all."""
     mark = lab.folder / "mark"
