@@ -111,8 +111,7 @@ def test_agent_killed_while_it_compiles(lab: Lab, delay: float) -> None:
         _assert_finds_a_stall(lab, other)
 
 
-@pytest.mark.parametrize("delay", [0, 0.4])
-def test_interrupted_while_it_compiles(lab: Lab, delay: float) -> None:
+def test_interrupted_while_it_compiles(lab: Lab) -> None:
     """A terminal tells its whole group: no helper says a word about it, or stays."""
     said = lab.folder / "early.log"
     with said.open("wb") as log:
@@ -120,7 +119,7 @@ def test_interrupted_while_it_compiles(lab: Lab, delay: float) -> None:
             lab.trace_popen, cwd=lab.root, stdout=log, stderr=log, start_new_session=True
         )
     _until(lambda: _compiler_of(tracer.pid), "the compiler")
-    time.sleep(delay)
+    time.sleep(0.4)  # earlier, Python may lose it in an import
     children = procfs.descendants(tracer.pid)
     os.killpg(tracer.pid, signal.SIGINT)
     assert tracer.wait(30) in (0, 128 + signal.SIGINT)
