@@ -33,13 +33,17 @@ class Attempt:
     """One way to compile: clang's flags, and where each program is attached (compiler.py).
 
     tails: what is tail-called, in the order of its places in a map, by the map's name; ids: the ids in the
-    kernel's BTF of the kernel functions among the places in functions.
+    kernel's BTF of the kernel functions among the places in functions; iterators: by name of a program that
+    the kernel may refuse, the id of the ``bpf_iter_KIND`` that it is for; without: maps that the sources do
+    not have with these flags.
     """
 
     flags: Sequence[str]
     functions: Mapping[str, str]
     tails: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ids: Mapping[str, int] = field(default_factory=dict)
+    iterators: Mapping[str, int] = field(default_factory=dict)
+    without: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,16 @@ class Compiled:
     """Loaded and attached programs; ``close`` gives them back.
 
     attempt: the one that the kernel took; refused: why not the first, None: it was the first;
-    programs: the fd of each by its name; attached: why it is not attached, None: it is.
+    programs: the fd of each by its name; attached: why it is not attached, None: it is;
+    iterators: the fd of each one's link, by the program's name; no_iterators: why the kernel refused
+    the others.
     """
 
     maps: Mapping[str, BpfMap[Any]]
     programs: Mapping[str, int]
     attached: Mapping[str, Optional[str]]
+    iterators: Mapping[str, int]
+    no_iterators: Mapping[str, str]
     bcc_version: str
     attempt: Attempt
     refused: Optional[str]
@@ -122,20 +130,21 @@ class Compilation:
     def __init__(
         self,
         process: CompilerProcess,
-        source: Path,
+        sources: Sequence[Path],
         attempts: Sequence[Attempt],
         needed: Sequence[str],
         maps: Mapping[str, tuple[Any, Any]],
     ) -> None:
         """Begins it.
 
-        attempts: the first one that the kernel takes is used; needed: programs without which there are none;
-        maps: the types of key and value of those that are wanted here.
+        sources: compiled as one text, in this order; attempts: the first one that the kernel takes is used;
+        needed: programs without which there are none; maps: the types of key and value of those that are
+        wanted here.
         """
         self._process, self._attempts, self._maps = process, attempts, maps
         process.ask(
             {
-                "source": str(source),
+                "sources": [str(source) for source in sources],
                 "attempts": [asdict(each) for each in attempts],
                 "shim": str(_HERE / "shim"),
                 "needed": list(needed),
@@ -148,22 +157,24 @@ class Compilation:
         answer, fds = self._process.answer()
         if "error" in answer:
             raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
-        made = {name: BpfMap(fd, *types) for fd, (name, types) in zip(fds, self._maps.items())}
-        for name, (key, value) in self._maps.items():
-            if answer["maps"][name] != [ctypes.sizeof(key), ctypes.sizeof(value)]:
+        sizes = answer["maps"]
+        for name in sizes:
+            if sizes[name] != [ctypes.sizeof(type_) for type_ in self._maps[name]]:
                 _close(fds)
                 raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
-        rest = fds[len(self._maps) :]
-        programs = dict(zip(answer["attached"], rest))
+        linked = [name for name, problem in answer["iterators"].items() if problem is None]
+        rest = iter(fds)
         return Compiled(
-            maps=made,
-            programs=programs,
+            maps={name: BpfMap(fd, *self._maps[name]) for name, fd in zip(sizes, rest)},
+            programs=dict(zip(answer["attached"], rest)),
             attached=answer["attached"],
+            iterators=dict(zip(linked, rest)),
+            no_iterators={name: why for name, why in answer["iterators"].items() if why is not None},
             bcc_version=answer["bcc"],
             attempt=self._attempts[answer["attempt"]],
             refused=answer["refused"],
-            fds=fds[: len(self._maps) + len(programs)],
-            attachments=rest[len(programs) :],
+            fds=fds[: len(sizes) + len(answer["attached"]) + len(linked)],
+            attachments=list(rest),
         )
 
 

@@ -6,7 +6,8 @@ bcc brings LLVM, 100 MB of it, which cannot be unloaded: so this process takes i
 programs and attachments live on in the kernel as long as somebody has them open.
 
 Reads a JSON object:
-    source, shim: paths
+    sources: paths; they are compiled one after the other as a single text
+    shim: a path
     maps: names of those that are wanted
     attempts: the first that the kernel takes is used; each with
         flags: clang's
@@ -14,11 +15,16 @@ Reads a JSON object:
             ``raw:event``, or ``fentry:FUNCTION`` and ``fexit:FUNCTION`` of the kernel
         ids: of such a FUNCTION in the kernel's BTF
         tails: by name of a map for tail calls, its programs in order
+        iterators: by name of a program that the kernel may refuse, the id in the kernel's BTF of the
+            ``bpf_iter_KIND`` that it is for
+        without: names of maps that the sources do not have with these flags
     needed: programs that must attach
 
-Writes one with ``error``, or with the following, and then the fds of each map, program and attachment:
+Writes one with ``error``, or with the following, and then the fds of each map, program, link of an iterator
+that the kernel took, and attachment:
     maps: [size of key, size of value] by name
     attached: by program, null, or why not
+    iterators: likewise
     bcc: its version
     attempt, refused: the index of the one that the kernel took, and why not the first (null: it was)
 """
@@ -35,12 +41,12 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from probes import fentry
+from probes import fentry, iterator
 from probes.syscallfunctions import AT_FUNCTIONS
 
 _ONCE = ["-g0", "-Xclang", "-disable-llvm-passes"]
@@ -86,7 +92,8 @@ def main() -> None:
 def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     bcc = import_bcc()
     loaded, attempt, refused = _load(bcc, wanted)
-    bpf, functions = loaded.bpf, wanted["attempts"][attempt]["functions"]
+    used = wanted["attempts"][attempt]
+    bpf, functions = loaded.bpf, used["functions"]
     attached = {
         function: None if function in loaded.attachments else _attach(bpf, function, event)
         for function, event in functions.items()
@@ -98,13 +105,29 @@ def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
             )
     maps = {}
     for name in wanted["maps"]:
+        if name in used["without"]:
+            continue
         table = bpf[name.encode()]
         fds.append(table.map_fd)
         maps[name] = [ctypes.sizeof(table.Key), ctypes.sizeof(table.Leaf)]
     fds += [bpf.funcs[function.encode()].fd for function in functions]
+    iterators: dict[str, Optional[str]] = {}
+    for name, kind in used["iterators"].items():
+        try:
+            fds.append(_link(bpf, name, kind))
+            iterators[name] = None
+        except Exception as error:  # bcc raises plain Exception
+            iterators[name] = str(error)
     fds += [*loaded.attachments.values(), *bpf.tracepoint_fds.values(), *bpf.raw_tracepoint_fds.values()]
     version = str(getattr(bcc, "__version__", "unknown"))
-    return {"maps": maps, "attached": attached, "bcc": version, "attempt": attempt, "refused": refused}
+    return {
+        "maps": maps,
+        "attached": attached,
+        "iterators": iterators,
+        "bcc": version,
+        "attempt": attempt,
+        "refused": refused,
+    }
 
 
 def import_bcc() -> Any:
@@ -146,7 +169,7 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
         os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # our few headers instead of a kernel tree
         with _captured_stderr(Path(folder) / "stderr") as said:
             try:
-                bpf = bcc.BPF(src_file=os.fsencode(wanted["source"]), cflags=[*_ONCE, *attempt["flags"]])
+                bpf = bcc.BPF(text=joined(wanted["sources"]), cflags=[*_ONCE, *attempt["flags"]])
                 for function, event in attempt["functions"].items():
                     _load_function(bcc, bpf, function, event, attempt["ids"])
                 for name, functions in attempt["tails"].items():
@@ -163,6 +186,15 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
     return Loaded(bpf, attachments)
 
 
+def joined(sources: Sequence[str]) -> bytes:
+    """The text of several source files as one; clang names the file and line of what it complains about."""
+    parts = []
+    for source in sources:
+        name = source.replace("\\", "\\\\").replace('"', '\\"')
+        parts.append(f'#line 1 "{name}"\n'.encode() + Path(source).read_bytes() + b"\n")
+    return b"".join(parts)
+
+
 def _load_function(bcc: Any, bpf: Any, function: str, event: str, ids: dict[str, int]) -> None:
     name = function.encode()
     if not event.startswith(AT_FUNCTIONS):
@@ -172,6 +204,15 @@ def _load_function(bcc: Any, bpf: Any, function: str, event: str, ids: dict[str,
     bpf.funcs[name] = bcc.BPF.Function(
         bpf, name, fentry.load(function, bpf.dump_func(name), ids[place], side == "fexit")
     )
+
+
+def _link(bpf: Any, name: str, kind: int) -> int:
+    """Loads an iterator's program; the fd of its link, which keeps it."""
+    program = iterator.load(name, bpf.dump_func(name.encode()), kind)
+    try:
+        return iterator.link(program)
+    finally:
+        os.close(program)
 
 
 def _attach(bpf: Any, function: str, event: str) -> Any:

@@ -22,6 +22,7 @@ from probes import preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
+from probes.openfiles import OpenFiles
 from probes.perfbuffer import PerfBuffer
 from probes.records import Counter, Program, Release, Setting, Slot, Spawn, Stack, parse, table_type
 from probes.stacks import ForkStacks
@@ -33,7 +34,7 @@ Record = Union[Spawn, Release]
 
 _log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
-_SOURCE = _HERE / "errpipe.bpf.c"
+_SOURCES = (_HERE / "errpipe.bpf.c", _HERE / "openfiles.bpf.c")
 _SLOTS = 16
 _OTHER = b"~other"
 _SYSCALLS = "syscalls:"
@@ -41,6 +42,9 @@ _UNROLL = "-DUNROLL"
 _AT_TRACEPOINTS = "attached to tracepoints, not to the functions of the system calls"
 _NO_TYPES = "no kernel types, so inherited copies cannot be checked at a fork"
 _SHARED_PROGRAMS = ("release_next", "pipe_made", "dup_made")  # as enum shared_program
+_OPEN_FILES = "open_files"
+_OPEN_FILES_KIND = "bpf_iter_task_file"
+_ASKED = "asked"
 _CLOSE_RANGE = "sys_enter_close_range"
 _NEWTASK = "task:task_newtask"
 _EXIT_EXECVE = "syscalls:sys_exit_execve"
@@ -82,6 +86,7 @@ _NOT_EVERYWHERE = {
 _OFFSETS = {
     "OFF_TASK_FILES": ("task_struct", "files"),
     "OFF_TASK_TGID": ("task_struct", "tgid"),
+    "OFF_TASK_PID": ("task_struct", "pid"),
     "OFF_TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "OFF_TASK_SIGNAL": ("task_struct", "signal"),
     "OFF_SIGNAL_LIVE": ("signal_struct", "live"),
@@ -142,6 +147,7 @@ class Loading:
     """Probes that are being compiled, loaded and attached by another process meanwhile.
 
     process: that one, to be waited for by the caller; default: its own.
+    why_no_iterator: why no iterator over the open files is asked for, None: one is.
     Raises preflight.PreflightError, with a message for the user.
     """
 
@@ -155,14 +161,21 @@ class Loading:
             self._offsets = _kernel_offsets(btf) if btf is not None else None
             if not _has_all(self.tracefs, [_EXIT_EXECVE]):
                 _log.warning("no tracepoint %s, so the error of a failed exec is not known", _EXIT_EXECVE)
+            iterators: dict[str, int] = {}
+            self.why_no_iterator: Optional[str] = "the kernel's types are not known"
+            if btf is not None and self._offsets is not None:
+                iterators, self.why_no_iterator = _iterators(btf)
+            mirrors = _mirrors(options)
+            if iterators:
+                mirrors[_ASKED] = (ctypes.c_uint64, ctypes.c_uint32)
             self._compilation = Compilation(
                 process=process,
-                source=_SOURCE,
+                sources=_SOURCES,
                 attempts=_attempts(
-                    self.tracefs, options, self._offsets, None if options.tracepoints else btf
+                    self.tracefs, options, self._offsets, None if options.tracepoints else btf, iterators
                 ),
                 needed=[_function(name) for name in _NEEDED],
-                maps=_mirrors(options),
+                maps=mirrors,
             )
             self._process = undo.pop_all()
 
@@ -220,6 +233,13 @@ class Probes:
         if _OTHER not in self.programs():
             self._programs.set(_comm_key(_OTHER), Program())
         self.set_threshold(options.threshold_ns)
+        link = self._compiled.iterators.get(_OPEN_FILES)
+        self._open_files = None if link is None else OpenFiles(link, maps[_ASKED])
+        self._why_no_iterator: Optional[str] = None
+        if link is None:
+            refused = self._compiled.no_iterators.get(_OPEN_FILES, self._compiled.refused)
+            self._why_no_iterator = loading.why_no_iterator or refused
+            _log.debug("no iterator over the open files: %s", self._why_no_iterator)
 
     def __enter__(self) -> Probes:
         return self
@@ -246,6 +266,16 @@ class Probes:
     def bcc_version(self) -> str:
         """Version of the bcc that compiled them."""
         return self._compiled.bcc_version
+
+    @property
+    def open_files(self) -> Optional[OpenFiles]:
+        """Tells who holds a pipe now; None: the kernel has no such iterator (needs Linux 5.8 and BTF)."""
+        return self._open_files
+
+    @property
+    def why_no_iterator(self) -> Optional[str]:
+        """Why there is no ``open_files``; None: there is."""
+        return self._why_no_iterator
 
     def poll(self, timeout_ms: int) -> None:
         """Waits at most that long for records and calls back with each."""
@@ -371,11 +401,16 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
 
 
 def _attempts(
-    tracefs: Path, options: Options, offsets: Optional[dict[str, int]], functions_of: Optional[Btf]
+    tracefs: Path,
+    options: Options,
+    offsets: Optional[dict[str, int]],
+    functions_of: Optional[Btf],
+    iterators: dict[str, int],
 ) -> list[Attempt]:
     """The ways to compile and attach, the best that this kernel may take first.
 
-    functions_of: where the functions of the system calls are looked up, None: they are not wanted.
+    functions_of: where the functions of the system calls are looked up, None: they are not wanted;
+    iterators: asked for with each attempt that has kernel types.
     """
     include = f"-I{_HERE}"
     tracepoints = _tracepoints(tracefs)
@@ -384,7 +419,7 @@ def _attempts(
     flags = [*_cflags(tracefs, options, offsets), include]
     # A raw tracepoint gets the task, and so the fd table.
     raw = {} if offsets is None else {_function(_NEWTASK): f"raw:{_function(_NEWTASK)}"}
-    attempts = [Attempt(flags, {**plain, **raw}, tails)]
+    attempts = [Attempt(flags, {**plain, **raw}, tails, iterators=iterators)]
     calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
     functions = _syscall_functions(functions_of, calls) if offsets and functions_of else None
     if functions is not None:
@@ -394,12 +429,22 @@ def _attempts(
             {**plain, **raw, **functions.events},
             {"shared": _SHARED_PROGRAMS[:1], "again": again},
             functions.ids,
+            iterators,
         )
         attempts.insert(0, at_functions)
     # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
     # kernels do not have: that keeps each unrolled program within their 4096 instructions.
-    attempts.append(Attempt([*_cflags(tracefs, options, None), include, _UNROLL], plain, tails))
+    untyped = [*_cflags(tracefs, options, None), include, _UNROLL]
+    attempts.append(Attempt(untyped, plain, tails, without=[_ASKED]))
     return attempts
+
+
+def _iterators(btf: Btf) -> tuple[dict[str, int], Optional[str]]:
+    """The iterators to ask for, as in Attempt, and why there is none over open files (None: there is)."""
+    try:
+        return {_OPEN_FILES: btf.function(_OPEN_FILES_KIND)}, None
+    except BtfError as error:  # before 5.8 (commit eaaacd23910f)
+        return {}, str(error)
 
 
 def _syscall_functions(btf: Btf, programs: Sequence[str]) -> Optional[SyscallFunctions]:

@@ -25,7 +25,7 @@ def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
     file.write_text(source(tracepoints))
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}
     with CompilerProcess() as process:
-        compiled = Compilation(process, file, [Attempt([], functions)], list(functions), {}).result()
+        compiled = Compilation(process, [file], [Attempt([], functions)], list(functions), {}).result()
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -62,3 +63,27 @@ def test_what_is_said_on_standard_error_is_kept(tmp_path: Path, capfd: pytest.Ca
 def test_nothing_said(tmp_path: Path) -> None:
     with compiler._captured_stderr(tmp_path / "stderr") as said:
         assert said() == ""
+
+
+def test_sources_are_joined(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.c", tmp_path / 'sec"ond.c'
+    first.write_bytes(b"int a; /* \xc3\xa9 */")  # without an end of line
+    second.write_text("int b;\n")
+    assert compiler.joined([str(first), str(second)]).splitlines() == [
+        f'#line 1 "{first}"'.encode(),
+        b"int a; /* \xc3\xa9 */",
+        f'#line 1 "{tmp_path}/sec\\"ond.c"'.encode(),
+        b"int b;",
+        b"",
+    ]
+
+
+def test_sources_that_are_joined_compile(tmp_path: Path) -> None:
+    """clang's preprocessor and its complaints: each is of the file's own line."""
+    first, second = tmp_path / "first.c", tmp_path / "second.c"
+    first.write_text("#define A 1")
+    second.write_text("#if A\n#warning found\n#endif\n")
+    done = subprocess.run(
+        ["cpp", "-"], input=compiler.joined([str(first), str(second)]), capture_output=True, check=True
+    )
+    assert f"{second}:2:2: warning: #warning found" in done.stderr.decode()

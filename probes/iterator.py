@@ -1,0 +1,70 @@
+"""BPF iterators by bpf(2): the kernel calls such a program for each object of one kind, as a fd is read.
+
+A link stands for a loaded iterator; each pass over the objects is a fd of its own.  Since Linux 5.8.
+Structures and commands: <linux/bpf.h>, and the kernel's Documentation/bpf/bpf_iterators.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from probes import tracing
+from probes.bpfcall import bpf
+
+__all__ = ["link", "load", "run"]
+
+_LINK_CREATE, _ITER_CREATE = 28, 33
+_TRACE_ITER = 28
+_CHUNK = 1 << 16  # twice what the kernel gathers for one read
+
+
+class _Link(ctypes.Structure):
+    """union bpf_attr of BPF_LINK_CREATE."""
+
+    _fields_ = [
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    ]
+
+
+class _Iter(ctypes.Structure):
+    """union bpf_attr of BPF_ITER_CREATE."""
+
+    _fields_ = [("link_fd", ctypes.c_uint32), ("flags", ctypes.c_uint32)]
+
+
+def load(name: str, instructions: bytes, function: int) -> int:
+    """Loads an iterator's program; returns its fd.
+
+    function: the id of ``bpf_iter_KIND`` in the kernel's BTF.  Raises OSError, with the verifier's last line.
+    """
+    return tracing.load(name, instructions, function, _TRACE_ITER)
+
+
+def link(program: int) -> int:
+    """Returns the fd of a link, which keeps the loaded program as well.  Raises OSError."""
+    return bpf(_LINK_CREATE, _Link(prog_fd=program, attach_type=_TRACE_ITER))
+
+
+def run(link: int) -> bytes:
+    """Makes one pass over all objects; returns all that the program wrote.  Raises OSError."""
+    fd = bpf(_ITER_CREATE, _Iter(link_fd=link))
+    try:
+        return _read_all(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(fd, _CHUNK)  # Python itself repeats it after a signal
+        except BlockingIOError:
+            continue  # the kernel has looked at a million objects, and the program wrote nothing (EAGAIN)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)

@@ -1,0 +1,77 @@
+"""Loads programs of the type "tracing" by bpf(2): each is for one function of the kernel, by its id in BTF.
+
+bcc tells what they are for by their names, which differ from version to version; this needs only the
+instructions.  Structures and commands: <linux/bpf.h>.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from probes.bpfcall import bpf
+
+__all__ = ["load"]
+
+_PROG_LOAD = 5
+_TYPE_TRACING = 26
+_LOG_SIZE = 1 << 16
+
+
+class _Load(ctypes.Structure):
+    """union bpf_attr of BPF_PROG_LOAD."""
+
+    _fields_ = [
+        ("prog_type", ctypes.c_uint32),
+        ("insn_cnt", ctypes.c_uint32),
+        ("insns", ctypes.c_uint64),
+        ("license", ctypes.c_uint64),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_uint64),
+        ("kern_version", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_name", ctypes.c_char * 16),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("expected_attach_type", ctypes.c_uint32),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("func_info", ctypes.c_uint64),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_uint64),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
+        ("attach_prog_fd", ctypes.c_uint32),
+    ]
+
+
+def load(name: str, instructions: bytes, function: int, attach_type: int) -> int:
+    """Loads a program for a kernel function, which is given by its id in the kernel's BTF; returns its fd.
+
+    instructions: with the fds of maps in them; attach_type: of enum bpf_attach_type.
+    Raises OSError, with the verifier's last line.
+    """
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    license_ = ctypes.create_string_buffer(b"GPL")
+    attributes = _Load(
+        prog_type=_TYPE_TRACING,
+        insn_cnt=len(instructions) // 8,
+        insns=ctypes.addressof(code),
+        license=ctypes.addressof(license_),
+        prog_name=name.encode()[:15],
+        expected_attach_type=attach_type,
+        attach_btf_id=function,
+    )
+    try:
+        return bpf(_PROG_LOAD, attributes)
+    except OSError as error:
+        log = ctypes.create_string_buffer(_LOG_SIZE)  # not asked for at once: it takes time
+        attributes.log_level, attributes.log_size = 1, _LOG_SIZE
+        attributes.log_buf = ctypes.addressof(log)
+        try:
+            return bpf(_PROG_LOAD, attributes)
+        except OSError:
+            lines = [line for line in log.value.decode(errors="replace").splitlines() if line]
+            said = [line for line in lines if not line.startswith("processed ")][-1:]
+            raise OSError(error.errno, f"{os.strerror(error.errno or 0)} {said}") from error

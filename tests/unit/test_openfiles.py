@@ -1,0 +1,160 @@
+"""probes.openfiles and probes.iterator: what they make of what the kernel says, and what they ask it."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from probes import iterator, openfiles
+from probes.openfiles import Copy, OpenFiles
+
+A, B, C = 0xFFFF888100000000, 0xFFFF888100000100, 0xFFFF888100000200
+
+
+def records(*copies: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=QIIII", *copy, 0) for copy in copies)
+
+
+class Kernel:
+    """A map, and an iterator that says of each pipe in it that some processes hold it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.map: dict[int, int] = {}
+        self.most = 0
+        self.calls: list[tuple[str, int]] = []
+        self.passes = 0
+        self.holds: list[tuple[int, int, int, int]] = []
+        monkeypatch.setattr(iterator, "run", self.run)
+
+    def run(self, link: int) -> bytes:
+        assert link == 7
+        self.passes += 1
+        return records(*(copy for copy in self.holds if copy[0] in self.map))
+
+    def set(self, key: int, value: int) -> None:
+        self.calls.append(("set", key))
+        self.map[key] = value
+        self.most = max(self.most, len(self.map))
+
+    def delete(self, key: int) -> None:
+        self.calls.append(("delete", key))
+        del self.map[key]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def files(kernel: Any) -> OpenFiles:
+    return OpenFiles(7, kernel)
+
+
+def test_copies_by_pipe(kernel: Kernel) -> None:
+    kernel.holds = [(A, 1, 1, 3), (B, 2, 2, 4), (A, 2, 2, 5), (C, 9, 9, 9)]
+    assert files(kernel).holders([A, B]) == {A: [Copy(A, 1, 1, 3), Copy(A, 2, 2, 5)], B: [Copy(B, 2, 2, 4)]}
+    assert kernel.passes == 1
+
+
+def test_nobody(kernel: Kernel) -> None:
+    assert files(kernel).holders([A]) == {A: []}
+
+
+def test_no_pipes_make_no_pass(kernel: Kernel) -> None:
+    assert files(kernel).holders([]) == {}
+    assert kernel.passes == 0
+
+
+def test_an_unknown_pipe_is_left_out(kernel: Kernel) -> None:
+    """0 is the private data of many a file that is no pipe."""
+    asked = files(kernel)
+    assert asked.holders([0]) == {}
+    assert asked.holders([0, A]) == {A: []}
+    assert asked.not_asked == 0
+    assert kernel.map == {A: 1}
+
+
+def test_copies_that_are_told_for_each_thread_count_once(kernel: Kernel) -> None:
+    kernel.holds = [(A, 1, 1, 3), (A, 1, 5, 3), (A, 1, 6, 3), (A, 1, 1, 4), (A, 2, 2, 3)]
+    assert files(kernel).holders([A]) == {A: [Copy(A, 1, 1, 3), Copy(A, 1, 1, 4), Copy(A, 2, 2, 3)]}
+
+
+def test_only_the_difference_is_written(kernel: Kernel) -> None:
+    asked = files(kernel)
+    asked.holders([A, B])
+    kernel.calls.clear()
+    asked.holders([B, A, A])
+    assert kernel.calls == []
+    asked.holders([B, C])
+    assert kernel.calls == [("delete", A), ("set", C)]
+    assert kernel.map == {B: 1, C: 1}
+
+
+def test_a_write_that_fails_is_made_up_for(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = files(kernel)
+    asked.holders([A])
+
+    def refuse(key: int, value: int) -> None:
+        raise OSError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "set", refuse)
+        with pytest.raises(OSError, match="no memory"):
+            asked.holders([B])
+    assert kernel.map == {}
+    kernel.holds = [(B, 1, 1, 3)]
+    assert asked.holders([B]) == {B: [Copy(B, 1, 1, 3)]}
+
+
+def test_more_pipes_than_the_map_takes(kernel: Kernel) -> None:
+    asked = files(kernel)
+    first = asked.holders([*range(1, 16385), A, B])
+    assert (len(first), asked.not_asked) == (16384, 2)
+    assert A not in first
+    second = asked.holders([A, B, *range(1, 16385)])
+    assert (len(second), asked.not_asked) == (16384, 2)
+    assert {A, B} <= set(second)
+    assert kernel.most == 16384
+    asked.holders([A])
+    assert asked.not_asked == 0
+
+
+def test_the_map_has_as_much_room_as_is_said(repo_root: Any) -> None:
+    source = (repo_root / "probes" / "openfiles.bpf.c").read_text()
+    assert f"#define ASKED {openfiles._MOST} " in source
+
+
+def test_reading_goes_on_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EAGAIN: a million files without a copy among them."""
+    says: list[Any] = [b"ab", BlockingIOError(), BlockingIOError(), b"c", b""]
+    closed: list[int] = []
+
+    def read(fd: int, size: int) -> bytes:
+        said = says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        assert (fd, isinstance(said, bytes)) == (9, True)
+        return bytes(said)
+
+    monkeypatch.setattr(iterator, "bpf", lambda command, attributes: 9)
+    monkeypatch.setattr("os.read", read)
+    monkeypatch.setattr("os.close", closed.append)
+    assert iterator.run(7) == b"abc"
+    assert closed == [9]
+
+
+def test_a_pass_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+
+    def read(fd: int, size: int) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(iterator, "bpf", lambda command, attributes: 9)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.read", read)
+        patch.setattr("os.close", closed.append)
+        with pytest.raises(MemoryError):
+            iterator.run(7)
+    assert closed == [9]
