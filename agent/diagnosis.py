@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from agent.model import (
     Cause,
@@ -20,7 +20,7 @@ from agent.model import (
     stall_began,
 )
 
-__all__ = ["confirm", "ended_stall", "ongoing_stall", "spawn_steps"]
+__all__ = ["Judgement", "cause_of", "judge", "ongoing_stall", "spawn_steps"]
 
 _LATE_WAKE_NS = 20_000_000
 """A read that ends this soon after a release was ended by it, even if other copies were counted then."""
@@ -35,80 +35,96 @@ less can be a busy machine that woke the reader late."""
 _UNKNOWN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
 
 
-def ended_stall(
+def cause_of(*, descendant: bool, execed: bool, expected: bool) -> Cause:
+    """Why a process that inherited its copy has it, or had it until it let go.
+
+    descendant: of the own child.  execed: it has called exec with its copy since its fork.  expected: it was
+    on its way to an exec, or has let go by one.
+    """
+    if descendant:
+        return Cause.OWN_DESCENDANT
+    if execed:
+        return Cause.LEAKED
+    return Cause.LATE_EXEC if expected else Cause.FORKED
+
+
+class Judgement(NamedTuple):
+    """What a spawn that has ended was.
+
+    late: nanoseconds for which its reader was kept although nobody foreign had a copy any more.
+    """
+
+    stall: Optional[Stall]
+    late: int
+
+
+def judge(
     spawn: Spawn,
-    releases: Iterable[Release],
-    execed: Collection[int],
-    confirmations: Mapping[int, Confirmation],
     min_ns: int,
     counts_copies: bool,
+    execed: Collection[int] = (),
+    seen: Mapping[int, int] = {},
     found: Sequence[Holder] = (),
-    records_lost: bool = False,
-) -> Optional[Stall]:
-    """The stall of a spawn that has ended, or None when nobody foreign kept its reader waiting for min_ns.
+) -> Judgement:
+    """The stall of a spawn that has ended, None when nobody foreign kept its reader waiting for min_ns.
 
-    releases: by foreign holders of this spawn, in any order, with repetitions.
-    execed: pids that execed after they had let go.
-    confirmations: what /proc said of holders while the stall was going on, by pid.
-    counts_copies: whether ``Spawn.held`` comes from the kernel's own count (BTF).
-    found: holders that /proc showed at the last look, and of which no release is known.
-    records_lost: since the spawn began; so whether a holder that closed its copy execed then is not known.
+    counts_copies: whether ``Spawn.held`` comes from the kernel's own count.
+    execed: pids that called exec after they had let go by close.
+    seen: when a look last found a process's copy open, by pid.
+    found: holders that the last look found, and of which no release is known.
     """
-    unseen = list(found) or [_UNKNOWN]
-    began = stall_began(spawn)
-    ended = spawn.read_ended
+    began, ended = stall_began(spawn), spawn.read_ended
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
-        return None
-    latest: list[Release] = []
-    candidates: list[Release] = []  # nothing confirmed them: they are nobody's name
-    for release in _latest_by_pid(releases):
-        confirmed = confirmations.get(release.pid) is Confirmation.CONFIRMED
-        (latest if release.sure or confirmed else candidates).append(release)
+        return Judgement(None, 0)
+    latest = _latest_by_pid(_still_seen(release, seen, ended) for release in spawn.releases)
+    if latest and latest[0].left == 0:
+        # They let go before that: of more releases than are remembered, or as nobody could see.
+        found = [holder for holder in found if (holder.seen or 0) > latest[0].at]
     holders = [
-        _released_holder(release, ended, _cause(release, execed, records_lost), confirmations)
+        _released_holder(release, ended, execed, seen)
         for release in latest
         if min(release.at, ended) > began or (spawn.held and _was_exiting(release, ended))
     ]
+    until = ended
     if not holders:
-        held = spawn.held or spawn.copy_lost or found
-        doubtful = ended - began >= _BLIND_STALL_NS or any(each.at > began for each in candidates)
-        if not held and (counts_copies or not doubtful):
-            return None
-        holders = unseen
-    elif not _ended_the_read(latest, spawn):
-        holders = unseen + holders  # somebody else held on after the last release that was seen
+        suspected = (spawn.held and counts_copies) or spawn.copy_lost or bool(found)
+        if not suspected and counts_copies:
+            return Judgement(None, ended - began)
+        if not suspected and ended - began < _BLIND_STALL_NS:
+            return Judgement(None, 0)
+        holders = [*found] or [_UNKNOWN]
     elif spawn.copy_lost and holders[0].confirmation is not Confirmation.CONFIRMED:
-        holders = unseen + holders  # who else had a copy is not known
-    elif _let_go(latest[0], ended) - began < min_ns:
-        return None  # they let go in time; the machine was slow to wake the reader
-    return Stall(spawn, began, ended, tuple(holders), _steps(spawn, holders))
+        holders = [*([*found] or [_UNKNOWN]), *holders]  # who else had a copy is not known
+    elif found or not _ended_the_wait(latest, spawn):
+        holders = [*([*found] or [_UNKNOWN]), *holders]  # somebody else held on after the last release
+    else:
+        let_go = _let_go(latest[0], ended)
+        if let_go - began < min_ns:
+            return Judgement(None, ended - max(let_go, began))
+        if ended - let_go > _LATE_WAKE_NS:
+            until = let_go
+    stall = Stall(spawn, began, until, tuple(holders), _steps(spawn, holders), ended - until)
+    return Judgement(stall, ended - until)
 
 
 def ongoing_stall(
     spawn: Spawn, holders: Sequence[Holder], now: int, min_ns: int, counts_copies: bool
 ) -> Optional[Stall]:
-    """The stall of a spawn whose reader is blocked now, or None when it is no stall of at least min_ns.
+    """The stall of a spawn whose parent waits now, or None when it is no stall of at least min_ns.
 
     holders: the foreign ones that are known; a wait without any has an unknown holder, if it has one.
     """
     began = stall_began(spawn)
-    if began is None or not spawn.reading or spawn.read_ended is not None or now - began < min_ns:
+    if began is None or not spawn.reading or spawn.outcome is not None or now - began < min_ns:
         return None
     if _never_tried_to_exec(spawn):
         return None
     if not holders:
-        held = spawn.held or spawn.copy_lost
+        held = spawn.copy_lost or (spawn.held and counts_copies)
         if not held and (counts_copies or now - began < _BLIND_STALL_NS):
             return None
         holders = [_UNKNOWN]
     return Stall(spawn, began, None, tuple(holders), _steps(spawn, holders))
-
-
-def confirm(holder: Holder, confirmation: Optional[Confirmation]) -> Holder:
-    """The holder with what /proc said of it; a mismatch makes the cause unknown."""
-    if confirmation is Confirmation.MISMATCH:
-        return dataclasses.replace(holder, cause=Cause.UNKNOWN, confirmation=confirmation)
-    return dataclasses.replace(holder, confirmation=confirmation)
 
 
 def spawn_steps(spawn: Spawn) -> list[Step]:
@@ -132,33 +148,39 @@ def _never_tried_to_exec(spawn: Spawn) -> bool:
 
 
 def _released_holder(
-    release: Release,
-    read_ended: int,
-    cause: Cause,
-    confirmations: Mapping[int, Confirmation],
+    release: Release, read_ended: int, execed: Collection[int], seen: Mapping[int, int]
 ) -> Holder:
     # An exec and a dup2 are seen after their closes: the reader may have returned before.
     released = min(release.at, read_ended)
-    holder = Holder(
+    return Holder(
         pid=release.pid,
         comm=release.comm,
-        fds=(release.fd,),
-        cause=cause,
+        fds=(release.fd,) if release.fd >= 0 else (),
+        cause=cause_of(
+            descendant=release.descendant,
+            execed=release.execed,
+            expected=release.by == "exec" or release.expected or release.pid in execed,
+        ),
         acquired=release.acquired,
         released=released,
         released_by=release.by,
         parent=release.parent,
         forker=release.forker,
+        confirmation=Confirmation.CONFIRMED if release.pid in seen else None,
+        seen=seen.get(release.pid),
         stack_id=release.stack_id,
     )
-    confirmation = confirmations.get(release.pid)
-    if confirmation is not None:
-        return confirm(holder, confirmation)
-    return holder
 
 
-def _ended_the_read(latest: Sequence[Release], spawn: Spawn) -> bool:
-    """Whether the last release that was seen can be the one that ended the read.
+def _still_seen(release: Release, seen: Mapping[int, int], read_ended: int) -> Release:
+    """An exit closes files when the process's memory is gone: a look can find them open later."""
+    if release.by != "exit":
+        return release
+    return dataclasses.replace(release, at=max(release.at, min(seen.get(release.pid, 0), read_ended)))
+
+
+def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
+    """Whether the last release that was seen can be the one that ended the wait.
 
     The kernel's count tells: no copies were left but those of processes that were exiting just then too.
     A parent that died in its read was released by nobody, if it was not about to be.
@@ -179,19 +201,7 @@ def _was_exiting(release: Release, at: int) -> bool:
 def _let_go(release: Release, read_ended: int) -> int:
     """The latest time at which the copy can have ended: an exit is seen before the process' memory is torn
     down and its files are closed (12 ms for 200 MB); an exec and a dup2 are seen after."""
-    return read_ended if release.by == "exit" else min(release.at, read_ended)
-
-
-def _cause(release: Release, execed: Collection[int], records_lost: bool) -> Cause:
-    if release.descendant:
-        return Cause.OWN_DESCENDANT
-    if release.execed:
-        return Cause.LEAKED
-    if release.by == "exec" or release.pid in execed:
-        return Cause.LATE_EXEC
-    if release.by == "close" and records_lost:
-        return Cause.UNKNOWN
-    return Cause.FORKED
+    return min(release.at + (_EXIT_NS if release.by == "exit" else 0), read_ended)
 
 
 def _latest_by_pid(releases: Iterable[Release]) -> list[Release]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from agent import __version__
 from agent.collection import Collection
+from agent.losses import loss_lines
 from agent.markup import moment, part, source_hash
 from agent.overview import overview
 from agent.stallview import child_name, holder_name, stall_details, stall_span
@@ -96,6 +97,10 @@ def _summary(told: Collection, number: int) -> str:
         culprits = summary["holders"]
         if summary["lost_records"]:
             notes.append("Records were lost: there were more stalls than are shown here.")
+        notes += [
+            f"Not followed: {line}."
+            for line in loss_lines(summary.get("not_followed", {}), besides="records_lost")
+        ]
         if told.summaries > 1:
             notes.append(f"{told.summaries} runs are in this report; the figures are those of the last one.")
     if ongoing:

@@ -21,30 +21,12 @@ from prometheus_client.registry import Collector
 from agent import __version__, config
 from agent.filter import Filter
 from agent.labels import OTHER, Label
+from agent.losses import LOSSES
 from agent.model import Confirmation, Stall
 from agent.report import Clock, stall_id
 from agent.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
 
-__all__ = ["LOSSES", "Metrics", "Source", "evictions"]
-
-LOSSES = (
-    (
-        "records_lost",
-        "records_lost",
-        "Records that found no room in the perf buffer or in the agent, or cannot be read.",
-    ),
-    ("probe_misses", "misses", "Events that a program did not see: another was at work on its CPU."),
-    ("slots_overflowed", "slots_overflowed", "Pipe ends that a full table could not follow."),
-    ("programs_full", "programs_full", "Spawns counted as ~other: the map was full."),
-    ("tables_shared", "tables_shared", "Forks that share an fd table, which is not followed."),
-    ("stacks_lost", "stacks_lost", "Stacks of forks that the kernel side had no room for."),
-    (
-        "map_updates_failed",
-        "updates_failed",
-        "Pipes and processes that could not be noted: a map refused them, or memory was not there.",
-    ),
-)
-"""What is not followed, and counted: the metric's name, the kernel side's counter, a description."""
+__all__ = ["Metrics", "Source", "evictions"]
 
 _Durations = Callable[[Program], tuple[Sequence[int], int]]
 _DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
@@ -182,6 +164,23 @@ class Metrics(Collector):
             spawns.add_metric((comm, "exec_failed"), sum(program.exec_failed for program in programs))
             spawns.add_metric((comm, "abandoned"), sum(program.abandoned for program in programs))
         yield spawns
+        exposures = CounterMetricFamily(
+            "spawnstall_exposures",
+            "Foreign processes that still had a copy when the own child had let go: each can stall a reader.",
+            labels=("comm", "cause"),
+        )
+        late_wakeups = CounterMetricFamily(
+            "spawnstall_late_wakeups",
+            "Long reads of errpipes that nobody foreign kept waiting: the reader was woken late.",
+            labels=("comm",),
+        )
+        for comm, programs in by_comm.items():
+            for cause in sorted({cause for program in programs for cause in program.exposures}):
+                number = sum(program.exposures.get(cause, 0) for program in programs)
+                exposures.add_metric((comm, cause.value), number)
+            late_wakeups.add_metric((comm,), sum(program.late_wakeups for program in programs))
+        yield exposures
+        yield late_wakeups
         for metric, text, of in _DURATIONS:
             seconds = HistogramMetricFamily(metric, text, labels=("comm",))
             for comm, programs in by_comm.items():

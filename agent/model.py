@@ -46,11 +46,10 @@ class Cause(str, Enum):
 
 
 class Confirmation(str, Enum):
-    """What ``/proc`` said of a holder."""
+    """What a look at the open files of the host said of a holder."""
 
     CONFIRMED = "confirmed"
     GONE = "gone"
-    MISMATCH = "mismatch"
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,13 @@ class Stack:
 class Release:
     """The end of a foreign holder's last copy, as the kernel side saw it.
 
-    by is "close", "exec" or "exit"; left: how many other copies the kernel counted then, None: not to be had;
-    sure: the copy was seen in the holder's own fd table, not assumed from its parent's.
+    by is "close", "exec" or "exit".  execed: the holder had called exec since its fork.  descendant: of the
+    own child.  expected: the holder was on its way to an exec (somebody waited for that, or it had tried).
     parent, forker: the process and the thread that forked the holder.
+    left: how many foreign copies the kernel still counted then, None: unknown.
     stack_id: where the kernel side keeps the stack of the holder's fork, 0: nowhere.
     """
 
-    spawn_id: int
     at: int
     acquired: int
     pid: int
@@ -113,21 +112,24 @@ class Release:
     by: str
     execed: bool
     descendant: bool
+    expected: bool
     left: Optional[int]
-    sure: bool
     stack_id: int = 0
 
 
 @dataclass(frozen=True)
 class Spawn:
-    """One life of an errpipe, as the kernel side saw it; times that did not come (yet) are None.
+    """One life of an errpipe, as the kernel side saw it; times that have not come yet are None.
 
-    held: at the own child's release the kernel still counted another copy.
-    copy_lost: a copy was made that the kernel side had no room to follow.
+    pipe, place: what the kernel side calls the pipe, and where it keeps the spawn.
+    held: the kernel counted a foreign copy when the own child had let go, or the parent.
+    copy_lost: a copy exists that the kernel side cannot follow.
     read_cut: the parent died in its read.
     child_killed: a signal ended the own child before any exec.
     read_tid: the thread that reads; where is_socket, the one that is taken to: its system call is not traced.
+    elsewhere: the parent waits in poll, select or epoll: a read has told it to.
     outcome is None while the spawn is in flight.
+    releases: by foreign holders since the own child has let go, the latest few in the order of time.
     """
 
     id: int
@@ -147,6 +149,8 @@ class Spawn:
     own_released_by: Optional[str]
     read_ended: Optional[int]
     outcome: Optional[Outcome]
+    pipe: int = 0
+    place: int = 0
     reading: bool = False
     held: bool = False
     copy_lost: bool = False
@@ -155,7 +159,8 @@ class Spawn:
     child_killed: bool = False
     read_tid: int = 0
     is_socket: bool = False
-    last_release: Optional[Release] = None
+    elsewhere: bool = False
+    releases: tuple[Release, ...] = ()
 
 
 def stall_began(spawn: Spawn) -> Optional[int]:
@@ -170,6 +175,7 @@ class Holder:
     """A foreign holder of a stall; pid None: somebody who was never seen.
 
     parent, forker: the process and the thread that forked it.
+    seen: when a look last found its copy open, None: never.
     stack_id: as in Release. fork_stack: of the thread that forked it, then; own_stack: of its own, while it
     held and had not execed; None: not asked for, or not to be had.
     """
@@ -184,6 +190,7 @@ class Holder:
     parent: Optional[int] = None
     forker: Optional[int] = None
     confirmation: Optional[Confirmation] = None
+    seen: Optional[int] = None
     identity: Optional[Identity] = None
     stack_id: int = 0
     fork_stack: Optional[Stack] = None
@@ -202,9 +209,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Stall:
-    """A spawn whose reader waited for foreign holders; the one whose release ended the read comes first.
+    """A spawn whose reader waited for foreign holders; the one whose release ended the wait comes first.
 
-    ended is None while it is going on; identity is the parent's.
+    ended is None while it is going on.  late: nanoseconds from there to the end of the read, when nobody
+    foreign had a copy any more: the reader was woken late (it was stopped, frozen or starved).
+    identity is the parent's.
     reader_stack: of the thread that is blocked. missing: why which stacks are not here, a line each; None:
     stacks were not asked for.
     """
@@ -214,6 +223,7 @@ class Stall:
     ended: Optional[int]
     holders: tuple[Holder, ...]
     steps: tuple[Step, ...] = field(default=())
+    late: int = 0
     identity: Optional[Identity] = None
     reader_stack: Optional[Stack] = None
     missing: Optional[tuple[str, ...]] = None

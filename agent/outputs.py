@@ -168,9 +168,9 @@ class Reports:
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
         self._write(report)
 
-    def end(self, lost_records: int, ongoing: int) -> None:
-        """Gives the summary; ongoing: stalls that nobody has seen the end of."""
-        self._write(self.summary.object(lost_records, ongoing))
+    def end(self, lost_records: int, ongoing: int, not_followed: Mapping[str, int]) -> None:
+        """Gives the summary; ongoing: stalls that nobody has seen the end of; not_followed: as in Summary."""
+        self._write(self.summary.object(lost_records, ongoing, not_followed))
 
     def _write(self, report: Mapping[str, Any]) -> None:
         for sink in self._sinks:

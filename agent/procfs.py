@@ -8,23 +8,26 @@ All of it is asked again and again while stalls go on: pathlib and buffered file
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import re
-from collections.abc import Collection, Iterable
+import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Optional
-
-from agent.model import Confirmation
 
 __all__ = [
     "PROC",
     "comm_of",
-    "confirm_holder",
     "contents",
     "descendants",
     "find_holders",
+    "has_not_execed",
     "is_alive",
     "is_blocked_on",
+    "is_in_exec",
+    "is_polling",
     "is_stopped",
     "pipe_inode",
 ]
@@ -34,6 +37,23 @@ _LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
+_PF_FORKNOEXEC = 0x40
+_MOST_POLLED = 4096
+_POLL_CALLS = {
+    "x86_64": {
+        7: "poll",
+        271: "poll",
+        23: "select",
+        270: "select",
+        232: "epoll",
+        281: "epoll",
+        441: "epoll",
+    },
+    "aarch64": {73: "poll", 72: "select", 22: "epoll", 441: "epoll"},
+}
+"""By number: poll, ppoll, select, pselect6, epoll_wait, epoll_pwait, epoll_pwait2: <asm/unistd.h>."""
+_EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281), "ppc64le": (11, 362), "s390x": (11, 354)}
+"""The numbers of execve and execveat, by machine: <asm/unistd.h>."""
 
 
 def contents(path: str) -> bytes:
@@ -103,6 +123,61 @@ def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
         return False  # gone, running, or a kernel that does not tell
 
 
+def has_not_execed(pid: int, proc: Path = PROC) -> bool:
+    """Whether a process runs what it was forked with; False also when it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        stat = contents(f"{proc}/{pid}/stat")
+        return bool(int(stat[stat.rindex(b")") + 1 :].split()[6]) & _PF_FORKNOEXEC)
+    return False
+
+
+def is_in_exec(pid: int, proc: Path = PROC) -> bool:
+    """Whether a thread of a process is blocked in execve or execveat."""
+    calls = _EXEC_CALLS.get(platform.machine(), ())
+    try:
+        threads = _numbers(f"{proc}/{pid}/task")
+    except OSError:
+        return False  # gone
+    for tid in threads:
+        with contextlib.suppress(
+            OSError, ValueError, IndexError
+        ):  # gone, running, or the kernel does not tell
+            if int(contents(f"{proc}/{pid}/task/{tid}/syscall").split()[0]) in calls:
+                return True
+    return False
+
+
+def is_polling(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
+    """Whether a thread is blocked in poll, select or epoll until this fd of its process can be read.
+
+    False also where that cannot be seen: it takes the right to read the process's memory.
+    """
+    try:
+        words = contents(f"{proc}/{pid}/task/{tid}/syscall").split()
+        first, second = int(words[1], 16), int(words[2], 16)
+        how = _POLL_CALLS.get(platform.machine(), {}).get(int(words[0]))
+        if how == "poll":
+            entries = _memory(f"{proc}/{pid}/mem", first, 8 * min(second, _MOST_POLLED))
+            return any(entry[0] == fd for entry in struct.iter_unpack("=ihh", entries))
+        if how == "select":
+            byte = _memory(f"{proc}/{pid}/mem", second + fd // 8, 1) if fd < first and second else b"\0"
+            return bool(byte[0] >> fd % 8 & 1)
+        if how == "epoll":
+            lines = contents(f"{proc}/{pid}/fdinfo/{first}").splitlines()
+            return any(line.split()[1:2] == [b"%d" % fd] for line in lines if line.startswith(b"tfd:"))
+    except (OSError, ValueError, IndexError, struct.error):
+        pass  # gone, running, or not for us to see
+    return False
+
+
+def _memory(path: str, address: int, size: int) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(file, size, address)
+    finally:
+        os.close(file)
+
+
 def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
     """The inode of the pipe (or socket) that is open as fd; None when it is gone or something else."""
     try:
@@ -113,31 +188,6 @@ def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
     if kind in ("pipe", "socket") and inode[1:-1].isdecimal():
         return int(inode[1:-1])
     return None
-
-
-def confirm_holder(
-    pid: int, inode: int, fds: Iterable[int] = (), proc: Path = PROC
-) -> Optional[Confirmation]:
-    """Whether a process has the write end of a pipe open: the given fds are looked at first, then all.
-
-    GONE when the process, or its fds, are there no more; MISMATCH when it is there without; None when we are
-    not allowed to look.
-    """
-    folder = f"{proc}/{pid}/fd"
-    try:
-        others = _numbers(folder)
-    except PermissionError:
-        return None
-    except OSError:
-        return Confirmation.GONE
-    if not others:
-        return Confirmation.GONE  # it is exiting: its table is gone before it is
-    if not _may_follow(f"{folder}/{others[0]}"):
-        return None
-    for fd in (*fds, *others):
-        if pipe_inode(pid, fd, proc) == inode and _is_writable(pid, fd, proc):
-            return Confirmation.CONFIRMED
-    return Confirmation.MISMATCH
 
 
 def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[int, list[int]]]:
@@ -153,17 +203,6 @@ def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[i
             if inode is not None and inode in inodes and _is_writable(pid, fd, proc):
                 found.setdefault(inode, {}).setdefault(pid, []).append(fd)
     return found
-
-
-def _may_follow(link: str) -> bool:
-    """Whether we are allowed to see where a link of another process leads: it takes CAP_SYS_PTRACE."""
-    try:
-        os.readlink(link)  # noqa: PTH115
-    except PermissionError:
-        return False
-    except OSError:
-        pass  # gone meanwhile
-    return True
 
 
 def _is_writable(pid: int, fd: int, proc: Path) -> bool:

@@ -1,7 +1,7 @@
 """Reads a report again: the JSON lines that ``trace-popen --json`` wrote (README, "JSON"), on any machine.
 
-Every object is checked, so that whoever renders it can rely on its keys.  A key that is not known is kept and
-not looked at: it is news of a later version.
+Every object is checked, so that whoever renders it can rely on its keys, but for those that earlier versions
+did not have.  A key that is not known is kept and not looked at: it is news of a later version.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ _Pid = Annotated[int, Field(ge=0, le=_MOST_PID)]
 _Fd = Annotated[int, Field(ge=-1, le=1 << 31)]
 _Seconds = Annotated[float, Field(ge=-1e10, le=1e10, allow_inf_nan=False)]
 _Span = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
+_Name = Annotated[str, Field(pattern=r"\A[a-z0-9_]{1,64}\z")]
 _Time = Annotated[str, AfterValidator(_is_time)]
 
 
@@ -171,7 +172,8 @@ class _Holder(_Object):
     released_seconds: Optional[_Seconds]
     released_by: Optional[Literal["close", "exec", "exit"]]
     confirmed: bool
-    confirmation: Optional[Confirmation]
+    confirmation: Union[Confirmation, Literal["mismatch"], None]  # mismatch: of earlier versions
+    last_seen_seconds: Optional[_Seconds] = None
 
     @model_validator(mode="after")
     def _only_the_unseen_have_no_name(self) -> _Holder:
@@ -184,7 +186,7 @@ class _Step(_Object):
     seconds: _Seconds
     pid: _Pid
     tid: Optional[_Pid]
-    what: Annotated[str, Field(pattern=r"\A[a-z0-9_]{1,64}\z")]
+    what: _Name
 
 
 _Steps = Annotated[list[_Step], Field(max_length=_MOST)]
@@ -220,6 +222,7 @@ class _Stall(_Object):
     exec_seconds: Optional[_Seconds]
     began_seconds: Optional[_Seconds]
     stall_seconds: Optional[_Span]
+    late_wakeup_seconds: _Span = 0.0
     holders: Annotated[list[_Holder], Field(min_length=1, max_length=_MOST)]
     steps: _Steps
     advice: _Text
@@ -265,6 +268,7 @@ class _Summary(_Object):
     ongoing: _Number
     exec_failures: _Number
     lost_records: _Number
+    not_followed: Annotated[dict[_Name, _Number], Field(max_length=_MOST)] = {}
     spawn_seconds: _Quantiles
     stalled_seconds: _Span
     holders: Annotated[list[_Culprit], Field(max_length=_MOST)]

@@ -17,6 +17,7 @@ from typing import Any, Optional
 
 from agent.advice import advise
 from agent.identity import identify
+from agent.losses import LOSSES
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.snapshot import printable
 from agent.stacks import Taken
@@ -70,7 +71,7 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
     """The object of a stall, ended or ongoing."""
     spawn = stall.spawn
     ended = stall.ended
-    common = _common("stall", spawn, ended, clock)
+    common = _common("stall", spawn, None if ended is None else spawn.read_ended, clock)
     common["state"] = "ongoing" if ended is None else "ended"
     until = time.monotonic_ns() if ended is None else ended
     common["parent"].update(_identity_object(stall.identity))
@@ -79,6 +80,7 @@ def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
         "id": stall_id(stall),
         "began_seconds": (stall.began - spawn.created) / 1e9,
         "stall_seconds": (until - stall.began) / 1e9,
+        "late_wakeup_seconds": stall.late / 1e9,
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
         **_advice_object(stall.culprit.cause.value, common["parent"]["exe"]),
         "steps": _steps(stall.steps, spawn),
@@ -176,10 +178,13 @@ class Summary:
         culprit[0] += 1
         culprit[1] += stalled
 
-    def object(self, lost_records: int, ongoing: int = 0) -> dict[str, Any]:
+    def object(
+        self, lost_records: int, ongoing: int = 0, not_followed: Mapping[str, int] = {}
+    ) -> dict[str, Any]:
         """The summary's object; percentiles are null when nothing was spawned.
 
-        ongoing: stalls of which nobody has seen the end.
+        ongoing: stalls of which nobody has seen the end.  not_followed: what was lost, as losses.not_followed
+        has it; nothing, where it is not told.
         """
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
         return {
@@ -190,6 +195,7 @@ class Summary:
             "ongoing": ongoing,
             "exec_failures": self.exec_failures,
             "lost_records": lost_records,
+            "not_followed": {name: not_followed.get(name, 0) for name, _, _ in LOSSES},
             "spawn_seconds": self._quantiles(),
             "stalled_seconds": self.stalled_ns / 1e9,
             "holders": [
@@ -260,6 +266,7 @@ def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:
         "released_by": holder.released_by,
         "confirmed": holder.confirmation is Confirmation.CONFIRMED,
         "confirmation": holder.confirmation.value if holder.confirmation else None,
+        "last_seen_seconds": _between(spawn.created, holder.seen),
     }
 
 

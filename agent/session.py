@@ -9,7 +9,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Optional
 
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from agent import privileges, procfs, snapshot, stacks
 from agent.command import Command
+from agent.losses import loss_lines, not_followed
 from agent.model import Cause
 from agent.outputs import Reports
 from agent.privileges import Capability
@@ -28,6 +29,7 @@ from agent.words import count
 __all__ = ["SessionError", "run", "take_snapshot"]
 
 _POLL_SECONDS = 0.1
+_LOSSES_SECONDS = 1.0  # between two looks at all counters, which takes a millisecond
 
 
 class SessionError(Exception):
@@ -94,8 +96,10 @@ def run(
             reports.summary.began = time.monotonic_ns()
             ends = math.inf if options.duration is None else time.monotonic() + options.duration
             with _status_line(console) as update:
+                losses = _Losses(tracer, update.say)
                 while not stop.requested and time.monotonic() < ends:
                     tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
+                    losses.look()
                     update(reports, tracer)
                     if command is not None and command.poll():
                         break
@@ -104,7 +108,7 @@ def run(
                         print(f"trace-popen: pid {_listed(pids)} {ended}", file=sys.stderr)
                         break
             tracer.drain()
-            reports.end(tracer.counters()["records_lost"], len(tracer.ongoing))
+            reports.end(tracer.counters()["records_lost"], len(tracer.ongoing), losses.tell())
         return 0 if command is None else command.wait(stop.requested)
 
 
@@ -136,8 +140,34 @@ def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str
         look()
         time.sleep(options.interval)
     look()  # a process may have ended between two looks, and its stall with it
-    reports.end(lost_records=0, ongoing=0)
+    reports.end(lost_records=0, ongoing=0, not_followed={})
     return 0
+
+
+class _Losses:
+    """Says each kind of loss when it begins to count: nobody is to take silence for proof."""
+
+    def __init__(self, tracer: Tracer, say: Callable[[str], None]) -> None:
+        self._tracer = tracer
+        self._say = say
+        self._before = tracer.counters()
+        self._told: set[str] = set()
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Tells what is new, now and then."""
+        if time.monotonic() >= self._next:
+            self.tell()
+            self._next = time.monotonic() + _LOSSES_SECONDS
+
+    def tell(self) -> dict[str, int]:
+        """Tells what is new; what was lost since the start, by the metric's name."""
+        lost = not_followed(self._before, self._tracer.counters())
+        new = {name: number for name, number in lost.items() if number and name not in self._told}
+        self._told.update(new)
+        for line in loss_lines(new):
+            self._say(f"trace-popen: some spawns are not followed: {line}")
+        return lost
 
 
 class _Stop:
@@ -168,6 +198,15 @@ class _Update:
     def __init__(self, live: Optional[Live]) -> None:
         self._live = live
         self._began = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Prints a line on standard error, above the status line that may be there."""
+        live = self._live if self._live is not None and self._live.is_started else None
+        if live is not None:
+            live.stop()
+        print(line, file=sys.stderr)
+        if live is not None:
+            live.start()
 
     def __call__(self, reports: Reports, tracer: Tracer) -> None:
         if self._live is None:

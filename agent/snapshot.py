@@ -143,6 +143,7 @@ class Holder(NamedTuple):
             "released_by": None,
             "confirmed": self.pid is not None,
             "confirmation": None if self.pid is None else "confirmed",
+            "last_seen_seconds": None,
         }
 
 
@@ -187,6 +188,7 @@ class Finding(NamedTuple):
             "exec_seconds": None,
             "began_seconds": None,
             "stall_seconds": self.seconds,
+            "late_wakeup_seconds": 0.0,
             "holders": [holder.to_object() for holder in self.holders],
             "steps": [],
             "source": "snapshot",

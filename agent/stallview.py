@@ -9,7 +9,15 @@ from typing import Any
 from agent.markup import moment
 from agent.model import Cause
 from agent.timeline import CAPTION, timeline
-from agent.words import WHY, container_words, duration, stack_lines, what_happened
+from agent.words import (
+    WHY,
+    container_words,
+    duration,
+    late_words,
+    seen_words,
+    stack_lines,
+    what_happened,
+)
 
 __all__ = ["child_name", "holder_name", "stall_details", "stall_span"]
 
@@ -40,9 +48,9 @@ def stall_details(stall: Mapping[str, Any], name: str, today: str, is_open: bool
         f' <span class="chip">{escape(culprit["cause"])}</span></span>'
         f'<span class="span">{stall_span(stall)}</span></summary>'
         f'<div class="body"><p class="advice">{escape(stall["advice"])}'
-        f' <span class="see">{escape(stall["advice_source"])}</span></p>'
+        f' <span class="see">{escape(stall["advice_source"])}</span></p>{_late(stall)}'
         f'<ul class="holders"><li><b>{escape(parent["comm"])}</b> {escape("; ".join(_parent(parent)))}</li>'
-        f"{''.join(_holders(stall['holders']))}</ul>{_stacks(stall, name)}"
+        f"{''.join(_holders(stall))}</ul>{_stacks(stall, name)}"
         f"<figure>{timeline(stall)}<figcaption>{escape(caption)}</figcaption></figure>"
         f"{_evidence(stall.get('evidence') or ())}{_steps(stall)}</div></details>"
     )
@@ -64,7 +72,13 @@ def stall_span(stall: Mapping[str, Any]) -> str:
     return "time unknown" if seconds is None else duration(seconds * 1e9)
 
 
-def _holders(holders: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _late(stall: Mapping[str, Any]) -> str:
+    said = late_words(stall)
+    return "" if said is None else f'<p class="late">{escape(said)}</p>'
+
+
+def _holders(stall: Mapping[str, Any]) -> Iterable[str]:
+    holders = stall["holders"]
     for holder in holders[:_MOST_HOLDERS]:
         if holder["pid"] is None:
             yield "<li><b>somebody</b> whose copy was not seen</li>"
@@ -72,8 +86,9 @@ def _holders(holders: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         said = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
         if holder["fds"]:
             said.append("fd " + ", ".join(str(fd) for fd in holder["fds"][:_MOST_HOLDERS]))
-        if holder["confirmed"]:
-            said.append("seen in /proc")
+        seen = seen_words(holder, stall)
+        if seen is not None:
+            said.append(seen)
         yield f"<li><b>{escape(holder_name(holder))}</b> {escape('; '.join(said))}</li>"
     more = len(holders) - _MOST_HOLDERS
     if more > 0:

@@ -10,7 +10,8 @@ from typing import Any
 
 from agent import __version__
 from agent.history import History
-from agent.metrics import LOSSES, Source, evictions
+from agent.losses import LOSSES
+from agent.metrics import Source, evictions
 from agent.report import Clock, stall_object
 
 __all__ = ["Status"]

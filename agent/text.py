@@ -6,16 +6,25 @@ rich: a terminal gets colour and its own width, a pipe gets the same words witho
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
 
+from agent.losses import loss_lines
 from agent.model import Cause
-from agent.words import WHY, container_words, count, duration, stack_lines, what_happened
+from agent.words import (
+    WHY,
+    clock_words,
+    container_words,
+    count,
+    duration,
+    late_words,
+    seen_words,
+    stack_lines,
+    what_happened,
+)
 
 __all__ = ["spawn_line", "stall_text", "summary_text"]
 
@@ -27,7 +36,7 @@ def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
     entries = []
     for number, holder in enumerate(stall["holders"]):
         entries.append(_entry("held by" if number == 0 else "also by", _holder(holder)))
-        entries.append(_entry("", Text(", ".join(_evidence(holder)), "dim")))
+        entries.append(_entry("", Text(", ".join(_evidence(holder, stall)), "dim")))
     entries.append(_entry("do", Text(stall["advice"], "green")))
     entries.append(_entry("", Text(stall["advice_source"], "dim", no_wrap=True)))
     entries += _listed("who", _identities(stall))
@@ -73,6 +82,8 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
         text.append(f"  still going on: {count(summary['ongoing'], 'stall')}\n", "bold red")
     if summary["lost_records"]:
         text.append("  records were lost: there were more stalls than are shown here\n", "red")
+    for line in loss_lines(summary.get("not_followed", {}), besides="records_lost"):
+        text.append(f"  not followed: {line}\n", "red")
     text.rstrip()
     return text
 
@@ -92,12 +103,13 @@ def _headline(stall: Mapping[str, Any]) -> Text:
         text.append(duration(stall["stall_seconds"] * 1e9), "bold")
     child = stall["child"]
     text.append(f" in starting {_process(child)}" if child else " in starting a program")
-    if stall["began_seconds"] is not None:
-        with contextlib.suppress(OverflowError):  # a kept report can hold any time
-            began = datetime.fromisoformat(stall["time"].replace("Z", "+00:00"))
-            began += timedelta(seconds=stall["began_seconds"])
-            text.append(f", {'since' if ongoing else 'from'} {began:%H:%M:%S.%f}"[:-3] + " UTC")
+    began = clock_words(stall, stall["began_seconds"])
+    if began is not None:
+        text.append(f", {'since' if ongoing else 'from'} {began}")
     text.append(".")
+    late = late_words(stall)
+    if late is not None:
+        text.append(f" {late}")
     return text
 
 
@@ -108,7 +120,7 @@ def _holder(holder: Mapping[str, Any]) -> Text:
     return Text.assemble(name, f": {WHY[Cause(holder['cause'])]}")
 
 
-def _evidence(holder: Mapping[str, Any]) -> Iterable[str]:
+def _evidence(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Iterable[str]:
     yield f"cause {holder['cause']}"
     if holder["fds"]:
         yield f"fd {', '.join(str(fd) for fd in holder['fds'])}"
@@ -116,10 +128,9 @@ def _evidence(holder: Mapping[str, Any]) -> Iterable[str]:
         yield f"forked by {_process({**holder['forked_by'], 'comm': ''})}"
     if holder["released_by"]:
         yield f"let go by {holder['released_by']}"
-    if holder["confirmation"] == "confirmed":
-        yield "seen in /proc"
-    elif holder["confirmation"] == "mismatch":
-        yield "/proc disagrees"
+    seen = seen_words(holder, stall)
+    if seen is not None:
+        yield seen
 
 
 def _identities(stall: Mapping[str, Any]) -> Iterable[str]:

@@ -77,7 +77,8 @@ def timeline(stall: Mapping[str, Any]) -> str:
     span = _stall_span(stall)
     began, end = span or (0.0, max((step["seconds"] for step in steps), default=1.0))
     rows = _rows(stall, began, end)
-    scale = _Scale([0.0, began, end, *_times(rows)])
+    times = [0.0, began, end, *_times(rows)]
+    scale = _Scale(times)
     height = _TOP + _ROW * len(rows) + _BOTTOM
     title = (
         f"{stall['parent']['comm']} waits for {_holder_names(stall)}"
@@ -100,7 +101,7 @@ def timeline(stall: Mapping[str, Any]) -> str:
     if steps:
         y = height - 6
         parts.append(f'<text class="time" x="0" y="{y}">0</text>')
-        last = duration(end * 1e9) + (", now" if stall["state"] == "ongoing" else "")
+        last = duration(max(times) * 1e9) + (", now" if stall["state"] == "ongoing" else "")
         parts.append(f'<text class="time end" x="100%" y="{y}">{last}</text>')
     parts.append("</svg>")
     return "".join(parts)
@@ -111,7 +112,7 @@ def _stall_span(stall: Mapping[str, Any]) -> Optional[tuple[float, float]]:
     began = began_seconds(stall)
     if began is None or stall["stall_seconds"] is None:
         return None
-    return began, began + stall["stall_seconds"]
+    return began, round(began + stall["stall_seconds"], 9)  # the same number as that of a step at that time
 
 
 def _stall_label(stall: Mapping[str, Any], scale: _Scale, began: float, end: float) -> str:
@@ -135,7 +136,8 @@ def _rows(stall: Mapping[str, Any], began: float, end: float) -> list[_Row]:
     closed = at.get("parent_closed_write_end")
     if closed is not None:
         rows[0].bars.append((0.0, closed, "parent"))
-    rows[0].bars.append((at.get("read_began", began), end, "waits"))
+    read_ended = at.get("read_ended", at.get("parent_died", end))  # later than the stall, if woken late
+    rows[0].bars.append((at.get("read_began", began), max(end, read_ended), "waits"))
     if child is not None:
         own = _Row(child["pid"], child["comm"], f"pid {child['pid']}, own child")
         if "child_forked" in at:

@@ -308,7 +308,15 @@ class _Drawing:
         args.update(
             {
                 key: spawn[key]
-                for key in ("id", "outcome", "stall_seconds", "advice", "source", "certainty")
+                for key in (
+                    "id",
+                    "outcome",
+                    "stall_seconds",
+                    "late_wakeup_seconds",
+                    "advice",
+                    "source",
+                    "certainty",
+                )
                 if key in spawn
             }
         )

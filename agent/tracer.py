@@ -1,8 +1,8 @@
 """Turns what the probes see into diagnosed spawns and stalls; the only module that talks to ``probes``.
 
-A record of an ended spawn is kept a moment before it is judged: a release by exec is seen only after the
-reader's return, and whether a holder that closed its copy goes on to exec decides the cause.  Stalls that are
-still going on send no record: they are found by looking at the spawns in flight now and then.
+A record of an ended spawn is kept a moment before it is judged: whether a holder that closed its copy goes on
+to exec decides the cause.  Stalls that are still going on send no record: they are found by looking at the
+spawns that the kernel side watches, now and then, and more often when it has sent a notice.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from agent import diagnosis, procfs, stacks
 from agent.identity import identify
@@ -35,7 +35,7 @@ from agent.model import (
 )
 from probes import loader, preflight, records, selftest
 from probes.loader import ProbeStatus
-from probes.records import BUCKET_BOUNDS_NS, How, SlotFlag
+from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
 from probes.stacks import symbolise
 
 if TYPE_CHECKING:
@@ -55,7 +55,13 @@ _log = logging.getLogger(__name__)
 
 _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
-_SEARCH_NS = 1_000_000_000
+_SOONEST_LOOK_NS = 20_000_000
+"""After the wait began: what is shorter ends before anybody can look."""
+_SEARCH_SHARE = 20
+"""Of the time, at most one part in so many goes into searching /proc for holders."""
+_CENSUS_NS = 500_000_000
+_CENSUS_SHARE = 100
+"""Likewise, for going through the spawns in flight that are not watched."""
 _REMEMBERED_SPAWNS = 4096
 _SELF_TEST_THRESHOLD_NS = 1_000_000
 _PATIENCE_NS = 2_000_000_000
@@ -63,10 +69,14 @@ _ROOM_NS = 1_000_000_000
 _EMPTY_NS = 2_000_000
 _MOST_RECORDS = 16384
 """That may wait to be looked at, half a kilobyte each."""
+_UNUSED_NS = 3_600_000_000_000
+_OTHER = b"~other"
+"""Where the kernel side counts the spawns of all comms for which it has no place."""
+_TIDY_NS = 60_000_000_000
+"""So often, the comms that no spawn had for an hour give their places up."""
 
 # As plain numbers: an IntFlag takes a microsecond for each operation.
-_EXECED, _DESCENDANT, _UNSURE = map(int, (SlotFlag.EXECED, SlotFlag.DESCENDANT, SlotFlag.UNSURE))
-_NO_HOLDER = int(SlotFlag.PARENT | SlotFlag.OWN | SlotFlag.LET_GO)
+_EXECED, _DESCENDANT, _EXPECTED = map(int, ReleaseFlag)
 
 
 class TraceError(Exception):
@@ -101,7 +111,7 @@ class TracerOptions:
     use_btf: bool = True
     tracepoints: bool = False
     max_spawns: int = 8192
-    max_tables: int = 8192
+    max_processes: int = 4096
     max_stacks: int = 8192
     buffer_pages: int = 128
 
@@ -172,7 +182,7 @@ class Prepared:
             use_btf=options.use_btf,
             tracepoints=options.tracepoints,
             max_spawns=options.max_spawns,
-            max_tables=options.max_tables,
+            max_processes=options.max_processes,
             max_stacks=options.max_stacks,
             buffer_pages=options.buffer_pages,
         )
@@ -205,6 +215,8 @@ class Program:
     ok: int
     exec_failed: int
     abandoned: int
+    late_wakeups: int
+    exposures: Mapping[Cause, int]
     spawn_buckets: tuple[int, ...]
     spawn_sum_ns: int
     exec_buckets: tuple[int, ...]
@@ -223,18 +235,18 @@ class _Fork:
 
 @dataclass
 class _Known:
-    """What was learned of one spawn before its end was judged."""
+    """What was learned of one spawn before its end was judged.
 
-    releases: list[Release] = field(default_factory=list)
-    execed: set[int] = field(default_factory=set)
-    confirmations: dict[int, Confirmation] = field(default_factory=dict)
-    identities: dict[int, Optional[Identity]] = field(default_factory=dict)
-    found: tuple[Holder, ...] = ()
+    polled: its parent was seen to wait in poll, select or epoll before it read.
+    holding: what the latest look found; seen: when a look last found a process's copy, by pid; empty_looks:
+    looks in a row that found nobody.
+    """
+
     holding: tuple[Holder, ...] = ()
-    searched: int = 0
-    leaving: bool = False
-    vanished: bool = False
-    doubted: set[int] = field(default_factory=set)
+    seen: dict[int, int] = field(default_factory=dict)
+    empty_looks: int = 0
+    polled: bool = False
+    identities: dict[int, Optional[Identity]] = field(default_factory=dict)
     told: bool = False
     forks: dict[tuple[int, int], _Fork] = field(default_factory=dict)
     python: Optional[Future[stacks.Taken]] = None
@@ -276,8 +288,11 @@ class Tracer:
         self._python_stacks: Optional[stacks.PythonStacks] = None
         self._stacks_lost = 0
         self._next_room = 0
-        self._records_lost = 0
-        self._latest_loss = 0  # when it was noticed
+        self._judged: OrderedDict[int, None] = OrderedDict()
+        self._late_wakeups: dict[bytes, int] = {}
+        self._next_search = 0
+        self._next_census = 0
+        self._next_tidy = 0
         self._self_test.begin()
         try:
             self._probes = prepared.take()
@@ -309,7 +324,8 @@ class Tracer:
         """Begins to trace and proves that it works; None, or what the self-test found wrong."""
         self._probes.start()
         add_target = self._probes.add_target if self._options.targets else _no_target
-        self.self_test_failure = self._self_test.run(self._poll, add_target)
+        sees_holders = self._probes.sees_fd_tables
+        self.self_test_failure = self._self_test.run(self._poll, add_target, sees_holders)
         self._probes.forget_program(selftest.COMM)
         self._probes.set_threshold(self._min_ns)
         return self.self_test_failure
@@ -342,14 +358,19 @@ class Tracer:
             self._next_look = now + _LOOK_NS
             self._look(now)
         self._judge(now - _SETTLE_NS)
+        if now >= self._next_tidy:
+            self._next_tidy = now + _TIDY_NS
+            self._tidy(now)
 
     def drain(self) -> None:
         """Judges everything that has come, waiting the moment that late releases need."""
         self._poll(1)
         deadline = time.monotonic_ns() + _SETTLE_NS
-        while self._settling and time.monotonic_ns() < deadline:
+        while (now := time.monotonic_ns()) < deadline and (self._settling or self._lingering()):
             self._poll(10)
-        self._judge(time.monotonic_ns())
+        self._judge(now)
+        self._look(now + _SETTLE_NS)
+        self._judge(now)
 
     def programs(self) -> dict[bytes, Program]:
         """The kernel side's aggregates by comm."""
@@ -360,6 +381,8 @@ class Tracer:
                 ok=program.ok,
                 exec_failed=program.exec_failed,
                 abandoned=program.abandoned,
+                late_wakeups=program.late_wakeups + self._late_wakeups.get(comm, 0),
+                exposures=dict(zip(_EXPOSURES, program.exposures)),
                 spawn_buckets=tuple(program.spawn.buckets),
                 spawn_sum_ns=program.spawn.sum_ns,
                 exec_buckets=tuple(program.exec.buckets),
@@ -400,27 +423,32 @@ class Tracer:
             self._emptied = now
             self._probes.poll(0)
 
-    def _receive(self, record: Union[records.Spawn, records.Release]) -> None:
-        if isinstance(record, records.Spawn):
-            if self._self_test.receive(record) or selftest.is_played(record):
-                return
-            spawn = _spawn(record)
-            if spawn.outcome is not None and record.foreign_total == 0 and not spawn.held:
-                self._judge_one(spawn)
-            else:
-                self._settling.append((time.monotonic_ns(), spawn))
-                began = stall_began(spawn)
-                if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
-                    # At once: a program that was held up may end before this is judged.
-                    known = self._know(spawn.id)
-                    self._who(known, spawn.pid, spawn.created)
-                    if self._options.stacks:
-                        for release in _releases(spawn, known)[-stacks.MOST_HOLDERS :]:
-                            self._fork_of(release, known)
-        elif record.kind == records.RecordKind.EXECED:
-            self._know(record.id).execed.add(record.pid)
-        else:
-            self._know(record.id).releases.append(_release(record))
+    def _receive(self, record: loader.Record) -> None:
+        if isinstance(record, records.Notice):
+            self._next_look = min(self._next_look, time.monotonic_ns() + _SOONEST_LOOK_NS)
+            return
+        if self._self_test.receive(record) or selftest.is_played(record):
+            return
+        if record.id not in self._judged:  # it was still there at the last look
+            self._settle(_spawn(record))
+
+    def _settle(self, spawn: Spawn) -> None:
+        """Judges a spawn that has ended, now or in a moment."""
+        known_before = self._known.get(spawn.id)
+        if known_before is not None and known_before.polled:
+            spawn = _polled(spawn)
+        if spawn.outcome is not None and not spawn.held and known_before is None:
+            self._judge_one(spawn)
+            return
+        self._settling.append((time.monotonic_ns(), spawn))
+        began = stall_began(spawn)
+        if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
+            # At once: a program that was held up may end before this is judged.
+            known = self._know(spawn.id)
+            self._who(known, spawn.pid, spawn.created)
+            if self._options.stacks:
+                for release in spawn.releases[-stacks.MOST_HOLDERS :]:
+                    self._fork_of(release, known)
 
     def _know(self, spawn_id: int) -> _Known:
         known = self._known.get(spawn_id)
@@ -436,60 +464,90 @@ class Tracer:
             self._make_room_for_records()
 
     def _judge_one(self, spawn: Spawn) -> None:
+        self._judged[spawn.id] = None
+        while len(self._judged) > _REMEMBERED_SPAWNS:
+            self._judged.popitem(last=False)
         known = self._known.pop(spawn.id, None) or _Known()
-        releases = _releases(spawn, known)
-        # The own child was taken for a foreign one at first, when another thread than the spawner forked it.
-        child = spawn.child, spawn.forked
-        releases = [release for release in releases if (release.pid, release.acquired) != child]
-        released = {release.pid for release in releases}
-        still = tuple(holder for holder in known.holding if holder.pid not in released)
-        stall = diagnosis.ended_stall(
+        if known.polled:
+            spawn = _polled(spawn)
+        released = {release.pid for release in spawn.releases}
+        execed = [
+            release.pid
+            for release in spawn.releases
+            if release.by == "close" and self._probes.execed(release.pid) >= release.at
+        ]
+        stall, late = diagnosis.judge(
             spawn,
-            releases,
-            known.execed,
-            known.confirmations,
             self._min_ns,
             self._probes.sees_fd_tables,
-            known.found or (still if spawn.read_cut else ()),
-            self._lost_records_since(spawn.created),
+            execed,
+            known.seen,
+            tuple(holder for holder in known.holding if holder.pid not in released),
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
+        if late >= self._min_ns and spawn.held:  # the kernel side counts the others
+            self._late_wakeups[spawn.comm] = self._late_wakeups.get(spawn.comm, 0) + 1
         if stall is not None:
             self._on_stall(self._with_stacks(self._identified(stall, known), known, stall.ended or 0))
         if self._on_spawn is not None:
             self._on_spawn(spawn)
 
-    def _lost_records_since(self, began: int) -> bool:
-        """Called at each look as well, so a loss is noticed within 0.25 s."""
-        lost = self._probes.counter(records.Counter.RECORDS_LOST) + self._records.lost
-        if lost != self._records_lost:
-            self._records_lost, self._latest_loss = lost, time.monotonic_ns()
-        return self._latest_loss >= began
+    def _tidy(self, now: int) -> None:
+        """Frees the places of comms that no spawn had for an hour: a full map is not full for ever."""
+        with self._reading_maps:
+            for comm, program in self._probes.programs().items():
+                if comm != _OTHER and program.used and now - program.used > _UNUSED_NS:
+                    self._probes.forget_program(comm)
+                    self._late_wakeups.pop(comm, None)
 
     # -- stalls that are still going on --
 
     def _look(self, now: int) -> None:
-        self._lost_records_since(now)
         with self._reading_maps:
-            in_flight = [_spawn(spawn) for spawn in self._probes.spawns()]
+            watched = self._probes.watched()
+        if now >= self._next_census:
+            watched += self._unwatched({spawn.id for spawn in watched}, now)
         waiting = {}
-        for spawn in in_flight:
+        for spawn in map(_spawn, watched):
             began = stall_began(spawn)
-            if not spawn.reading or began is None or now - began < self._min_ns:
+            if spawn.outcome is not None:
+                # It waits for a release that does not come: nothing more will be known of it.
+                ended = spawn.read_ended or 0
+                if now - ended > _SETTLE_NS:
+                    self._probes.free(spawn.place)
+                    if spawn.id not in self._judged:
+                        self._judge_one(spawn)
+                continue
+            if began is None and self._is_polling(spawn):
+                self._know(spawn.id).polled = True
+            if spawn.id in self._known and self._known[spawn.id].polled:
+                spawn = _polled(spawn)
+                began = stall_began(spawn)
+            if not spawn.reading or began is None or now - began < min(self._min_ns, _SOONEST_LOOK_NS):
                 continue
             if spawn.is_socket and not procfs.is_blocked_on(spawn.pid, spawn.read_tid, spawn.read_fd):
                 continue
             waiting[spawn.id] = spawn
-        holders, leaving = self._holders_of(waiting) if waiting else ({}, set())
+        copies = self._copies(waiting.values(), now) if waiting else {}
+        processes: dict[int, Any] = {}
+        comms: dict[int, bytes] = {}
         ongoing = []
         for spawn in waiting.values():
+            self._make_room_for_records()
             known = self._know(spawn.id)
-            known.holding = tuple(holders.get(spawn.id, ()))
-            # A holder that has just gone is most likely the end of the stall: the next look will tell.
-            known.leaving = spawn.id in leaving and not known.leaving
-            names = known.holding or (known.found if known.leaving else self._search(spawn, known, now))
-            if not names and procfs.is_stopped(spawn.pid, spawn.read_tid):
-                continue  # it does not read on, whoever has let go
+            if copies is not None:
+                known.holding = tuple(
+                    self._holder(spawn, known, pid, fds, now, processes, comms)
+                    for pid, fds in copies.get(spawn.id, {}).items()
+                    if not self._is_family(spawn, pid, processes)
+                )
+            # Nobody: most likely the wait is ending just now. If not, the next look will tell.
+            known.empty_looks = 0 if known.holding else known.empty_looks + 1
+            names = known.holding
+            if not names and (
+                known.empty_looks < 2 or copies is None or procfs.is_stopped(spawn.pid, spawn.read_tid)
+            ):
+                continue  # or it does not read on, whoever has let go
             stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
             if stall is None:
                 continue
@@ -504,45 +562,126 @@ class Tracer:
                 known.told = True
                 self._on_stall(stall)
         self._ongoing = tuple(ongoing)
+        if (
+            waiting
+        ):  # the younger, the sooner: a short stall is looked at, too, and a long one not all the time
+            youngest = now - max(stall_began(spawn) or now for spawn in waiting.values())
+            self._next_look = min(self._next_look, now + max(_SOONEST_LOOK_NS, youngest))
         if self._options.stacks:
             self._make_room_for_stacks(now)
 
-    def _holders_of(self, waiting: dict[int, Spawn]) -> tuple[dict[int, list[Holder]], set[int]]:
-        """The holders that the kernel side knows of by spawn, and the spawns of which one has just gone."""
-        found: dict[int, list[Holder]] = {}
-        leaving = set()
+    def _unwatched(self, watched: Collection[int], now: int) -> list[records.Spawn]:
+        """Spawns whose parent waits for long although the kernel counted no foreign copy when it was asked.
+
+        A copy that was opened anew, or passed on later, is not in that count.  watched: ids of the others.
+        """
         with self._reading_maps:
-            slots = [(pid, table, slot) for pid, table, slot in self._probes.holders() if slot.id in waiting]
-        for pid, table, slot in slots:
-            self._make_room_for_records()
-            flags = slot.flags
-            if flags & _NO_HOLDER:
-                continue
-            spawn = waiting[slot.id]
-            cause = Cause.FORKED
-            if flags & _DESCENDANT:
-                cause = Cause.OWN_DESCENDANT
-            elif flags & _EXECED:
-                cause = Cause.LEAKED
-            holder = Holder(
-                pid=pid,
-                comm=procfs.comm_of(pid),
-                fds=tuple(fd for fd in slot.fds if fd >= 0),
-                cause=cause,
-                acquired=table.born,
-                released=None,
-                parent=table.parent,
-                forker=table.forker,
-                stack_id=table.stack,
-            )
-            holder = diagnosis.confirm(holder, self._confirm(spawn, holder))
-            if holder.confirmation is Confirmation.GONE:
-                leaving.add(slot.id)
-                continue
-            if flags & _UNSURE and holder.confirmation is not Confirmation.CONFIRMED:
-                continue  # a candidate by its parent's table, and it does not have it
-            found.setdefault(slot.id, []).append(holder)
-        return found, leaving
+            found = [
+                spawn
+                for spawn in self._probes.spawns()
+                if spawn.reading
+                and spawn.own_released
+                and not spawn.outcome
+                and now - max(spawn.own_released, spawn.read_began) > _CENSUS_NS
+                and spawn.id not in watched
+            ]
+        self._next_census = now + max(_CENSUS_NS, _CENSUS_SHARE * (time.monotonic_ns() - now))
+        return found
+
+    def _is_polling(self, spawn: Spawn) -> bool:
+        """Whether the parent waits for the errpipe without having read it (Qt does)."""
+        if spawn.read_began or not (spawn.held and spawn.own_released and spawn.parent_closed):
+            return False
+        return any(procfs.is_polling(spawn.pid, tid, spawn.read_fd) for tid in {spawn.tid, spawn.pid})
+
+    def _lingering(self) -> bool:
+        """Whether a spawn has ended and waits for a foreign holder's release."""
+        with self._reading_maps:
+            return any(spawn.outcome and spawn.id not in self._judged for spawn in self._probes.watched())
+
+    def _copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
+        """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
+        open_files = self._probes.open_files
+        if open_files is not None:
+            by_pipe = {spawn.pipe: spawn.id for spawn in waiting}
+            copies: dict[int, dict[int, list[int]]] = {}
+            with self._reading_maps:
+                for pipe, found in open_files.holders(by_pipe).items():
+                    holders = copies.setdefault(by_pipe[pipe], {})
+                    for copy in found:
+                        holders.setdefault(copy.pid, []).append(copy.fd)
+            return copies
+        if now < self._next_search:
+            return None
+        ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in waiting}
+        ids.pop(0, None)
+        in_proc = procfs.find_holders(ids)
+        self._next_search = now + _SEARCH_SHARE * (time.monotonic_ns() - now)
+        return {ids[inode]: in_proc.get(inode, {}) for inode in ids}
+
+    def _process(self, pid: int, processes: dict[int, Any]) -> Optional[Any]:
+        if pid not in processes:
+            with self._reading_maps:
+                processes[pid] = self._probes.process(pid)
+        return processes[pid]
+
+    def _cause_of_unseen(self, spawn: Spawn, pid: int) -> Cause:
+        """Of a copy whose way to the process was not seen.
+
+        One that was given away is passed on purpose; one that was lost sight of can be anything.
+        """
+        if not self._probes.sees_fd_tables:
+            return Cause.FORKED if procfs.has_not_execed(pid) else Cause.UNKNOWN
+        return Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
+
+    def _is_family(self, spawn: Spawn, pid: int, processes: dict[int, Any]) -> bool:
+        """Whether it is the parent, or the own child (and not another process that has got its pid)."""
+        if pid == spawn.pid:
+            return True
+        process = self._process(pid, processes) if pid == spawn.child else None
+        return pid == spawn.child and (process is None or process.born <= (spawn.own_released or 0))
+
+    def _holder(
+        self,
+        spawn: Spawn,
+        known: _Known,
+        pid: int,
+        fds: Sequence[int],
+        now: int,
+        processes: dict[int, Any],
+        comms: dict[int, bytes],
+    ) -> Holder:
+        """A holder whose copy is open now, with what the kernel side knows of how it got it."""
+        if pid not in comms:
+            comms[pid] = procfs.comm_of(pid)
+        if pid not in known.seen:
+            self.confirmations[Confirmation.CONFIRMED] += 1
+        known.seen[pid] = now
+        process = self._process(pid, processes)
+        holder = Holder(
+            pid=pid,
+            comm=comms[pid],
+            fds=tuple(fds),
+            cause=self._cause_of_unseen(spawn, pid),
+            acquired=None,
+            released=None,
+            confirmation=Confirmation.CONFIRMED,
+            seen=now,
+        )
+        if process is None or process.shared or process.born <= spawn.created:
+            return holder
+        if not self._probes.sees_fd_tables:  # nor what was in that of a child at its fork
+            return holder if holder.cause is Cause.UNKNOWN else _forked(holder, process)
+        if not self._probes.may_hold(process, spawn.place, spawn.created):
+            return holder
+        return dataclasses.replace(
+            _forked(holder, process),
+            cause=diagnosis.cause_of(
+                descendant=spawn.child in process.parent and process.born >= (spawn.forked or 0),
+                execed=process.execed > 0,
+                expected=bool(process.expected) or procfs.is_in_exec(pid),
+            ),
+        )
 
     def _identified(self, stall: Stall, known: _Known) -> Stall:
         """The stall with who its processes are: remembered from when they were there, or looked up now."""
@@ -606,66 +745,23 @@ class Tracer:
             with self._reading_maps:
                 self._probes.make_room_for_stacks()
 
-    def _search(self, spawn: Spawn, known: _Known, now: int) -> tuple[Holder, ...]:
-        """Holders that the kernel side does not know of, from all of /proc: seldom, as that is dear."""
-        began = stall_began(spawn) or now
-        waited = now - began
-        inode = spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd)
-        suspected = spawn.held or spawn.copy_lost or waited >= _SEARCH_NS
-        if inode is None or not suspected or now - known.searched < max(_SEARCH_NS, waited // 4):
-            return known.found
-        # A copy that was given away is passed on purpose; one that was lost sight of can be anything.
-        cause = Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
-        found = tuple(
-            Holder(
-                pid=pid,
-                comm=procfs.comm_of(pid),
-                fds=tuple(fds),
-                cause=cause,
-                acquired=None,
-                released=None,
-                confirmation=Confirmation.CONFIRMED,
-            )
-            for pid, fds in procfs.find_holders({inode}).get(inode, {}).items()
-            if pid not in (spawn.pid, spawn.child)
-        )
-        # Gone since the last search: most likely the read is ending now. If not, the next look will tell.
-        known.vanished = not found and bool(known.found) and not known.vanished
-        if not known.vanished:
-            known.searched = now
-            known.found = found
-        return known.found
 
-    def _confirm(self, spawn: Spawn, holder: Holder) -> Optional[Confirmation]:
-        assert holder.pid is not None
-        known = self._know(spawn.id)
-        before = known.confirmations.get(holder.pid)
-        if before is Confirmation.CONFIRMED:
-            return before
-        inode = spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd)
-        if inode is None:
-            return Confirmation.GONE
-        result = procfs.confirm_holder(holder.pid, inode, holder.fds)
-        if result is None:
-            return None
-        if result is Confirmation.MISMATCH:
-            with self._reading_maps:
-                still_listed = self._probes.holds(holder.pid, spawn.id)
-            # An exec closes its copies a little before the kernel side hears of it: look once more.
-            if not still_listed or holder.pid not in known.doubted:
-                known.doubted.add(holder.pid)
-                return Confirmation.GONE
-            _log.warning("pid %d was to hold the write end of pipe %d, and does not", holder.pid, inode)
-        if before is None:
-            self.confirmations[result] += 1
-        if result is not Confirmation.GONE:
-            known.confirmations[holder.pid] = result
-        return result
+def _forked(holder: Holder, process: Any) -> Holder:
+    """The holder with its fork, as the kernel side has seen it."""
+    return dataclasses.replace(
+        holder,
+        acquired=process.born,
+        parent=process.parent[0],
+        forker=process.forker,
+        stack_id=process.stack,
+    )
 
 
-def _releases(spawn: Spawn, known: _Known) -> list[Release]:
-    """All that are known, some of them twice."""
-    return [*known.releases, *([spawn.last_release] if spawn.last_release is not None else [])]
+def _polled(spawn: Spawn) -> Spawn:
+    """The spawn of a parent that has waited in poll since its close."""
+    return dataclasses.replace(
+        spawn, read_began=spawn.parent_closed, reading=spawn.read_ended is None, elsewhere=True
+    )
 
 
 def _no_target(_pid: int) -> None:
@@ -681,9 +777,12 @@ _OUTCOME = {
 _BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
 
 
+_EXPOSURES = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
+"""In the order of records.Exposure."""
+
+
 def _release(record: records.Release) -> Release:
     return Release(
-        spawn_id=record.id,
         at=record.ns,
         acquired=record.acquired,
         pid=record.pid,
@@ -694,8 +793,8 @@ def _release(record: records.Release) -> Release:
         by=_BY[record.how] or "",
         execed=bool(record.flags & _EXECED),
         descendant=bool(record.flags & _DESCENDANT),
+        expected=bool(record.flags & _EXPECTED),
         left=None if record.left == records.LEFT_UNKNOWN else record.left,
-        sure=not record.flags & _UNSURE,
         stack_id=record.stack,
     )
 
@@ -710,7 +809,7 @@ def _spawn(record: records.Spawn) -> Spawn:
         child=record.own_pid,
         child_comm=bytes(record.own_comm),
         read_fd=record.read_fd,
-        write_fd=record.write_fd,
+        write_fd=record.fds[0],
         created=record.created,
         forked=record.forked or None,
         parent_closed=record.parent_closed or None,
@@ -719,6 +818,8 @@ def _spawn(record: records.Spawn) -> Spawn:
         own_released_by=_BY[record.own_how],
         read_ended=record.read_ended or None,
         outcome=_OUTCOME[record.outcome],
+        pipe=record.key,
+        place=record.index,
         reading=bool(record.reading),
         held=bool(record.held),
         copy_lost=bool(record.copy_lost),
@@ -727,5 +828,9 @@ def _spawn(record: records.Spawn) -> Spawn:
         child_killed=bool(record.killed),
         read_tid=record.read_tid,
         is_socket=bool(record.is_socket),
-        last_release=_release(record.last) if record.last.kind else None,
+        elsewhere=bool(record.elsewhere),
+        # They are in a ring.
+        releases=tuple(
+            sorted((_release(release) for release in record.last if release.pid), key=lambda each: each.at)
+        ),
     )

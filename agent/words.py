@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Optional
 
 from agent.model import Cause
 
-__all__ = ["WHY", "container_words", "count", "duration", "stack_lines", "what_happened"]
+__all__ = [
+    "WHY",
+    "clock_words",
+    "container_words",
+    "count",
+    "duration",
+    "late_words",
+    "seen_words",
+    "stack_lines",
+    "what_happened",
+]
 
 WHY = {
     Cause.FORKED: "forked while the pipe was open, and not execed since",
@@ -53,6 +64,33 @@ def duration(nanoseconds: float) -> str:
     if seconds >= 0.0009995:
         return f"{seconds * 1e3:.1f} ms"
     return f"{seconds * 1e6:.0f} us"
+
+
+def clock_words(stall: Mapping[str, Any], seconds: Optional[float]) -> Optional[str]:
+    """The time so long after a stall's errpipe was made, as in ``10:23:20.005 UTC``; None: not known."""
+    if seconds is None:
+        return None
+    try:
+        when = datetime.fromisoformat(stall["time"].replace("Z", "+00:00")) + timedelta(seconds=seconds)
+    except OverflowError:  # a kept report can hold any time
+        return None
+    return f"{when:%H:%M:%S.%f}"[:-3] + " UTC"
+
+
+def late_words(stall: Mapping[str, Any]) -> Optional[str]:
+    """A sentence about a reader that waited on although nobody kept it any more; None: it did not."""
+    seconds = stall.get("late_wakeup_seconds", 0)
+    if not seconds > 0:
+        return None
+    return f"After that the reader was woken {duration(seconds * 1e9)} late: nobody held the pipe any more."
+
+
+def seen_words(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Optional[str]:
+    """When a holder's copy was last seen open; None: never."""
+    if holder["confirmation"] != "confirmed":
+        return None
+    when = clock_words(stall, holder.get("last_seen_seconds"))
+    return "seen holding it" if when is None else f"seen holding it at {when}"
 
 
 def what_happened(what: str, read_fd: int, write_fd: int, child: int) -> str:

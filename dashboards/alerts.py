@@ -206,6 +206,6 @@ def _blind() -> list[Alert]:
             "increase(spawnstall_slots_overflowed_total[15m]) > 0",
             "15m",
             "info",
-            f"could not follow about {_NUMBER} pipe ends in 15 minutes, as a process had too many",
+            f"could not follow about {_NUMBER} pipes in 15 minutes, as there were too many at once",
         ),
     ]

@@ -135,8 +135,34 @@ def _stalls(runbooks: str) -> list[Panel]:
         ).span(16),
         lines(
             About(
-                "Holders looked up in /proc, a minute",
-                "Of stalls in progress: confirmed, gone before anybody looked, or not what was expected.",
+                "Exposures a minute, by cause",
+                "Foreign processes that still had a copy when the own child had let go: each can stall a"
+                " reader.",
+                "none",
+                rate,
+            ),
+            {
+                "{{cause}}": "sum by (cause) "
+                f"(rate(spawnstall_exposures_total{{{_HOST}}}[$__rate_interval])) * 60"
+            },
+        ),
+        lines(
+            About(
+                "Readers woken late, a minute",
+                "Long reads that nobody foreign kept waiting, of the ten programs with the most: they were"
+                " stopped or frozen, or the machine is busy.",
+                "none",
+            ),
+            {
+                "{{comm}}": "topk(10, sum by (comm) "
+                f"(rate(spawnstall_late_wakeups_total{{{_HOST}}}[$__rate_interval])) * 60)"
+            },
+        ),
+        lines(
+            About(
+                "Holders looked for, a minute",
+                "Of stalls in progress, in the open files of the host: confirmed, or gone before anybody"
+                " looked.",
                 "none",
             ),
             {
@@ -236,14 +262,16 @@ def _health(runbooks: str) -> list[Panel]:
         lines(
             About(
                 "Not followed or kept, a minute",
-                "Forks that share an fd table, spawns counted under ~other as the kernel's map was full,"
-                " stacks of forks that found no room, and stalls that the log had no room for.",
+                "Pipes that made room for others before anybody had forked for them, forks that share an fd"
+                " table, spawns counted under ~other as the kernel's map was full, stacks of forks that found"
+                " no room, and stalls that the log had no room for.",
                 "none",
                 blind,
             ),
             {
                 legend: f"rate(spawnstall_{name}_total{{{_HOST}}}[$__rate_interval]) * 60"
                 for legend, name in (
+                    ("pipes forgotten", "pipes_forgotten"),
                     ("shared tables", "tables_shared"),
                     ("programs full", "programs_full"),
                     ("stacks", "stacks_lost"),

@@ -22,7 +22,9 @@ STALLED_SECONDS = "instance_comm_holder_cause:spawnstall_stall_seconds:rate5m"
 _LOSSES = {
     "records lost": "records_lost",
     "events missed": "probe_misses",
-    "pipe ends not followed": "slots_overflowed",
+    "pipes not followed": "slots_overflowed",
+    "copies not followed": "numbers_overflowed",
+    "events cut short": "walks_cut",
     "map updates refused": "map_updates_failed",
     "map entries dropped": "map_evictions",
 }

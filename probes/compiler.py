@@ -42,6 +42,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -52,6 +53,9 @@ from probes.syscallfunctions import AT_FUNCTIONS
 _ONCE = ["-g0", "-Xclang", "-disable-llvm-passes"]
 """No debug information, which nobody reads; and clang leaves optimising to bcc, which does it anyhow, and in
 full: both make a third of the time that compiling takes."""
+
+
+_LOADERS = 4
 
 
 class NoBccError(Exception):
@@ -170,11 +174,22 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
         with _captured_stderr(Path(folder) / "stderr") as said:
             try:
                 bpf = bcc.BPF(text=joined(wanted["sources"]), cflags=[*_ONCE, *attempt["flags"]])
-                for function, event in attempt["functions"].items():
-                    _load_function(bcc, bpf, function, event, attempt["ids"])
+                with ThreadPoolExecutor(_LOADERS) as loaders:  # the verifier works on several at a time
+                    started = [
+                        loaders.submit(_load_function, bcc, bpf, function, event, attempt["ids"])
+                        for function, event in attempt["functions"].items()
+                    ]
+                    started += [
+                        loaders.submit(bpf.load_func, function.encode(), bcc.BPF.TRACEPOINT)
+                        for functions in attempt["tails"].values()
+                        for function in functions
+                        if function not in attempt["functions"]
+                    ]
+                for each in started:
+                    each.result()
                 for name, functions in attempt["tails"].items():
                     for index, function in enumerate(functions):
-                        program = bpf.load_func(function.encode(), bcc.BPF.TRACEPOINT)
+                        program = bpf.funcs[function.encode()]
                         bpf[name.encode()][ctypes.c_int(index)] = ctypes.c_int(program.fd)
                 for function, event in attempt["functions"].items():
                     if event.startswith(AT_FUNCTIONS):

@@ -1,37 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Follows every errpipe on the host: who made it, who holds its write end, how long its reader waits.
+ * Follows every errpipe on the host: who made it, who lets go of its write end, how long its reader waits.
+ * probes/README.md explains how; read it first.
  *
- * Compiled by bcc. loader.py defines SLOTS, the map sizes, and where the feature probes found them:
- *   UNROLL      the verifier takes no loops (before 5.3, commit 2589726d12a1)
- *   BTF         offsets of kernel structures are known (OFF_* below), so copies are checked, not assumed
- *   GROUP_DEAD  sched_process_exit says when the last thread is gone (5.18 and later)
- *   FENTRY      programs are attached to the functions of the system calls, not to their tracepoints
- *   PIPE_READ   with that: the read's are attached to the pipe's own function
- * and for one run: TARGETS (only pipes made by processes in the map targets count),
- * EVERY (every spawn and every foreign release is sent, not only those of a stall) and
- * STACKS (the user stack of each fork that gives a foreign process a copy is kept, MAX_STACKS of them).
+ * Compiled by bcc. loader.py defines the sizes of the maps (MAX_*) and what the feature probes found:
+ *   UNROLL       the verifier takes no loops (before 5.3, commit 2589726d12a1); never with BTF
+ *   BTF          offsets of kernel structures are known (OFF_*), so the kernel's own tables are read
+ *   GROUP_DEAD   sched_process_exit says when the last thread is gone
+ *   FENTRY       programs are attached to the functions of the system calls, not to their tracepoints
+ *   PIPE_READ    with FENTRY: the read's programs are attached to the pipe's own function
+ *   HAVE_*       the kernel has that system call
+ * and for one run: TARGETS (only pipes made by processes in the map targets count), EVERY (every spawn is sent, not only
+ * the long ones) and STACKS (the user stack of each fork that gives a foreign process a copy is kept).
  */
 #include "errpipe.h"
+
+#define INLINE static inline __attribute__((always_inline))
 
 #define CLONE_FILES 0x400
 #define CLONE_VFORK 0x4000
 #define CLONE_THREAD 0x10000
-#define O_CLOEXEC 02000000
 #define F_DUPFD 0
-#define F_SETFD 2
 #define F_DUPFD_CLOEXEC 1030
-#define FD_CLOEXEC 1
 #define CLOSE_RANGE_UNSHARE (1 << 1)
 #define CLOSE_RANGE_CLOEXEC (1 << 2)
 #define FMODE_WRITE 2
 #define AF_UNIX 1
 #define SOCK_SEQPACKET 5
 #define SOCK_TYPE_MASK 0xf
+#define EAGAIN 11
+#define EEXIST 17
 #define ERESTARTSYS 512 /* include/linux/errno.h: 512 to 516 never reach user space */
 #define ERESTART_RESTARTBLOCK 516
-/* An empty table is kept this long after its last use: deleting it at once would race with another
- * thread that is just filling a slot. */
-#define TABLE_IDLE_NS 100000000
+
+#define IDLE_NS 1000000000 /* a pipe that is older and serves no spawn gives its place to another one */
+#define FORGOTTEN_NS 60000000000 /* a spawn that nobody reads for so long, too */
+#define CLOSING_NS 50000  /* a close is done after so long */
+#define NOTICE_NS 20000000 /* notices to user space are at least this far apart */
 
 /* A program is named after its tracepoint; loader.py attaches it. (bcc attaches what is named by its own macro
  * by itself, all or nothing.) */
@@ -39,16 +44,16 @@
 
 /*
  * The enter and the exit of a system call: at the tracepoint, or at the function that the kernel has for it, which
- * costs processes that have nothing to do with us a tenth of it. That function has one argument, the saved
- * registers; loader.py knows which of them is which argument. A program there cannot tail-call one that is
- * attached elsewhere, so what is a program of its own otherwise (SHARED) is part of it.
+ * costs processes that have nothing to do with us a tenth of it. That function has one argument, the saved registers;
+ * loader.py knows which of them is which argument. A program there cannot tail-call one that is attached elsewhere, so
+ * what is a program of its own otherwise (SHARED) is part of it.
  */
 #ifdef FENTRY
 #define ENTER(call) int sys_enter_##call(u64 *args)
 #define LEAVE(call) int sys_exit_##call(u64 *args)
 #define ARGUMENT(place, name) (*(u64 *)(args[0] + OFF_ARGUMENT_##place))
 #define RESULT ((s64)args[1])
-#define SHARED static inline __attribute__((always_inline))
+#define SHARED INLINE
 #else
 #define ENTER(call) PROBE(syscalls, sys_enter_##call)
 #define LEAVE(call) PROBE(syscalls, sys_exit_##call)
@@ -57,44 +62,39 @@
 #define SHARED
 #endif
 
-#ifdef UNROLL
-#define EACH_SLOT(i) _Pragma("unroll") for (int i = 0; i < SLOTS; i++)
-#else
-#define EACH_SLOT(i) _Pragma("clang loop unroll(disable)") for (int i = 0; i < SLOTS; i++)
-#endif
+#define NONE (~0U)  /* no place */
+#define LATER (~1U) /* no place yet: go on */
+#define STEPS 64 /* places that one run of a program looks at; a tail call goes on (33 times at most) */
 
-/* What a thread is in the middle of: a system call between its enter and its exit, or a release_next. */
+/* What a thread is in the middle of between the enter and the exit of a system call, or two programs. */
 struct call {
-    u64 ns;
-    u64 arg; /* pipe: address of the two fds; dup: the spawn's id */
-    s32 fd;  /* dup2, dup3: the fd that is replaced, -1: none */
-    u32 flags;
-    s32 result; /* of the system call */
-    u32 how; /* release_next: the event that ends copies, the fds it covers, the next slot to look at;
-              * pipe: whether it is a socketpair */
-    u32 first;
-    u32 last;
-    u32 cursor;
-    u32 unused; /* no padding: before 6.3 the verifier refuses a structure on the stack that is not all set */
+    u64 arg;   /* pipe: address of the two fds; dup: the spawn's id */
+    u32 place; /* dup: the spawn's */
+    s32 fd;    /* dup: the copy's number; close, dup2, dup3: what is closed */
+    u32 is_socket;
+    u32 is_read_end; /* dup */
 };
 
-/*
- * A child of vfork that got a copy of an errpipe from a thread that has none of its own to fork for: Go moves a
- * goroutine to another thread between pipe2 and fork. The spawn adopts it when the parent closes its write end
- * and nobody else was forked for that errpipe.
- */
-struct stray {
-    u32 pid;
-    s32 exec_error;
-    u64 forked;
-    u64 released; /* 0: not yet; then the rest says how */
-    u64 copies;
-    u32 how;
-    u32 flags; /* SLOT_* */
-    u32 cloexec;
-    u32 unused;
-    char comm[COMM_LEN];
+/* A thread that reads an errpipe. */
+struct reader {
+    u64 id;
+    u32 place;
+    u32 interrupted; /* by a signal: it reads on, or dies */
 };
+
+/* An event that concerns many spawns of one process: where it goes on. No padding: before 6.3 the verifier refuses a
+ * structure on the stack that is not all set. */
+struct walk {
+    u64 ns;
+    u32 how; /* HOW_*, HOW_FORK */
+    u32 first; /* close_range: the numbers */
+    u32 last;
+    u32 from;  /* the next place to look at */
+    u32 child; /* fork */
+    u32 may_stray; /* fork: it is a vfork, and its thread has forked for all its pipes before */
+};
+
+#define HOW_FORK 4
 
 /* A child of a vfork that is not for an errpipe (posix_spawn): its parent is blocked until it execs or exits. */
 struct vforked {
@@ -102,27 +102,32 @@ struct vforked {
     struct comm comm; /* of the parent */
 };
 
-BPF_TABLE("lru_hash", u64, struct spawn, spawns, MAX_SPAWNS);
-BPF_TABLE("lru_hash", u32, struct table, tables, MAX_TABLES);
-BPF_TABLE("lru_hash", u32, u64, made, MAX_THREADS); /* thread: the last pipe it made */
-BPF_TABLE("lru_hash", u32, u64, reading, MAX_THREADS); /* thread: the spawn whose errpipe it reads */
+BPF_ARRAY(spawns, struct spawn, MAX_SPAWNS);
+BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS); /* the places in spawns that are taken, by which id */
+BPF_TABLE("lru_hash", u64, u32, pipes, MAX_SPAWNS * 2); /* a pipe's key: the place of its spawn */
+BPF_TABLE("lru_hash", u32, struct process, processes, MAX_PROCESSES);
+BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS);
+BPF_TABLE("lru_hash", u32, struct reader, readers, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
+BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS);
-BPF_TABLE("lru_hash", u64, u8, finished, 1024); /* spawns that have been taken to their end */
-BPF_TABLE("lru_hash", u64, struct stray, strays, 1024); /* spawn: a child that may be its own */
+BPF_TABLE("lru_hash", u64, u8, done, 4096); /* what happens once to each spawn: see once */
+BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* processes that called exec after they had let go by close: when */
+BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
-BPF_PROG_ARRAY(shared, SHARED_PROGRAMS); /* one copy of what several probes go on to do */
-BPF_PROG_ARRAY(again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
-/* How many tables there are for processes whose pids end alike: 0 spares a system call of a process that has nothing to
- * do with us the look-up in a hash. (A table that its map had no room for stays counted: slower, not wrong.) */
+BPF_ARRAY(watched, struct places, 1); /* spawns that somebody foreign may be stalling */
+BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
+BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
+BPF_PROG_ARRAY(fork_again, 1);  /* task_newtask likewise */
+/* How many rows there are in processes for process ids that end alike: 0 spares a system call of a process that has
+ * nothing to do with us the look-up in a hash. (A row that its map had no room for stays counted: slower, not wrong.) */
 BPF_ARRAY(hints, u32, HINTS);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(settings, u64, SETTINGS);
-BPF_ARRAY(zero_table, struct table, 1);
-BPF_ARRAY(zero_spawn, struct spawn, 1);
+BPF_ARRAY(next_place, u32, 1);
+BPF_ARRAY(zero_process, struct process, 1);
 BPF_ARRAY(zero_program, struct program, 1);
 BPF_PERF_OUTPUT(records);
-BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 #ifdef TARGETS
 BPF_HASH(targets, u32, u8, 16384);
 #endif
@@ -130,52 +135,142 @@ BPF_HASH(targets, u32, u8, 16384);
 BPF_TABLE("stacktrace", int, struct stack, stacks, MAX_STACKS);
 #endif
 
-static inline __attribute__((always_inline)) void count(int which)
+/* ---- small things ---- */
+
+INLINE void count(int which)
 {
     u64 *value = counters.lookup(&which);
     if (value)
         __sync_fetch_and_add(value, 1);
 }
 
-static inline __attribute__((always_inline)) u32 thread_id(void)
+INLINE u64 setting(int which)
 {
-    return (u32)bpf_get_current_pid_tgid();
+    u64 *value = settings.lookup(&which);
+    return value ? *value : 0;
 }
 
-/* The key of the current task's file descriptor table. */
-static inline __attribute__((always_inline)) u32 table_key(void)
+INLINE u32 thread_id(void) { return (u32)bpf_get_current_pid_tgid(); }
+INLINE u32 process_id(void) { return bpf_get_current_pid_tgid() >> 32; }
+
+/* A number of which the verifier knows nothing, as a helper wrote it: it walks what follows once, and not once for each
+ * value. (In memory of the thread's own: at the functions of system calls, a program can be preempted by another one
+ * on its CPU.) */
+INLINE u32 opaque(u32 number)
 {
-    return bpf_get_current_pid_tgid() >> 32;
+    u32 copy = 0;
+    bpf_probe_read_kernel(&copy, sizeof(copy), &number);
+    return copy;
 }
 
-static inline __attribute__((always_inline)) u32 *hint_of(u32 key)
+/* Comparisons without a branch, 1: true. Each branch doubles the paths that the verifier walks, which a loop over many
+ * spawns cannot afford. (clang makes branches of what it recognises as a comparison, so it must not see the whole.) */
+#define HIDE(number) asm volatile("" : "+r"(number))
+
+INLINE u64 differ(u64 one, u64 other)
+{
+    u64 bits = one ^ other;
+    HIDE(bits);
+    u64 negative = -bits;
+    HIDE(negative);
+    return (bits | negative) >> 63;
+}
+
+INLINE u64 less(u64 one, u64 other) /* both below 2^63 */
+{
+    u64 difference = one - other;
+    HIDE(difference);
+    return difference >> 63;
+}
+
+/* An index below a power of two. clang leaves the mask out where it knows the index to be small enough, and the
+ * verifier misses it then: so clang is told that the index can be anything. */
+INLINE u32 below(u32 index, u32 size)
+{
+    HIDE(index);
+    return index & (size - 1);
+}
+
+INLINE u32 *hint_of(u32 key)
 {
     int which = key % HINTS;
     return hints.lookup(&which);
 }
 
-static inline __attribute__((always_inline)) void change_hint(u32 key, int by)
+INLINE void change_hint(u32 key, int by)
 {
     u32 *hint = hint_of(key);
     if (hint)
         __sync_fetch_and_add(hint, by);
 }
 
-/* False when the process surely has no table. */
-static inline __attribute__((always_inline)) int may_have_table(u32 key)
+/* 0 when the process has no row for sure. */
+INLINE int may_have_row(u32 key)
 {
     u32 *hint = hint_of(key);
     return hint && *hint;
 }
 
-static inline __attribute__((always_inline)) struct table *table_of(u32 key)
+INLINE struct process *row_of(u32 key) { return may_have_row(key) ? processes.lookup(&key) : 0; }
+
+INLINE struct process *row_for(u32 key)
 {
-    return may_have_table(key) ? tables.lookup(&key) : 0;
+    struct process *row = processes.lookup(&key);
+    if (row)
+        return row;
+    int zero = 0;
+    struct process *fresh = zero_process.lookup(&zero);
+    if (!fresh)
+        return 0;
+    change_hint(key, 1); /* first: another thread looks for what is there already */
+    /* Two threads can be here at once: the second must not wipe what the first has filled. */
+    if (processes.insert(&key, fresh) == 0)
+        count(PROCESSES_ADDED);
+    else
+        change_hint(key, -1);
+    row = processes.lookup(&key);
+    if (!row)
+        count(UPDATES_FAILED);
+    return row;
+}
+
+INLINE void delete_row(u32 key)
+{
+    if (processes.delete(&key) != 0)
+        return;
+    change_hint(key, -1);
+    count(PROCESSES_DELETED);
+}
+
+INLINE struct spawn *spawn_at(u32 place)
+{
+    int index = below(place, MAX_SPAWNS);
+    return spawns.lookup(&index);
+}
+
+/* What happens once to a spawn, whichever CPUs find at the same moment that it is due: a map's insertion is atomic. */
+#define ONCE_FINISHED 0
+#define ONCE_TOLD     1
+#define ONCE_FREED    2
+#define ONCE_WATCHED  3
+
+INLINE int once(u64 id, u32 what)
+{
+    u64 key = id << 2 | what;
+    u8 one = 1;
+    /* An insertion can fail for another reason, when the other CPU is at it (-ENOMEM, -EBUSY): it is tried again. */
+#pragma unroll
+    for (int n = 0; n < 3; n++) {
+        int result = done.insert(&key, &one);
+        if (!result || result == -EEXIST)
+            return !result;
+    }
+    return 1;
 }
 
 /* ---- the kernel's own structures ---- */
 
-static inline __attribute__((always_inline)) u64 kernel_u64(u64 address)
+INLINE u64 kernel_u64(u64 address)
 {
     u64 value = 0;
     bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
@@ -183,265 +278,234 @@ static inline __attribute__((always_inline)) u64 kernel_u64(u64 address)
 }
 
 #ifdef BTF
+/* A file descriptor table. */
 struct fds {
     u64 files;
     u64 cloexec;
     u32 size;
 };
 
-static inline __attribute__((always_inline)) void fds_of(u64 task, struct fds *fds)
+INLINE void fds_at(u64 files_struct, struct fds *fds)
 {
-    u64 table = kernel_u64(kernel_u64(task + OFF_TASK_FILES) + OFF_FILES_FDT);
+    u64 table = kernel_u64(files_struct + OFF_FILES_FDT);
     fds->files = kernel_u64(table + OFF_FDT_FD);
     fds->cloexec = kernel_u64(table + OFF_FDT_CLOEXEC);
     fds->size = (u32)kernel_u64(table + OFF_FDT_MAX);
 }
 
-static inline __attribute__((always_inline)) u64 file_at(struct fds *fds, u32 fd)
+INLINE void fds_of(u64 task, struct fds *fds) { fds_at(kernel_u64(task + OFF_TASK_FILES), fds); }
+
+INLINE u64 file_at(struct fds *fds, u32 fd)
 {
     return fd < fds->size ? kernel_u64(fds->files + 8ULL * fd) : 0;
 }
 
-static inline __attribute__((always_inline)) int is_write_end(u64 file, u64 pipe)
+/* 1: the file, that is the write end's, is the write end's still; it can have been freed and used again. */
+INLINE u64 is_there(struct spawn *spawn)
 {
-    return file && kernel_u64(file + OFF_FILE_PRIVATE) == pipe &&
-           (kernel_u64(file + OFF_FILE_MODE) & FMODE_WRITE);
+    u64 file = spawn->file;
+    return (differ(kernel_u64(file + OFF_FILE_PRIVATE), spawn->key) ^ 1) & differ(file, 0);
 }
 
-static inline __attribute__((always_inline)) int cloexec_at(struct fds *fds, u32 fd)
+/* 1: the table has a copy of the write end at that number (-1: no number), provided that is_there. */
+INLINE u64 has_at(struct fds *fds, struct spawn *spawn, s32 fd)
+{
+    u64 number = (u32)fd;
+    u64 file = kernel_u64(fds->files + 8 * number);
+    return (differ(file, spawn->file) ^ 1) & less(number, fds->size);
+}
+
+INLINE int cloexec_at(struct fds *fds, u32 fd)
 {
     return (kernel_u64(fds->cloexec + fd / 64 * 8) >> (fd % 64)) & 1;
 }
+
+/* How many copies of the write end a table has; inside and outside a range of numbers, and the first of them. */
+struct copies {
+    u32 inside;
+    u32 outside;
+    s32 fd;       /* the first inside, -1: none */
+    s32 other_fd; /* the first outside */
+    u32 standard; /* one of them is a standard stream */
+};
+
+INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 last, struct copies *found)
+{
+    u64 there = is_there(spawn), inside = 0, outside = 0, standard = 0;
+    s64 fd = -1, other_fd = -1;
+#pragma unroll
+    for (int k = NUMBERS - 1; k >= 0; k--) {
+        u64 number = (u32)spawn->fds[k], has = there & has_at(fds, spawn, number);
+        u64 in = (less(number, first) ^ 1) & (less(last, number) ^ 1) & has, out = in ^ has;
+        standard += has & less(number, 3);
+        inside += in;
+        outside += out;
+        fd ^= (fd ^ number) & -in;
+        other_fd ^= (other_fd ^ number) & -out;
+    }
+    found->inside = inside;
+    found->outside = outside;
+    found->standard = standard;
+    found->fd = fd;
+    found->other_fd = other_fd;
+}
+
+/* *fd: the number of a copy. */
+INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
+{
+    u64 held = 0, at = 0;
+#pragma unroll
+    for (int k = NUMBERS - 1; k >= 0; k--) {
+        u64 number = (u32)spawn->fds[k], has = has_at(fds, spawn, number);
+        at ^= (at ^ number) & -has;
+        held |= has;
+    }
+    *fd = at;
+    return held & is_there(spawn);
+}
 #endif
 
-/* ---- records ---- */
+/* The name of the current task's process. That of its thread can be anything: Python 3.14 names them. */
+INLINE void process_comm(char *comm)
+{
+#ifdef BTF
+    u64 leader = kernel_u64(bpf_get_current_task() + OFF_TASK_LEADER);
+    bpf_probe_read_kernel(comm, COMM_LEN, (void *)(leader + OFF_TASK_COMM));
+#else
+    bpf_get_current_comm(comm, COMM_LEN);
+#endif
+}
 
-static inline __attribute__((always_inline)) void send(void *ctx, void *record, u32 size)
+/* ---- sets of places ---- */
+
+INLINE void set_place(struct places *set, u32 place)
+{
+    u32 word = below(place / 64, WORDS);
+    ((u8 *)set->used)[word] = 1;
+    if (!(set->words[word] >> (place % 64) & 1))
+        __sync_fetch_and_add(&set->words[word], 1ULL << (place % 64));
+}
+
+INLINE void clear_place(struct places *set, u32 place)
+{
+    u32 word = below(place / 64, WORDS);
+    if (set->words[word] >> (place % 64) & 1)
+        __sync_fetch_and_add(&set->words[word], -(1ULL << (place % 64)));
+}
+
+INLINE u32 lowest_bit(u64 word)
+{
+    u32 bit = 0;
+    word &= -word;
+    bit += differ(word & 0xffffffff00000000ULL, 0) << 5;
+    bit += differ(word & 0xffff0000ffff0000ULL, 0) << 4;
+    bit += differ(word & 0xff00ff00ff00ff00ULL, 0) << 3;
+    bit += differ(word & 0xf0f0f0f0f0f0f0f0ULL, 0) << 2;
+    bit += differ(word & 0xccccccccccccccccULL, 0) << 1;
+    bit += differ(word & 0xaaaaaaaaaaaaaaaaULL, 0);
+    return bit;
+}
+
+/* The next place in a set, NONE at its end, or LATER; from is where to go on. */
+INLINE u32 next_in(struct places *set, u32 *from)
+{
+    u32 at = *from;
+    if (at >= MAX_SPAWNS)
+        return NONE;
+    u32 word = below(at / 64, WORDS);
+    if (at % (GROUP_WORDS * 64) == 0 && !set->used[below(word / GROUP_WORDS, USED / 8)]) {
+        *from = opaque(at + GROUP_WORDS * 64);
+        return LATER;
+    }
+    u64 rest = set->words[word] >> (at % 64);
+    if (!rest) {
+        *from = opaque((at | 63) + 1);
+        return LATER;
+    }
+    u32 place = at + lowest_bit(rest);
+    *from = opaque(place + 1);
+    return place;
+}
+
+INLINE struct places *watchlist(void)
+{
+    int zero = 0;
+    return watched.lookup(&zero);
+}
+
+/* ---- the end of a spawn ---- */
+
+/* id: what it had when it was found. Another CPU can end it meanwhile, and its place be another one's then. */
+INLINE void free_spawn(struct spawn *spawn, u64 id)
+{
+    u64 key = spawn->key, other = spawn->other_key;
+    u32 place = spawn->index, pid = spawn->pid;
+    if (!id || *(volatile u64 *)&spawn->id != id || !once(id, ONCE_FREED))
+        return;
+    struct places *list = watchlist();
+    if (list && spawn->listed)
+        clear_place(list, place);
+    struct process *row = processes.lookup(&pid);
+    if (row)
+        clear_place(&row->may_hold, place);
+    u32 *found = pipes.lookup(&key);
+    if (found && *found == place)
+        pipes.delete(&key);
+    found = other ? pipes.lookup(&other) : 0;
+    if (found && *found == place)
+        pipes.delete(&other);
+    *(volatile u64 *)&spawn->id = 0;
+    u64 *owner = places.lookup(&place);
+    if (owner && *owner == id) /* user space frees one that has ended, too */
+        places.delete(&place); /* last: from here on another thread can take the place */
+}
+
+INLINE void send(void *ctx, void *record, u32 size)
 {
     if (records.perf_submit(ctx, record, size) < 0)
         count(RECORDS_LOST);
 }
 
-static inline __attribute__((always_inline)) u64 stall_began(struct spawn *spawn)
+INLINE u64 stall_began(struct spawn *spawn)
 {
     if (!spawn->own_released || !spawn->read_began)
         return 0;
     return spawn->own_released > spawn->read_began ? spawn->own_released : spawn->read_began;
 }
 
-/* Is a stall that lasts until ns worth telling? */
-static inline __attribute__((always_inline)) int is_long(struct spawn *spawn, u64 ns)
+INLINE int is_long(struct spawn *spawn)
 {
-    int which = SETTING_THRESHOLD_NS;
-    u64 *threshold = settings.lookup(&which);
     u64 began = stall_began(spawn);
-    return threshold && began && ns >= began + *threshold;
-}
-
-/* ---- slots ---- */
-
-/*
- * The index that a loop found. To the verifier it is just any number then, as a helper wrote it: it walks what
- * follows once, and not once for each slot. (In memory of the thread's own: at the functions of system calls,
- * a program can be preempted by another one on its CPU.)
- */
-static inline __attribute__((always_inline)) u32 any_of(u32 index)
-{
-    u32 found = SLOTS;
-    bpf_probe_read_kernel(&found, sizeof(found), &index);
-    return found;
-}
-
-/* Does the table hold copies by this slot (or did, for a parent)? */
-static inline __attribute__((always_inline)) int is_used(struct slot *slot)
-{
-    return slot->id && !(slot->flags & SLOT_LET_GO);
-}
-
-static inline __attribute__((always_inline)) int is_open(struct slot *slot, int k)
-{
-    return slot->fds[k] >= 0 && !(slot->flags & SLOT_CLOSED(k));
-}
-
-static inline __attribute__((always_inline)) int has_open(struct slot *slot, s32 fd)
-{
-    return (slot->fds[0] == fd && is_open(slot, 0)) || (slot->fds[1] == fd && is_open(slot, 1)) ||
-           (slot->fds[2] == fd && is_open(slot, 2));
-}
-
-/* Ends the copies with fds in a range. True when that was the holder's last. */
-static inline __attribute__((always_inline)) int end_copies(struct slot *slot, u32 first, u32 last)
-{
-    int ended = 0, left = 0;
-#pragma unroll
-    for (int k = 0; k < COPIES; k++) {
-        if (!is_open(slot, k))
-            continue;
-        if ((u32)slot->fds[k] < first || (u32)slot->fds[k] > last) {
-            left = 1;
-            continue;
-        }
-        ended = 1;
-        if (slot->flags & SLOT_PARENT)
-            slot->flags |= SLOT_CLOSED(k);
-        else
-            slot->fds[k] = -1;
-    }
-    return ended && !left;
-}
-
-/* One slot. RHEL 7's verifier wants the mask, which clang leaves out where it knows the index to be small enough, and
- * forgets the bounds of a number that is put on the stack, but not a pointer. So clang is told that the index can
- * be anything, and that the pointer has nothing to do with it. */
-static inline __attribute__((always_inline)) struct slot *slot_at(struct table *table, u32 index)
-{
-    _Static_assert((SLOTS & (SLOTS - 1)) == 0, "a power of two");
-    asm volatile("" : "+r"(index));
-    struct slot *slot = &table->slots[index & (SLOTS - 1)];
-    asm volatile("" : "+r"(slot));
-    return slot;
-}
-
-/* False when no slot has that fd, which is what most system calls of a process with pipes are about. */
-static inline __attribute__((always_inline)) int may_have(struct table *table, u32 fd)
-{
-    return table->marks[fd % MARKS];
-}
-
-/* The slot of which fd is an open copy of the write end (or reads: the read end), SLOTS: none. */
-static inline __attribute__((always_inline)) u32 slot_with(struct table *table, s32 fd, int reads)
-{
-    if (!may_have(table, fd))
-        return SLOTS;
-    u32 at = SLOTS;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        if (is_used(slot) && (has_open(slot, fd) || (reads && slot->read_fd == fd)))
-            at = i;
-    }
-    return any_of(at);
-}
-
-/* The slot of a spawn, SLOTS: none. */
-static inline __attribute__((always_inline)) u32 slot_of(struct table *table, u64 id)
-{
-    u32 at = SLOTS;
-    EACH_SLOT(i) {
-        if (table->slots[i].id == id)
-            at = i;
-    }
-    return any_of(at);
-}
-
-/* Whether a table has no slot in use. Volatile: read anew, as what was learned of an id by an earlier branch makes
- * paths for the verifier to walk. */
-static inline __attribute__((always_inline)) int is_empty(struct table *table)
-{
-    u64 used = 0;
-    EACH_SLOT(i)
-        used |= *(volatile u64 *)&table->slots[i].id;
-    return !used;
-}
-
-/*
- * Finds a free slot and claims it for the current thread, who is to look whether the claim still stands before
- * it fills the slot: two threads of a process can make pipes at the same moment, and old kernels have no atomic
- * compare-and-swap. For the same reason each begins to search at a place of its own, given by its fd.
- */
-static inline __attribute__((always_inline)) struct slot *claim_slot(struct table *table, u32 begin)
-{
-    u32 at = SLOTS;
-    EACH_SLOT(i) {
-        u32 place = (begin + i) % SLOTS;
-        if (at == SLOTS && !table->slots[place].id)
-            at = place;
-    }
-    u32 index = any_of(at);
-    if (index >= SLOTS) {
-        count(SLOTS_OVERFLOWED);
+    u64 threshold = setting(SETTING_THRESHOLD_NS);
+    if (!began)
         return 0;
+    /* A parent that waits in poll reads when all is over: user space knows whether it has waited. */
+    u64 kept = spawn->releases ? spawn->last[below(spawn->releases - 1, RELEASES)].ns : 0;
+    return spawn->read_ended >= began + threshold || (spawn->held && kept >= spawn->own_released + threshold);
+}
+
+INLINE struct program *program_of(struct comm *comm)
+{
+    struct program *program = programs.lookup(comm);
+    if (!program) {
+        int zero = 0;
+        struct program *fresh = zero_program.lookup(&zero);
+        if (!fresh)
+            return 0;
+        programs.insert(comm, fresh);
+        program = programs.lookup(comm);
     }
-    struct slot *slot = slot_at(table, index);
-    slot->claim = thread_id();
-    return slot;
-}
-
-static inline __attribute__((always_inline)) struct table *table_for(u32 key)
-{
-    struct table *table = tables.lookup(&key);
-    if (table)
-        return table;
-    int zero = 0;
-    struct table *fresh = zero_table.lookup(&zero);
-    if (!fresh)
-        return 0;
-    change_hint(key, 1); /* first: another thread looks for what is there already */
-    /* Two threads can come here at once: the second must not wipe what the first has filled. */
-    if (tables.insert(&key, fresh) == 0)
-        count(TABLES_ADDED);
-    else
-        change_hint(key, -1);
-    table = tables.lookup(&key);
-    if (!table)
-        count(UPDATES_FAILED);
-    return table;
-}
-
-static inline __attribute__((always_inline)) void delete_table(u32 key)
-{
-    if (tables.delete(&key) != 0)
-        return;
-    change_hint(key, -1);
-    count(TABLES_DELETED);
-}
-
-static inline __attribute__((always_inline)) void delete_spawn(u64 id)
-{
-    if (spawns.delete(&id) == 0)
-        count(SPAWNS_DELETED);
-}
-
-/* Frees the slots of a spawn in one table. */
-static inline __attribute__((always_inline)) void forget(struct table *table, u64 id)
-{
-    EACH_SLOT(i) {
-        if (table->slots[i].id == id)
-            table->slots[i].id = 0;
+    if (!program) {
+        count(PROGRAMS_FULL);
+        struct comm other = {.text = "~other"};
+        program = programs.lookup(&other);
     }
+    if (program)
+        program->used = bpf_ktime_get_ns();
+    return program;
 }
 
-/*
- * Not every thread of a process has the same fd table, or one that no other process has. Tables are followed by
- * process, so of the spawns in this one nothing is certain any more, nor of those to come.
- */
-static inline __attribute__((always_inline)) void lose_table(struct table *table, u32 key)
-{
-    u8 one = 1;
-    sharing.update(&key, &one);
-    if (!table)
-        return;
-    count(TABLES_SHARED);
-    EACH_SLOT(i) {
-        u64 id = table->slots[i].id;
-        struct spawn *spawn = id ? spawns.lookup(&id) : 0;
-        if (spawn)
-            spawn->copy_lost = 1;
-    }
-}
-
-/* The current thread goes on with a copy of its fd table, if anybody else uses that. */
-static inline __attribute__((always_inline)) void unshare_files(struct table *table, u32 key)
-{
-#ifdef BTF
-    if ((u32)kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_COUNT) <= 1)
-        return;
-#endif
-    lose_table(table, key);
-}
-
-/* ---- the end of a spawn ---- */
-
-static inline __attribute__((always_inline)) void observe(struct histogram *histogram, u64 ns)
+INLINE void observe(struct histogram *histogram, u64 ns)
 {
     u64 bucket = 0;
     /* Sign bits instead of comparisons: 22 branches would make 22 paths for the verifier to walk. */
@@ -453,713 +517,938 @@ static inline __attribute__((always_inline)) void observe(struct histogram *hist
     __sync_fetch_and_add(&histogram->sum_ns, ns);
 }
 
-static inline __attribute__((always_inline)) struct program *program_of(struct comm *comm)
+/* What is to be done with a spawn after an event. Each program comes to one place where it is done (settle), so that the
+ * code for it is there once. */
+#define GO_ON   0
+#define CHECK   1 /* one of the two is known now: the end of the read, or what became of the own child */
+#define TELL    2 /* everything is known */
+#define DROP    3 /* it was another use of a pipe */
+#define EXPOSED 4 /* added to these: one more exposure, of a spawn whose exposures were counted before */
+
+/* How a spawn ended of which both are known. */
+INLINE u32 outcome_of(struct spawn *spawn)
 {
-    struct program *program = programs.lookup(comm);
-    if (program)
-        return program;
-    int zero = 0;
-    struct program *fresh = zero_program.lookup(&zero);
-    if (!fresh)
-        return 0;
-    programs.insert(comm, fresh);
-    program = programs.lookup(comm);
-    if (program)
-        return program;
-    count(PROGRAMS_FULL);
-    struct comm other = {.text = "~other"};
-    return programs.lookup(&other);
+    if (spawn->read_ended && spawn->own_how == HOW_EXEC)
+        return OUTCOME_OK;
+    if (spawn->read_ended && spawn->exec_error)
+        return OUTCOME_EXEC_FAILED;
+    return OUTCOME_ABANDONED;
 }
 
-/*
- * Ends a spawn of which both are known: the end of the read, and what became of the own child.
- * Late releases of foreign holders (an exec is seen after its closes) still find the spawn in the map.
- */
-static inline __attribute__((always_inline)) void finish(void *ctx, struct spawn *spawn)
+INLINE void add_up(struct spawn *spawn, struct program *program, u32 outcome)
 {
-    u8 outcome = OUTCOME_ABANDONED;
-    if (spawn->read_ended && spawn->own_how == HOW_EXEC)
-        outcome = OUTCOME_OK;
-    else if (spawn->read_ended && spawn->own_how != HOW_EXEC && spawn->exec_error)
-        outcome = OUTCOME_EXEC_FAILED;
-    u64 id = spawn->id;
-    /* A pipe that was never close-on-exec and served no exec is some other pipe. */
-    if (outcome != OUTCOME_ABANDONED || spawn->cloexec) {
+#pragma unroll
+    for (int cause = 0; cause < EXPOSURES; cause++)
+        __sync_fetch_and_add(&program->exposures[cause], spawn->exposures[cause]);
+    u64 *ended = outcome == OUTCOME_OK            ? &program->ok
+                 : outcome == OUTCOME_EXEC_FAILED ? &program->exec_failed
+                                                  : &program->abandoned;
+    __sync_fetch_and_add(ended, 1);
+    if (outcome == OUTCOME_ABANDONED)
+        return;
+    observe(&program->spawn, spawn->read_ended - spawn->created);
+    observe(&program->exec, spawn->own_released - spawn->forked);
+    if (!spawn->held && is_long(spawn))
+        __sync_fetch_and_add(&program->late_wakeups, 1);
+}
+
+/* id: as in free_spawn. */
+INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
+{
+    u32 finishes = 0, outcome = OUTCOME_ABANDONED, exposed = verdict & EXPOSED;
+    verdict &= EXPOSED - 1;
+    if (verdict == CHECK) {
+        __sync_fetch_and_add(&spawn->known, 1); /* a barrier: the other half can come on another CPU just now */
+        verdict = GO_ON;
+        if (*(volatile u8 *)&spawn->ended && *(volatile u64 *)&spawn->own_released &&
+            *(volatile u64 *)&spawn->id == id && once(id, ONCE_FINISHED)) {
+            outcome = outcome_of(spawn);
+            finishes = outcome != OUTCOME_ABANDONED || spawn->cloexec;
+            verdict = finishes ? TELL : DROP; /* what never was close-on-exec and served no exec is some other pipe */
+        }
+    }
+    if (finishes || exposed) {
         struct comm comm = {};
         __builtin_memcpy(comm.text, spawn->comm, COMM_LEN);
         struct program *program = program_of(&comm);
-        spawn->outcome = outcome;
-        if (spawn->own_released > spawn->read_ended && spawn->eof)
-            spawn->own_released = spawn->read_ended;
-        if (program) {
-            if (outcome == OUTCOME_OK)
-                __sync_fetch_and_add(&program->ok, 1);
-            else if (outcome == OUTCOME_EXEC_FAILED)
-                __sync_fetch_and_add(&program->exec_failed, 1);
-            else
-                __sync_fetch_and_add(&program->abandoned, 1);
-            if (outcome != OUTCOME_ABANDONED) {
-                observe(&program->spawn, spawn->read_ended - spawn->created);
-                observe(&program->exec, spawn->own_released - spawn->forked);
-            }
+        if (program && exposed) {
+            __sync_fetch_and_add(&program->exposures[below(spawn->exposed, EXPOSURES)], 1);
+        } else if (program) {
+            if (spawn->own_released > spawn->read_ended && spawn->eof)
+                spawn->own_released = spawn->read_ended; /* an exec is seen after its closes */
+            add_up(spawn, program, outcome);
         }
-#ifdef EVERY
-        send(ctx, spawn, sizeof(*spawn));
-#else
-        if ((outcome != OUTCOME_ABANDONED || spawn->killed) && is_long(spawn, spawn->read_ended))
-            send(ctx, spawn, sizeof(*spawn));
-#endif
     }
-    if (!spawn->foreign || !spawn->eof)
-        delete_spawn(id);
-}
-
-/*
- * Called once for the end of the read and once for the end of the own child, which often come at the same
- * moment on two CPUs. Both may then see 2; a map's insertion, which is atomic, lets one of them through.
- */
-static inline __attribute__((always_inline)) void finish_when_both(void *ctx, struct spawn *spawn)
-{
-    u64 id = spawn->id;
-    u8 one = 1;
-    __sync_fetch_and_add(&spawn->known, 1);
-    if (*(volatile u32 *)&spawn->known >= 2 && finished.insert(&id, &one) == 0)
-        finish(ctx, spawn);
-}
-
-/* True when this is an end that a spawn has. */
-static inline __attribute__((always_inline)) int own_released(struct spawn *spawn, u64 id, u32 flags,
-                                                              u32 how, u64 ns, u64 copies)
-{
-    /* The own child let go without an exec, or kept a copy through it: another use of a pipe. (After a failed
-     * exec Perl closes before it exits, and Java's helper has execed once before.) A socketpair is often for
-     * talking to the child's children: Chromium's crashpad. */
-    if (!spawn->exec_error &&
-        (how == HOW_CLOSE || (how == HOW_EXIT && (flags & SLOT_EXECED || spawn->is_socket)))) {
-        delete_spawn(id);
-        return 0;
-    }
-    spawn->own_released = ns;
-    spawn->own_how = how;
+    if (finishes) {
+        *(volatile u8 *)&spawn->outcome = outcome;
+        __sync_fetch_and_add(&spawn->known, 1); /* a barrier: foreign_released writes settled, and reads outcome */
 #ifdef BTF
-    if (how == HOW_EXIT) /* of the current task (a stray's, which has exited before, is not known) */
-        spawn->killed = kernel_u64(bpf_get_current_task() + OFF_TASK_EXIT_CODE) & 0x7f;
+        /* The exec of a foreign holder is seen after its closes: it is waited for. (User space looks after those that
+         * wait for long.) */
+        if (spawn->held && spawn->eof && !*(volatile u8 *)&spawn->settled)
+            return;
 #endif
-    u64 parents = spawn->parent_closed ? 0 : 1; /* it is about to close its own */
-    if (copies != LEFT_UNKNOWN && copies > parents && !spawn->ended)
-        spawn->held = 1;
-    return 1;
-}
-
-/* The spawn's stray has turned out to be its own child, and had let go before. Of the two that may find that
- * out at the same moment, the one that deletes the stray goes on. True when this is an end that a spawn has. */
-static inline __attribute__((always_inline)) int stray_released(struct spawn *spawn, u64 id,
-                                                                struct stray *stray)
-{
-    if (strays.delete(&id) != 0)
-        return 0;
-    __builtin_memcpy(spawn->own_comm, stray->comm, COMM_LEN);
-    return own_released(spawn, id, stray->flags, stray->how, stray->released, stray->copies);
-}
-
-/* Is it the own child's slot? An adopted child's does not say so, and once that has let go, another process can
- * get its pid. */
-static inline __attribute__((always_inline)) int is_own(u32 flags, struct spawn *spawn, u32 key)
-{
-    return flags & SLOT_OWN || (*(volatile u32 *)&spawn->own_pid == key && !spawn->own_released);
-}
-
-/* The parent closes its write end and has not forked for this errpipe, as far as was seen: its stray was the own
- * child. True when this is an end that a spawn has. */
-static inline __attribute__((always_inline)) int adopt_stray(struct spawn *spawn, u64 id)
-{
-    struct stray *stray = strays.lookup(&id);
-    if (!stray)
-        return 0;
-    spawn->forked = stray->forked;
-    spawn->cloexec = stray->cloexec;
-    spawn->exec_error = stray->exec_error;
-    __sync_fetch_and_add(&spawn->foreign_total, -1);
-    if (spawn->last.pid == stray->pid)
-        spawn->last.kind = 0;
-    *(volatile u32 *)&spawn->own_pid = stray->pid; /* from here on its release is the own child's */
-    return *(volatile u64 *)&stray->released ? stray_released(spawn, id, stray) : 0;
-}
-
-/* True when this is an end that a spawn has: its stray's. */
-static inline __attribute__((always_inline)) int foreign_released(void *ctx, struct spawn *spawn,
-                                                                  struct table *table, u32 key,
-                                                                  struct slot *slot, s32 fd, u32 how,
-                                                                  u64 ns, u64 copies)
-{
-    struct release release = {.kind = RECORD_RELEASE};
-    release.how = how;
-    release.id = slot->id;
-    release.ns = ns;
-    release.acquired = table->born;
-    release.pid = key;
-    release.tid = thread_id();
-    release.parent = table->parent;
-    release.forker = table->forker;
-    release.fd = fd;
-    release.flags = slot->flags;
-    release.left = copies;
-#ifdef STACKS
-    release.stack = table->stack;
-#endif
-    bpf_get_current_comm(&release.comm, sizeof(release.comm));
-    __sync_fetch_and_add(&spawn->foreign, -1);
-    spawn->last = release;
-#ifdef EVERY
-    int told = 1;
-#else
-    int told = is_long(spawn, ns);
-#endif
-    if (told)
-        send(ctx, &release, sizeof(release));
-    /* Python's close_fds lets go just before the exec: whether one follows decides the cause. */
-    u32 flags = slot->flags;
-    if (told && how == HOW_CLOSE && !(flags & SLOT_EXECED))
-        slot->flags |= SLOT_LET_GO;
-    else
-        slot->id = 0;
-    if (spawn->outcome && !spawn->foreign)
-        delete_spawn(release.id);
-    struct stray *stray = strays.lookup(&release.id);
-    if (!stray || stray->pid != key)
-        return 0;
-    stray->how = how;
-    stray->flags = flags;
-    stray->copies = copies;
-    __builtin_memcpy(stray->comm, release.comm, COMM_LEN);
-    *(volatile u64 *)&stray->released = ns;
-    return is_own(flags, spawn, key) ? stray_released(spawn, release.id, stray) : 0;
-}
-
-/* The parent let go of the read end: by close, exec, or its own exit.
- * True when this is an end that a spawn has. */
-static inline __attribute__((always_inline)) int read_end_released(struct spawn *spawn, u64 id, u32 how,
-                                                                   u64 ns)
-{
-    if (!spawn->own_pid || (!spawn->read_began && !spawn->parent_closed)) {
-        delete_spawn(id); /* never forked for, or let go before the write end: no errpipe */
-        return 0;
     }
+    if (verdict == TELL && *(volatile u64 *)&spawn->id == id && once(id, ONCE_TOLD)) {
+#ifndef EVERY
+        if ((spawn->outcome != OUTCOME_ABANDONED || spawn->killed) && is_long(spawn))
+#endif
+            send(ctx, spawn, sizeof(*spawn));
+        verdict = DROP;
+    }
+    if (verdict == DROP)
+        free_spawn(spawn, id);
+}
+
+/* ---- who is left? ---- */
+
+#ifdef BTF
+/*
+ * Copies of the write end that the kernel counts beyond those of the parent and so many (mine) that are about to go.
+ * All copies that were made by fork, dup or SCM_RIGHTS share one struct file, whose count is right at once. A pipe that
+ * was opened anew (/proc/PID/fd) has another one; the pipe counts those in writers, after a short while.
+ */
+INLINE u32 others(struct spawn *spawn, u32 mine)
+{
+    u64 file = spawn->file;
+    if (kernel_u64(file + OFF_FILE_PRIVATE) != spawn->key)
+        return 0; /* it is gone, and was used again */
+    struct fds parents;
+    struct copies kept;
+    fds_at(spawn->files, &parents);
+    count_copies(&parents, spawn, 0, ~0U, &kept);
+    kept.inside *= differ(spawn->ended, 0) ^ 1; /* the parent may be gone, and its table another process's */
+    s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine - kept.inside;
+    /* The parent is in its close just now: its number is free, and its copy may be counted still. */
+    if (!kept.inside && spawn->parent_closed && !spawn->reading &&
+        bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS)
+        left -= 1;
+    if (left < 0)
+        left = 0;
+    if (!spawn->is_socket) {
+        u32 writers = (u32)kernel_u64(spawn->key + OFF_PIPE_WRITERS);
+        if (writers > 1 && writers < 1 << 20)
+            left += writers - 1;
+    }
+    return left;
+}
+#endif
+
+/* Asked when the own child has let go, when the parent has, and when it begins to read: is anybody left? */
+INLINE void watch(struct spawn *spawn, u32 left)
+{
+    struct places *list = watchlist();
+    if (!list || !left)
+        return;
+    spawn->held = 1;
+    if (once(spawn->id, ONCE_WATCHED)) {
+        spawn->listed = 1;
+        set_place(list, spawn->index);
+    }
+}
+
+/* The parent lets go of the read end: by close, exec, or its own exit. */
+INLINE u32 read_end_released(struct spawn *spawn, u32 how, u64 ns)
+{
+    if (spawn->ended)
+        return GO_ON;
+    if (!spawn->own_pid || (!spawn->read_began && !spawn->parent_closed))
+        return DROP; /* never forked for, or let go of before the write end: no errpipe */
     if (spawn->reading && how == HOW_EXIT) {
         spawn->read_ended = ns;
         spawn->read_cut = 1;
     } else if (spawn->is_socket) {
         spawn->read_ended = ns;
         spawn->eof = 1;
+    } else if (spawn->reading && spawn->elsewhere) {
+        spawn->read_ended = ns; /* it gave up waiting */
     }
     spawn->reading = 0;
-    spawn->ended = 1;
-    return 1;
+    *(volatile u8 *)&spawn->ended = 1;
+    return CHECK;
 }
 
-/*
- * Copies of a pipe's write end that exist besides the one just released, or LEFT_UNKNOWN.
- * All of them share one struct file. Its count is right at once, while the pipe's own (writers) lags behind:
- * the last copy's end is put off until the process returns to user mode.
- */
-static inline __attribute__((always_inline)) u64 other_copies(struct spawn *spawn, int still_open)
+/* ---- a process lets go of its last copy of a write end ---- */
+
+INLINE int is_own(struct spawn *spawn, struct process *row, u32 key)
+{
+    return *(volatile u32 *)&spawn->own_pid == key && spawn->forked == row->born && !spawn->own_released;
+}
+
+INLINE u32 killed_by(u32 how)
 {
 #ifdef BTF
-    if (is_write_end(spawn->file, spawn->pipe)) {
-        s64 others = kernel_u64(spawn->file + OFF_FILE_COUNT) - FILE_COUNT_ONE;
-        if (!still_open)
-            others += 1;
-        return others < 0 ? 0 : others; /* below: the last one is gone */
-    }
+    if (how == HOW_EXIT)
+        return kernel_u64(bpf_get_current_task() + OFF_TASK_EXIT_CODE) & 0x7f;
 #endif
-    return LEFT_UNKNOWN;
+    return 0;
 }
 
-/* A table's last copy of the write end is gone, or (read) its read end; fd is the number it had. */
-static inline __attribute__((always_inline)) void released(void *ctx, struct table *table, u32 key,
-                                                           struct slot *slot, int read, s32 fd, u32 how,
-                                                           u64 ns, int still_open)
+/* 1: something is in the pipe that the parent has not read. (Java's helper sends a sign of life before its second exec.) */
+INLINE u32 has_unread(struct spawn *spawn)
 {
-    u64 id = slot->id;
-    u32 flags = slot->flags;
-    int came = 0;
-    struct spawn *spawn = spawns.lookup(&id);
-    int own = spawn && is_own(flags, spawn, key);
-    if (read || !spawn || own)
-        slot->id = 0;
-    if (!spawn)
-        return;
-    if (read) {
-        came = read_end_released(spawn, id, how, ns);
-    } else if (flags & SLOT_PARENT) {
-        if (!spawn->own_pid)
-            came = adopt_stray(spawn, id);
-        spawn->parent_closed = ns;
+#ifdef BTF
+    u32 head = kernel_u64(spawn->key + OFF_PIPE_HEAD), tail = 0;
+#ifdef OFF_PIPE_TAIL
+    tail = kernel_u64(spawn->key + OFF_PIPE_TAIL);
+#endif
+    return !spawn->is_socket && head != tail;
+#else
+    return 1; /* not known */
+#endif
+}
+
+#ifdef BTF
+/* A foreign process does, while the spawn is watched. left: the copies of others. */
+INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left)
+{
+    u64 execed = differ(row->execed, 0), expected = row->expected & 1, descends = 0;
+#pragma unroll
+    for (int k = 0; k < ANCESTORS; k++)
+        descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
+    descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
+    u64 late_exec = ((differ(how, HOW_EXEC) ^ 1) | expected) & (execed ^ 1);
+    u32 cause = EXPOSED_LEAKED * execed | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
+    struct release *release = &spawn->last[below(spawn->releases, RELEASES)];
+    __sync_fetch_and_add(&spawn->releases, 1);
+    release->ns = ns;
+    release->acquired = row->born;
+    release->pid = key;
+    release->parent = row->parent[0];
+    release->forker = row->forker;
+    release->fd = fd;
+    release->how = how;
+    release->flags = RELEASE_EXECED * execed | RELEASE_DESCENDANT * descends | RELEASE_EXPECTED * expected;
+    if (left && !spawn->own_released)
+        left -= 1; /* the own child's */
+    release->left = left;
+    release->stack = row->stack;
+    bpf_get_current_comm(&release->comm, COMM_LEN);
+    if (how == HOW_CLOSE && !row->execed) { /* does an exec follow? */
+        u64 not_yet = 0;
+        execs.update(&key, &not_yet);
+    }
+    spawn->exposed = cause;
+    *(volatile u8 *)&spawn->settled = spawn->held && !left;
+    __sync_fetch_and_add(&spawn->known, 1); /* a barrier, see settle */
+    if (!*(volatile u8 *)&spawn->outcome) {
+        spawn->exposures[below(cause, EXPOSURES)] += spawn->held;
+        return GO_ON;
+    }
+    return (left ? GO_ON : TELL) | EXPOSED;
+}
+#endif
+
+/*
+ * The current process does; mine: its copies that are still open. An own child that closes its copy, or exits, without an
+ * exec has ended a spawn if an exec failed before, or a signal kills it. If it has forked on and its child has a copy,
+ * that one is the own child from now on (GLib forks twice). What remains is another use of a pipe: a worker's result, a
+ * daemon that is ready.
+ */
+INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 mine)
+{
+    u32 parent = spawn->pid == key, own = !parent && is_own(spawn, row, key), verdict = GO_ON;
+    if (parent) {
+        if (spawn->stray && spawn->doubtful && spawn->stray_forker != thread_id())
+            return DROP; /* which of its children it was made for cannot be told */
+        spawn->stray = 0; /* nobody else was forked for this errpipe: that was the own child */
+        *(volatile u64 *)&spawn->parent_closed = ns;
         if (spawn->is_socket && spawn->own_pid) {
             spawn->read_tid = thread_id();
-            spawn->reading = 1;
             spawn->read_began = ns;
+            spawn->reading = 1;
         }
+        mine = 0; /* they are counted among the parent's */
+    } else if (row->shared) { /* another thread, or another process, may keep what this one lets go of */
+        spawn->copy_lost = 1;
+        return GO_ON;
     } else {
-        u64 copies = other_copies(spawn, still_open);
-        if (own && !(flags & SLOT_OWN))
-            __sync_fetch_and_add(&spawn->foreign, -1); /* adopted */
-        if (own)
-            came = own_released(spawn, id, flags, how, ns, copies);
-        else
-            came = foreign_released(ctx, spawn, table, key, slot, fd, how, ns, copies);
+        clear_place(&row->may_hold, spawn->index);
     }
-    if (came)
-        finish_when_both(ctx, spawn);
+    if (own) {
+        u32 heir = spawn->heir, failed = row->exec_error || killed_by(how);
+        if (how != HOW_EXEC && !failed && !row->execed && heir) {
+            struct process *next = processes.lookup(&heir);
+            spawn->heir = 0;
+            if (spawn->heir_released || next) {
+                if (next && !spawn->heir_released)
+                    spawn->forked = next->born;
+                *(volatile u32 *)&spawn->own_pid = heir;
+                if (!spawn->heir_released)
+                    return GO_ON;
+                how = HOW_EXEC;
+            }
+        }
+        if (!failed && how != HOW_EXEC && spawn->stray) { /* it was another thread's, and never went to exec with it */
+            spawn->stray = 0;
+            *(volatile u32 *)&spawn->own_pid = 0;
+            return GO_ON;
+        }
+        if (!failed && (how == HOW_CLOSE || (how == HOW_EXIT && (row->execed || spawn->is_socket))))
+            return DROP;
+        spawn->own_how = how;
+        spawn->exec_error = how == HOW_EXEC ? 0 : row->exec_error;
+        spawn->killed = killed_by(how);
+        spawn->unread = has_unread(spawn);
+        *(volatile u64 *)&spawn->own_released = ns;
+        verdict = CHECK;
+    }
+#ifdef BTF
+    if (spawn->heir == key) {
+        if (how != HOW_EXEC) {
+            spawn->heir = 0;
+        } else if (!spawn->heir_released) {
+            process_comm(spawn->own_comm);
+            spawn->heir_released = ns;
+        }
+    }
+    if (!spawn->own_released && how != HOW_EXIT)
+        return verdict;
+    u32 left = others(spawn, mine);
+    if (!parent && !own) {
+        if (!spawn->held && how != HOW_EXIT)
+            return GO_ON;
+        return foreign_released(row, key, spawn, fd, how, ns, left);
+    }
+#else
+    u32 left = LEFT_UNKNOWN;
+#endif
+    if (spawn->own_released && !spawn->ended)
+        watch(spawn, left);
+    return verdict;
 }
 
-static inline __attribute__((always_inline)) void set_cloexec(struct slot *slot, u32 first, u32 last,
-                                                              int on)
+#ifdef BTF
+/* ---- an event that concerns many spawns of the current process ---- */
+
+/* What close_range, exec or exit does to one spawn. */
+INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
 {
-#pragma unroll
-    for (int k = 0; k < COPIES; k++) {
-        if (!is_open(slot, k) || (u32)slot->fds[k] < first || (u32)slot->fds[k] > last)
+    u32 how = walk->how;
+    u32 last = copies->inside && !copies->outside; /* close_range, exit: its last copy goes */
+    if (spawn->pid == key) {
+        /* After an exec the read end is of no use to the new program. */
+        if (!less((u32)spawn->read_fd, walk->first) && !less(walk->last, (u32)spawn->read_fd))
+            return read_end_released(spawn, how, walk->ns);
+        if (!last)
+            return GO_ON;
+    } else if (how == HOW_EXEC) {
+        if (copies->standard)
+            return DROP; /* a standard stream of a new program: a data pipe */
+        if (is_own(spawn, row, key))
+            process_comm(spawn->own_comm);
+        if (copies->inside) {
+            row->kept = 1;
+            return GO_ON;
+        }
+    } else if (!last) {
+        return GO_ON;
+    }
+    return released(row, key, spawn, copies->fd, how, walk->ns, copies->inside);
+}
+
+/* What a glance at a spawn says that the current process may hold. */
+#define NOTHING   0 /* nothing happens to it, or nobody waits for what goes */
+#define A_RELEASE 1 /* a foreign holder of a watched spawn lets go of its last copy: there can be a thousand at once */
+#define MORE      2 /* look closer */
+#define IS_IDLE   3 /* a pipe of its own that serves no spawn: it goes with the process */
+
+/* Without a branch: a program looks at many spawns in a loop. */
+INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
+{
+    u64 foreign = differ(spawn->pid, key) & (differ(spawn->own_pid, key) | differ(spawn->forked, row->born));
+    u64 stale = foreign & (less(spawn->created, row->born) ^ 1); /* the place is used again: it never came here */
+    u64 plain = foreign & differ(spawn->heir, key) & (differ(row->shared, 0) ^ 1) & (stale ^ 1);
+    u64 any = differ(copies->inside, 0), outside = differ(copies->outside, 0), held = differ(spawn->held, 0);
+    u64 exec = differ(walk->how, HOW_EXEC) ^ 1;
+    u64 goes = plain & ((exec & (any ^ 1)) | ((exec ^ 1) & any & (outside ^ 1)));
+    u64 keeps = plain & ((exec & any & (differ(copies->standard, 0) ^ 1)) | ((exec ^ 1) & ((any ^ 1) | outside)));
+    row->kept |= exec & keeps;
+    if (stale | goes)
+        clear_place(&row->may_hold, spawn->index);
+    /* What an exit closes stays open for a while, in which the spawn can become one that is watched. */
+    u64 counts = held | (differ(walk->how, HOW_EXIT) ^ 1);
+    u64 idle = (foreign ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
+    return (goes & counts) * A_RELEASE | ((stale | goes | keeps) ^ 1) * MORE | idle * IS_IDLE;
+}
+
+/* Looks at the next places of the current process, up to one that is at its end, or needs a closer look. 1: go on. */
+INLINE int let_go(void *ctx, struct walk *walk)
+{
+    u32 key = process_id(), verdict = GO_ON;
+    struct process *row = processes.lookup(&key);
+    struct spawn *spawn = 0;
+    u64 id = 0;
+    if (!row)
+        return 0;
+    struct fds fds;
+    struct copies copies;
+    fds_of(bpf_get_current_task(), &fds);
+#pragma clang loop unroll(disable)
+    for (int n = 0; n < STEPS; n++) {
+        u32 place = next_in(&row->may_hold, &walk->from);
+        if (place == NONE)
+            goto end;
+        spawn = place == LATER ? 0 : spawn_at(place);
+        id = spawn ? *(volatile u64 *)&spawn->id : 0;
+        if (!id)
             continue;
-        if (on)
-            slot->flags |= SLOT_CLOEXEC(k);
-        else
-            slot->flags &= ~SLOT_CLOEXEC(k);
+        count_copies(&fds, spawn, walk->first, walk->last, &copies);
+        u32 seen = opaque(glance(row, key, spawn, walk, &copies));
+        if (seen == MORE)
+            goto closer;
+        if (seen == IS_IDLE)
+            free_spawn(spawn, id);
+        if (seen == A_RELEASE) {
+            u32 left = others(spawn, copies.inside);
+            verdict = foreign_released(row, key, spawn, copies.fd, walk->how, walk->ns, left);
+            if (verdict)
+                goto act;
+        }
     }
+    return 1;
+closer:
+    verdict = let_go_of(row, key, spawn, walk, &copies);
+act:
+    settle(ctx, spawn, id, opaque(verdict));
+    return 1;
+end:
+    if (walk->how == HOW_EXIT || (walk->how == HOW_EXEC && !row->kept)) {
+        delete_row(key);
+    } else if (walk->how == HOW_EXEC) {
+        row->execed = walk->ns;
+        row->kept = row->exec_error = 0; /* the error was that of an earlier place in PATH */
+    }
+    return 0;
 }
 
-/* The copy or the read end at fd is closed, at ns (0: now). still_open: in a moment. */
-static inline __attribute__((always_inline)) void end_fd(void *ctx, struct table *table, u32 key, s32 fd,
-                                                         u64 ns, int still_open)
+#else
+/* Without kernel types: what an exec or an exit does to the next spawn whose own child the current process is. */
+INLINE int let_go(void *ctx, struct walk *walk)
 {
-    u32 index = slot_with(table, fd, 1);
-    if (index >= SLOTS)
-        return;
-    struct slot *slot = slot_at(table, index);
-    int read = slot->read_fd == fd;
-    if (read || end_copies(slot, fd, fd))
-        released(ctx, table, key, slot, read, fd, HOW_CLOSE, ns ? ns : bpf_ktime_get_ns(), still_open);
+    u32 key = process_id();
+    struct process *row = processes.lookup(&key);
+    if (!row)
+        return 0;
+    if (walk->from >= PENDING) {
+        delete_row(key);
+        return 0;
+    }
+    u32 place = row->own[below(walk->from, PENDING)];
+    struct spawn *spawn = place ? spawn_at(place - 1) : 0;
+    walk->from += 1;
+    if (spawn && spawn->id && is_own(spawn, row, key)) {
+        if (walk->how == HOW_EXEC)
+            process_comm(spawn->own_comm);
+        settle(ctx, spawn, spawn->id, released(row, key, spawn, spawn->fds[0], walk->how, walk->ns, 1));
+    }
+    return 1;
 }
+#endif
 
-/* ---- pipes come ---- */
-
-SHARED int pipe_made(void *ctx);
-SHARED int dup_made(void *ctx);
-
-/* Goes on to a shared program when the thread has something to finish. */
-static inline __attribute__((always_inline)) int call_returned(void *ctx, long result, int program)
+INLINE int go_on(struct walk *walk)
 {
     u32 tid = thread_id();
-    struct call *call = calls.lookup(&tid);
+    return walks.update(&tid, walk) == 0;
+}
+
+/* The rest of what begin_let_go began. */
+int let_go_next(void *ctx)
+{
+    u32 tid = thread_id();
+    struct walk *found = walks.lookup(&tid);
+    if (!found)
+        return 0;
+    struct walk walk = *found;
+    walks.delete(&tid);
+    if (let_go(ctx, &walk) && go_on(&walk)) {
+        shared.call(ctx, LET_GO_NEXT);
+        count(WALKS_CUT);
+    }
+    return 0;
+}
+
+/* ---- one file descriptor ---- */
+
+/* 0: the process has no end of a followed pipe at that number, as most system calls of one with pipes are about. */
+INLINE int may_have(struct process *row, u32 fd) { return row->marks[fd % MARKS]; }
+
+#define END_OTHER 0 /* none, or one that was opened anew */
+#define END_WRITE 1
+#define END_READ  2
+
+/* The spawn that has an end of its pipe at that number of the current process, and which end. */
+INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
+{
+    struct spawn *spawn = 0;
+    *end = END_OTHER;
+#ifdef BTF
+    struct fds fds;
+    fds_of(bpf_get_current_task(), &fds);
+    u64 file = file_at(&fds, fd);
+    u64 pipe = file ? kernel_u64(file + OFF_FILE_PRIVATE) : 0;
+    u32 *place = pipe ? pipes.lookup(&pipe) : 0;
+    spawn = place ? spawn_at(*place) : 0;
+    if (!spawn || !spawn->id || (spawn->key != pipe && spawn->other_key != pipe))
+        return 0;
+    if (file == spawn->file)
+        *end = END_WRITE;
+    else if (!(kernel_u64(file + OFF_FILE_MODE) & FMODE_WRITE) || spawn->other_key == pipe)
+        *end = END_READ;
+#else
+    u64 pipe = (u64)key << 32 | (u32)fd;
+    u32 *place = pipes.lookup(&pipe);
+    spawn = place ? spawn_at(*place) : 0;
+    if (!spawn || !spawn->id || spawn->pid != key) {
+        spawn = 0;
+#pragma unroll
+        for (int k = 0; k < PENDING; k++) {
+            struct spawn *own = row->own[k] ? spawn_at(row->own[k] - 1) : 0;
+            if (own && own->id && own->own_pid == key && own->fds[0] == fd)
+                spawn = own;
+        }
+        if (!spawn)
+            return 0;
+    }
+    *end = spawn->fds[0] == fd ? END_WRITE : spawn->pid == key && spawn->read_fd == fd ? END_READ : END_OTHER;
+#endif
+    return spawn;
+}
+
+/* What is open at that number is about to be closed, or another file to be put over it. */
+INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 end)
+{
+    u64 ns = bpf_ktime_get_ns();
+    if (end == END_READ)
+        return spawn->pid == key && spawn->read_fd == fd ? read_end_released(spawn, HOW_CLOSE, ns) : GO_ON;
+    if (end != END_WRITE)
+        return GO_ON;
+#ifdef BTF
+    struct fds fds;
+    struct copies copies;
+    fds_of(bpf_get_current_task(), &fds);
+    count_copies(&fds, spawn, fd, fd, &copies);
+    if (copies.outside) { /* it has another one */
+        if (spawn->pid == key && spawn->fds[0] == fd && !spawn->own_pid) {
+            /* It moved it before its fork: that is its number. */
+#pragma unroll
+            for (int k = 1; k < NUMBERS; k++) {
+                if (spawn->fds[k] == copies.other_fd)
+                    spawn->fds[k] = fd;
+            }
+            spawn->fds[0] = copies.other_fd;
+        }
+        return GO_ON;
+    }
+    if (!copies.inside)
+        spawn->copy_lost = 1; /* a number that is not followed */
+#endif
+    return released(row, key, spawn, fd, HOW_CLOSE, ns, 1);
+}
+
+/* The thread closes the number in its call. */
+SHARED int closing(void *ctx)
+{
+    u32 tid = thread_id(), key = process_id(), end;
+    struct process *row = row_of(key);
+    struct call *call = row ? calls.lookup(&tid) : 0;
     if (!call)
         return 0;
-    call->result = result;
-    if (result < 0) {
-        calls.delete(&tid);
-        return 0;
-    }
+    s32 fd = call->fd;
+    calls.delete(&tid);
+    struct spawn *spawn = spawn_with(row, key, fd, &end);
+    u64 id = spawn ? *(volatile u64 *)&spawn->id : 0;
+    if (id)
+        settle(ctx, spawn, id, opaque(close_fd(row, key, spawn, fd, end)));
+    return 0;
+}
+
+INLINE int go_on_closing(void *ctx, u32 tid, struct call *call)
+{
+    calls.update(&tid, call);
 #ifdef FENTRY
-    return program == PIPE_MADE ? pipe_made(ctx) : dup_made(ctx);
+    return closing(ctx);
 #else
-    shared.call(ctx, program);
+    shared.call(ctx, CLOSING);
     return 0;
 #endif
 }
 
-static inline __attribute__((always_inline)) int enter_pipe(u64 fds, u32 flags, u32 is_socket)
+ENTER(close)
+{
+    u32 key = process_id(), fd = ARGUMENT(0, fd), end;
+    struct process *row = row_of(key);
+    if (!row || !may_have(row, fd) || !spawn_with(row, key, fd, &end))
+        return 0;
+    struct call call = {.fd = fd};
+    return go_on_closing(args, thread_id(), &call);
+}
+
+/* ---- pipes are made ---- */
+
+INLINE int enter_pipe(u64 fds, u32 is_socket)
 {
 #ifdef FAULT_SHIFTED_ARGUMENTS /* for the test of the self-test: as if the fields lay 8 bytes further */
-    fds = flags;
+    fds += 1;
 #endif
-    u32 tid = thread_id(), key = table_key();
-    int which = SETTING_ENABLED;
-    u64 *enabled = settings.lookup(&which);
-    which = SETTING_SELF;
-    u64 *self = settings.lookup(&which);
-    if (!enabled || !*enabled || !self || *self == key)
+    u32 tid = thread_id(), key = process_id();
+    if (!setting(SETTING_ENABLED) || setting(SETTING_SELF) == key)
         return 0;
 #ifdef TARGETS
     if (!targets.lookup(&key))
         return 0;
 #endif
-    struct call call = {.arg = fds, .flags = flags, .how = is_socket};
+    struct call call = {.arg = fds, .is_socket = is_socket};
     calls.update(&tid, &call);
     return 0;
 }
 
-/* The thread's pipe or pipe2 has returned well. */
+/* Takes a place for a spawn: a free one, or that of a pipe that nobody has forked for; NONE: all are in use. */
+INLINE u32 take_place(u64 id, u64 now)
+{
+    int zero = 0;
+    u32 *next = next_place.lookup(&zero), at = NONE;
+    if (!next)
+        return NONE;
+#ifdef UNROLL
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+#else
+#pragma clang loop unroll(disable)
+    for (int n = 0; n < 32; n++) {
+#endif
+        __sync_fetch_and_add(next, 1);
+        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* out of a row of pipes that stay */
+        if (places.insert(&place, &id) == 0)
+            return place;
+        struct spawn *spawn = spawn_at(place);
+        /* One that has ended waits for a release that does not come: user space has looked at it meanwhile. */
+        if (spawn && spawn->id && now > spawn->created + IDLE_NS &&
+            (!spawn->parent_closed || (spawn->ended && now > spawn->read_ended + IDLE_NS) ||
+             (!spawn->reading && now > spawn->created + FORGOTTEN_NS)))
+            at = place;
+    }
+    struct spawn *idle = at == NONE ? 0 : spawn_at(at);
+    if (!idle)
+        return NONE;
+    if (!idle->ended)
+        count(PIPES_FORGOTTEN);
+    free_spawn(idle, idle->id);
+    u32 place = opaque(at);
+    return places.insert(&place, &id) == 0 ? place : NONE;
+}
+
+/* Remembers the thread's latest pipe. One that the thread made four pipes ago and never forked for is no errpipe. */
+INLINE void remember_pipe(u32 tid, u64 id, u32 place)
+{
+    struct pending *pending = made.lookup(&tid);
+    if (!pending) {
+        struct pending fresh = {.ids = {id}, .places = {place}, .next = 1};
+        made.update(&tid, &fresh);
+        return;
+    }
+    u32 at = below(pending->next, PENDING);
+    u64 old = pending->ids[at];
+    struct spawn *spawn = old ? spawn_at(pending->places[at]) : 0;
+    if (spawn && spawn->id == old && (!spawn->own_pid || spawn->stray))
+        free_spawn(spawn, old);
+    pending->ids[at] = id;
+    pending->places[at] = place;
+    pending->next = at + 1;
+}
+
+/* The thread's pipe, pipe2 or socketpair has returned well. */
 SHARED int pipe_made(void *ctx)
 {
-    u32 tid = thread_id(), key = table_key();
+    u32 tid = thread_id(), key = process_id();
     struct call *call = calls.lookup(&tid);
     if (!call)
         return 0;
     s32 fds[2] = {-1, -1};
-    u32 is_socket = call->how;
-    u32 cloexec = call->flags & O_CLOEXEC ? SLOT_CLOEXEC(0) : 0;
+    u32 is_socket = call->is_socket;
     int unread = bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
     if (unread) { /* its page has just been moved, or taken away by another thread */
         count(UPDATES_FAILED);
         return 0;
     }
-    struct table *table = table_for(key);
-    if (!table)
+    struct process *row = row_for(key);
+    if (!row)
         return 0;
-    u64 *previous = made.lookup(&tid);
-    if (previous) {
-        u64 id = *previous;
-        struct spawn *spawn = spawns.lookup(&id);
-        if (spawn && !spawn->own_pid) { /* made another pipe before its fork: not the errpipe */
-            forget(table, id);
-            delete_spawn(id);
-        }
-    }
     u64 now = bpf_ktime_get_ns();
     u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* one CPU makes one pipe a nanosecond */
-    table->touched = now;
-    struct slot *slot = claim_slot(table, fds[1]);
-    if (!slot)
-        return 0;
-    int zero = 0;
-    struct spawn *fresh = zero_spawn.lookup(&zero);
-    if (!fresh)
-        return 0;
-    spawns.update(&id, fresh);
-    struct spawn *spawn = spawns.lookup(&id);
+    id &= ~0ULL >> 2; /* room for what once adds */
+    u32 place = take_place(id, now);
+    struct spawn *spawn = place == NONE ? 0 : spawn_at(place);
     if (!spawn) {
-        count(UPDATES_FAILED);
+        count(SPAWNS_REFUSED);
         return 0;
     }
-    count(SPAWNS_ADDED);
+    __builtin_memset(spawn, 0, sizeof(*spawn));
     spawn->kind = RECORD_SPAWN;
-    spawn->id = id;
+    spawn->index = place;
     spawn->created = now;
     spawn->pid = key;
     spawn->tid = tid;
     spawn->read_fd = fds[0];
-    spawn->write_fd = fds[1];
+    spawn->fds[0] = fds[1];
+    spawn->fds[1] = spawn->fds[2] = spawn->fds[3] = -1;
     spawn->is_socket = is_socket;
-    spawn->copy_lost = sharing.lookup(&key) != 0;
-    bpf_get_current_comm(&spawn->comm, sizeof(spawn->comm));
+    spawn->copy_lost = row->shared || sharing.lookup(&key) != 0;
+    process_comm(spawn->comm);
 #ifdef BTF
     struct fds open;
-    fds_of(bpf_get_current_task(), &open);
+    u64 files = kernel_u64(bpf_get_current_task() + OFF_TASK_FILES);
+    fds_at(files, &open);
     u64 file = file_at(&open, fds[1]);
     spawn->file = file;
-    spawn->pipe = kernel_u64(file + OFF_FILE_PRIVATE);
+    spawn->files = files;
+    spawn->key = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
+    if (is_socket)
+        spawn->other_key = kernel_u64(file_at(&open, fds[0]) + OFF_FILE_PRIVATE);
+#else
+    spawn->key = (u64)key << 32 | (u32)fds[1];
+    spawn->other_key = (u64)key << 32 | (u32)fds[0];
 #endif
-    volatile struct slot *claimed = slot;
-    if (claimed->claim != tid || claimed->id) {
-        slot = claim_slot(table, fds[1] + SLOTS / 2);
-        if (!slot) {
-            delete_spawn(id);
-            return 0;
-        }
-    }
-    slot->flags = SLOT_PARENT | cloexec;
-    slot->read_fd = fds[0];
-    slot->fds[0] = fds[1];
-    slot->fds[1] = slot->fds[2] = -1;
-    table->marks[(u32)fds[0] % MARKS] = 1;
-    table->marks[(u32)fds[1] % MARKS] = 1;
-    slot->id = id;
-    made.update(&tid, &id);
+    u64 pipe = spawn->key, other = spawn->other_key;
+    *(volatile u64 *)&spawn->id = id;
+    pipes.update(&pipe, &place);
+    if (other)
+        pipes.update(&other, &place);
+    row->marks[(u32)fds[0] % MARKS] = 1;
+    row->marks[(u32)fds[1] % MARKS] = 1;
+    set_place(&row->may_hold, place);
+    remember_pipe(tid, id, place);
     return 0;
 }
 
-ENTER(pipe2) { return enter_pipe(ARGUMENT(0, fildes), ARGUMENT(1, flags), 0); }
-LEAVE(pipe2) { return call_returned(args, RESULT, PIPE_MADE); }
+INLINE int pipe_returned(void *ctx, long result)
+{
+    u32 tid = thread_id();
+    if (!calls.lookup(&tid))
+        return 0;
+    if (result < 0) {
+        calls.delete(&tid);
+        return 0;
+    }
+#ifdef FENTRY
+    return pipe_made(ctx);
+#else
+    shared.call(ctx, PIPE_MADE);
+    return 0;
+#endif
+}
+
+ENTER(pipe2) { return enter_pipe(ARGUMENT(0, fildes), 0); }
+LEAVE(pipe2) { return pipe_returned(args, RESULT); }
 #ifdef HAVE_PIPE
-ENTER(pipe) { return enter_pipe(ARGUMENT(0, fildes), 0, 0); }
-LEAVE(pipe) { return call_returned(args, RESULT, PIPE_MADE); }
+ENTER(pipe) { return enter_pipe(ARGUMENT(0, fildes), 0); }
+LEAVE(pipe) { return pipe_returned(args, RESULT); }
 #endif
 
 /*
- * Rust's Command with pre_exec waits in recvfrom on one end of such a pair. The other end does what a write
- * end does. Tracing recvfrom would cost every server on the host; between the parent's two closes there is
- * nothing else than that wait.
+ * Rust's Command with pre_exec waits in recvfrom on one end of such a pair. The other end does what a write end does.
+ * Tracing recvfrom would cost every server on the host; between the parent's two closes there is nothing else than that
+ * wait.
  */
 ENTER(socketpair)
 {
     u32 family = ARGUMENT(0, family), type = ARGUMENT(1, type);
     if (family != AF_UNIX || (type & SOCK_TYPE_MASK) != SOCK_SEQPACKET)
         return 0;
-    return enter_pipe(ARGUMENT(3, usockvec), type, 1);
+    return enter_pipe(ARGUMENT(3, usockvec), 1);
 }
-LEAVE(socketpair) { return call_returned(args, RESULT, PIPE_MADE); }
+LEAVE(socketpair) { return pipe_returned(args, RESULT); }
 
-/* ---- copies come and go ---- */
+/* ---- copies are made ---- */
 
-/*
- * An event that can end many copies (close_range, exec, exit): the slots are taken one by one,
- * each in a program run of its own. As a loop, the verifier would walk the paths of all slots' ends.
- */
-static inline __attribute__((always_inline)) void begin_release(u32 how, u32 first, u32 last)
+/* A copy is made at another number of the current process. */
+INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 fd)
 {
-    u32 tid = thread_id();
-    struct call call = {.ns = bpf_ktime_get_ns(), .how = how, .first = first, .last = last};
-    calls.update(&tid, &call);
-}
-
-/* Ends the copies of one slot that do not survive an exec. True when that was the holder's last. */
-static inline __attribute__((always_inline)) int exec_copies(void *ctx, struct slot *slot, u32 key,
-                                                             u64 now)
-{
-    u64 id = slot->id;
-    if (slot->flags & SLOT_LET_GO) {
-        struct release execed = {.kind = RECORD_EXECED, .id = id, .ns = now, .pid = key};
-        bpf_get_current_comm(&execed.comm, sizeof(execed.comm));
-        send(ctx, &execed, sizeof(execed));
-        slot->id = 0;
-        return 0;
-    }
-    int left = 0, standard = 0;
-    struct spawn *spawn = spawns.lookup(&id);
-    if (!spawn) {
-        slot->id = 0;
-        return 0;
-    }
-#ifdef BTF
-    struct fds fds;
-    fds_of(bpf_get_current_task(), &fds);
-#endif
+    int known = 0;
 #pragma unroll
-    for (int k = 0; k < COPIES; k++) {
-        if (!is_open(slot, k))
-            continue;
-#ifdef BTF
-        if (!is_write_end(file_at(&fds, slot->fds[k]), spawn->pipe)) {
-#else
-        if (slot->flags & SLOT_CLOEXEC(k)) {
-#endif
-            slot->fds[k] = -1;
-            continue;
-        }
-        left = 1;
-        if (slot->fds[k] <= 2)
-            standard = 1;
-    }
-    if (is_own(slot->flags, spawn, key)) {
-        bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
-        spawn->exec_error = 0; /* of an earlier place in PATH */
-        if (standard) { /* a standard stream of the new program: a data pipe */
-            slot->id = 0;
-            delete_spawn(id);
-            return 0;
+    for (int k = 0; k < NUMBERS; k++) {
+        if (!known && (spawn->fds[k] == fd || spawn->fds[k] < 0)) {
+            spawn->fds[k] = fd;
+            known = 1;
         }
     }
-    if (left)
-        slot->flags |= SLOT_EXECED;
-    return !left;
+    if (!known) {
+        spawn->copy_lost = 1;
+        count(NUMBERS_OVERFLOWED);
+    }
+    row->marks[(u32)fd % MARKS] = 1;
+    return fd <= 2 && spawn->pid != key ? DROP : GO_ON; /* a standard stream of a child: a data pipe */
 }
 
-/* Takes the next slot. False when there was none. */
-static inline __attribute__((always_inline)) int release_slot(void *ctx)
+/* A dup of old_fd to a free number, that only the result tells. */
+INLINE int enter_dup(s32 old_fd)
 {
-    u32 tid = thread_id(), key = table_key();
-    struct call *call = calls.lookup(&tid);
-    struct table *table = tables.lookup(&key);
-    if (!call || !table)
-        return 0;
-    u32 at = SLOTS;
-    EACH_SLOT(i) {
-        if (i >= call->cursor && table->slots[i].id && at == SLOTS)
-            at = i;
+    u32 tid = thread_id(), key = process_id(), end;
+    struct process *row = row_of(key);
+    struct spawn *spawn = row && may_have(row, old_fd) ? spawn_with(row, key, old_fd, &end) : 0;
+    if (spawn && end != END_OTHER) {
+        struct call call = {.arg = spawn->id, .place = spawn->index, .is_read_end = end == END_READ};
+        calls.update(&tid, &call);
     }
-    u32 how = call->how, first = call->first, last = call->last, next = any_of(at);
-    u64 now = call->ns;
-    if (next >= SLOTS) {
-        calls.delete(&tid);
-        if (how == HOW_EXIT || (how == HOW_EXEC && is_empty(table)))
-            delete_table(key);
-        return 0;
-    }
-    call->cursor = next + 1;
-    struct slot *slot = slot_at(table, next);
-    s32 fd = slot->fds[0];
-    /* After an exec an errpipe's read end is of no use to the new program. */
-    int read = slot->read_fd >= 0 && (u32)slot->read_fd >= first && (u32)slot->read_fd <= last;
-    int ended = 0;
-    if (how == HOW_EXEC)
-        ended = exec_copies(ctx, slot, key, now);
-    else if (is_used(slot))
-        ended = end_copies(slot, first, last);
-    if (ended || (read && is_used(slot)))
-        released(ctx, table, key, slot, read, fd, how, now, how != HOW_EXEC);
-    return 1;
-}
-
-int release_next(void *ctx)
-{
-    if (release_slot(ctx))
-        shared.call(ctx, RELEASE_NEXT);
     return 0;
 }
 
-ENTER(close)
+/* The thread's dup or fcntl has returned well. */
+SHARED int dup_made(void *ctx)
 {
-    u32 key = table_key();
-    struct table *table = table_of(key);
-    if (!table)
+    u32 tid = thread_id(), key = process_id();
+    struct process *row = row_of(key);
+    struct call *call = row ? calls.lookup(&tid) : 0;
+    if (!call)
         return 0;
-    end_fd(args, table, key, ARGUMENT(0, fd), 0, 1);
-    if (is_empty(table) && bpf_ktime_get_ns() - table->touched > TABLE_IDLE_NS)
-        delete_table(key);
+    u64 id = call->arg;
+    s32 fd = call->fd;
+    struct spawn *spawn = spawn_at(call->place);
+    if (call->is_read_end) { /* a read of that is seen, too */
+        row->marks[(u32)fd % MARKS] = 1;
+        spawn = 0;
+    }
+    calls.delete(&tid);
+    if (spawn && spawn->id == id && learn_number(row, key, spawn, fd) == DROP)
+        free_spawn(spawn, id);
+    return 0;
+}
+
+INLINE int dup_returned(void *ctx, long result)
+{
+    u32 tid = thread_id();
+    struct call *call = may_have_row(process_id()) ? calls.lookup(&tid) : 0;
+    if (!call)
+        return 0;
+    call->fd = result;
+    if (result < 0) {
+        calls.delete(&tid);
+        return 0;
+    }
+#ifdef FENTRY
+    return dup_made(ctx);
+#else
+    shared.call(ctx, DUP_MADE);
+    return 0;
+#endif
+}
+
+/* A dup of old_fd is about to be put over fd: what is open there is closed. */
+INLINE int enter_dup_over(void *ctx, s32 old_fd, s32 fd)
+{
+    u32 key = process_id(), end, other_end;
+    struct process *row = row_of(key);
+    if (!row || old_fd == fd || fd < 0 || (!may_have(row, old_fd) && !may_have(row, fd)))
+        return 0;
+    struct spawn *copied = spawn_with(row, key, old_fd, &end);
+    struct spawn *closed = spawn_with(row, key, fd, &other_end);
+    if (copied && copied == closed && end == other_end)
+        return 0;
+#ifdef BTF
+    struct fds fds;
+    fds_of(bpf_get_current_task(), &fds);
+    if (closed && !file_at(&fds, old_fd))
+        return 0; /* it fails */
+#endif
+    if (copied && end == END_READ)
+        row->marks[(u32)fd % MARKS] = 1;
+    if (copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
+        free_spawn(copied, copied->id);
+    if (!closed)
+        return 0;
+    struct call call = {.fd = fd};
+    return go_on_closing(ctx, thread_id(), &call);
+}
+
+ENTER(dup) { return enter_dup(ARGUMENT(0, fildes)); }
+LEAVE(dup) { return dup_returned(args, RESULT); }
+#ifdef HAVE_DUP2
+ENTER(dup2) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
+#endif
+ENTER(dup3) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
+ENTER(fcntl)
+{
+    u32 command = ARGUMENT(1, cmd);
+    return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? enter_dup(ARGUMENT(0, fd)) : 0;
+}
+LEAVE(fcntl) { return dup_returned(args, RESULT); }
+
+/* ---- one table for each process is what is followed ---- */
+
+/* Called when a process's threads stop sharing one table, or share it with another process: from here on nothing that
+ * this process lets go of is certain. */
+INLINE void lose_table(u32 key)
+{
+    u8 one = 1;
+    sharing.update(&key, &one);
+    struct process *row = row_of(key);
+    if (row) {
+        row->shared = 1;
+        count(TABLES_SHARED);
+    }
+}
+
+/* The current thread goes on with a copy of its table, if anybody else uses that. */
+INLINE void unshare_files(u32 key)
+{
+#ifdef BTF
+    if ((u32)kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_COUNT) <= 1)
+        return;
+#endif
+    lose_table(key);
+}
+
+ENTER(unshare)
+{
+    if (ARGUMENT(0, unshare_flags) & CLONE_FILES)
+        unshare_files(process_id());
     return 0;
 }
 
 #ifdef HAVE_CLOSE_RANGE
 ENTER(close_range)
 {
-    u32 key = table_key(), first = ARGUMENT(0, fd), last = ARGUMENT(1, max_fd), flags = ARGUMENT(2, flags);
-    struct table *table = table_of(key);
-    if (!table || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
+    u32 key = process_id(), tid = thread_id();
+    u32 first = ARGUMENT(0, fd), last = ARGUMENT(1, max_fd), flags = ARGUMENT(2, flags);
+    struct process *row = row_of(key);
+    if (!row || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
         return 0;
-#ifdef FENTRY
-    u32 tid = thread_id();
-    struct call *begun = calls.lookup(&tid);
-    if (begun && begun->how == HOW_CLOSE && begun->first == first && begun->last == last) {
-        if (release_slot(args))
-            again.call(args, 0);
-        return 0;
-    }
-#endif
     if (flags & CLOSE_RANGE_UNSHARE)
-        unshare_files(table, key);
-    if (!(flags & CLOSE_RANGE_CLOEXEC)) {
-        begin_release(HOW_CLOSE, first, last);
+        unshare_files(key);
+#ifdef BTF
+    if (flags & CLOSE_RANGE_CLOEXEC) /* the table says so at the exec */
+        return 0;
+    struct walk walk = {.how = HOW_CLOSE, .first = first, .last = last};
 #ifdef FENTRY
-        again.call(args, 0);
+    struct walk *begun = walks.lookup(&tid);
+    if (begun) {
+        walk = *begun;
+        walks.delete(&tid);
+    } else {
+        walk.ns = bpf_ktime_get_ns();
+    }
+    if (let_go(args, &walk) && go_on(&walk)) {
+        range_again.call(args, 0);
+        count(WALKS_CUT);
+    }
 #else
-        shared.call(args, RELEASE_NEXT);
+    walk.ns = bpf_ktime_get_ns();
+    if (go_on(&walk))
+        shared.call(args, LET_GO_NEXT);
 #endif
-        return 0;
-    }
-    EACH_SLOT(i) {
-        if (is_used(&table->slots[i]))
-            set_cloexec(&table->slots[i], first, last, 1);
-    }
+#endif
     return 0;
 }
 #endif
 
-/* The spawn of which fd is an open copy of the write end, 0: none. */
-static inline __attribute__((always_inline)) u64 spawn_of(struct table *table, s32 fd)
-{
-    u32 index = slot_with(table, fd, 0);
-    return index < SLOTS ? slot_at(table, index)->id : 0;
-}
-
-/* Remembers a dup of old_fd; replaced is the fd that it is put over (-1: a free one). */
-static inline __attribute__((always_inline)) int enter_dup(s32 old_fd, s32 replaced, u32 cloexec)
-{
-    u32 tid = thread_id(), key = table_key();
-    struct table *table = table_of(key);
-    if (!table || old_fd == replaced)
-        return 0;
-    u64 id = spawn_of(table, old_fd);
-    if (!id && replaced < 0)
-        return 0;
-    struct call call = {.ns = bpf_ktime_get_ns(), .arg = id, .fd = replaced, .flags = cloexec};
-    calls.update(&tid, &call);
-    return 0;
-}
-
-/* Adds a copy to the slot of a spawn. The own child that makes a standard stream of it (standard) proves that
- * it is a data pipe. */
-static inline __attribute__((always_inline)) void add_copy(struct table *table, u32 key, u64 id, s32 fd,
-                                                           u32 cloexec, int standard)
-{
-    struct spawn *spawn = spawns.lookup(&id);
-    u32 index = slot_of(table, id);
-    if (!spawn || index >= SLOTS)
-        return;
-    struct slot *slot = slot_at(table, index);
-    if (standard && is_own(slot->flags, spawn, key)) {
-        slot->id = 0;
-        delete_spawn(id);
-        return;
-    }
-    int added = 0;
-#pragma unroll
-    for (int k = 0; k < COPIES; k++) {
-        if (slot->fds[k] == fd && !is_open(slot, k))
-            slot->fds[k] = -1; /* the number of a copy that the parent closed is in use again */
-        if (added || is_open(slot, k))
-            continue;
-        slot->fds[k] = fd;
-        slot->flags &= ~(SLOT_CLOEXEC(k) | SLOT_CLOSED(k));
-        if (cloexec)
-            slot->flags |= SLOT_CLOEXEC(k);
-        added = 1;
-        table->marks[(u32)fd % MARKS] = 1;
-    }
-    if (!added) {
-        spawn->copy_lost = 1;
-        count(SLOTS_OVERFLOWED);
-    }
-}
-
-/* The thread's dup, dup2, dup3 or fcntl has returned well. */
-SHARED int dup_made(void *ctx)
-{
-    u32 tid = thread_id(), key = table_key();
-    struct call *remembered = calls.lookup(&tid);
-    if (!remembered)
-        return 0;
-    struct call call = *remembered;
-    calls.delete(&tid);
-    struct table *table = tables.lookup(&key);
-    if (!table)
-        return 0;
-    if (call.fd >= 0)
-        end_fd(ctx, table, key, call.fd, call.ns, 0); /* another file was put over it */
-    if (call.arg)
-        add_copy(table, key, call.arg, call.result, call.flags, call.fd >= 0 && call.fd <= 2);
-    return 0;
-}
-
-/* Only a thread of a process with a table has something to finish. */
-static inline __attribute__((always_inline)) int dup_returned(void *ctx, long result)
-{
-    return may_have_table(table_key()) ? call_returned(ctx, result, DUP_MADE) : 0;
-}
-
-ENTER(dup) { return enter_dup(ARGUMENT(0, fildes), -1, 0); }
-LEAVE(dup) { return dup_returned(args, RESULT); }
-#ifdef HAVE_DUP2
-ENTER(dup2) { return enter_dup(ARGUMENT(0, oldfd), ARGUMENT(1, newfd), 0); }
-LEAVE(dup2) { return dup_returned(args, RESULT); }
-#endif
-ENTER(dup3) { return enter_dup(ARGUMENT(0, oldfd), ARGUMENT(1, newfd), ARGUMENT(2, flags) & O_CLOEXEC); }
-LEAVE(dup3) { return dup_returned(args, RESULT); }
-
-ENTER(fcntl)
-{
-    u32 fd = ARGUMENT(0, fd), command = ARGUMENT(1, cmd), key;
-    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-        return enter_dup(fd, -1, command == F_DUPFD_CLOEXEC);
-    if (command != F_SETFD)
-        return 0;
-    key = table_key();
-    struct table *table = table_of(key);
-    if (!table || !may_have(table, fd))
-        return 0;
-    EACH_SLOT(i) {
-        if (is_used(&table->slots[i]))
-            set_cloexec(&table->slots[i], fd, fd, ARGUMENT(2, arg) & FD_CLOEXEC);
-    }
-    return 0;
-}
-LEAVE(fcntl) { return dup_returned(args, RESULT); }
-
-/* ---- fork: the child's table is a copy ---- */
+/* ---- fork ---- */
 
 #ifdef STACKS
-/* Where the current thread is in user space: what struct table keeps. A stack that is there already is shared;
- * the place of another one is not taken (no BPF_F_REUSE_STACKID), so that an id stays what it was. */
-static inline __attribute__((always_inline)) u32 user_stack(void *ctx)
+/* Where the current thread is in user space: what a row keeps. A stack that is there already is shared; the place of
+ * another one is not taken (no BPF_F_REUSE_STACKID), so that an id stays what it was. */
+INLINE u32 user_stack(void *ctx)
 {
     int id = stacks.get_stackid(ctx, BPF_F_USER_STACK);
     if (id >= 0)
@@ -1169,129 +1458,189 @@ static inline __attribute__((always_inline)) u32 user_stack(void *ctx)
 }
 #endif
 
-/* True when the child is the own child of a spawn. */
-static inline __attribute__((always_inline)) int inherit(void *ctx, u32 child, u64 child_task,
-                                                         u64 clone_flags)
+/* The child is the own child of a spawn; if it was another process's before, that one was something else. */
+INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec)
 {
-    u32 tid = thread_id(), key = table_key();
-    struct table *table = tables.lookup(&key);
-    if (clone_flags & CLONE_FILES) {
-        lose_table(0, child);
-        lose_table(table, key);
-        return 0;
-    }
-    if (!table)
-        return 0;
-    u64 now = bpf_ktime_get_ns(), candidate = 0;
-    u64 *last_made = made.lookup(&tid);
-    if (last_made)
-        candidate = *last_made;
-    /* Of vfork only: a worker that is forked while another thread is between pipe and fork is no stray. */
-    struct spawn *candidates = candidate ? spawns.lookup(&candidate) : 0;
-    u64 may_stray = candidates && !candidates->own_pid ? 0 : clone_flags & CLONE_VFORK;
-    struct table *copy = table_for(child);
-    if (!copy)
-        return 0;
-    copy->born = now;
-    copy->touched = 0;
-    copy->parent = key;
-    copy->forker = tid;
+    spawn->own_released = 0;
+    spawn->own_how = 0;
+    spawn->cloexec = cloexec;
+    spawn->exec_error = 0;
+    spawn->killed = 0;
+    spawn->heir = 0;
+    spawn->heir_released = 0;
+    spawn->stray = 0;
+    /* So is who held a copy meanwhile. (An exit that was seen before the first one can still close its copy late.) */
+    spawn->held = spawn->settled = 0;
+    spawn->releases *= differ(spawn->own_pid, 0) ^ 1;
+    __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
+    spawn->forked = now;
+    process_comm(spawn->own_comm);
+    *(volatile u32 *)&spawn->own_pid = child;
+}
+
+INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid, u64 now, u32 vfork)
+{
+    to->born = now;
+    to->execed = 0;
+    to->forker = tid;
+    to->parent[0] = key;
+    __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (ANCESTORS - 1));
+    to->stack = 0;
+    to->expected = vfork;
+    to->shared = 0;
+    to->is_own = to->kept = to->foreign = to->exec_error = 0;
+    __builtin_memcpy(to->marks, from->marks, MARKS);
+}
+
 #ifdef BTF
-    struct fds fds;
-    fds_of(child_task, &fds);
-#endif
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        /* Volatile: in memory the verifier does not follow these values, so its paths meet again. */
-        volatile struct slot *to = &copy->slots[i];
-        u64 id = slot->id;
-        if (!is_used(slot))
-            continue;
-        struct spawn *spawn = spawns.lookup(&id);
-        if (!spawn) {
-            slot->id = 0;
-            continue;
-        }
-        to->flags = slot->flags & SLOT_UNSURE;
-        to->read_fd = 0; /* counts the copies found */
+/* Whether the thread has made a pipe that it has not forked for. */
+INLINE int has_pending(u32 tid)
+{
+    struct pending *pending = made.lookup(&tid);
+    int found = 0;
+    if (!pending)
+        return 0;
 #pragma unroll
-        for (int k = 0; k < COPIES; k++) {
-            s32 fd = slot->fds[k];
-            to->fds[k] = -1;
-            if (fd < 0)
-                continue;
-#ifdef BTF
-            /* The child's table was copied earlier, and has not been used yet: it is the exact snapshot. */
-            if (!is_write_end(file_at(&fds, fd), spawn->pipe))
-                continue;
-            if (cloexec_at(&fds, fd))
-                to->flags |= SLOT_CLOEXEC(k);
-#else
-            to->flags |= slot->flags & SLOT_CLOEXEC(k);
-            if (slot->flags & SLOT_CLOSED(k))
-                to->flags |= SLOT_UNSURE;
-#endif
-            to->fds[k] = fd;
-            to->read_fd += 1;
-        }
-        if (!to->read_fd)
-            continue;
-        to->read_fd = -1;
-        if ((slot->flags & SLOT_PARENT) && !spawn->own_pid && candidate == id) {
-            spawn->own_pid = child;
-            spawn->forked = now;
-            if (to->flags & (SLOT_CLOEXEC(0) | SLOT_CLOEXEC(1) | SLOT_CLOEXEC(2)))
-                spawn->cloexec = 1;
-            bpf_get_current_comm(&spawn->own_comm, sizeof(spawn->own_comm));
-            to->flags |= SLOT_OWN;
-        } else {
-            if (slot->flags & (SLOT_OWN | SLOT_DESCENDANT))
-                to->flags |= SLOT_DESCENDANT;
-            if (may_stray && (slot->flags & SLOT_PARENT) && !spawn->own_pid) {
-                struct stray stray = {.pid = child, .forked = now};
-                stray.cloexec = (to->flags & (SLOT_CLOEXEC(0) | SLOT_CLOEXEC(1) | SLOT_CLOEXEC(2))) != 0;
-                strays.insert(&id, &stray);
-            }
-            __sync_fetch_and_add(&spawn->foreign, 1);
-            __sync_fetch_and_add(&spawn->foreign_total, 1);
-#ifdef STACKS
-            *(volatile u32 *)&copy->stack = 1; /* wanted: captured below, once */
-#endif
-        }
-        to->id = id;
-        copy->touched = now;
+    for (int k = 0; k < PENDING; k++) {
+        struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
+        if (spawn && spawn->id == pending->ids[k] && (!spawn->own_pid || (spawn->stray && !spawn->own_released)))
+            found = 1;
     }
-    __builtin_memcpy(copy->marks, table->marks, MARKS); /* after the slots: another thread sets a mark first */
+    return found;
+}
+
+/* The child is the own child of what its forker has made lately, and has a copy of. (First, so that no number of other
+ * pipes is in the way.) */
+INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now)
+{
+    struct pending *pending = made.lookup(&tid);
+    if (!pending)
+        return;
+#pragma clang loop unroll(disable)
+    for (int k = 0; k < PENDING; k++) {
+        u32 at = below(k, PENDING), fd;
+        struct spawn *spawn = spawn_at(pending->places[at]);
+        if (!spawn || !spawn->id || spawn->id != pending->ids[at] || spawn->ended || !holds(fds, spawn, &fd))
+            continue;
+        set_place(&copy->may_hold, spawn->index);
+        /* Again: the end of another spawn, whose pipe had the same address before, can have deleted it just when the pipe
+         * was made (free_spawn looks, and then deletes). */
+        u64 pipe = spawn->key;
+        u32 place = spawn->index;
+        pipes.update(&pipe, &place);
+        copy->kept = copy->is_own = 1;
+        assign_own(spawn, child, now, cloexec_at(fds, fd));
+    }
+}
+
+/*
+ * Looks at the next spawns that the forking process may hold: which of them has the child? Its table was copied before,
+ * and has not been used yet: it is the exact snapshot. 1: there are more; *own: it is the own child of one.
+ */
+INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int *own)
+{
+    u32 key = process_id(), tid = thread_id(), child = walk->child;
+    struct process *row = processes.lookup(&key), *copy = row ? row_for(child) : 0;
+    if (!row || !copy)
+        return 0;
+    if (!walk->from) {
+        fill_row(copy, row, key, tid, walk->ns, vfork);
+        walk->may_stray = opaque(vfork && !has_pending(tid));
+        inherit_own(copy, fds, tid, child, walk->ns);
+    }
+    u32 may_stray = walk->may_stray;
+#pragma clang loop unroll(disable)
+    for (int n = 0; n < STEPS; n++) {
+        u32 place = next_in(&row->may_hold, &walk->from);
+        if (place == NONE)
+            goto end;
+        struct spawn *spawn = place == LATER ? 0 : spawn_at(place);
+        if (!spawn || !spawn->id || spawn->outcome) /* the pipe of one that is over can be another one by now */
+            continue;
+        /* (When the read has ended, the thread may go on with another pipe at the same addresses.) */
+        u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
+        u64 spawner = mine & (differ(spawn->tid, tid) ^ 1);
+        u64 stray = mine & may_stray & (differ(spawn->own_pid, 0) ^ 1) & (spawner ^ 1);
+        u32 fd;
+        if (!(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
+            continue; /* the place can be used again: then it never came here */
+        set_place(&copy->may_hold, place);
+        copy->kept = 1;
+        copy->is_own |= spawner;
+        copy->foreign |= spawner ^ 1;
+        spawn->copy_lost |= row->shared;
+        if (spawner & (differ(spawn->own_pid, child) ^ 1) & (differ(spawn->forked, walk->ns) ^ 1))
+            continue; /* by inherit_own */
+        spawn->doubtful |= mine & (spawner ^ 1) & (vfork ^ 1) & (spawn->stray | (differ(spawn->own_pid, 0) ^ 1));
+        if (spawner | stray) {
+            assign_own(spawn, child, walk->ns, cloexec_at(fds, fd));
+            spawn->stray = stray;
+            spawn->stray_forker = tid;
+            spawn->doubtful &= stray;
+        } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
+            spawn->heir = child; /* its own child has forked on */
+            spawn->heir_released = 0;
+        }
+    }
+    return 1;
+end:
 #ifdef STACKS
-    if (*(volatile u32 *)&copy->stack)
+    if (copy->foreign)
         copy->stack = user_stack(ctx);
 #endif
-    if (!*(volatile u64 *)&copy->touched)
-        delete_table(child);
-    candidates = candidate ? spawns.lookup(&candidate) : 0;
-    return candidates && candidates->own_pid == child;
+    *own = copy->is_own;
+    if (!copy->kept)
+        delete_row(child);
+    copy->kept = 0;
+    return 0;
 }
+#else
+/* Without kernel types: the child is the own child of what its forker has made and not forked for. */
+INLINE int inherit(void *ctx, u32 child, u64 flags)
+{
+    u32 key = process_id(), tid = thread_id();
+    struct process *row = row_of(key), *copy = row ? row_for(child) : 0;
+    u64 now = bpf_ktime_get_ns();
+    if (!copy)
+        return 0;
+    fill_row(copy, row, key, tid, now, !!(flags & CLONE_VFORK));
+#ifdef STACKS
+    copy->stack = user_stack(ctx);
+#endif
+    struct pending *pending = made.lookup(&tid);
+    if (!pending)
+        return 0;
+#pragma unroll
+    for (int k = 0; k < PENDING; k++) {
+        struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
+        if (!spawn || spawn->id != pending->ids[k] || spawn->parent_closed)
+            continue;
+        assign_own(spawn, child, now, 1); /* whether it is close-on-exec is not known */
+        copy->own[k] = pending->places[k] + 1;
+        copy->is_own = 1;
+    }
+    return copy->is_own;
+}
+#endif
 
 /* ---- spawns without an errpipe ---- */
 
-static inline __attribute__((always_inline)) void vfork_began(u32 child)
+INLINE void vfork_began(u32 child)
 {
-    int which = SETTING_SELF;
-    u64 *self = settings.lookup(&which);
-    u32 key = table_key();
-    if (!self || *self == key)
+    u32 key = process_id();
+    if (setting(SETTING_SELF) == key)
         return;
 #ifdef TARGETS
     if (!targets.lookup(&key))
         return;
 #endif
     struct vforked vforked = {.ns = bpf_ktime_get_ns()};
-    bpf_get_current_comm(&vforked.comm, sizeof(vforked.comm));
+    process_comm(vforked.comm.text);
     vforks.update(&child, &vforked);
 }
 
-/* A process execs or exits. */
-static inline __attribute__((always_inline)) void vfork_ended(u32 child)
+/* A process calls exec or exits. */
+INLINE void vfork_ended(u32 child)
 {
     struct vforked *found = vforks.lookup(&child);
     if (!found)
@@ -1306,7 +1655,6 @@ static inline __attribute__((always_inline)) void vfork_ended(u32 child)
 #ifdef BTF
 int task_newtask(struct bpf_raw_tracepoint_args *ctx)
 {
-    void *context = ctx;
     u64 task = ctx->args[0], flags = ctx->args[1];
     if (flags & CLONE_THREAD)
         return 0;
@@ -1315,51 +1663,60 @@ int task_newtask(struct bpf_raw_tracepoint_args *ctx)
 PROBE(task, task_newtask)
 {
     void *context = args;
-    u64 task = 0, flags = args->clone_flags;
+    u64 flags = args->clone_flags;
     if (flags & CLONE_THREAD)
         return 0;
     u32 child = args->pid;
 #endif
+    u32 key = process_id(), tid = thread_id();
+    int own = 0;
 #ifdef TARGETS
-    u32 parent = table_key();
-    if (targets.lookup(&parent)) {
+    if (targets.lookup(&key)) {
         u8 one = 1;
         targets.update(&child, &one);
     }
 #endif
-    if (!inherit(context, child, task, flags) && flags & CLONE_VFORK)
+    if (flags & CLONE_FILES) {
+        lose_table(child);
+        lose_table(key);
+#ifdef BTF
+    } else if (may_have_row(key)) {
+        struct walk *begun = walks.lookup(&tid), walk = {.how = HOW_FORK, .child = child};
+        if (begun) {
+            walk = *begun;
+            walks.delete(&tid);
+        } else {
+            walk.ns = bpf_ktime_get_ns();
+        }
+        struct fds fds;
+        fds_of(task, &fds);
+        if (inherit(ctx, &walk, &fds, !!(flags & CLONE_VFORK), &own) && go_on(&walk)) {
+            fork_again.call(ctx, 0);
+            count(WALKS_CUT);
+            struct process *copy = processes.lookup(&child);
+            if (copy) /* what else it has is not known */
+                copy->shared = 1;
+        }
+#else
+    } else {
+        own = inherit(context, child, flags);
+#endif
+    }
+    if (!own && flags & CLONE_VFORK)
         vfork_began(child);
-    return 0;
-}
-
-ENTER(unshare)
-{
-    u32 key = table_key();
-    if (ARGUMENT(0, unshare_flags) & CLONE_FILES)
-        unshare_files(tables.lookup(&key), key);
     return 0;
 }
 
 /* ---- exec and exit ---- */
 
-static inline __attribute__((always_inline)) int exec_failed(long result)
+INLINE int exec_failed(long result)
 {
-    u32 key = table_key();
-    struct table *table = result < 0 ? tables.lookup(&key) : 0;
-    if (!table)
+    u32 key = process_id();
+    struct process *row = result < 0 ? row_of(key) : 0;
+    if (!row)
         return 0;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        u64 id = slot->id;
-        if (!id || (slot->flags & SLOT_PARENT))
-            continue;
-        struct spawn *spawn = spawns.lookup(&id);
-        if (spawn && is_own(slot->flags, spawn, key))
-            spawn->exec_error = -result;
-        struct stray *stray = strays.lookup(&id);
-        if (stray && stray->pid == key)
-            stray->exec_error = -result;
-    }
+    row->expected = 1;
+    row->exec_error = -result;
     return 0;
 }
 
@@ -1370,26 +1727,53 @@ LEAVE(execve) { return exec_failed(RESULT); }
 LEAVE(execveat) { return exec_failed(RESULT); }
 #endif
 
-/* The close-on-exec copies have been closed already. */
+/* The process lets go of what it held by an exec (of its close-on-exec copies, which are closed already) or by its exit
+ * (of all, which happens later). */
+INLINE void begin_let_go(void *ctx, u32 key, u32 how)
+{
+    if (!row_of(key))
+        return;
+    struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how, .last = ~0U};
+    if (go_on(&walk))
+        shared.call(ctx, LET_GO_NEXT);
+}
+
 PROBE(sched, sched_process_exec)
 {
-    u32 key = table_key();
+    u32 key = process_id();
+    if (may_have_row(key)) {
+        u64 *released = execs.lookup(&key);
+        if (released && !*released)
+            *released = bpf_ktime_get_ns();
+    }
     sharing.delete(&key); /* an exec ends the sharing */
     vfork_ended(key);
-    if (!tables.lookup(&key))
-        return 0;
-    begin_release(HOW_EXEC, 0, ~0U);
-    shared.call(args, RELEASE_NEXT);
+    begin_let_go(args, key, HOW_EXEC);
     return 0;
+}
+
+/* The thread dies in its read. */
+INLINE void reader_died(void *ctx, u32 tid)
+{
+    struct reader *found = readers.lookup(&tid);
+    if (!found)
+        return;
+    u64 id = found->id;
+    struct spawn *spawn = spawn_at(found->place);
+    readers.delete(&tid);
+    if (spawn && spawn->id == id)
+        settle(ctx, spawn, id, read_end_released(spawn, HOW_EXIT, bpf_ktime_get_ns()));
 }
 
 /* Fires before the task's files are closed. */
 PROBE(sched, sched_process_exit)
 {
-    u32 key = table_key(), tid = thread_id();
-    made.delete(&tid);
-    reading.delete(&tid);
-    calls.delete(&tid);
+    u32 key = process_id(), tid = thread_id();
+    if (may_have_row(key)) {
+        made.delete(&tid);
+        calls.delete(&tid);
+        reader_died(args, tid);
+    }
 #if defined(GROUP_DEAD)
     if (!args->group_dead)
         return 0;
@@ -1406,10 +1790,7 @@ PROBE(sched, sched_process_exit)
 #endif
     sharing.delete(&key);
     vfork_ended(key);
-    if (!tables.lookup(&key))
-        return 0;
-    begin_release(HOW_EXIT, 0, ~0U);
-    shared.call(args, RELEASE_NEXT);
+    begin_let_go(args, key, HOW_EXIT);
     return 0;
 }
 
@@ -1418,89 +1799,107 @@ PROBE(sched, sched_process_exit)
 #ifdef PIPE_READ
 /* At the pipe's own function, of a struct kiocb and a struct iov_iter: what is no pipe, as most that is read, costs
  * nothing. */
-#define READ_PIPE kernel_u64(*(u64 *)(args[0] + OFF_KIOCB_FILE) + OFF_FILE_PRIVATE)
 #define READ_RESULT ((s64)args[2])
 
-/* The spawn whose errpipe is that one, by its struct pipe_inode_info; 0: none. */
-static inline __attribute__((always_inline)) u64 read_of_pipe(struct table *table, u64 pipe)
+INLINE struct spawn *spawn_read(u64 *args)
 {
-    u64 found = 0;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        u64 id = is_used(slot) && slot->read_fd >= 0 ? slot->id : 0;
-        struct spawn *spawn = id ? spawns.lookup(&id) : 0;
-        if (spawn && spawn->pipe == pipe)
-            found = id;
-    }
-    return found;
+    u64 pipe = kernel_u64(*(u64 *)(args[0] + OFF_KIOCB_FILE) + OFF_FILE_PRIVATE);
+    u32 *place = pipes.lookup(&pipe);
+    struct spawn *spawn = place ? spawn_at(*place) : 0;
+    return spawn && spawn->id && spawn->key == pipe ? spawn : 0;
 }
 #else
 #define READ_RESULT RESULT
-
-/* The spawn whose errpipe has its read end at that fd, 0: none. */
-static inline __attribute__((always_inline)) u64 read_of_fd(struct table *table, s32 fd)
-{
-    u64 found = 0;
-    if (!may_have(table, fd))
-        return 0;
-    EACH_SLOT(i) {
-        struct slot *slot = &table->slots[i];
-        if (is_used(slot) && slot->read_fd == fd)
-            found = slot->id;
-    }
-    return found;
-}
 #endif
 
 ENTER(read)
 {
-    struct table *table = table_of(table_key());
-    if (!table)
+    u32 key = process_id(), tid = thread_id();
+    struct process *row = row_of(key);
+    if (!row)
         return 0;
 #ifdef PIPE_READ
-    u64 id = read_of_pipe(table, READ_PIPE);
+    struct spawn *spawn = spawn_read(args);
 #else
-    u64 id = read_of_fd(table, ARGUMENT(0, fd));
-#endif
-    struct spawn *spawn = id ? spawns.lookup(&id) : 0;
-    if (!spawn || !spawn->own_pid || !spawn->parent_closed)
+    u32 fd = ARGUMENT(0, fd), end = END_OTHER;
+    struct spawn *spawn = may_have(row, fd) ? spawn_with(row, key, fd, &end) : 0;
+    if (end != END_READ)
         return 0;
-    u32 tid = thread_id();
-    reading.update(&tid, &id);
-    spawn->reading = 1;
+#endif
+    if (!spawn || spawn->pid != key || !spawn->own_pid || !spawn->parent_closed || spawn->ended)
+        return 0;
+    struct reader reader = {.id = spawn->id, .place = spawn->index};
+    readers.update(&tid, &reader);
+    u64 now = bpf_ktime_get_ns();
+    spawn->reading = 1; /* its close is over: watch counts on that */
+    spawn->elsewhere = 0;
     if (!spawn->read_began) {
-        spawn->read_began = bpf_ktime_get_ns();
+        spawn->read_began = now;
         spawn->read_tid = tid;
+    }
+    if (!spawn->own_released) { /* that child is on its way to an exec */
+        u32 child = spawn->own_pid;
+        struct process *own = row_of(child);
+        if (own)
+            own->expected = 1;
+        return 0;
+    }
+#ifdef BTF
+    if (spawn->own_how == HOW_EXEC && !spawn->releases) {
+        spawn->held = 0; /* asked anew: what was counted before can have been in the middle of a close */
+        watch(spawn, others(spawn, 0));
+    }
+#endif
+    if (!spawn->held)
+        return 0;
+    int which = SETTING_NOTICED;
+    u64 *noticed = settings.lookup(&which);
+    if (noticed && now - *noticed > NOTICE_NS) {
+        *noticed = now;
+        struct notice notice = {.kind = RECORD_WAITING, .index = spawn->index, .id = spawn->id};
+        send(args, &notice, sizeof(notice));
     }
     return 0;
 }
 
 LEAVE(read)
 {
-    u32 tid = thread_id(), key = table_key();
-    u64 *found = may_have_table(key) ? reading.lookup(&tid) : 0;
+    u32 tid = thread_id(), key = process_id();
+    struct reader *found = may_have_row(key) ? readers.lookup(&tid) : 0;
     if (!found)
         return 0;
-    u64 id = *found;
-    reading.delete(&tid);
-    struct spawn *spawn = spawns.lookup(&id);
-    if (!spawn)
-        return 0;
-    /* A signal: the thread reads again, unless it dies of it. To us it is one read. */
+    /* After a signal, the thread reads again, unless it dies of it. To us it is one read. */
     long result = READ_RESULT;
-    if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
+    if (found->interrupted)
         return 0;
+    if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) {
+        found->interrupted = 1;
+        return 0;
+    }
+    u64 id = found->id;
+    struct spawn *spawn = spawn_at(found->place);
+    readers.delete(&tid);
+    if (!spawn || spawn->id != id)
+        return 0;
+    if (result == -EAGAIN) { /* it waits on, in poll, select or epoll */
+        spawn->elsewhere = 1;
+        return 0;
+    }
     spawn->reading = 0;
     if (result < 0 || spawn->ended) /* ended: another thread closed the read end under it */
         return 0;
-    spawn->read_ended = bpf_ktime_get_ns();
-    if (result > 0) /* the child's error; some runtimes read on to the end-of-file */
-        return 0;
-    spawn->eof = 1;
-    spawn->ended = 1;
-    struct table *table = tables.lookup(&key);
-    if (table)
-        forget(table, id);
-    finish_when_both(args, spawn);
+    u32 verdict = GO_ON;
+    if (result > 0 && spawn->own_released && spawn->own_how == HOW_EXEC && !spawn->unread) {
+        verdict = DROP; /* data from somebody else than the own child: another kind of pipe */
+    } else {
+        spawn->read_ended = bpf_ktime_get_ns();
+        spawn->unread = 0;
+        if (!result) { /* otherwise the child's error, or a sign of life of Java's helper: another read may follow */
+            spawn->eof = 1;
+            *(volatile u8 *)&spawn->ended = 1;
+            verdict = CHECK;
+        }
+    }
+    settle(args, spawn, id, verdict);
     return 0;
 }

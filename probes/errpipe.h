@@ -1,29 +1,167 @@
-/* Maps and records of errpipe.bpf.c. records.py mirrors every structure here; the loader compares sizes. */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Maps and records of errpipe.bpf.c. records.py mirrors every structure here. */
 #ifndef ERRPIPE_H
 #define ERRPIPE_H
 
 #define COMM_LEN 16
 
-/* Copies of one write end that one table can hold and follow: two dups are room enough for what programs do. */
-#define COPIES 3
+/* File descriptor numbers that copies of one write end are looked for at, in every process: the one that pipe() gave,
+ * and those that dup, dup2, dup3 and fcntl made of it. */
+#define NUMBERS 4
 
-/* What one file descriptor table has of one errpipe. */
-struct slot {
-    u64 id;          /* the spawn; 0: the slot is free */
-    s32 read_fd;     /* kept for the parent only; -1: none */
-    s32 fds[COPIES]; /* of the write end; -1: none */
-    u32 flags;       /* SLOT_* */
-    u32 claim;       /* the thread that is about to fill the slot */
+/* Releases that a spawn remembers: the latest ones. */
+#define RELEASES 4
+
+/* Ancestors that a process remembers, its parent first. */
+#define ANCESTORS 4
+
+/* Pipes of a thread that wait for its fork: the latest ones. */
+#define PENDING 4
+
+#define MARKS 64
+
+/* How a holder's last copy ended. */
+#define HOW_CLOSE 1
+#define HOW_EXEC  2
+#define HOW_EXIT  3
+
+/* In a release. */
+#define RELEASE_EXECED     1 /* the holder had called exec since its fork: its copy was not close-on-exec */
+#define RELEASE_DESCENDANT 2 /* the holder descends from the own child */
+#define RELEASE_EXPECTED   4 /* the holder was on its way to an exec: somebody waited for it, or it had tried */
+
+#define LEFT_UNKNOWN (~0U)
+
+#define HINTS 16384
+
+#define RECORD_SPAWN   1
+#define RECORD_WAITING 2 /* a struct notice: a read begins while somebody foreign holds the write end */
+
+/* The end of a foreign holder's last copy. */
+struct release {
+    u64 ns;
+    u64 acquired; /* the holder's fork */
+    u32 pid;
+    u32 parent; /* process that forked the holder */
+    u32 forker; /* thread of that process */
+    s32 fd;
+    u32 how;   /* HOW_* */
+    u32 flags; /* RELEASE_* */
+    u32 left;  /* copies in other foreign processes that the kernel still counted, LEFT_UNKNOWN: unknown */
+    u32 stack; /* of the forker, in user space, at the fork: 1 + its id in the map stacks, 0: none (STACKS) */
+    char comm[COMM_LEN];
 };
 
-#define SLOT_CLOEXEC(k) (1 << (k))     /* fds[k] is close-on-exec */
-#define SLOT_CLOSED(k)  (1 << (3 + (k))) /* the parent closed fds[k]; kept, as a fork under way may have copied it */
-#define SLOT_PARENT     (1 << 8)  /* the table is the parent's */
-#define SLOT_OWN        (1 << 9)  /* the table is the own child's */
-#define SLOT_DESCENDANT (1 << 10) /* the table is that of a process forked by the own child */
-#define SLOT_EXECED     (1 << 11) /* a copy survived an exec: it was not close-on-exec */
-#define SLOT_UNSURE     (1 << 12) /* inherited according to the parent's table, not seen in the child's */
-#define SLOT_LET_GO     (1 << 13) /* released before any exec; kept to see whether an exec follows */
+/* The place in exposures of each cause that the kernel side can tell. (A descendant's is the bits of all.) */
+enum exposure {
+    EXPOSED_FORKED,
+    EXPOSED_LEAKED,
+    EXPOSED_LATE_EXEC,
+    EXPOSED_OWN_DESCENDANT,
+    EXPOSURES
+};
+
+/* One life of an errpipe (or of a pipe that may turn out to be one). Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
+struct spawn {
+    u32 kind;  /* RECORD_SPAWN */
+    u32 index; /* its place in the map */
+    u64 id;    /* 0: the place is free */
+    u64 key;   /* struct pipe_inode_info * of the pipe; struct socket * of a pair's write end; without kernel types: the
+                * parent's process id and the write end's number */
+    u64 other_key; /* the read end's key where it has one of its own, otherwise 0 */
+    u64 file;      /* struct file * of the write end, 0: unknown (no kernel types) */
+    u64 files;     /* struct files_struct * of the parent, likewise */
+    u64 inode;     /* of the pipe, as in /proc/PID/fd, likewise */
+    u64 created;
+    u64 forked;
+    u64 parent_closed;
+    u64 read_began;
+    u64 own_released;
+    u64 read_ended;
+    u64 heir_released; /* the heir let go by an exec */
+    u32 pid;           /* the spawner: process and thread */
+    u32 tid;
+    u32 own_pid;
+    u32 read_tid;
+    u32 heir; /* the latest child of the own child that got a copy: takes its place if it exits without an exec */
+    s32 read_fd;
+    s32 fds[NUMBERS]; /* the write end's numbers, -1: none */
+    s32 exec_error;   /* errno of the own child's last failed exec */
+    u32 own_how;      /* HOW_* */
+    u32 known;        /* counts facts: adding to it orders what two CPUs write and read */
+    u32 releases;     /* by foreign holders, since the spawn is watched, and their exits before that */
+    u32 stray_forker; /* the thread that forked a stray own child */
+    u32 unread;       /* when the own child had let go, something was in the pipe */
+    /* Facts are bytes of their own, as parent and children set them on different CPUs at once. */
+    u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
+    u8 reading;   /* the parent waits on the read end now */
+    u8 elsewhere; /* ... in poll, select or epoll: a read gave EAGAIN */
+    u8 eof;       /* a read returned end-of-file */
+    u8 ended;     /* end-of-file, or the parent let go of the read end */
+    u8 read_cut;  /* the parent died in the read */
+    u8 held;      /* watched: the kernel counted a foreign copy when the own child had let go, or the parent */
+    u8 copy_lost; /* a copy exists that the kernel side cannot follow */
+    u8 outcome;   /* OUTCOME_*, 0: not finished */
+    u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
+    u8 killed;    /* the signal that ended the own child before any exec, 0: none, or unknown (no kernel types) */
+    u8 stray;     /* the own child was forked by a thread that had not made the pipe (Go) */
+    u8 doubtful;  /* another process got a copy by a plain fork while there was no other own child */
+    u8 settled;   /* the latest release left nobody */
+    u8 listed;    /* in the list of watched spawns */
+    u8 exposed;   /* the cause of the latest release, see enum exposure */
+    u16 exposures[EXPOSURES]; /* foreign releases by cause, see enum exposure */
+    char comm[COMM_LEN];      /* of the parent's process */
+    char own_comm[COMM_LEN];
+    struct release last[RELEASES]; /* the latest ones; the one numbered n is at n % RELEASES */
+};
+
+/* Tells user space that it is worth looking at the spawns that are watched. */
+struct notice {
+    u32 kind; /* RECORD_WAITING */
+    u32 index;
+    u64 id;
+};
+
+#define OUTCOME_OK          1
+#define OUTCOME_EXEC_FAILED 2
+#define OUTCOME_ABANDONED   3
+
+/* A set of places in the map spawns. */
+#define WORDS (MAX_SPAWNS / 64)
+#define GROUP_WORDS 8 /* words that are skipped at once when nothing was ever set in them */
+#define USED (WORDS < GROUP_WORDS ? GROUP_WORDS : WORDS)
+
+struct places {
+    u64 used[USED / 8]; /* bytes, as two CPUs can set them at once; 1: a bit was set in that word */
+    u64 words[WORDS];
+};
+
+/* A process that may hold copies of write ends. A bit that is set means "may": the file descriptor table decides. */
+struct process {
+    u64 born;   /* when it was forked with these copies, 0: it made its pipes itself */
+    u64 execed; /* when it last called exec with success, 0: not since its fork */
+    u32 parent[ANCESTORS]; /* process ids, the nearest first, 0: unknown */
+    u32 forker;            /* thread that forked it */
+    u32 stack;             /* as in a release */
+    u8 expected; /* somebody waits for its exec: the parent's read of an errpipe, or vfork; or it has tried to exec */
+    u8 shared;   /* its threads have more than one file descriptor table, or other processes have the same */
+    u8 is_own;   /* the own child of a spawn, at its fork */
+    u8 kept;     /* while an event is worked on: a copy was found */
+    u8 foreign;  /* at its fork, it got a copy of somebody else's errpipe */
+    u8 exec_error; /* errno of its last failed exec */
+    u8 unused[2];
+    u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
+    struct places may_hold;
+    u32 own[PENDING]; /* without kernel types: 1 + the places of the spawns whose own child it is */
+};
+
+/* The latest pipes that a thread made. */
+struct pending {
+    u64 ids[PENDING];
+    u32 places[PENDING];
+    u32 next;
+    u32 unused;
+};
 
 /* Frames of a user stack that are kept: the fork is the innermost. */
 #define STACK_DEPTH 32
@@ -31,97 +169,6 @@ struct slot {
 struct stack {
     u64 ip[STACK_DEPTH]; /* innermost first, 0: no more */
 };
-
-#define MARKS 64
-
-/* The tracked pipe ends of one file descriptor table; the key is the process (tgid). */
-struct table {
-    u64 born;    /* when the process was forked with these copies, 0: it made the pipes itself */
-    u64 touched; /* when a slot was last filled */
-    u32 forker;  /* thread that forked the process */
-    u32 parent;  /* process of that thread */
-    u32 stack;   /* of that thread, in user space, at the fork: 1 + its id in the map stacks, 0: none (STACKS) */
-    u32 unused;
-    u8 marks[MARKS]; /* 1 at fd % MARKS: a slot has, or had, that fd (bytes: threads set them at the same time) */
-    struct slot slots[SLOTS];
-};
-
-/* How a holder's last copy ended. */
-#define HOW_CLOSE 1
-#define HOW_EXEC  2
-#define HOW_EXIT  3
-
-#define LEFT_UNKNOWN (~0ULL)
-
-#define HINTS 16384
-
-#define RECORD_SPAWN   1
-#define RECORD_RELEASE 2
-#define RECORD_EXECED  3 /* as RECORD_RELEASE: the holder of an earlier release has execed now */
-
-/* The end of a holder's last copy. */
-struct release {
-    u32 kind;
-    u32 how;
-    u64 id;
-    u64 ns;
-    u64 acquired;
-    u32 pid;
-    u32 tid;
-    u32 parent;
-    u32 forker;
-    s32 fd;
-    u32 flags; /* SLOT_* */
-    u64 left;  /* copies that the kernel still counted besides this one, LEFT_UNKNOWN: not to be had */
-    u32 stack; /* as in the table */
-    u32 unused;
-    char comm[COMM_LEN];
-};
-
-/* One life of an errpipe. Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
-struct spawn {
-    u32 kind; /* RECORD_SPAWN */
-    /* Facts are bytes of their own, as parent and children set them on different CPUs at once. */
-    u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
-    u8 reading;   /* a read is blocked now */
-    u8 eof;       /* a read returned end-of-file */
-    u8 ended;     /* end-of-file, or the parent let go of the read end */
-    u8 read_cut;  /* the parent died in the read */
-    u8 held;      /* at the own child's release the kernel still counted a copy */
-    u8 copy_lost; /* a copy found no free slot */
-    u8 outcome;   /* OUTCOME_*, 0: not finished */
-    u32 known;    /* of the read's end and the own child's: 2 when both have come */
-    u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
-    u8 killed;    /* the signal that ended the own child before any exec, 0: none, or not to be had (no BTF) */
-    u8 unused[2];
-    u64 id;
-    u64 file;  /* struct file * of the write end, 0: unknown (no BTF) */
-    u64 pipe;  /* struct pipe_inode_info *, likewise */
-    u64 inode; /* of the pipe, as in /proc/PID/fd, 0: unknown (no BTF) */
-    u64 created;
-    u64 forked;
-    u64 parent_closed;
-    u64 read_began;
-    u64 own_released;
-    u64 read_ended;
-    u32 pid; /* the spawner: process and thread */
-    u32 tid;
-    u32 own_pid;
-    u32 read_tid;
-    s32 read_fd;
-    s32 write_fd;
-    s32 exec_error; /* errno of the own child's last failed exec */
-    u32 own_how;    /* HOW_* */
-    u32 foreign;       /* foreign holders now */
-    u32 foreign_total; /* and ever */
-    char comm[COMM_LEN];
-    char own_comm[COMM_LEN];
-    struct release last; /* the latest release by a foreign holder; kind 0: none */
-};
-
-#define OUTCOME_OK          1
-#define OUTCOME_EXEC_FAILED 2
-#define OUTCOME_ABANDONED   3
 
 /* Durations: bucket b counts those of at most 64 us * 2^b; 22 buckets: up to 134 s; the last is the rest. */
 #define BUCKETS 23
@@ -141,36 +188,42 @@ struct program {
     u64 ok;
     u64 exec_failed;
     u64 abandoned;
+    u64 late_wakeups; /* long reads while the kernel counted no foreign copy */
+    u64 used;         /* when it was last looked up */
+    u64 exposures[EXPOSURES];
     struct histogram spawn; /* errpipe created to read ended */
     struct histogram exec;  /* fork to the own child's release */
     struct histogram vfork; /* without an errpipe: the parent blocked in vfork */
 };
 
 enum counter {
-    SLOTS_OVERFLOWED,
+    SPAWNS_REFUSED,   /* pipes for which there was no place: not followed */
+    PIPES_FORGOTTEN,  /* idle pipes that made room for others */
+    NUMBERS_OVERFLOWED, /* copies at more numbers than are followed */
+    WALKS_CUT,        /* events with more spawns than one event can handle */
     RECORDS_LOST,
     PROGRAMS_FULL,
     TABLES_SHARED,
     UPDATES_FAILED,
-    SPAWNS_ADDED,
-    SPAWNS_DELETED,
-    TABLES_ADDED,
-    TABLES_DELETED,
+    PROCESSES_ADDED,
+    PROCESSES_DELETED,
     STACKS_LOST,
     COUNTERS
 };
 
 enum shared_program {
-    RELEASE_NEXT,
+    LET_GO_NEXT,
     PIPE_MADE,
     DUP_MADE,
+    CLOSING,
     SHARED_PROGRAMS
 };
 
 enum setting {
     SETTING_THRESHOLD_NS, /* stalls of at least this are sent to user space */
     SETTING_ENABLED, /* 0 until every probe is attached: until a pipe is seen, there is nothing to follow */
-    SETTING_SELF,    /* the tracer's own process, whose pipes are nobody's business */
+    SETTING_SELF,    /* the tracer's own process, whose pipes are not followed */
+    SETTING_NOTICED, /* when the last notice was sent */
     SETTINGS
 };
 

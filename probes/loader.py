@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -24,24 +24,23 @@ from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
 from probes.openfiles import OpenFiles
 from probes.perfbuffer import PerfBuffer
-from probes.records import Counter, Program, Release, Setting, Slot, Spawn, Stack, parse, table_type
+from probes.records import Counter, Notice, Program, Setting, Spawn, Stack, parse, process_type, watched_type
 from probes.stacks import ForkStacks
 from probes.syscallfunctions import AT_FUNCTIONS, NoFunctionsError, SyscallFunctions, find
 
 __all__ = ["CompilerProcess", "LoadError", "Loading", "Options", "ProbeStatus", "Probes", "Record"]
 
-Record = Union[Spawn, Release]
+Record = Union[Spawn, Notice]
 
 _log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 _SOURCES = (_HERE / "errpipe.bpf.c", _HERE / "openfiles.bpf.c")
-_SLOTS = 16
 _OTHER = b"~other"
 _SYSCALLS = "syscalls:"
 _UNROLL = "-DUNROLL"
 _AT_TRACEPOINTS = "attached to tracepoints, not to the functions of the system calls"
 _NO_TYPES = "no kernel types, so inherited copies cannot be checked at a fork"
-_SHARED_PROGRAMS = ("release_next", "pipe_made", "dup_made")  # as enum shared_program
+_SHARED_PROGRAMS = ("let_go_next", "pipe_made", "dup_made", "closing")  # as enum shared_program
 _OPEN_FILES = "open_files"
 _OPEN_FILES_KIND = "bpf_iter_task_file"
 _ASKED = "asked"
@@ -66,7 +65,6 @@ _HELPFUL = (
     "syscalls:sys_enter_dup",
     "syscalls:sys_exit_dup",
     "syscalls:sys_enter_dup3",
-    "syscalls:sys_exit_dup3",
     "syscalls:sys_enter_fcntl",
     "syscalls:sys_exit_fcntl",
     "syscalls:sys_enter_unshare",
@@ -75,7 +73,7 @@ _HELPFUL = (
 
 _NOT_EVERYWHERE = {
     "HAVE_PIPE": ("syscalls:sys_enter_pipe", "syscalls:sys_exit_pipe"),  # not on arm64
-    "HAVE_DUP2": ("syscalls:sys_enter_dup2", "syscalls:sys_exit_dup2"),  # not on arm64
+    "HAVE_DUP2": ("syscalls:sys_enter_dup2",),  # not on arm64
     "HAVE_CLOSE_RANGE": ("syscalls:sys_enter_close_range",),  # since 5.9
     "HAVE_EXECVE": (_EXIT_EXECVE,),  # not on RHEL 7's 3.10, whose table names an assembler stub
     "HAVE_EXECVEAT": ("syscalls:sys_exit_execveat",),  # since 3.19
@@ -86,6 +84,8 @@ _NOT_EVERYWHERE = {
 _OFFSETS = {
     "OFF_TASK_FILES": ("task_struct", "files"),
     "OFF_TASK_TGID": ("task_struct", "tgid"),
+    "OFF_TASK_LEADER": ("task_struct", "group_leader"),
+    "OFF_TASK_COMM": ("task_struct", "comm"),
     "OFF_TASK_PID": ("task_struct", "pid"),
     "OFF_TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "OFF_TASK_SIGNAL": ("task_struct", "signal"),
@@ -99,6 +99,7 @@ _OFFSETS = {
     "OFF_FILE_MODE": ("file", "f_mode"),
     "OFF_FILE_INODE": ("file", "f_inode"),
     "OFF_INODE_NUMBER": ("inode", "i_ino"),
+    "OFF_PIPE_WRITERS": ("pipe_inode_info", "writers"),
 }
 
 
@@ -120,13 +121,13 @@ class Options:
 
     threshold_ns: stalls of at least this reach user space.
     targets: only pipes made by processes that were named by ``add_target`` (and their descendants) count.
-    every: every spawn and every foreign release reaches user space, not only those of a stall.
+    every: every spawn reaches user space, not only those of a stall.
     stacks: the user stack of each fork that gives a foreign process a copy is kept.
     use_btf: check each inherited copy in the child's own fd table; off only to test without.
     tracepoints: at the tracepoints of the system calls even where the kernel lets programs be attached to
     their functions, which costs less.
-    The sizes are entries of the maps and pages (a power of two) of each CPU's perf buffer
-    (at most: perfbuffer.py).
+    The sizes are entries of the maps (max_spawns: a power of two, at least 64) and pages (a power of two) of
+    each CPU's perf buffer (at most: perfbuffer.py).
     """
 
     threshold_ns: int
@@ -136,7 +137,7 @@ class Options:
     use_btf: bool = True
     tracepoints: bool = False
     max_spawns: int = 8192
-    max_tables: int = 8192
+    max_processes: int = 4096
     max_threads: int = 8192
     max_programs: int = 1024
     max_stacks: int = 8192
@@ -209,12 +210,12 @@ class Probes:
         self._unreadable = 0
         self._limits = {
             "spawns": options.max_spawns,
-            "tables": options.max_tables,
+            "processes": options.max_processes,
             "programs": options.max_programs,
         }
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
-        self._tables: BpfMap[Any] = maps["tables"]
+        self._processes: BpfMap[Any] = maps["processes"]
         self._programs: BpfMap[Program] = maps["programs"]
         self._stacks = ForkStacks(maps["stacks"]) if options.stacks else None
         for function, problem in self._compiled.attached.items():
@@ -293,20 +294,47 @@ class Probes:
         self._compiled.maps["targets"].set(pid, 1)
 
     def spawns(self) -> list[Spawn]:
-        """Copies of the spawns in flight."""
-        return [spawn for _key, spawn in self._spawns.items()]
+        """Copies of all spawns in flight, and of the pipes that may become one's errpipe."""
+        places = [int.from_bytes(key, sys.byteorder) for key, _id in self._compiled.maps["places"].items()]
+        return self._spawns_at(places)
 
-    def holders(self) -> Iterator[tuple[int, Any, Slot]]:
-        """Each process that holds a copy of a write end: its pid, its table and its slot."""
-        for key, table in self._tables.items():
-            for slot in table.slots:
-                if slot.id:
-                    yield int.from_bytes(key, sys.byteorder), table, slot
+    def watched(self) -> list[Spawn]:
+        """Copies of the spawns whose parent somebody foreign may be stalling now."""
+        found = self._compiled.maps["watched"].get(0)
+        assert found is not None  # of an array: always there
+        # One that has got another own child since stays among them.
+        return [spawn for spawn in self._spawns_at(_places(found)) if spawn.held]
 
-    def holds(self, pid: int, spawn_id: int) -> bool:
-        """Whether a process is listed now as a holder of a spawn's write end."""
-        table = self._tables.get(pid)
-        return table is not None and any(slot.id == spawn_id for slot in table.slots)
+    def _spawns_at(self, places: Iterable[int]) -> list[Spawn]:
+        found = (self._spawns.get(place) for place in places)
+        return [spawn for spawn in found if spawn is not None and spawn.id]
+
+    def free(self, place: int) -> None:
+        """Frees the place of a spawn that has ended and waits for a release that does not come."""
+        self._spawns.set(place, Spawn())
+        self._compiled.maps["places"].delete(place)
+
+    def process(self, pid: int) -> Optional[Any]:
+        """What is known of a process that may hold copies (records.process_type); None: nothing."""
+        return self._processes.get(pid)
+
+    def processes(self) -> Iterator[tuple[int, Any]]:
+        """Each process that may hold copies: its pid, and as above."""
+        for key, process in self._processes.items():
+            yield int.from_bytes(key, sys.byteorder), process
+
+    def may_hold(self, process: Any, place: int, created: int) -> bool:
+        """Whether such a process got a copy of a spawn's write end at its fork, and may have it still.
+
+        place, created: the spawn's.
+        """
+        word = process.may_hold.words[place // 64]
+        return bool(word >> place % 64 & 1) and process.born > created
+
+    def execed(self, pid: int) -> int:
+        """When a process called exec after it had let go of a copy by close, 0: not as far as is known."""
+        found = self._compiled.maps["execs"].get(pid)
+        return int(found.value) if found is not None else 0
 
     def fork_stack(self, stack: int, born: int) -> tuple[int, ...]:
         """Addresses of the stack of a fork at the time born, innermost first; empty: it was not kept.
@@ -318,7 +346,7 @@ class Probes:
     def make_room_for_stacks(self) -> None:
         """Forgets the stacks of the forks whose processes hold nothing any more."""
         if self._stacks is not None:
-            self._stacks.make_room({table.stack for _, table, _ in self.holders()})
+            self._stacks.make_room({process.stack for _, process in self.processes()})
 
     def programs(self) -> dict[bytes, Program]:
         """What was aggregated for each comm of a parent, ``~other`` being the rest."""
@@ -348,7 +376,7 @@ class Probes:
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Entries now and at most of the maps that can fill up."""
-        maps = self._compiled.maps
+        maps = {**self._compiled.maps, "spawns": self._compiled.maps["places"]}
         return {name: (maps[name].count(), limit) for name, limit in self._limits.items()}
 
     def probes(self) -> dict[str, ProbeStatus]:
@@ -383,15 +411,19 @@ class Probes:
 def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
     """The types of key and value of each map that is read or kept here."""
     mirrors: dict[str, tuple[Any, Any]] = {
-        "spawns": (ctypes.c_uint64, Spawn),
-        "tables": (ctypes.c_uint32, table_type(_SLOTS)),
+        "spawns": (ctypes.c_int, Spawn),
+        "places": (ctypes.c_uint32, ctypes.c_uint64),
+        "watched": (ctypes.c_int, watched_type(options.max_spawns)),
+        "processes": (ctypes.c_uint32, process_type(options.max_spawns)),
+        "execs": (ctypes.c_uint32, ctypes.c_uint64),
         "programs": (ctypes.c_char * 16, Program),
         "counters": (ctypes.c_int, ctypes.c_uint64),
         "settings": (ctypes.c_int, ctypes.c_uint64),
         "records": (ctypes.c_int, ctypes.c_int),
         # The kernel empties such a map when nobody has it open.
         "shared": (ctypes.c_int, ctypes.c_int),
-        "again": (ctypes.c_int, ctypes.c_int),
+        "range_again": (ctypes.c_int, ctypes.c_int),
+        "fork_again": (ctypes.c_int, ctypes.c_int),
     }
     if options.targets:
         mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
@@ -415,27 +447,33 @@ def _attempts(
     include = f"-I{_HERE}"
     tracepoints = _tracepoints(tracefs)
     plain = _plain_events(tracefs)
-    tails = {"shared": _SHARED_PROGRAMS}
+    # Verifiers before 5.3 take no loops (commit 2589726d12a1); those kernels have no types either.
+    without_types = Attempt(
+        [*_cflags(tracefs, options, None), include, _UNROLL],
+        plain,
+        {"shared": _SHARED_PROGRAMS},
+        without=[_ASKED],
+    )
+    if offsets is None:
+        return [without_types]
     flags = [*_cflags(tracefs, options, offsets), include]
+    newtask = _function(_NEWTASK)
     # A raw tracepoint gets the task, and so the fd table.
-    raw = {} if offsets is None else {_function(_NEWTASK): f"raw:{_function(_NEWTASK)}"}
-    attempts = [Attempt(flags, {**plain, **raw}, tails, iterators=iterators)]
+    plain = {**plain, newtask: f"raw:{newtask}"}
+    tails = {"shared": _SHARED_PROGRAMS, "fork_again": [newtask]}
+    attempts = [Attempt(flags, plain, tails, iterators=iterators), without_types]
     calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
-    functions = _syscall_functions(functions_of, calls) if offsets and functions_of else None
+    functions = _syscall_functions(functions_of, calls) if functions_of else None
     if functions is not None:
         again = [_CLOSE_RANGE] if _CLOSE_RANGE in functions.events else []
         at_functions = Attempt(
             [*flags, *functions.flags],
-            {**plain, **raw, **functions.events},
-            {"shared": _SHARED_PROGRAMS[:1], "again": again},
+            {**plain, **functions.events},
+            {"shared": _SHARED_PROGRAMS[:1], "fork_again": [newtask], "range_again": again},
             functions.ids,
             iterators,
         )
         attempts.insert(0, at_functions)
-    # Verifiers before 5.3 take no loops (commit 2589726d12a1). Without kernel types too, which those
-    # kernels do not have: that keeps each unrolled program within their 4096 instructions.
-    untyped = [*_cflags(tracefs, options, None), include, _UNROLL]
-    attempts.append(Attempt(untyped, plain, tails, without=[_ASKED]))
     return attempts
 
 
@@ -489,6 +527,11 @@ def _kernel_offsets(btf: Btf) -> Optional[dict[str, int]]:
     try:
         offsets = {name: btf.offset(*where) for name, where in _OFFSETS.items()}
         try:
+            offsets["OFF_PIPE_HEAD"] = btf.offset("pipe_inode_info", "head")
+            offsets["OFF_PIPE_TAIL"] = btf.offset("pipe_inode_info", "tail")
+        except BtfError:  # before 5.5 (commit 8cefc107ca54) it counts the buffers in use
+            offsets["OFF_PIPE_HEAD"] = btf.offset("pipe_inode_info", "nrbufs")
+        try:
             # 6.13 (commit 90ee6ed776c0) counts from zero: one reference is 0.
             offsets["OFF_FILE_COUNT"] = btf.offset("file", "f_ref")
             offsets["FILE_COUNT_ONE"] = 0
@@ -503,9 +546,8 @@ def _kernel_offsets(btf: Btf) -> Optional[dict[str, int]]:
 
 def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) -> list[str]:
     defines = {
-        "SLOTS": _SLOTS,
         "MAX_SPAWNS": options.max_spawns,
-        "MAX_TABLES": options.max_tables,
+        "MAX_PROCESSES": options.max_processes,
         "MAX_THREADS": options.max_threads,
         "MAX_PROGRAMS": options.max_programs,
     }
@@ -539,3 +581,11 @@ def _cure(error: OSError) -> str:
 
 def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:
     return (ctypes.c_char * 16).from_buffer_copy(comm.ljust(16, b"\0"))
+
+
+def _places(found: Any) -> Iterator[int]:
+    """The places in a set of them."""
+    for number, word in enumerate(found.words):
+        while word:
+            yield number * 64 + (word & -word).bit_length() - 1
+            word &= word - 1

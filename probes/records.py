@@ -13,35 +13,45 @@ from typing import Optional, Union
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
-    "COPIES",
     "LEFT_UNKNOWN",
+    "NUMBERS",
+    "RELEASES",
     "STACK_DEPTH",
     "Counter",
+    "Exposure",
     "How",
+    "Notice",
     "Outcome",
     "Program",
     "RecordKind",
     "Release",
+    "ReleaseFlag",
     "Setting",
-    "Slot",
-    "SlotFlag",
     "Spawn",
     "Stack",
     "parse",
-    "table_type",
+    "process_type",
+    "watched_type",
 ]
 
-COPIES = 3
-"""Copies of one write end that one table can hold and follow."""
+NUMBERS = 4
+"""File descriptor numbers that copies of one write end are looked for at."""
+
+RELEASES = 4
+"""Releases that a spawn remembers: the latest ones."""
 
 STACK_DEPTH = 32
 """Frames of a user stack that are kept."""
 
-LEFT_UNKNOWN = (1 << 64) - 1
-"""In Release.left: the kernel's count of copies was not to be had."""
+LEFT_UNKNOWN = (1 << 32) - 1
+"""In Release.left: the kernel's count of copies is unknown."""
 
 _COMM_LEN = 16
 _BUCKETS = 23
+_MARKS = 64
+_PENDING = 4
+_ANCESTORS = 4
+_GROUP_WORDS = 8
 
 BUCKET_BOUNDS_NS = tuple(64_000 << bucket for bucket in range(_BUCKETS - 1))
 """Upper bounds (inclusive) of a histogram's buckets but the last, which has none."""
@@ -51,8 +61,7 @@ class RecordKind(IntEnum):
     """First word of every record in the perf buffer."""
 
     SPAWN = 1
-    RELEASE = 2
-    EXECED = 3
+    WAITING = 2
 
 
 class How(IntEnum):
@@ -63,21 +72,21 @@ class How(IntEnum):
     EXIT = 3
 
 
-class SlotFlag(IntFlag):
-    """What is known of a table's copies of one errpipe."""
+class ReleaseFlag(IntFlag):
+    """What is known of a foreign holder that has let go."""
 
-    CLOEXEC_0 = 1 << 0  # of fds[0], and so on
-    CLOEXEC_1 = 1 << 1
-    CLOEXEC_2 = 1 << 2
-    CLOSED_0 = 1 << 3
-    CLOSED_1 = 1 << 4
-    CLOSED_2 = 1 << 5
-    PARENT = 1 << 8
-    OWN = 1 << 9
-    DESCENDANT = 1 << 10
-    EXECED = 1 << 11
-    UNSURE = 1 << 12
-    LET_GO = 1 << 13
+    EXECED = 1
+    DESCENDANT = 2
+    EXPECTED = 4
+
+
+class Exposure(IntEnum):
+    """Index into Spawn.exposures and Program.exposures: the causes that the kernel side can tell."""
+
+    FORKED = 0
+    LEAKED = 1
+    LATE_EXEC = 2
+    OWN_DESCENDANT = 3
 
 
 class Outcome(IntEnum):
@@ -91,16 +100,17 @@ class Outcome(IntEnum):
 class Counter(IntEnum):
     """Index into the map ``counters``."""
 
-    SLOTS_OVERFLOWED = 0
-    RECORDS_LOST = 1
-    PROGRAMS_FULL = 2
-    TABLES_SHARED = 3
-    UPDATES_FAILED = 4
-    SPAWNS_ADDED = 5
-    SPAWNS_DELETED = 6
-    TABLES_ADDED = 7
-    TABLES_DELETED = 8
-    STACKS_LOST = 9
+    SPAWNS_REFUSED = 0
+    PIPES_FORGOTTEN = 1
+    NUMBERS_OVERFLOWED = 2
+    WALKS_CUT = 3
+    RECORDS_LOST = 4
+    PROGRAMS_FULL = 5
+    TABLES_SHARED = 6
+    UPDATES_FAILED = 7
+    PROCESSES_ADDED = 8
+    PROCESSES_DELETED = 9
+    STACKS_LOST = 10
 
 
 class Setting(IntEnum):
@@ -109,62 +119,38 @@ class Setting(IntEnum):
     THRESHOLD_NS = 0
     ENABLED = 1
     SELF = 2
-
-
-class Slot(ctypes.Structure):
-    """What one file descriptor table has of one errpipe; fds are -1 where there is none."""
-
-    _fields_ = [
-        ("id", ctypes.c_uint64),
-        ("read_fd", ctypes.c_int32),
-        ("fds", ctypes.c_int32 * COPIES),
-        ("flags", ctypes.c_uint32),
-        ("claim", ctypes.c_uint32),
-    ]
+    NOTICED = 3
 
 
 class Release(ctypes.Structure):
-    """The end of a holder's last copy."""
+    """The end of a foreign holder's last copy; pid is 0 where there is none."""
 
     _fields_ = [
-        ("kind", ctypes.c_uint32),
-        ("how", ctypes.c_uint32),
-        ("id", ctypes.c_uint64),
         ("ns", ctypes.c_uint64),
         ("acquired", ctypes.c_uint64),
         ("pid", ctypes.c_uint32),
-        ("tid", ctypes.c_uint32),
         ("parent", ctypes.c_uint32),
         ("forker", ctypes.c_uint32),
         ("fd", ctypes.c_int32),
+        ("how", ctypes.c_uint32),
         ("flags", ctypes.c_uint32),
-        ("left", ctypes.c_uint64),
+        ("left", ctypes.c_uint32),
         ("stack", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
         ("comm", ctypes.c_char * _COMM_LEN),
     ]
 
 
 class Spawn(ctypes.Structure):
-    """One life of an errpipe."""
+    """One life of an errpipe; fds are -1 where there is none."""
 
     _fields_ = [
         ("kind", ctypes.c_uint32),
-        ("cloexec", ctypes.c_uint8),
-        ("reading", ctypes.c_uint8),
-        ("eof", ctypes.c_uint8),
-        ("ended", ctypes.c_uint8),
-        ("read_cut", ctypes.c_uint8),
-        ("held", ctypes.c_uint8),
-        ("copy_lost", ctypes.c_uint8),
-        ("outcome", ctypes.c_uint8),
-        ("known", ctypes.c_uint32),
-        ("is_socket", ctypes.c_uint8),
-        ("killed", ctypes.c_uint8),
-        ("unused", ctypes.c_uint8 * 2),
+        ("index", ctypes.c_uint32),
         ("id", ctypes.c_uint64),
+        ("key", ctypes.c_uint64),
+        ("other_key", ctypes.c_uint64),
         ("file", ctypes.c_uint64),
-        ("pipe", ctypes.c_uint64),
+        ("files", ctypes.c_uint64),
         ("inode", ctypes.c_uint64),
         ("created", ctypes.c_uint64),
         ("forked", ctypes.c_uint64),
@@ -172,20 +158,47 @@ class Spawn(ctypes.Structure):
         ("read_began", ctypes.c_uint64),
         ("own_released", ctypes.c_uint64),
         ("read_ended", ctypes.c_uint64),
+        ("heir_released", ctypes.c_uint64),
         ("pid", ctypes.c_uint32),
         ("tid", ctypes.c_uint32),
         ("own_pid", ctypes.c_uint32),
         ("read_tid", ctypes.c_uint32),
+        ("heir", ctypes.c_uint32),
         ("read_fd", ctypes.c_int32),
-        ("write_fd", ctypes.c_int32),
+        ("fds", ctypes.c_int32 * NUMBERS),
         ("exec_error", ctypes.c_int32),
         ("own_how", ctypes.c_uint32),
-        ("foreign", ctypes.c_uint32),
-        ("foreign_total", ctypes.c_uint32),
+        ("known", ctypes.c_uint32),
+        ("releases", ctypes.c_uint32),
+        ("stray_forker", ctypes.c_uint32),
+        ("unread", ctypes.c_uint32),
+        ("cloexec", ctypes.c_uint8),
+        ("reading", ctypes.c_uint8),
+        ("elsewhere", ctypes.c_uint8),
+        ("eof", ctypes.c_uint8),
+        ("ended", ctypes.c_uint8),
+        ("read_cut", ctypes.c_uint8),
+        ("held", ctypes.c_uint8),
+        ("copy_lost", ctypes.c_uint8),
+        ("outcome", ctypes.c_uint8),
+        ("is_socket", ctypes.c_uint8),
+        ("killed", ctypes.c_uint8),
+        ("stray", ctypes.c_uint8),
+        ("doubtful", ctypes.c_uint8),
+        ("settled", ctypes.c_uint8),
+        ("listed", ctypes.c_uint8),
+        ("exposed", ctypes.c_uint8),
+        ("exposures", ctypes.c_uint16 * len(Exposure)),
         ("comm", ctypes.c_char * _COMM_LEN),
         ("own_comm", ctypes.c_char * _COMM_LEN),
-        ("last", Release),
+        ("last", Release * RELEASES),
     ]
+
+
+class Notice(ctypes.Structure):
+    """A read has begun while somebody foreign holds the write end: it is worth looking."""
+
+    _fields_ = [("kind", ctypes.c_uint32), ("index", ctypes.c_uint32), ("id", ctypes.c_uint64)]
 
 
 class Stack(ctypes.Structure):
@@ -207,42 +220,60 @@ class Program(ctypes.Structure):
         ("ok", ctypes.c_uint64),
         ("exec_failed", ctypes.c_uint64),
         ("abandoned", ctypes.c_uint64),
+        ("late_wakeups", ctypes.c_uint64),
+        ("used", ctypes.c_uint64),
+        ("exposures", ctypes.c_uint64 * len(Exposure)),
         ("spawn", Histogram),
         ("exec", Histogram),
         ("vfork", Histogram),
     ]
 
 
-def parse(data: bytes) -> Optional[Union[Spawn, Release]]:
+def parse(data: bytes) -> Optional[Union[Spawn, Notice]]:
     """A copy of the record in the bytes of a perf buffer's sample; None: no program of ours wrote that."""
     kind = int.from_bytes(data[:4], sys.byteorder)
     if kind == RecordKind.SPAWN and len(data) >= ctypes.sizeof(Spawn):
         spawn = Spawn.from_buffer_copy(data)
-        known = spawn.outcome in (0, *Outcome) and _is_how(spawn.own_how) and _is_how(spawn.last.how)
-        return spawn if known else None
-    if kind in (RecordKind.RELEASE, RecordKind.EXECED) and len(data) >= ctypes.sizeof(Release):
-        release = Release.from_buffer_copy(data)
-        return release if _is_how(release.how) else None
+        hows = [spawn.own_how, *(release.how for release in spawn.last)]
+        return spawn if spawn.outcome in (0, *Outcome) and all(how in (0, *How) for how in hows) else None
+    if kind == RecordKind.WAITING and len(data) >= ctypes.sizeof(Notice):
+        return Notice.from_buffer_copy(data)
     return None
 
 
-def _is_how(value: int) -> bool:
-    return value in (0, *How)
+def watched_type(max_spawns: int) -> type[ctypes.Structure]:
+    """The structure of a set of places in the map ``spawns``."""
+    words = max_spawns // 64
 
-
-def table_type(slots: int) -> type[ctypes.Structure]:
-    """The structure of a file descriptor table with that many slots."""
-
-    class Table(ctypes.Structure):
+    class Places(ctypes.Structure):
         _fields_ = [
-            ("born", ctypes.c_uint64),
-            ("touched", ctypes.c_uint64),
-            ("forker", ctypes.c_uint32),
-            ("parent", ctypes.c_uint32),
-            ("stack", ctypes.c_uint32),
-            ("unused", ctypes.c_uint32),
-            ("marks", ctypes.c_uint8 * 64),
-            ("slots", Slot * slots),
+            ("used", ctypes.c_uint8 * max(words, _GROUP_WORDS)),
+            ("words", ctypes.c_uint64 * words),
         ]
 
-    return Table
+    return Places
+
+
+def process_type(max_spawns: int) -> type[ctypes.Structure]:
+    """The structure of a process that may hold copies."""
+
+    class Process(ctypes.Structure):
+        _fields_ = [
+            ("born", ctypes.c_uint64),
+            ("execed", ctypes.c_uint64),
+            ("parent", ctypes.c_uint32 * _ANCESTORS),
+            ("forker", ctypes.c_uint32),
+            ("stack", ctypes.c_uint32),
+            ("expected", ctypes.c_uint8),
+            ("shared", ctypes.c_uint8),
+            ("is_own", ctypes.c_uint8),
+            ("kept", ctypes.c_uint8),
+            ("foreign", ctypes.c_uint8),
+            ("exec_error", ctypes.c_uint8),
+            ("unused", ctypes.c_uint8 * 2),
+            ("marks", ctypes.c_uint8 * _MARKS),
+            ("may_hold", watched_type(max_spawns)),
+            ("own", ctypes.c_uint32 * _PENDING),
+        ]
+
+    return Process

@@ -29,14 +29,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--programs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
-    parser.add_argument("--overflow", action="store_true", help="also more copies than are followed")
+    parser.add_argument(
+        "--overflow", action="store_true", help="also copies at more numbers than are followed"
+    )
     parser.add_argument("--ioctl", action="store_true", help="also FIOCLEX and FIONCLEX")
+    parser.add_argument("--max-spawns", type=int, default=8192, help="places for spawns: a power of two")
     options = parser.parse_args()
     limits = Limits(overflow=options.overflow, ioctl=options.ioctl)
     print(f"seed {options.seed}, kernel {platform.release()}", flush=True)
     passed = failed = 0
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, Prover(Path(folder)) as prover:
+    with tempfile.TemporaryDirectory() as folder, Prover(Path(folder), options.max_spawns) as prover:
         for first in range(0, options.programs, _BATCH):
             count = min(_BATCH, options.programs - first)
             good, complaint = _batch(prover, limits, options.seed + first // _BATCH, count)

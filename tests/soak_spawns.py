@@ -36,6 +36,8 @@ _THREADS = 2
 _LOSSES = (
     "spawnstall_records_lost_total",
     "spawnstall_slots_overflowed_total",
+    "spawnstall_numbers_overflowed_total",
+    "spawnstall_walks_cut_total",
     "spawnstall_map_updates_failed_total",
 )
 _MOST_GROWTH_MIB = 5.0  # of 90 % of the spawns; a byte kept of each of a million is one
@@ -105,7 +107,7 @@ def soak(lab: Lab, spawns: int, round_seconds: float, say: Callable[[str], None]
         metrics = agent.metrics()
         result.counted = {way: _counted(metrics, way) for way in _WAYS}
         result.lost = {name: metrics[name, ()] for name in _LOSSES}
-        for name in ("spawns", "tables"):
+        for name in ("spawns", "processes"):
             evicted = "spawnstall_map_evictions_total", (("map", name),)
             result.lost[f"{evicted[0]} of {name}"] = metrics.get(evicted, 0)
     return result
@@ -155,7 +157,7 @@ def _counted(metrics: dict[tuple[str, tuple[tuple[str, str], ...]], float], way:
 
 def _state(agent: RunningAgent, spawns: int) -> State:
     metrics = agent.metrics()
-    entries = {name: metrics["spawnstall_map_entries", (("map", name),)] for name in ("spawns", "tables")}
+    entries = {name: metrics["spawnstall_map_entries", (("map", name),)] for name in ("spawns", "processes")}
     return State(spawns, memory(agent.process.pid), entries)
 
 

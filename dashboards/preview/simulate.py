@@ -60,8 +60,8 @@ class _Host:
         }
         self._stalls = {holder: _Histogram(0.3, 0.7) for holder in _HOLDERS[: 1 + index % 3]}
         names = (
-            "records_lost probe_misses slots_overflowed programs_full tables_shared stacks_lost"
-            " map_updates_failed stalls_not_logged"
+            "records_lost probe_misses slots_overflowed pipes_forgotten numbers_overflowed walks_cut"
+            " programs_full tables_shared stacks_lost map_updates_failed stalls_not_logged"
         )
         self._counters = dict.fromkeys(names.split(), 0.0)
         self._cpu = self._runs = 0.0
@@ -82,6 +82,15 @@ class _Host:
             for outcome, share in (("ok", 0.97), ("exec_failed", 0.02), ("abandoned", 0.01)):
                 labels = {"comm": comm, "outcome": outcome}
                 yield "spawnstall_spawns_total", labels, rate * self._busy * age * share
+            for cause, share in (
+                ("forked", 0.01),
+                ("leaked", 0.002),
+                ("late_exec", 0.02),
+                ("own_descendant", 0),
+            ):
+                labels = {"comm": comm, "cause": cause}
+                yield "spawnstall_exposures_total", labels, rate * self._busy * age * share
+            yield "spawnstall_late_wakeups_total", {"comm": comm}, rate * self._busy * age * 0.0002
         yield from self._stalling(now, age, stalling, wave)
         yield from self._health(age, wave, since)
 
@@ -98,7 +107,7 @@ class _Host:
                     yield "spawnstall_stalls_in_progress", labels, float(here + ongoing)
         started = now - (age - 9600) if ongoing else 0.0
         yield "spawnstall_oldest_stall_start_timestamp_seconds", {}, started
-        for result, share in (("confirmed", 0.01), ("gone", 0.002), ("mismatch", 0.0)):
+        for result, share in (("confirmed", 0.01), ("gone", 0.002)):
             yield "spawnstall_confirmations_total", {"result": result}, share * age
 
     def _health(self, age: float, wave: float, since: float) -> Iterator[_Sample]:
@@ -106,7 +115,7 @@ class _Host:
             self._counters["records_lost"] += 40
         for name, value in self._counters.items():
             yield f"spawnstall_{name}_total", {}, value
-        for name, most, used in (("spawns", 10240, 12), ("tables", 10240, 90), ("programs", 1024, 60)):
+        for name, most, used in (("places", 8192, 12), ("processes", 4096, 90), ("programs", 1024, 60)):
             yield "spawnstall_map_entries", {"map": name}, used * wave
             yield "spawnstall_map_max_entries", {"map": name}, most
             yield "spawnstall_map_evictions_total", {"map": name}, 0

@@ -1,7 +1,12 @@
 """Random valid fd programs, drawn and shrunk by hypothesis.
 
-Hypothesis draws a list of plain choices; ``plan`` turns each into a step that is possible at that point of
+Hypothesis draws a list of plain choices; ``plan`` turns each into steps that are possible at that point of
 the model, or into nothing. So every list is a valid program, and so is each one that shrinking tries.
+
+Most choices are one step of some thread. "go_on" takes a pipe further in the life of an errpipe. "pipes"
+are several pipes of one thread before a fork, "popen" is a pipe and its fork in one thread (many threads
+are in flight when several follow each other), and "worker" is a fork in another thread, that takes pipes
+with it. What is made and not gone on with is an idle pipe.
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ from typing import Optional
 
 from hypothesis import strategies as st
 
-from probes.records import COPIES
-from tests.fdprograms.model import LAST_FD, Kind, Model, Process, Step, Thread
+from probes.records import NUMBERS
+from tests.fdprograms.model import LAST_FD, Kind, Model, Pipe, Process, Step, Thread
 
 __all__ = ["Choice", "Limits", "choices", "plan"]
 
@@ -24,14 +29,14 @@ _Made = tuple[Kind, tuple[int, ...]]
 class Limits:
     """What programs may do.
 
-    overflow: more copies in one table than are followed.
+    overflow: copies at more numbers than are followed.
     ioctl: FIOCLEX and FIONCLEX.
     """
 
     steps: int = 40
-    processes: int = 7
-    threads: int = 3
-    pipes: int = 6
+    processes: int = 10
+    threads: int = 7
+    pipes: int = 16
     overflow: bool = False
     ioctl: bool = False
 
@@ -47,15 +52,18 @@ class Choice:
 
 
 _WEIGHTS = {
-    "go_on": 24,
+    "go_on": 36,
     "pipe": 3,
-    "shuffle": 14,
+    "pipes": 2,
+    "popen": 4,
+    "worker": 5,
+    "shuffle": 8,
     "dup": 3,
     "dup2": 4,
     "dup3": 2,
     "dupfd": 3,
     "setfd": 3,
-    "close": 6,
+    "close": 5,
     "close_range": 3,
     "fork": 6,
     "vfork": 3,
@@ -63,7 +71,7 @@ _WEIGHTS = {
     "exec_fail": 1,
     "exit": 2,
     "kill": 1,
-    "thread": 4,
+    "thread": 5,
     "thread_exit": 1,
     "read": 2,
     "write": 1,
@@ -78,7 +86,7 @@ def choices(limits: Limits) -> st.SearchStrategy[list[Choice]]:
     small = st.integers(0, 63)
     # A list is about twice as long as its least; it shrinks through "nothing".
     return st.lists(
-        st.builds(Choice, st.sampled_from(names), small, small, small), min_size=12, max_size=limits.steps
+        st.builds(Choice, st.sampled_from(names), small, small, small), min_size=16, max_size=limits.steps
     )
 
 
@@ -87,15 +95,34 @@ def plan(drawn: Iterable[Choice], limits: Limits) -> list[Step]:
     model = Model()
     steps: list[Step] = []
     for choice in drawn:
-        step = _step(model, choice, limits)
-        if step is not None:
+        for _ in range(_times(choice)):
+            step = _step(model, choice, limits)
+            if step is None:
+                break
             model.apply(step)
             steps.append(step)
+            if choice.what == "popen":
+                choice = replace(choice, what="own_fork", who=_place(model, step))
+            elif choice.what == "pipes":
+                choice = replace(choice, who=_place(model, step))
     for number in sorted(model.processes, reverse=True):
         step = Step(number, next(iter(model.processes[number].threads)), Kind.KILL)
         model.apply(step)
         steps.append(step)
     return steps
+
+
+def _times(choice: Choice) -> int:
+    """Steps that a choice stands for."""
+    if choice.what == "pipes":
+        return 2 + choice.second % (NUMBERS + 1)
+    return 2 if choice.what == "popen" else 1
+
+
+def _place(model: Model, step: Step) -> int:
+    """Of a step's thread among those that are idle."""
+    idle = [(process.number, thread.number) for process, thread in model.idle()]
+    return idle.index((step.process, step.thread))
 
 
 def _step(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
@@ -107,11 +134,11 @@ def _step(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
         if _spared(model, process, choice):
             return None
         return Step(process.number, next(iter(process.threads)), Kind.KILL)
-    if choice.what == "go_on":
-        step = _go_on(model, choice, limits)
+    if choice.what in ("go_on", "worker"):
+        step = _go_on(model, choice, limits) if choice.what == "go_on" else _worker(model, choice, limits)
         if step is not None:
             return step
-        choice = replace(choice, what="pipe")
+        choice = replace(choice, what="pipe" if choice.what == "go_on" else "thread")
     idle = model.idle()
     if not idle:
         return None
@@ -127,31 +154,101 @@ def _spared(model: Model, process: Process, choice: Choice) -> bool:
 
 
 def _go_on(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
-    """The next step in a life of an errpipe: fork, the maker's close, its read, the own child's exec."""
+    """The next step in a life of an errpipe: fork, the maker's close, its read, what who has a copy does."""
     followed = [pipe for pipe in model.pipes if pipe.followed]
+    begun = [pipe for pipe in followed if pipe.own is not None]
+    if begun and choice.who % 8:
+        followed = begun
     if not followed:
         return None
     pipe = followed[choice.first % len(followed)]
+    if pipe.own is None:
+        return _fork_for(model, pipe, choice, limits)
+    ways = [_maker_goes_on, _holder_goes_on]
+    for way in ways if choice.who % 3 else reversed(ways):
+        step = way(model, pipe, choice, limits)
+        if step is not None:
+            return step
+    return None
+
+
+def _fork_for(model: Model, pipe: Pipe, choice: Choice, limits: Limits) -> Optional[Step]:
+    maker = model.processes.get(pipe.maker)
+    if maker is None or maker.in_vfork or model.next_process >= limits.processes:
+        return None
+    spawner = maker.threads.get(pipe.spawner)
+    if spawner is None or not spawner.idle:
+        return None
+    vfork = choice.second % 8 == 7 and _may_vfork(model, spawner)
+    return Step(maker.number, spawner.number, Kind.VFORK if vfork else Kind.FORK)
+
+
+def _maker_goes_on(model: Model, pipe: Pipe, choice: Choice, limits: Limits) -> Optional[Step]:
     maker = model.processes.get(pipe.maker)
     idle = [thread.number for thread in maker.threads.values() if thread.idle] if maker else []
-    if maker and pipe.own is None:
-        possible = model.next_process < limits.processes and not maker.in_vfork
-        if possible and pipe.spawner in idle:
-            kind = Kind.VFORK if choice.second % 8 == 7 else Kind.FORK
-            return Step(pipe.maker, pipe.spawner, kind)
+    if maker is None or not idle:
         return None
-    if maker and idle:
-        actor = pipe.spawner if pipe.spawner in idle else idle[0]
-        copies = maker.table.copies(pipe.number)
-        if copies:
-            return Step(pipe.maker, actor, Kind.CLOSE, (copies[0],))
-        if not pipe.ended and not any(True for _ in model.readers(pipe.number)):
-            return Step(pipe.maker, actor, Kind.READ, (pipe.read_fd,))
-    own = model.processes.get(-1 if pipe.own is None else pipe.own)
-    idle = [thread.number for thread in own.threads.values() if thread.idle] if own else []
-    if own and idle and own.table.copies(pipe.number):
-        return Step(own.number, idle[choice.second % len(idle)], Kind.EXEC)
-    return None
+    actor = pipe.spawner if pipe.spawner in idle else idle[0]
+    if copies := maker.table.copies(pipe.number):
+        return Step(maker.number, actor, Kind.CLOSE, (copies[0],))
+    has_read_end = pipe.read_fd in maker.table.fds and maker.table.fds[pipe.read_fd].pipe == pipe.number
+    if pipe.ended or not has_read_end or any(True for _ in model.readers(pipe.number)):
+        return None
+    return Step(maker.number, actor, Kind.READ, (pipe.read_fd,))
+
+
+def _holder_goes_on(model: Model, pipe: Pipe, choice: Choice, limits: Limits) -> Optional[Step]:
+    """The own child as long as it has a copy, then another process that has one."""
+    holders = [
+        process
+        for process in model.processes.values()
+        if process.number != pipe.maker and process.table.copies(pipe.number)
+    ]
+    own = [process for process in holders if process.number == pipe.own]
+    if not holders:
+        return None
+    process = own[0] if own else holders[choice.second // 16 % len(holders)]
+    idle = [thread.number for thread in process.threads.values() if thread.idle]
+    if not idle:
+        return None
+    actor = idle[choice.who % len(idle)]
+    way = choice.second % 16
+    if way == 11 and not process.in_vfork and model.next_process < limits.processes:
+        return Step(process.number, actor, Kind.FORK)
+    if way == 12:
+        return Step(process.number, actor, Kind.EXEC_FAIL)
+    if way == 13 or (way > 8 and not own):
+        return Step(process.number, actor, Kind.CLOSE, (process.table.copies(pipe.number)[0],))
+    if way not in (14, 15):
+        return Step(process.number, actor, Kind.EXEC)
+    if len(model.processes) == 1 or _spared(model, process, choice):
+        return None
+    return Step(process.number, actor, Kind.EXIT if way == 14 else Kind.KILL)
+
+
+def _worker(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
+    """A fork that takes the write end of a pipe with it, by a thread that has not made that pipe."""
+    forkers = [
+        (process, thread)
+        for process, thread in model.idle()
+        if not process.in_vfork
+        and any(
+            pipe.followed
+            and process.table.copies(pipe.number)
+            and (pipe.maker, pipe.spawner) != (process.number, thread.number)
+            for pipe in model.pipes
+        )
+    ]
+    if not forkers or model.next_process >= limits.processes:
+        return None
+    process, thread = forkers[choice.who % len(forkers)]
+    vfork = choice.second % 4 > 1 and _may_vfork(model, thread)
+    return Step(process.number, thread.number, Kind.VFORK if vfork else Kind.FORK)
+
+
+def _may_vfork(model: Model, thread: Thread) -> bool:
+    """What the tracer knows of a thread with a pipe that is lost can be wrong, and so its strays."""
+    return not any(model.pipes[made].lost for made in thread.pending)
 
 
 class _Actor:
@@ -170,7 +267,7 @@ class _Actor:
     def step(self) -> Optional[_Made]:
         """The kind and arguments of what the choice stands for, None: not possible now."""
         what = self._choice.what
-        if what in ("fork", "vfork", "thread", "thread_exit") and self._process.in_vfork:
+        if what in ("fork", "own_fork", "vfork", "thread", "thread_exit") and self._process.in_vfork:
             return None
         maker: Callable[[], Optional[_Made]] = getattr(self, f"_{what}")
         return maker()
@@ -189,26 +286,35 @@ class _Actor:
         ends = [fd for fd, end in sorted(self._table.fds.items()) if end.pipe >= 0]
         return self._write_ends() * 2 + ends
 
-    def _may_add(self, fd: int, replaced: int = -1) -> bool:
+    def _may_copy(self, fd: int, new: int) -> bool:
         end = self._table.fds[fd]
-        if self._limits.overflow or not end.write:
+        if self._limits.overflow or not end.write or end.pipe < 0:
             return True
-        return len([copy for copy in self._table.copies(end.pipe) if copy != replaced]) < COPIES
+        return self._pipe_of(end.pipe).may_copy_to(new)
 
-    def _source(self) -> Optional[int]:
-        fd = self._pick(self._pipe_ends(), self._choice.first)
-        return fd if fd is not None and self._may_add(fd) else None
+    def _pipe_of(self, number: int) -> Pipe:
+        return self._model.pipes[number]
 
     # -- one method for each kind of choice --
 
     def _pipe(self) -> Optional[_Made]:
-        made = self._caller.last_made
-        waits = made is not None and self._model.pipes[made].followed and self._model.pipes[made].own is None
-        if len(self._model.pipes) >= self._limits.pipes or (waits and self._choice.second % 4 != 3):
+        waits = any(self._pipe_of(made).waits for made in self._caller.pending)
+        if waits and self._choice.second % 4 < 2:
+            return None
+        return self._pipes()
+
+    def _pipes(self) -> Optional[_Made]:
+        if len(self._model.pipes) >= self._limits.pipes:
             return None
         if self._choice.first % 4 == 3:
             return Kind.PIPE, ()
         return Kind.PIPE2, (int(self._choice.first % 4 != 2),)
+
+    def _popen(self) -> Optional[_Made]:
+        return self._pipes()
+
+    def _own_fork(self) -> Optional[_Made]:
+        return self._vfork() if self._choice.second % 8 == 7 else self._fork()
 
     def _shuffle(self) -> Optional[_Made]:
         """Copies of one write end come and go, but never the last."""
@@ -216,20 +322,25 @@ class _Actor:
         if fd is None:
             return None
         copies = self._table.copies(self._table.fds[fd].pipe)
-        free = [number for number in (4, *_SPOTS[3:]) if number not in self._table.fds]
-        if len(copies) == COPIES or (len(copies) > 1 and self._choice.second % 2) or not free:
+        free = [
+            number
+            for number in sorted({4, *_SPOTS[3:], *self._pipe_of(self._table.fds[fd].pipe).numbers})
+            if number not in self._table.fds and self._may_copy(fd, number)
+        ]
+        if len(copies) == NUMBERS or (len(copies) > 1 and self._choice.second % 2) or not free:
             return (Kind.CLOSE, (fd,)) if len(copies) > 1 else None
         new = free[self._choice.second // 2 % len(free)]
         return Kind.DUP3, (fd, new, self._choice.second // 16 % 2)
 
     def _dup(self) -> Optional[_Made]:
-        fd = self._source()
-        return None if fd is None else (Kind.DUP, (fd,))
+        fd = self._pick(self._pipe_ends(), self._choice.first)
+        possible = fd is not None and self._may_copy(fd, self._table.free())
+        return (Kind.DUP, (fd,)) if fd is not None and possible else None
 
     def _dup_over(self, kind: Kind) -> Optional[_Made]:
         fd = self._pick(self._pipe_ends(), self._choice.first)
         new = self._pick([*self._pipe_ends(), *_SPOTS], self._choice.second)
-        if fd is None or new is None or fd == new or not self._may_add(fd, new):
+        if fd is None or new is None or fd == new or not self._may_copy(fd, new):
             return None
         return (kind, (fd, new)) if kind is Kind.DUP2 else (kind, (fd, new, self._choice.second % 2))
 
@@ -240,9 +351,11 @@ class _Actor:
         return self._dup_over(Kind.DUP3)
 
     def _dupfd(self) -> Optional[_Made]:
-        fd = self._source()
+        fd = self._pick(self._pipe_ends(), self._choice.first)
         least = _SPOTS[self._choice.second % len(_SPOTS)]
-        return None if fd is None else (Kind.DUPFD, (fd, least, self._choice.second // 8 % 2))
+        if fd is None or not self._may_copy(fd, self._table.free(least)):
+            return None
+        return Kind.DUPFD, (fd, least, self._choice.second // 8 % 2)
 
     def _set_cloexec(self, kind: Kind) -> Optional[_Made]:
         fd = self._pick(self._pipe_ends(), self._choice.first)
@@ -275,7 +388,7 @@ class _Actor:
         return (Kind.FORK, ()) if room else None
 
     def _vfork(self) -> Optional[_Made]:
-        return (Kind.VFORK, ()) if self._fork() else None
+        return (Kind.VFORK, ()) if self._fork() and _may_vfork(self._model, self._caller) else None
 
     def _exec(self) -> Optional[_Made]:
         return None if _spared(self._model, self._process, self._choice) else (Kind.EXEC, ())

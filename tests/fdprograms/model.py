@@ -3,25 +3,42 @@
 The model is exact: the kernel gives the lowest free fd, every step is over before the next begins, and nobody
 but the steps touches an fd below 500. So each step's result is known beforehand, and is checked when it runs.
 
-Which pipes the tracer must follow (``Pipe.followed``), and when it must have dropped one:
+Which pipes the tracer must follow (``Pipe.followed``), and what it must know of them:
 
-1. A pipe is followed from its creation.  Its maker is the process, its spawner the thread that made it.
-2. Its own child is the first process that the spawner forks while that pipe is the last it made and the maker
-   still has the read end that pipe() gave; the child must get a copy of the write end. All other processes
-   that get one are foreign. If there is none when the maker closes its last copy, the pipe's stray is the own
-   child, with all that it has done: the first process that got a copy by a vfork in another thread of the
-   maker which had no pipe of its own to fork for. (If it has released, it has been told as foreign.)
-3. It is dropped when the spawner makes another pipe before there is an own child;
-4. when the maker lets go of the read end (the very fd) by close, dup2 over it, exec or exit before there is
-   an own child, or while the maker still has a copy of the write end, or in the same moment;
-5. when the own child's last copy is closed (or replaced) rather than ended by exec or exit; or ended by exit
-   after a copy had survived an exec; or when it puts a copy over fd 0 to 2, or one survives an exec there.
-   (A close or an exit after an exec that failed is the end of a failed spawn.)
-6. It has ended when a read of that read end in the maker, begun when there was an own child and the maker had
-   no copy left, returns end-of-file; or when the maker lets go of the read end later than 4 says. When it has
-   ended and the own child has released (exec or exit), it is done: told in a record, and dropped.
-
-While a pipe is followed, the open copies of its write end are known, with their close-on-exec bits.
+1. A pipe is followed from its creation. Its maker is the process, its spawner the thread that makes it. A
+   thread keeps its latest four pipes; when it makes another one, the oldest of them is dropped, unless it
+   has an own child that is no stray.
+2. A child may hold each pipe of which it gets a copy of the write end by its fork. It is the own child of
+   those that its forker, the very thread, has made. An own child that a pipe has before is replaced, and
+   what is known of it (its release, its failed exec, its heir, who held and who released) is forgotten.
+3. A thread that vforks, and has forked for all its pipes before, gives every pipe of its process that has no
+   own child a stray: the child is the own child until the spawner forks, or until the child closes its last
+   copy or exits, and no exec of it has failed and no signal has killed it.
+   When another thread of the maker forks (and does not vfork) while a pipe has no own child or a stray, the
+   pipe is doubtful. If it has a stray, it is dropped when the maker closes its last copy, unless the thread
+   closes it that has forked the stray. Otherwise a stray is no stray any more from that close on.
+4. The latest child of the own child that gets a copy is the heir, until it lets go otherwise than by exec.
+   When the own child closes its last copy or exits, and has not called exec (with or without success) since
+   its fork, and is not killed, the heir takes its place. If the heir has let go by exec, that is the
+   release.
+5. Copies are looked for at four numbers, the same ones in all processes: the number that pipe() gives, and
+   each that a dup gives. A pipe with copies at more numbers is lost: what is said of it may be wrong, and
+   it says so.
+6. A pipe is dropped when the maker lets go of the read end (the very fd) by close, dup2 over it, exec or
+   exit before there is an own child, or while the maker has a copy of the write end, or in the same moment;
+7. when another process than the maker puts a copy over fd 0 to 2, or has one there after its exec;
+8. when the own child closes (or replaces) its last copy, or exits after a copy has survived an exec, and
+   no heir takes its place, unless it is killed. (A close or an exit after an exec that failed is the end of
+   a failed spawn.)
+9. It is dropped when the maker reads data after the own child's release by exec.
+10. It ends when a read of the read end in the maker, begun when there is an own child and the maker has no
+    copy left, returns end-of-file; or when the maker lets go of the read end later than 6 says. When it has
+    ended and the own child has released (by exec or exit), it is done: it is told in a record, and dropped.
+    (One that is abandoned, and was not close-on-exec at the fork, is not told.)
+11. It is held if another process than the maker has a copy when the own child releases, or when the maker
+    closes its last copy after that, unless it has ended. From then on it remembers who else lets go of a
+    last copy, how, and how many copies are left outside the maker (one less, when the own child has not
+    released): the last four times. An exit it remembers before that, too.
 """
 
 from __future__ import annotations
@@ -29,14 +46,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Optional
+from typing import NamedTuple, Optional
 
-from probes.records import COPIES, How, Outcome
+from probes.records import NUMBERS, How, Outcome
 
-__all__ = ["LAST_FD", "End", "Kind", "Model", "Pipe", "Process", "Step", "Table", "Thread"]
+__all__ = [
+    "LAST_FD",
+    "PENDING",
+    "End",
+    "Kind",
+    "Model",
+    "Pipe",
+    "Process",
+    "Release",
+    "Step",
+    "Table",
+    "Thread",
+]
 
 LAST_FD = 499
 """Fds above are the player's own."""
+
+PENDING = 4
+"""Pipes of a thread that wait for its fork."""
 
 _ENOENT = 2
 
@@ -122,7 +154,7 @@ class Thread:
     """reads: the pipe in whose read it is blocked; vforked: the child for which it waits."""
 
     number: int
-    last_made: Optional[int] = None
+    made: list[int] = field(default_factory=list)  # all its pipes
     reads: Optional[int] = None
     noticed: bool = False
     vforked: Optional[int] = None
@@ -131,27 +163,34 @@ class Thread:
     def idle(self) -> bool:
         return self.reads is None and self.vforked is None
 
+    @property
+    def pending(self) -> list[int]:
+        """Its pipes that may wait for its fork."""
+        return self.made[-PENDING:]
+
 
 @dataclass
 class Process:
-    """A process; in_vfork: it runs in its parent's memory."""
+    """A process; in_vfork: it runs in its parent's memory.
+
+    execed, exec_failed: it has called exec with success, and without, since.
+    """
 
     number: int
     table: Table
     threads: dict[int, Thread]
     next_thread: int = 1
     in_vfork: bool = False
-
-
-@dataclass
-class Stray:
-    """A process that may turn out to be a pipe's own child."""
-
-    number: int
-    cloexec: Optional[bool]
-    exec_error: int = 0
     execed: bool = False
-    how: Optional[How] = None
+    exec_failed: bool = False
+
+
+class Release(NamedTuple):
+    """Another process than the maker and the own child has let go of its last copy."""
+
+    process: int
+    how: How
+    left: int
 
 
 @dataclass
@@ -162,23 +201,57 @@ class Pipe:
     maker: int
     spawner: int
     read_fd: int
-    write_fd: int
+    numbers: list[int]
     followed: bool = True
     why_dropped: str = ""
     own: Optional[int] = None
     own_cloexec: Optional[bool] = None  # its copies at the fork; None: some were, some not
+    own_how: Optional[How] = None
+    stray: bool = False
+    stray_forker: Optional[int] = None  # the maker's thread
+    doubtful: bool = False
+    heir: Optional[int] = None
+    heir_execed: bool = False
+    exec_failed: bool = False
     maker_closed: bool = False
     read_ended: bool = False
     ended: bool = False
-    own_how: Optional[How] = None
-    own_execed: bool = False
-    stray: Optional[Stray] = None
-    exec_error: int = 0
+    held: bool = False
+    releases: list[Release] = field(default_factory=list)
     outcome: Optional[Outcome] = None
     data: bool = False
     lost: bool = False
-    foreign: set[int] = field(default_factory=set)
-    releases: list[tuple[int, How]] = field(default_factory=list)
+
+    @property
+    def waits(self) -> bool:
+        """Its spawner has not forked yet."""
+        return self.followed and (self.own is None or self.stray)
+
+    def may_copy_to(self, fd: int) -> bool:
+        """A copy at that number can be followed."""
+        return fd in self.numbers or len(self.numbers) < NUMBERS
+
+    def learn(self, fd: int) -> None:
+        """A copy is made at that number."""
+        if not self.may_copy_to(fd):
+            self.lost = True
+        elif fd not in self.numbers:
+            self.numbers.append(fd)
+
+    def adopt(self, child: int, cloexec: Optional[bool], stray_forker: Optional[int]) -> None:
+        """The child is the own child from now on."""
+        if self.own is not None:
+            self.releases.clear()
+        self.own = child
+        self.own_cloexec = cloexec
+        self.own_how = None
+        self.stray = stray_forker is not None
+        self.stray_forker = stray_forker
+        self.doubtful = self.doubtful and self.stray
+        self.heir = None
+        self.heir_execed = False
+        self.exec_failed = False
+        self.held = False
 
     def drop(self, why: str) -> None:
         if self.followed:
@@ -191,8 +264,10 @@ class Pipe:
         self.outcome = Outcome.ABANDONED
         if self.read_ended and self.own_how is How.EXEC:
             self.outcome = Outcome.OK
-        elif self.read_ended and self.exec_error:
+        elif self.read_ended and self.exec_failed:
             self.outcome = Outcome.EXEC_FAILED
+        elif self.own_cloexec is False:
+            self.outcome = None
         self.drop("done")
 
 
@@ -244,38 +319,34 @@ class Model:
             result = self._make_pipe(process, thread, bool(args and args[0]))
         elif kind in (Kind.DUP, Kind.DUPFD):
             result = process.table.free(args[1] if kind is Kind.DUPFD else 0)
-            self._put(process, result, fds[args[0]].with_cloexec(kind is Kind.DUPFD and bool(args[2])))
+            self._put(
+                process, thread, result, fds[args[0]].with_cloexec(kind is Kind.DUPFD and bool(args[2]))
+            )
         elif kind in (Kind.DUP2, Kind.DUP3):
             result = args[1]
             if args[0] != args[1]:
                 self._put(
-                    process, result, fds[args[0]].with_cloexec(kind is Kind.DUP3 and bool(args[2])), True
+                    process, thread, result, fds[args[0]].with_cloexec(kind is Kind.DUP3 and bool(args[2]))
                 )
         elif kind in (Kind.SETFD, Kind.IOCTL):
             fds[args[0]] = fds[args[0]].with_cloexec(bool(args[1]))
         elif kind is Kind.CLOSE:
-            self._let_go(process, {args[0]}, How.CLOSE)
+            self._let_go(process, thread, {args[0]}, How.CLOSE)
         elif kind is Kind.CLOSE_RANGE:
             covered = {fd for fd in fds if args[0] <= fd <= args[1]}
             if args[2]:
                 fds.update({fd: fds[fd].with_cloexec(True) for fd in covered})
             else:
-                self._let_go(process, covered, How.CLOSE)
+                self._let_go(process, thread, covered, How.CLOSE)
         elif kind in (Kind.FORK, Kind.VFORK):
             result = self._fork(process, thread, kind is Kind.VFORK)
         elif kind is Kind.EXEC:
             self._exec(process)
         elif kind is Kind.EXEC_FAIL:
-            for pipe in self.pipes:
-                if not pipe.followed or not process.table.copies(pipe.number):
-                    continue
-                if pipe.own == process.number:
-                    pipe.exec_error = _ENOENT
-                if pipe.stray and pipe.stray.number == process.number:
-                    pipe.stray.exec_error = _ENOENT
+            process.exec_failed = True
             result = -_ENOENT
         elif kind in (Kind.EXIT, Kind.KILL):
-            self._exit(process)
+            self._exit(process, thread, kind is Kind.KILL)
         elif kind is Kind.THREAD:
             process.threads[process.next_thread] = Thread(process.next_thread)
             process.next_thread += 1
@@ -290,32 +361,33 @@ class Model:
 
     def _make_pipe(self, process: Process, thread: Thread, cloexec: bool) -> int:
         number = len(self.pipes)
-        if thread.last_made is not None:
-            previous = self.pipes[thread.last_made]
-            if previous.own is None:
-                previous.drop("its spawner made another pipe before it forked")
         read_fd = process.table.free()
         process.table.fds[read_fd] = End(number, False, cloexec)
         write_fd = process.table.free()
         process.table.fds[write_fd] = End(number, True, cloexec)
-        self.pipes.append(Pipe(number, process.number, thread.number, read_fd, write_fd))
-        thread.last_made = number
+        self.pipes.append(Pipe(number, process.number, thread.number, read_fd, [write_fd]))
+        if len(thread.made) >= PENDING:
+            oldest = self.pipes[thread.made[-PENDING]]
+            if oldest.own is None or oldest.stray:
+                oldest.drop("its spawner made four others before it forked")
+        thread.made.append(number)
         return read_fd | write_fd << 16
 
-    def _put(self, process: Process, fd: int, end: End, replaces: bool = False) -> None:
+    def _put(self, process: Process, thread: Thread, fd: int, end: End) -> None:
         before = process.table.fds.get(fd)
-        same = before is not None and before.pipe == end.pipe and before.write and end.write
-        if before is not None and not same:
-            self._let_go(process, {fd}, How.CLOSE)
-        process.table.fds[fd] = end
-        if replaces and fd <= 2 and end.pipe >= 0 and end.write:
+        same = before is not None and (before.pipe, before.write) == (end.pipe, end.write)
+        if end.pipe >= 0 and end.write and not same:
             pipe = self.pipes[end.pipe]
-            if pipe.own == process.number:
-                pipe.drop("a standard stream of its own child")
-        if end.pipe >= 0 and end.write and len(process.table.copies(end.pipe)) > COPIES:
-            self.pipes[end.pipe].lost = True
+            pipe.learn(fd)
+            if fd <= 2 and pipe.maker != process.number:
+                pipe.drop("a standard stream of another process than its maker")
+        if before is not None and not same:
+            self._let_go(process, thread, {fd}, How.CLOSE)
+        process.table.fds[fd] = end
 
-    def _let_go(self, process: Process, fds: set[int], how: How) -> None:
+    def _let_go(
+        self, process: Process, thread: Thread, fds: set[int], how: How, killed: bool = False
+    ) -> None:
         """Ends fds of a process in one moment."""
         table = process.table
         before = table.write_pipes()
@@ -328,8 +400,10 @@ class Model:
             is_maker = pipe.maker == process.number
             if is_maker and (how is not How.CLOSE or pipe.read_fd in fds):
                 self._read_end_gone(pipe, how)
+            elif is_maker and pipe.number in gone:
+                self._maker_closed(pipe, thread)
             elif pipe.number in gone:
-                self._released(pipe, process.number, how)
+                self._released(pipe, process, how, killed)
 
     def _read_end_gone(self, pipe: Pipe, how: How) -> None:
         if pipe.ended:
@@ -344,49 +418,83 @@ class Model:
         pipe.ended = True
         pipe.finish()
 
-    def _released(self, pipe: Pipe, process: int, how: How) -> None:
-        if process == pipe.maker:
-            pipe.maker_closed = True
-            if pipe.own is None and pipe.stray:
-                pipe.own = pipe.stray.number
-                pipe.own_cloexec = pipe.stray.cloexec
-                pipe.exec_error = pipe.stray.exec_error
-                pipe.own_execed = pipe.stray.execed
-                if pipe.stray.how:
-                    self._released(pipe, pipe.own, pipe.stray.how)
-        elif process == pipe.own:
-            pipe.foreign.discard(process)
-            if not pipe.exec_error and (how is How.CLOSE or (how is How.EXIT and pipe.own_execed)):
-                pipe.drop("its own child let go without an exec, or kept it through one")
-            else:
-                pipe.own_how = how
-                pipe.finish()
+    def _released(self, pipe: Pipe, process: Process, how: How, killed: bool) -> None:
+        """Another process than the maker has no copy any more."""
+        if process.number != pipe.own:
+            self._foreign_released(pipe, process.number, how)
+        elif how is How.EXEC:
+            self._own_released(pipe, how)
+        elif process.exec_failed or killed:
+            pipe.exec_failed = process.exec_failed
+            self._own_released(pipe, how)
+        elif pipe.heir is not None and not process.execed:
+            pipe.own, pipe.heir = pipe.heir, None
+            if pipe.heir_execed:
+                self._own_released(pipe, How.EXEC)
+        elif pipe.stray:
+            pipe.stray = False
+            pipe.own = pipe.own_cloexec = None
+        elif how is How.CLOSE or process.execed:
+            pipe.drop("its own child let go without an exec, or kept it through one")
         else:
-            pipe.foreign.discard(process)
-            pipe.releases.append((process, how))
-            if pipe.stray and pipe.stray.number == process:
-                pipe.stray.how = how
+            self._own_released(pipe, how)
+
+    def _maker_closed(self, pipe: Pipe, thread: Thread) -> None:
+        if pipe.stray and pipe.doubtful and pipe.stray_forker != thread.number:
+            pipe.drop("which child it was made for cannot be told")
+            return
+        pipe.maker_closed = True
+        pipe.stray = False
+        if pipe.own_how:
+            self._ask_who_holds(pipe)
+
+    def _own_released(self, pipe: Pipe, how: How) -> None:
+        pipe.own_how = how
+        self._ask_who_holds(pipe)
+        pipe.finish()
+
+    def _foreign_released(self, pipe: Pipe, process: int, how: How) -> None:
+        if pipe.heir == process:
+            if how is How.EXEC:
+                pipe.heir_execed = True
+            else:
+                pipe.heir = None
+        if pipe.held or how is How.EXIT:
+            left = self._copies_of_others(pipe)
+            if left and pipe.own_how is None:
+                left -= 1  # the own child's
+            pipe.releases.append(Release(process, how, left))
+
+    def _ask_who_holds(self, pipe: Pipe) -> None:
+        if not pipe.ended and self._copies_of_others(pipe):
+            pipe.held = True
+
+    def _copies_of_others(self, pipe: Pipe) -> int:
+        """Copies outside the maker."""
+        others = [process for process in self.processes.values() if process.number != pipe.maker]
+        return sum(len(process.table.copies(pipe.number)) for process in others)
 
     def _fork(self, process: Process, thread: Thread, vfork: bool) -> int:
         number = self.next_process
         self.next_process += 1
         child = Process(number, Table(dict(process.table.fds)), {0: Thread(0)}, in_vfork=vfork)
         self.processes[number] = child
-        candidate = None if thread.last_made is None else self.pipes[thread.last_made]
-        may_stray = vfork and not (candidate and candidate.followed and candidate.own is None)
+        may_stray = vfork and not any(self.pipes[made].waits for made in thread.pending)
         for pipe in self.pipes:
-            if not pipe.followed or not child.table.copies(pipe.number):
+            copies = child.table.copies(pipe.number)
+            if not pipe.followed or not copies:
                 continue
-            is_spawner = (pipe.maker, pipe.spawner) == (process.number, thread.number)
-            bits = {child.table.fds[fd].cloexec for fd in child.table.copies(pipe.number)}
-            cloexec = bits.pop() if len(bits) == 1 else None
-            if is_spawner and pipe.own is None and thread.last_made == pipe.number and not pipe.ended:
-                pipe.own = number
-                pipe.own_cloexec = cloexec
-                continue
-            pipe.foreign.add(number)
-            if may_stray and pipe.maker == process.number and pipe.own is None and not pipe.stray:
-                pipe.stray = Stray(number, cloexec)
+            if pipe.maker == process.number:
+                is_spawner = pipe.spawner == thread.number
+                if not is_spawner and not vfork and (pipe.stray or pipe.own is None):
+                    pipe.doubtful = True
+                if is_spawner or (may_stray and pipe.own is None):
+                    bits = {child.table.fds[fd].cloexec for fd in copies}
+                    cloexec = bits.pop() if len(bits) == 1 else None
+                    pipe.adopt(number, cloexec, None if is_spawner else thread.number)
+            elif pipe.own == process.number:
+                pipe.heir = number
+                pipe.heir_execed = False
         if vfork:
             thread.vforked = number
         return number
@@ -398,23 +506,17 @@ class Model:
             thread.reads = None
         process.threads = {0: Thread(0)}
         process.next_thread = 1
-        for pipe in self.pipes:
-            if pipe.own == process.number and process.table.copies(pipe.number):
-                pipe.exec_error = 0
         gone = {fd for fd, end in process.table.fds.items() if end.cloexec}
-        self._let_go(process, gone, How.EXEC)
+        self._let_go(process, process.threads[0], gone, How.EXEC)
+        process.execed = True
+        process.exec_failed = False
         for pipe in self.pipes:
-            left = process.table.copies(pipe.number)
-            if left and pipe.stray and pipe.stray.number == process.number:
-                pipe.stray.execed = True
-            if pipe.followed and pipe.own == process.number and left:
-                pipe.own_execed = True
-                if min(left) <= 2:
-                    pipe.drop("a standard stream of its own child")
+            if pipe.maker != process.number and any(fd <= 2 for fd in process.table.copies(pipe.number)):
+                pipe.drop("a standard stream of a new program")
 
-    def _exit(self, process: Process) -> None:
+    def _exit(self, process: Process, thread: Thread, killed: bool) -> None:
         self._leave_vfork(process)
-        self._let_go(process, set(process.table.fds), How.EXIT)
+        self._let_go(process, thread, set(process.table.fds), How.EXIT, killed)
         del self.processes[process.number]
 
     def _leave_vfork(self, process: Process) -> None:
@@ -429,16 +531,13 @@ class Model:
         thread.noticed = bool(
             pipe.followed
             and process.number == pipe.maker
-            and fd == pipe.read_fd
             and pipe.own is not None
             and pipe.maker_closed
             and not pipe.ended
         )
         if pipe.data:
             pipe.data = False
-            if thread.noticed:
-                pipe.read_ended = True
-            thread.noticed = False
+            self._data_read(pipe, thread)
             return 4
         thread.reads = pipe.number
         return 0
@@ -447,12 +546,17 @@ class Model:
         pipe = self.pipes[number]
         for _, thread in self.readers(number):
             thread.reads = None
-            if thread.noticed:
-                thread.noticed = False
-                pipe.read_ended = True
+            self._data_read(pipe, thread)
             return 4
         pipe.data = True
         return 4
+
+    def _data_read(self, pipe: Pipe, thread: Thread) -> None:
+        if thread.noticed and pipe.own_how is How.EXEC:
+            pipe.drop("data came after its own child's exec")
+        elif thread.noticed:
+            pipe.read_ended = True
+        thread.noticed = False
 
     def _end_reads(self) -> None:
         """End-of-file for who reads a pipe that has no write end any more."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,19 @@ def native_storm(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> s
     source = repo_root / "tests" / "programs" / "native_storm.c"
     subprocess.run(["gcc", "-O2", "-pthread", "-o", str(binary), str(source)], check=True)
     return os.fspath(binary)
+
+
+@pytest.fixture(scope="session")
+def compiled(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Compiles a program of tests/programs, once: its name without the .c, and what it is linked with."""
+    folder = tmp_path_factory.mktemp("compiled")
+
+    @functools.cache
+    def compile_program(name: str, *libraries: str) -> str:
+        binary = folder / name
+        source = repo_root / "tests" / "programs" / f"{name}.c"
+        options = ["-O2", "-pthread", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(["gcc", *options, "-o", str(binary), str(source), *libraries], check=True)
+        return os.fspath(binary)
+
+    return compile_program

@@ -68,8 +68,8 @@ class Observer:
         targets = [int.from_bytes(key, sys.byteorder) for key, _ in probes._compiled.maps["targets"].items()]
         left = {
             "spawns": [spawn.id for spawn in probes.spawns()],
-            "holders": [pid for pid, _table, _slot in probes.holders()],
-            "tables": probes.map_entries()["tables"][0],
+            "watched": [spawn.id for spawn in probes.watched()],
+            "processes": [pid for pid, _process in probes.processes() if pid in targets],
             "ongoing": [stall.spawn.id for stall in self.tracer.ongoing],
             "targets": [pid for pid in targets if not procfs.is_alive(pid)],
         }

@@ -78,7 +78,7 @@ def test_fork_bomb(lab: Lab) -> None:
         for stall in agent.stalls():
             if stall["child"]["pid"] == spawn["child"]:
                 assert {holder["pid"] for holder in stall["holders"]} <= {*holders, None}
-        agent.wait_until(lambda: _in_the_map(agent, "tables") < _PROCESSES / 10, 30)
+        agent.wait_until(lambda: _in_the_map(agent, "processes") < _PROCESSES / 10, 30)
 
 
 def _in_the_map(agent: RunningAgent, name: str) -> float:

@@ -44,6 +44,98 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
+    "another own child got a copy at another number than the first": """
+        0.0 pipe2 1
+        0.0 fork
+        0.0 dup3 4 10 0
+        0.0 close 4
+        0.0 fork
+        2.0 kill
+        1.0 kill
+        0.0 kill
+        """,
+    "the write end moved to the third number that was known": """
+        0.0 pipe2 1
+        0.0 dup3 4 10 1
+        0.0 dup3 4 11 1
+        0.0 close 10
+        0.0 close 4
+        0.0 dup3 11 10 1
+        0.0 fork
+        1.0 kill
+        0.0 kill
+        """,
+    "the own child put its copy over its read end": """
+        0.0 pipe2 1
+        0.0 fork
+        1.0 dup2 4 3
+        1.0 close 4
+        1.0 exec
+        1.0 kill
+        0.0 kill
+        """,
+    "the maker read by a copy of its read end": """
+        0.0 pipe2 1
+        0.0 dup 3
+        0.0 fork
+        0.0 close 4
+        0.0 read 5
+        1.0 exec
+        1.0 kill
+        0.0 kill
+        """,
+    "somebody held a copy from another own child, before this one": """
+        0.0 pipe2 1
+        0.0 thread
+        0.1 fork
+        0.0 fork
+        2.0 exec
+        0.0 fork
+        1.0 exec
+        3.0 exec
+        0.0 close 4
+        0.0 read 3
+        3.0 kill
+        2.0 kill
+        1.0 kill
+        0.0 kill
+        """,
+    "a holder let go, and another one came before the maker closed": """
+        0.0 pipe2 1
+        0.0 thread
+        0.1 fork
+        0.0 fork
+        2.0 exec
+        1.0 exec
+        0.1 fork
+        0.0 close 4
+        0.0 read 3
+        3.0 exec
+        3.0 kill
+        2.0 kill
+        1.0 kill
+        0.0 kill
+        """,
+    "the maker was gone, and its table another process's": """
+        0.0 pipe
+        0.0 fork
+        0.0 close 4
+        1.0 fork
+        0.0 kill
+        1.0 fork
+        2.0 kill
+        3.0 kill
+        1.0 kill
+        """,
+    "a vfork for its own pipe gave the pipe of another thread a stray": """
+        0.0 pipe2 1
+        0.0 thread
+        0.1 pipe2 1
+        0.1 vfork
+        1.0 exec
+        1.0 kill
+        0.0 kill
+        """,
 }
 
 
@@ -62,7 +154,7 @@ def test_tracer_agrees_with_proc(prover: Prover, drawn: list[Choice]) -> None:
 
 @settings(_SETTINGS, max_examples=100)
 @given(drawn=choices(_OVERFLOW))
-def test_more_copies_than_are_followed_are_told(prover: Prover, drawn: list[Choice]) -> None:
+def test_copies_at_more_numbers_than_are_followed_are_told(prover: Prover, drawn: list[Choice]) -> None:
     prover.prove(plan(drawn, _OVERFLOW))
 
 

@@ -13,8 +13,6 @@ from agent.model import Spawn, Stall
 from agent.tracer import Tracer, TracerOptions
 from tests.live.lab import PYTHON, Lab, json_lines
 
-_SLOTS = 16
-
 
 class _Seen:
     """A tracer in this process, and everything that it told."""
@@ -54,24 +52,49 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_full_slot_array_is_counted() -> None:
-    """Every thread's last pipe takes a slot: the ones beyond are counted, and the Popens are right."""
+def test_pipes_without_a_place_are_counted() -> None:
+    """A map that is full of young idle pipes refuses others, and the Popens that are followed are right."""
     code = (
         "import os, subprocess, threading\n"
         "done = threading.Event()\n"
         "def hold():\n"
         "    os.pipe(); done.wait()\n"
-        f"threads = [threading.Thread(target=hold) for _ in range({_SLOTS + 4})]\n"
+        "threads = [threading.Thread(target=hold) for _ in range(100)]\n"
         "for thread in threads: thread.start()\n"
         "subprocess.Popen(['/bin/true']).wait()\n"
         "done.set()\n"
     )
-    seen = _Seen()
+    seen = _Seen(max_spawns=64)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", code]))
-        assert tracer.counters()["slots_overflowed"] >= 4
+        assert tracer.counters()["spawns_refused"] >= 30
     assert seen.stalls == []
+
+
+def test_idle_pipes_make_room(lab: Lab) -> None:
+    """Pipes that nobody forks for give their places up after a second: a stall beside them is seen."""
+    seen = _Seen(max_spawns=64)
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        code = (
+            "import os, sys, threading, time\n"
+            "done = threading.Event()\n"
+            "def hold():\n"
+            "    os.pipe(); done.wait()\n"
+            "for _ in range(64): threading.Thread(target=hold, daemon=True).start()\n"
+            "time.sleep(1.5)\n"
+            "sys.argv[1:] = ['--force', '1', '--live', '0.3', '--plain', '0']\n"
+            "sys.path.insert(0, 'tests/programs')\n"
+            "exec(open('tests/programs/fork_beside_popen.py').read())\n"
+        )
+        command = [PYTHON, "-c", code]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=lab.root)
+        said = json_lines(seen.poll_beside(process))
+        assert tracer.counters()["pipes_forgotten"] >= 1
+    [worker] = [line["pid"] for line in said if line["kind"] == "worker"]
+    [stall] = [stall for stall in seen.stalls if stall.spawn.pid == process.pid and stall.ended is not None]
+    assert stall.culprit.pid == worker
 
 
 def test_perf_buffer_of_one_page_loses_records_and_says_so(lab: Lab) -> None:
@@ -207,13 +230,12 @@ def test_full_maps_are_counted(lab: Lab) -> None:
         "    children.append(pid)\n"
         "for pid in children: os.waitpid(pid, 0)\n"
     )
-    seen = _Seen(max_spawns=64, max_tables=16)
+    seen = _Seen(max_spawns=64, max_processes=16)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", code]))
         counters = tracer.counters()
-        spawns = counters["spawns_added"] - counters["spawns_deleted"] - tracer.map_entries()["spawns"][0]
-        tables = counters["tables_added"] - counters["tables_deleted"] - tracer.map_entries()["tables"][0]
-    assert spawns > 0
-    assert tables > 0
+        now = tracer.map_entries()["processes"][0]
+    assert counters["spawns_refused"] + counters["pipes_forgotten"] > 0
+    assert counters["processes_added"] - counters["processes_deleted"] - now > 0
     assert seen.stalls == []

@@ -106,7 +106,7 @@ def bpf(request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.Monk
 def programs(bpf: Any) -> dict[str, list[_Instruction]]:
     """As clang made them, before the kernel changes them."""
     programs = {name.decode(): _instructions(bpf.dump_func(name)) for name in bpf.funcs}
-    assert {"sys_enter_close", "task_newtask", "release_next", "dup_made"} <= set(programs)
+    assert {"sys_enter_close", "task_newtask", "let_go_next", "closing"} <= set(programs)
     return programs
 
 

@@ -96,7 +96,7 @@ def _made(probes: Probes) -> Iterator[Pipe]:
         for fd in (read, write):
             os.set_inheritable(fd, False)  # Python's recv_fds pays no regard to MSG_CMSG_CLOEXEC
         inode = os.fstat(write).st_ino
-        [address] = [spawn.pipe for spawn in probes.spawns() if spawn.inode == inode]
+        [address] = [spawn.key for spawn in probes.spawns() if spawn.inode == inode]
         before = frozenset({(maker.pid, int(number)), (os.getpid(), write)})
         try:
             yield Pipe(address, maker.pid, read, write, before)

@@ -122,7 +122,7 @@ def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPat
         Tracer(TracerOptions(), lambda stall: None)
 
 
-def test_hints_count_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hints_count_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that stays behind makes every later process with such a pid pay for the look-ups."""
     made: list[Compiled] = []
 
@@ -138,18 +138,18 @@ def test_hints_count_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         read, write = os.pipe()
-        with ThreadPoolExecutor(4) as threads:  # two threads of a process can make its table at once
+        with ThreadPoolExecutor(4) as threads:  # two threads of a process can make its row at once
             list(threads.map(lambda _: subprocess.run([PYTHON, "-c", _SPAWNS], check=True), range(20)))
         os.close(read)
         os.close(write)
         maps = made[0].maps
         deadline = time.monotonic() + 10
-        while True:  # tables of others come and go between the two looks
+        while True:  # processes of others come and go between the two looks
             hints = sum(hint.value for _key, hint in maps["hints"].items())
-            tables = maps["tables"].count()
-            if hints == tables or time.monotonic() > deadline:
+            processes = maps["processes"].count()
+            if hints == processes or time.monotonic() > deadline:
                 break
-        assert hints == tables
+        assert hints == processes
 
 
 def test_run_times_of_the_probes() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent import diagnosis
 from agent.diagnosis import spawn_steps
+from agent.losses import LOSSES
 from agent.model import Cause, Confirmation, Outcome
 from agent.report import Summary, snapshot_object, spawn_object, stall_object
 from agent.snapshot import Finding
@@ -22,7 +23,7 @@ Object = dict[str, Any]
 
 def ended(number: int = 1, **changes: Any) -> Object:
     """A stall that has ended, as the diagnosis and agent.report make it."""
-    made = diagnosis.ended_stall(spawn(id=number, **changes), [release()], (), {}, MS, True)
+    made, _ = diagnosis.judge(spawn(**{"id": number, "releases": (release(),), **changes}), MS, True)
     assert made is not None
     return stall_object(made, CLOCK)
 
@@ -115,11 +116,12 @@ _holder = {
     "released_seconds": st.none() | _seconds,
     "released_by": st.sampled_from([None, "close", "exec", "exit"]),
     "confirmed": st.booleans(),
-    "confirmation": st.sampled_from([None, *(result.value for result in Confirmation)]),
+    "confirmation": st.sampled_from([None, "mismatch", *(result.value for result in Confirmation)]),
 }
-_holders = st.fixed_dictionaries({"pid": _pids, "comm": _text, **_holder}) | st.fixed_dictionaries(
-    {"pid": st.none(), "comm": st.none() | _text, **_holder}
-)
+_later = {"last_seen_seconds": st.none() | _seconds}  # not in the reports of earlier versions
+_holders = st.fixed_dictionaries(
+    {"pid": _pids, "comm": _text, **_holder}, optional=_later
+) | st.fixed_dictionaries({"pid": st.none(), "comm": st.none() | _text, **_holder}, optional=_later)
 stalls = st.fixed_dictionaries(
     {
         "type": st.just("stall"),
@@ -138,6 +140,7 @@ stalls = st.fixed_dictionaries(
         "source": st.just("snapshot"),
         "certainty": st.sampled_from(["certain", "possible"]),
         "evidence": st.lists(_text, max_size=3),
+        "late_wakeup_seconds": _spans,
         "news": st.integers() | _text | st.lists(_text),
     },
 )
@@ -176,6 +179,11 @@ _summaries = st.fixed_dictionaries(
             ),
             max_size=3,
         ),
-    }
+    },
+    optional={
+        "not_followed": st.dictionaries(
+            st.sampled_from([*(name for name, _, _ in LOSSES), "later_loss"]), _counts, max_size=3
+        )
+    },
 )
 objects = st.lists(stalls | _spawns | _summaries, max_size=6)

@@ -52,7 +52,6 @@ def waiting(**changes: Any) -> Spawn:
 def release(**changes: Any) -> Release:
     """The exit of a foreign process that held the last copy until the read ended."""
     plain = Release(
-        spawn_id=77,
         at=ENDED,
         acquired=CREATED + MS // 2,
         pid=HOLDER,
@@ -63,8 +62,8 @@ def release(**changes: Any) -> Release:
         by="exit",
         execed=False,
         descendant=False,
+        expected=False,
         left=0,
-        sure=True,
     )
     return dataclasses.replace(plain, **changes)
 
@@ -110,9 +109,10 @@ def stall(
     began: int = BEGAN,
     ended: Optional[int] = ENDED,
     of: Optional[Spawn] = None,
+    late: int = 0,
 ) -> Stall:
     """A stall by these holders, else by ``holder()``."""
-    return Stall(spawn() if of is None else of, began, ended, holders or (holder(),))
+    return Stall(spawn() if of is None else of, began, ended, holders or (holder(),), late=late)
 
 
 class FakeProc:

@@ -6,7 +6,6 @@ import ctypes
 import json
 import mmap
 import struct
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,15 +19,16 @@ from agent.tracer import Tracer, TracerOptions
 from probes import loader, perfbuffer, records
 from probes.records import Counter, RecordKind, parse
 from tests.unit.test_report import CLOCK
-from tests.unit.test_tracer import RELEASE, SPAWN
+from tests.unit.test_tracer import RELEASE, SPAWN, replace_probes
 
 SECOND = 1_000_000_000
 _STALLED = {
-    **{"held": 1, "foreign": 1, "foreign_total": 1, "created": SECOND, "forked": SECOND + 1},
+    **{"held": 1, "releases": 1, "created": SECOND, "forked": SECOND + 1},
     **{"parent_closed": SECOND + 2, "read_began": SECOND + 3, "own_released": SECOND + 4},
     "read_ended": 3 * SECOND,
 }
-_HELD = {"acquired": SECOND + 1, "ns": 3 * SECOND - 1, "left": 0}
+_HELD = {**RELEASE, "acquired": SECOND + 1, "ns": 3 * SECOND - 1, "left": 0}
+_NOTICE = {"kind": RecordKind.WAITING, "index": 1, "id": 1}
 
 
 class Kernel(loader.Probes):
@@ -47,11 +47,17 @@ class Kernel(loader.Probes):
             self._receive(data)
         self.sent = []
 
+    def watched(self) -> list[records.Spawn]:
+        return []
+
     def spawns(self) -> list[records.Spawn]:
         return []
 
-    def holders(self) -> Iterator[Any]:
-        return iter(())
+    def programs(self) -> dict[bytes, records.Program]:
+        return {}
+
+    def execed(self, pid: int) -> int:
+        return 0
 
     def counter(self, which: records.Counter) -> int:
         return self._unreadable if which is records.Counter.RECORDS_LOST else 0
@@ -60,19 +66,25 @@ class Kernel(loader.Probes):
         return self._unreadable
 
 
+def _values(kind: Any) -> st.SearchStrategy[Any]:
+    """Anything that fits into a field."""
+    if issubclass(kind, ctypes.Array):
+        if kind._type_ is ctypes.c_char:
+            return st.binary(max_size=15)
+        length = kind._length_
+        return st.lists(_values(kind._type_), min_size=length, max_size=length).map(tuple)
+    if issubclass(kind, ctypes.Structure):
+        return _fields(kind, _HELD).map(kind.from_buffer_copy)
+    bits = 8 * ctypes.sizeof(kind)
+    edge = st.sampled_from([0, 1, 2, (1 << bits) - 1, 1 << (bits - 1)])
+    return edge | st.integers(0, (1 << bits) - 1)
+
+
 def _fields(structure: Any, values: dict[str, Any]) -> st.SearchStrategy[bytes]:
     """A real record with some fields changed to anything that fits."""
     changes: dict[str, st.SearchStrategy[Any]] = {}
     for name, kind in structure._fields_:
-        bits = 8 * ctypes.sizeof(kind)
-        if issubclass(kind, ctypes.Array):
-            if kind._type_ is ctypes.c_char:
-                changes[name] = st.binary(max_size=15)
-        elif issubclass(kind, ctypes.Structure):
-            changes[name] = _fields(kind, {**RELEASE, **_HELD}).map(kind.from_buffer_copy)
-        else:
-            edge = st.sampled_from([0, 1, 2, (1 << bits) - 1, 1 << (bits - 1)])
-            changes[name] = edge | st.integers(0, (1 << bits) - 1)
+        changes[name] = _values(kind)
     of = st.sampled_from(sorted(changes))
     some = st.lists(of, max_size=3, unique=True).flatmap(
         lambda names: st.fixed_dictionaries({name: changes[name] for name in names})
@@ -81,13 +93,12 @@ def _fields(structure: Any, values: dict[str, Any]) -> st.SearchStrategy[bytes]:
 
 
 _RECORDS = st.one_of(
-    _fields(records.Release, {**RELEASE, **_HELD}),
-    _fields(records.Release, {**RELEASE, **_HELD, "kind": RecordKind.EXECED}),
+    _fields(records.Notice, _NOTICE),
     _fields(records.Spawn, {**SPAWN, **_STALLED}),
-    _fields(records.Spawn, {**SPAWN, **_STALLED, "last": records.Release(**{**RELEASE, **_HELD})}),
-    st.binary(max_size=400),
+    _fields(records.Spawn, {**SPAWN, **_STALLED, "last": (records.Release(**_HELD),)}),
+    st.binary(max_size=600),
     st.builds(
-        lambda data, length: data[:length], _fields(records.Spawn, {**SPAWN, **_STALLED}), st.integers(0, 300)
+        lambda data, length: data[:length], _fields(records.Spawn, {**SPAWN, **_STALLED}), st.integers(0, 600)
     ),
 )
 
@@ -98,7 +109,7 @@ def test_whatever_comes_is_judged_or_counted(every: bool, sent: list[bytes]) -> 
     stalls: list[Stall] = []
     spawns: list[Spawn] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "Probes", Kernel)
+        replace_probes(patch, Kernel)
         tracer = Tracer(TracerOptions(every=every), stalls.append, spawns.append)
     kernel = tracer._probes
     assert isinstance(kernel, Kernel)
@@ -107,13 +118,12 @@ def test_whatever_comes_is_judged_or_counted(every: bool, sent: list[bytes]) -> 
     tracer._judge(1 << 65)
     read = [parse(data) for data in sent]
     assert kernel.unreadable() == read.count(None)
-    releases = [record if isinstance(record, records.Release) else record.last for record in read if record]
-    seen = {(release.id, release.pid, bytes(release.comm)) for release in releases}
-    # The last release is within the record of its spawn.
-    seen |= {
-        (record.id, record.last.pid, bytes(record.last.comm))
+    seen = {
+        (record.id, release.pid, bytes(release.comm))
         for record in read
         if isinstance(record, records.Spawn)
+        for release in record.last
+        if release.pid
     }
     for stall in stalls:
         for holder in stall.holders:
@@ -127,13 +137,13 @@ def test_the_records_that_are_mutated_are_a_stall() -> None:
     """Or the test above would show little."""
     stalls: list[Stall] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "Probes", Kernel)
+        replace_probes(patch, Kernel)
         tracer = Tracer(TracerOptions(), stalls.append)
     kernel = tracer._probes
     assert isinstance(kernel, Kernel)
     kernel.sent = [
-        bytes(records.Release(**{**RELEASE, **_HELD})),
-        bytes(records.Spawn(**{**SPAWN, **_STALLED})),
+        bytes(records.Notice(**_NOTICE)),
+        bytes(records.Spawn(**{**SPAWN, **_STALLED, "last": (records.Release(**_HELD),)})),
     ]
     tracer.run_once(0.001)
     tracer._judge(1 << 65)
@@ -148,11 +158,13 @@ def test_the_records_that_are_mutated_are_a_stall() -> None:
         b"\1",
         bytes(8),
         bytes(records.Spawn(**SPAWN))[:-1],
-        bytes(records.Release(**RELEASE))[:-1],
-        bytes(records.Release(**{**RELEASE, "kind": 4})),
-        bytes(records.Release(**{**RELEASE, "how": 4})),
+        bytes(records.Spawn(**{**SPAWN, "kind": 3})),
+        bytes(records.Notice(**_NOTICE))[:-1],
+        bytes(records.Notice(**{**_NOTICE, "kind": 3})),
         bytes(records.Spawn(**{**SPAWN, "outcome": 4})),
         bytes(records.Spawn(**{**SPAWN, "own_how": 4})),
+        bytes(records.Spawn(**{**SPAWN, "last": (records.Release(**{**RELEASE, "how": 4}),)})),
+        bytes(records.Spawn(**{**SPAWN, "last": (*[records.Release()] * 3, records.Release(how=4))})),
     ],
 )
 def test_what_is_no_record(data: bytes) -> None:
@@ -169,7 +181,7 @@ def test_unreadable_records_are_lost_records(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(kernel, "_compiled", compiled, raising=False)
     found = kernel.counters()
     assert found[Counter.RECORDS_LOST] == Counter.RECORDS_LOST + 2
-    assert found[Counter.SLOTS_OVERFLOWED] == Counter.SLOTS_OVERFLOWED
+    assert found[Counter.SPAWNS_REFUSED] == Counter.SPAWNS_REFUSED
 
 
 # -- the ring --

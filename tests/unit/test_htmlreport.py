@@ -89,6 +89,11 @@ def test_without_a_summary_the_stalls_are_counted() -> None:
 def test_what_makes_the_figures_doubtful_is_said() -> None:
     said = _document({**_SUMMARY, "lost_records": 3}, {**_SUMMARY, "lost_records": 4}, ongoing()).text
     assert "Records were lost: there were more stalls than are shown here." in said
+    lost = {"records_lost": 4, "slots_overflowed": 12}
+    said = _document({**_SUMMARY, "lost_records": 4, "not_followed": lost}).text
+    assert "Not followed: 12 pipes had no place (slots_overflowed)." in said
+    assert said.count("ecords were lost") == 1
+    said = _document({**_SUMMARY, "lost_records": 3}, {**_SUMMARY, "lost_records": 4}, ongoing()).text
     assert "2 runs are in this report; the figures are those of the last one." in said
     assert "1 stall had not ended when the report did." in said
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
 from probes import loader
 from probes.compiled import Attempt
 from probes.loader import Options
+from probes.records import Spawn, process_type, watched_type
 
 BASE = {
-    "-DSLOTS=16",
     "-DMAX_SPAWNS=8192",
-    "-DMAX_TABLES=8192",
+    "-DMAX_PROCESSES=4096",
     "-DMAX_THREADS=8192",
     "-DMAX_PROGRAMS=1024",
 }
@@ -61,7 +62,7 @@ def test_a_kernel_without_anything_special(tracefs: Path) -> None:
     ("tracepoints", "name"),
     [
         (("enter_pipe", "exit_pipe"), "HAVE_PIPE"),
-        (("enter_dup2", "exit_dup2"), "HAVE_DUP2"),
+        (("enter_dup2",), "HAVE_DUP2"),
         (("enter_close_range",), "HAVE_CLOSE_RANGE"),
         (("exit_execve",), "HAVE_EXECVE"),
         (("exit_execveat",), "HAVE_EXECVEAT"),
@@ -85,14 +86,19 @@ def test_the_exit_tracepoint_may_say_whether_the_whole_process_is_dead(tmp_path:
 
 def test_options(tracefs: Path) -> None:
     options = Options(
-        threshold_ns=1, targets=True, every=True, max_spawns=1, max_tables=2, max_threads=3, max_programs=4
+        threshold_ns=1,
+        targets=True,
+        every=True,
+        max_spawns=64,
+        max_processes=2,
+        max_threads=3,
+        max_programs=4,
     )
     assert flags(tracefs, options) == {
-        "-DSLOTS=16",
         "-DTARGETS",
         "-DEVERY",
-        "-DMAX_SPAWNS=1",
-        "-DMAX_TABLES=2",
+        "-DMAX_SPAWNS=64",
+        "-DMAX_PROCESSES=2",
         "-DMAX_THREADS=3",
         "-DMAX_PROGRAMS=4",
     }
@@ -125,7 +131,7 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
     number: int, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
-    maps = dict.fromkeys(("spawns", "tables", "programs", "records"))
+    maps = dict.fromkeys(("spawns", "processes", "programs", "records"))
     compiled = SimpleNamespace(
         attempt=Attempt([], {}), refused=None, maps=maps, attached={}, close=lambda: closed.append(1)
     )
@@ -145,6 +151,60 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
     assert str(caught.value).startswith(f"no buffer for the records: perf_event_open: no: {cure}")
     assert "\n" not in str(caught.value)
     assert closed == [1]
+
+
+class _Maps(loader.Probes):
+    """Probes whose maps are what a test says."""
+
+    def __init__(self, **maps: Any) -> None:
+        self._compiled = SimpleNamespace(maps=maps)  # type: ignore[assignment]
+        self._spawns = maps.get("spawns", {})
+        self._processes = maps.get("processes", {})
+        self._stacks = None
+        self._unreadable = 0
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(4, sys.byteorder)
+
+
+def test_the_spawns_in_flight_are_at_the_places_that_are_taken() -> None:
+    spawns = {2: Spawn(id=7), 5: Spawn(id=0), 9: Spawn(id=8)}
+    probes = _Maps(places={_key(2): 1, _key(5): 2, _key(3): 4}, spawns=spawns)
+    assert [spawn.id for spawn in probes.spawns()] == [7]  # one is free again, one has gone
+
+
+@pytest.mark.parametrize("places", [[], [0], [63, 64], [1, 62, 127, 500]])
+def test_the_spawns_that_are_watched(places: list[int]) -> None:
+    words = watched_type(512)()
+    for place in places:
+        words.words[place // 64] |= 1 << place % 64
+    probes = _Maps(watched={0: words}, spawns={place: Spawn(id=place + 1, held=1) for place in range(512)})
+    assert [spawn.id for spawn in probes.watched()] == [place + 1 for place in places]
+
+
+def test_who_may_hold_a_copy() -> None:
+    """A process that was forked after the pipe was made, and whose bit is set."""
+    process = process_type(512)(born=10)
+    process.may_hold.words[1] = 1 << 36
+    probes = _Maps(processes={5: process})
+    found = probes.process(5)
+    assert probes.may_hold(found, 100, created=9)
+    assert not probes.may_hold(found, 100, created=10)  # the place was another spawn's then
+    assert not probes.may_hold(found, 99, created=9)
+    assert not probes.may_hold(found, 36, created=9)
+    assert probes.process(6) is None
+
+
+def test_every_process_with_its_pid() -> None:
+    one, other = process_type(64)(born=1), process_type(64)(born=2)
+    probes = _Maps(processes={_key(7): one, _key(1 << 20): other})
+    assert {pid: process.born for pid, process in probes.processes()} == {7: 1, 1 << 20: 2}
+
+
+def test_when_a_process_called_exec_after_it_had_let_go() -> None:
+    probes = _Maps(execs={5: ctypes.c_uint64(99), 6: ctypes.c_uint64(0)})
+    assert [probes.execed(pid) for pid in (5, 6, 7)] == [99, 0, 0]
 
 
 @pytest.mark.parametrize("comm", [b"", b"sh", b"fifteen letters", b"\xff\x1b"])

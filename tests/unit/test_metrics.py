@@ -19,6 +19,7 @@ from agent.config import Labels as LabelOptions
 from agent.config import Rule
 from agent.filter import Filter
 from agent.labels import OTHER
+from agent.losses import LOSSES
 from agent.metrics import Metrics
 from agent.model import Cause, Confirmation, Container, Identity, Stall
 from agent.report import stall_id
@@ -30,21 +31,38 @@ BUCKETS = len(BUCKET_BOUNDS_NS) + 1
 COUNTERS = (
     "misses",
     "stacks_lost",
-    "slots_overflowed",
+    "spawns_refused",
+    "pipes_forgotten",
+    "numbers_overflowed",
+    "walks_cut",
     "records_lost",
     "programs_full",
     "tables_shared",
     "updates_failed",
-    "spawns_added",
-    "spawns_deleted",
-    "tables_added",
-    "tables_deleted",
+    "processes_added",
+    "processes_deleted",
 )
+
+
+EXPOSED = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
+"""The causes that the kernel side can tell."""
 
 
 def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: Any) -> Program:
     none = (0,) * BUCKETS
-    plain = Program(ok, exec_failed, abandoned, none, 0, none, 0, none, 0)
+    plain = Program(
+        ok=ok,
+        exec_failed=exec_failed,
+        abandoned=abandoned,
+        late_wakeups=0,
+        exposures=dict.fromkeys(EXPOSED, 0),
+        spawn_buckets=none,
+        spawn_sum_ns=0,
+        exec_buckets=none,
+        exec_sum_ns=0,
+        vfork_buckets=none,
+        vfork_sum_ns=0,
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -58,7 +76,7 @@ class FakeSource:
     by_comm: dict[bytes, Program] = field(default_factory=lambda: {OTHER.encode(): program()})
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     entries: dict[str, tuple[int, int]] = field(
-        default_factory=lambda: {"spawns": (0, 8192), "tables": (0, 8192), "programs": (1, 1024)}
+        default_factory=lambda: {"places": (0, 8192), "processes": (0, 4096), "programs": (1, 1024)}
     )
     statuses: dict[str, ProbeStatus] = field(
         default_factory=lambda: {
@@ -129,12 +147,17 @@ CONTRACT = {
     "spawnstall_spawns": ("counter", {"comm", "outcome"}),
     "spawnstall_spawn_seconds": ("histogram", {"comm"}),
     "spawnstall_exec_seconds": ("histogram", {"comm"}),
+    "spawnstall_exposures": ("counter", {"comm", "cause"}),
+    "spawnstall_late_wakeups": ("counter", {"comm"}),
     "spawnstall_stall_seconds": ("histogram", {"comm", "holder", "cause"}),
     "spawnstall_stalls_in_progress": ("gauge", {"comm", "holder", "cause"}),
     "spawnstall_oldest_stall_start_timestamp_seconds": ("gauge", set()),
     "spawnstall_records_lost": ("counter", set()),
     "spawnstall_probe_misses": ("counter", set()),
     "spawnstall_slots_overflowed": ("counter", set()),
+    "spawnstall_pipes_forgotten": ("counter", set()),
+    "spawnstall_numbers_overflowed": ("counter", set()),
+    "spawnstall_walks_cut": ("counter", set()),
     "spawnstall_stalls_not_logged": ("counter", set()),
     "spawnstall_stacks_lost": ("counter", set()),
     "spawnstall_programs_full": ("counter", set()),
@@ -192,13 +215,19 @@ def test_what_is_zero_is_there_from_the_first_scrape() -> None:
     scraped = scrape()
     for outcome in ("ok", "exec_failed", "abandoned"):
         assert scraped.value("spawnstall_spawns_total", comm=OTHER, outcome=outcome) == 0
+    assert scraped.value("spawnstall_late_wakeups_total", comm=OTHER) == 0
+    for cause in EXPOSED:
+        assert scraped.value("spawnstall_exposures_total", comm=OTHER, cause=cause.value) == 0
     assert scraped.value("spawnstall_oldest_stall_start_timestamp_seconds") == 0
-    for result in ("confirmed", "gone", "mismatch"):
+    for result in ("confirmed", "gone"):
         assert scraped.value("spawnstall_confirmations_total", result=result) == 0
     for name in (
         "records_lost",
         "probe_misses",
         "slots_overflowed",
+        "pipes_forgotten",
+        "numbers_overflowed",
+        "walks_cut",
         "programs_full",
         "tables_shared",
         "stacks_lost",
@@ -236,6 +265,34 @@ def test_spawns_by_comm_and_outcome() -> None:
         ("sh", "exec_failed"): 0,
         ("sh", "abandoned"): 0,
     }
+
+
+def test_exposures_by_comm_and_cause() -> None:
+    some = {Cause.FORKED: 3, Cause.LEAKED: 0, Cause.LATE_EXEC: 2, Cause.OWN_DESCENDANT: 1}
+    scraped = scrape(FakeSource(by_comm={b"make": program(exposures=some), b"sh": program()}))
+    told = {
+        (its["comm"], its["cause"]): value for its, value in scraped.samples("spawnstall_exposures_total")
+    }
+    assert told == {
+        **{("make", cause.value): number for cause, number in some.items()},
+        **{("sh", cause.value): 0 for cause in EXPOSED},
+    }
+
+
+def test_late_wakeups_by_comm() -> None:
+    scraped = scrape(FakeSource(by_comm={b"make": program(late_wakeups=4), b"sh": program()}))
+    told = {its["comm"]: value for its, value in scraped.samples("spawnstall_late_wakeups_total")}
+    assert told == {"make": 4, "sh": 0}
+
+
+def test_exposures_and_late_wakeups_beyond_the_limit_are_added_up() -> None:
+    exposed = dict.fromkeys(EXPOSED, 2)
+    by_comm = {b"p%d" % number: program(late_wakeups=3, exposures=exposed) for number in range(5)}
+    scraped = Scrape(metrics_of(FakeSource(by_comm=by_comm), limit=2))
+    assert scraped.value("spawnstall_late_wakeups_total", comm=OTHER) == 9
+    assert scraped.value("spawnstall_late_wakeups_total", comm="p0") == 3
+    for cause in EXPOSED:
+        assert scraped.value("spawnstall_exposures_total", comm=OTHER, cause=cause.value) == 6
 
 
 @pytest.mark.parametrize("kind", ["spawn", "exec", "vfork"])
@@ -413,33 +470,36 @@ def test_counters_of_the_kernel_side() -> None:
     scraped = scrape(FakeSource(counts=counts))
     told = {
         "probe_misses": "misses",
-        "slots_overflowed": "slots_overflowed",
+        "slots_overflowed": "spawns_refused",
+        "pipes_forgotten": "pipes_forgotten",
+        "numbers_overflowed": "numbers_overflowed",
+        "walks_cut": "walks_cut",
         "records_lost": "records_lost",
         "programs_full": "programs_full",
         "tables_shared": "tables_shared",
         "stacks_lost": "stacks_lost",
         "map_updates_failed": "updates_failed",
     }
+    assert {name: counter for name, counter, _ in LOSSES} == told
     for metric, counter in told.items():
         assert scraped.value(f"spawnstall_{metric}_total") == counts[counter]
 
 
 def test_maps_and_what_they_dropped() -> None:
-    counts = {**dict.fromkeys(COUNTERS, 0), "spawns_added": 500, "spawns_deleted": 380, "tables_added": 7}
-    entries = {"spawns": (100, 8192), "tables": (9, 4096), "programs": (3, 1024)}
+    counts = {**dict.fromkeys(COUNTERS, 0), "processes_added": 500, "processes_deleted": 380}
+    entries = {"places": (9, 8192), "processes": (100, 4096), "programs": (3, 1024)}
     scraped = scrape(FakeSource(counts=counts, entries=entries))
     for name, (used, limit) in entries.items():
         assert scraped.value("spawnstall_map_entries", map=name) == used
         assert scraped.value("spawnstall_map_max_entries", map=name) == limit
-    # Counted at different moments, so fewer than none is none.
-    assert scraped.samples("spawnstall_map_evictions_total") == [
-        ({"map": "spawns"}, 20),
-        ({"map": "tables"}, 0),
-    ]
+    assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 20)]
+    counts["processes_added"] = 7  # counted at different moments, so fewer than none is none
+    scraped = scrape(FakeSource(counts=counts, entries=entries))
+    assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 0)]
 
 
 def test_confirmations() -> None:
-    said = {Confirmation.CONFIRMED: 3, Confirmation.GONE: 2, Confirmation.MISMATCH: 1}
+    said = {Confirmation.CONFIRMED: 3, Confirmation.GONE: 2}
     scraped = scrape(FakeSource(confirmations=said))
     for result, number in said.items():
         assert scraped.value("spawnstall_confirmations_total", result=result.value) == number
@@ -487,7 +547,12 @@ def test_the_filter_of_comms_is_for_spawns_too() -> None:
     metrics = metrics_of(source)
     metrics.configure(LabelOptions(), Filter(comms=["s*"]))
     scraped = Scrape(metrics)
-    for name in ("spawnstall_spawns_total", "spawnstall_stalls_in_progress"):
+    for name in (
+        "spawnstall_spawns_total",
+        "spawnstall_exposures_total",
+        "spawnstall_late_wakeups_total",
+        "spawnstall_stalls_in_progress",
+    ):
         assert {its["comm"] for its, _ in scraped.samples(name)} == {"sh"}
 
 

@@ -22,7 +22,7 @@ def _tell(reports: Reports) -> None:
     reports.stall(stall(UNSEEN))
     reports.spawn(spawn())
     reports.spawn(spawn(outcome=Outcome.EXEC_FAILED))
-    reports.end(lost_records=3, ongoing=1)
+    reports.end(lost_records=3, ongoing=1, not_followed={"records_lost": 3, "slots_overflowed": 12})
 
 
 def _objects(**options: Any) -> list[dict[str, Any]]:
@@ -52,6 +52,8 @@ def test_json_is_one_object_a_line() -> None:
     assert objects[1]["holders"][0]["comm"] == r"\x1b[31m\n"
     told = {key: objects[-1][key] for key in ("spawns", "stalls", "exec_failures", "lost_records", "ongoing")}
     assert told == {"spawns": 2, "stalls": 2, "exec_failures": 1, "lost_records": 3, "ongoing": 1}
+    lost = {name: number for name, number in objects[-1]["not_followed"].items() if number}
+    assert lost == {"records_lost": 3, "slots_overflowed": 12}
 
 
 def test_without_all_only_stalls_are_told_and_all_spawns_counted() -> None:

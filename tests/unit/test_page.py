@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent import diagnosis
 from agent.advice import advise
 from agent.history import History
-from agent.model import Cause, Confirmation, Container, Holder, Identity, Stall
+from agent.model import Cause, Container, Holder, Identity, Stall
 from agent.page import content_security_policy, news, page
 from agent.status import Status
 from tests.unit.samples import (
@@ -98,7 +98,7 @@ def _going_on(*holders: Holder) -> Stall:
 
 
 def _over(number: int = 1, **changes: Any) -> Stall:
-    made = diagnosis.ended_stall(spawn(id=number, **changes), [release()], (), {}, MS, True)
+    made, _ = diagnosis.judge(spawn(id=number, releases=(release(),), **changes), MS, True)
     assert made is not None
     return made
 
@@ -120,26 +120,29 @@ def test_what_goes_on_is_open_and_above_what_has_ended() -> None:
 
 
 def test_a_stall_has_all_that_is_known_of_it() -> None:
-    seen = diagnosis.ended_stall(
-        spawn(comm=b"web-app", child_comm=b"convert"),
-        [release(comm=b"pool-worker")],
-        (),
-        {1020: Confirmation.CONFIRMED},
-        MS,
-        True,
-    )
+    of = spawn(comm=b"web-app", child_comm=b"convert", releases=(release(comm=b"pool-worker"),))
+    seen, _ = diagnosis.judge(of, MS, True, seen={1020: BEGAN + 250 * MS})
     assert seen is not None
     said = Document(page(_status(ended=(seen,)))).text
     for words in (
         "web-app waited to start convert, held by pool-worker forked",
         "500.0 ms",
         advise(Cause.FORKED).text,
-        "pid 1020: forked while the pipe was open, and not execed since; fd 6; seen in /proc",
+        "pid 1020: forked while the pipe was open, and not execed since; fd 6; seen holding it at 10:23:20",
         "web-app waited for pool-worker",  # the picture's title
         "makes the errpipe (read fd 5, write fd 6)",
         "exits: its copy is closed",
     ):
         assert words in said
+
+
+def test_a_reader_that_was_woken_late() -> None:
+    of = spawn(releases=(release(by="close", at=BEGAN + 200 * MS),))
+    late, _ = diagnosis.judge(of, MS, True)
+    assert late is not None
+    said = Document(page(_status(ended=(late,)))).text
+    assert "After that the reader was woken 300.0 ms late: nobody held the pipe any more." in said
+    assert "woken" not in Document(page(_status(ended=(_over(),)))).text
 
 
 def test_a_holder_that_was_not_seen() -> None:
@@ -180,10 +183,15 @@ def test_none_is_kept() -> None:
 
 def test_the_agents_health() -> None:
     source = FakeSource()
-    source.counts.update(records_lost=1234567, spawns_added=50)
-    source.entries["spawns"] = (8000, 8192)
+    source.counts.update(records_lost=1234567, processes_added=50)
+    source.entries["processes"] = (4000, 4096)
     said = Document(page(_status(source=source))).text
-    for words in ("records lost1,234,567", "evicted from spawns0", "spawns8,000 of 8,192", "Self-testpassed"):
+    for words in (
+        "records lost1,234,567",
+        "evicted from processes0",
+        "processes4,000 of 4,096",
+        "Self-testpassed",
+    ):
         assert words in said
 
 

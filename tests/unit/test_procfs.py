@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.model import Confirmation
 from agent.procfs import (
     comm_of,
-    confirm_holder,
     contents,
     descendants,
     find_holders,
     is_alive,
     is_blocked_on,
+    is_in_exec,
     is_stopped,
     pipe_inode,
 )
@@ -153,40 +154,33 @@ def test_pipe_inode(proc: FakeProc) -> None:
 
 
 @pytest.mark.parametrize("flags", [WRITE_ONLY, WRITE_ONLY_CLOEXEC, READ_WRITE])
-@pytest.mark.parametrize("fds", [(), (3,), (7,), (99, 3)])
-def test_a_holder(flags: str, fds: tuple[int, ...], proc: FakeProc) -> None:
+def test_a_holder(flags: str, proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 0, "/dev/null", READ_ONLY)
     proc.fd(20, 3, "pipe:[123]", flags)
     proc.fd(20, 7, "pipe:[124]")
-    assert confirm_holder(20, 123, fds, proc.root) is Confirmation.CONFIRMED
+    assert find_holders({123}, proc.root) == {123: {20: [3]}}
 
 
 @pytest.mark.parametrize("flags", [READ_ONLY, READ_ONLY_CLOEXEC])
 def test_who_only_reads_holds_nothing(flags: str, proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags)
-    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
+    assert find_holders({123}, proc.root) == {}
 
 
 def test_a_read_end_beside_the_write_end(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", READ_ONLY)
     proc.fd(20, 4, "pipe:[123]", WRITE_ONLY)
-    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.CONFIRMED
+    assert find_holders({123}, proc.root) == {123: {20: [4]}}
 
 
 def test_another_pipe_is_no_match(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[1234]")
     proc.fd(20, 4, "anon_inode:[123]")
-    assert confirm_holder(20, 123, (3, 4), proc.root) is Confirmation.MISMATCH
-
-
-def test_a_holder_that_is_gone(proc: FakeProc) -> None:
-    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.GONE
-    proc.process(20)  # exiting: its files are closed already
-    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.GONE
+    assert find_holders({123}, proc.root) == {}
 
 
 @pytest.mark.parametrize("forbidden", ["listdir", "readlink"])
@@ -198,13 +192,13 @@ def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, forbidden, refuse)
-    assert confirm_holder(20, 123, (3,), proc.root) is None
+    assert find_holders({123}, proc.root) == {}
 
 
 def test_a_file_that_is_closed_between_two_looks(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags=None)
-    assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
+    assert find_holders({123}, proc.root) == {}
 
 
 def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
@@ -212,7 +206,7 @@ def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
     proc.fd(20, 3, "pipe:[123]")
     for text in ("", "pos:\t0\n", "\n\n"):
         (proc.root / "20/fdinfo/3").write_text(text)
-        assert confirm_holder(20, 123, (3,), proc.root) is Confirmation.MISMATCH
+        assert find_holders({123}, proc.root) == {}
 
 
 def test_find_holders(proc: FakeProc) -> None:
@@ -246,12 +240,10 @@ def test_this_process() -> None:
         inode = pipe_inode(os.getpid(), read_end)
         assert inode == os.fstat(read_end).st_ino == pipe_inode(os.getpid(), write_end)
         assert inode is not None
-        for fds in ((), (write_end,), (read_end,)):
-            assert confirm_holder(os.getpid(), inode, fds) is Confirmation.CONFIRMED
         assert find_holders({inode})[inode] == {os.getpid(): [write_end]}
         os.close(write_end)
         write_end = -1
-        assert confirm_holder(os.getpid(), inode, (read_end,)) is Confirmation.MISMATCH
+        assert find_holders({inode}) == {}
     finally:
         os.close(read_end)
         if write_end >= 0:
@@ -265,7 +257,6 @@ def test_a_child_of_this_process() -> None:
         child.communicate(b"\n")
     assert not is_alive(child.pid)
     assert comm_of(child.pid) == b""
-    assert confirm_holder(child.pid, 1) is Confirmation.GONE
 
 
 def test_a_thread_of_this_process_is_no_process() -> None:
@@ -297,6 +288,51 @@ def test_is_blocked_on(syscall: str, blocked: bool, tmp_path: Path) -> None:
     assert is_blocked_on(5, 6, 7, tmp_path) is False
     (folder / "syscall").write_text(syscall)
     assert is_blocked_on(5, 6, 7, tmp_path) is blocked
+
+
+_READ, _EXEC, _EXECAT = "0 0x3 0x0\n", "59 0x55d0 0x0\n", "322 0x3 0x0\n"
+
+
+@pytest.mark.parametrize(
+    ("threads", "in_exec"),
+    [
+        ((_EXEC,), True),
+        ((_EXECAT,), True),
+        ((_READ, _EXEC), True),
+        (("running\n", _EXEC), True),
+        (("", _EXEC), True),
+        ((None, _EXEC), True),  # has ended meanwhile
+        ((_READ,), False),
+        (("running\n",), False),
+        (("-1 0x7 0x7f12\n",), False),
+        (("",), False),
+        ((None,), False),
+        ((), False),
+    ],
+)
+def test_is_in_exec(
+    threads: tuple[Optional[str], ...], in_exec: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert is_in_exec(5, tmp_path) is False  # there is nobody
+    # In any order: a thread may be the first or the last that is listed.
+    for pid, order in ((5, threads), (6, threads[::-1])):
+        (tmp_path / str(pid) / "task").mkdir(parents=True)
+        for tid, syscall in enumerate(order, pid):
+            folder = tmp_path / str(pid) / "task" / str(tid)
+            folder.mkdir()
+            if syscall is not None:
+                (folder / "syscall").write_text(syscall)
+        assert is_in_exec(pid, tmp_path) is in_exec
+
+
+def test_on_a_machine_whose_system_calls_are_not_known_nobody_is_in_an_exec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    (tmp_path / "5/task/5").mkdir(parents=True)
+    (tmp_path / "5/task/5/syscall").write_text(_EXEC)
+    assert is_in_exec(5, tmp_path) is False
 
 
 def test_is_stopped() -> None:

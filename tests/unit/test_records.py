@@ -6,16 +6,27 @@ import ctypes
 import re
 import shutil
 import subprocess
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pytest
 
 from probes import records
-from probes.records import Counter, How, Program, RecordKind, Release, Setting, Slot, SlotFlag, Spawn
+from probes.records import (
+    Counter,
+    Exposure,
+    How,
+    Notice,
+    Program,
+    RecordKind,
+    Release,
+    ReleaseFlag,
+    Setting,
+    Spawn,
+)
 
-SLOTS = 16
+MAX_SPAWNS = 1024
 
 _PRELUDE = f"""
 #include <stddef.h>
@@ -26,7 +37,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef int s32;
 typedef long long s64;
-#define SLOTS {SLOTS}
+#define MAX_SPAWNS {MAX_SPAWNS}
 #include "errpipe.h"
 #define SAY(name, value) printf("%s %llu\\n", name, (unsigned long long)(value))
 int main(void)
@@ -34,21 +45,26 @@ int main(void)
 """
 
 STRUCTURES: dict[str, type[ctypes.Structure]] = {
-    "slot": Slot,
-    "table": records.table_type(SLOTS),
     "release": Release,
     "spawn": Spawn,
+    "notice": Notice,
+    "places": records.watched_type(MAX_SPAWNS),
+    "process": records.process_type(MAX_SPAWNS),
     "stack": records.Stack,
     "histogram": records.Histogram,
     "program": Program,
 }
 
 # C prefix: the enumeration that mirrors its macros.
-MACROS: dict[str, type[IntEnum]] = {
+MACROS: dict[str, type[Union[IntEnum, IntFlag]]] = {
     "HOW": How,
     "RECORD": RecordKind,
+    "RELEASE": ReleaseFlag,
     "OUTCOME": records.Outcome,
 }
+
+
+_CONSTANTS = ("NUMBERS", "RELEASES", "BUCKETS", "BUCKET_0_NS", "COMM_LEN", "LEFT_UNKNOWN", "STACK_DEPTH")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +90,7 @@ def members(header: str, name: str) -> list[str]:
     found = re.search(rf"^struct {name} {{(.*?)}};", header, re.MULTILINE | re.DOTALL)
     assert found is not None
     without_comments = re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL)
-    return re.findall(r"(\w+)(?:\[\w+\])?;", without_comments)
+    return re.findall(r"(\w+)(?:\[[^\]]+\])?;", without_comments)
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +108,15 @@ def c_says(header: str, repo_root: Path, tmp_path_factory: pytest.TempPathFactor
         for member in members(header, structure):
             say(f"{structure}.{member} offset", f"offsetof(struct {structure}, {member})")
             say(f"{structure}.{member} size", f"sizeof(((struct {structure} *)0)->{member})")
-    for prefix in (*MACROS, "SLOT"):
+    for prefix in MACROS:
         for name in macros(header, prefix):
             say(f"{prefix}_{name}", f"{prefix}_{name}")
-    for copy in range(records.COPIES):
-        say(f"SLOT_CLOEXEC_{copy}", f"SLOT_CLOEXEC({copy})")
-        say(f"SLOT_CLOSED_{copy}", f"SLOT_CLOSED({copy})")
-    for enum in ("counter", "setting"):
+    for enum in ("counter", "exposure", "setting"):
         for name in enumerators(header, enum):
             say(name, name)
-    for name in ("COPIES", "BUCKETS", "BUCKET_0_NS", "COMM_LEN", "LEFT_UNKNOWN", "STACK_DEPTH"):
+    for name in _CONSTANTS:
         say(name, name)
-    for signed in ("slot.read_fd", "slot.fds[0]", "release.fd", "spawn.read_fd", "spawn.exec_error"):
+    for signed in ("release.fd", "spawn.read_fd", "spawn.fds[0]", "spawn.exec_error"):
         structure, member = signed.split(".")
         say(f"{signed} signed", f"(__typeof__(((struct {structure} *)0)->{member}))-1 < 0")
     folder = tmp_path_factory.mktemp("errpipe_h")
@@ -128,7 +141,8 @@ def test_structure(name: str, header: str, c_says: dict[str, int]) -> None:
 
 
 def test_no_structure_is_without_a_mirror(header: str) -> None:
-    known = {*STRUCTURES, "comm"}  # a comm is a key, which is plain characters
+    # A comm is a key, which is plain characters; what is pending is the kernel side's own.
+    known = {*STRUCTURES, "comm", "pending"}
     assert set(re.findall(r"^struct (\w+) {", header, re.MULTILINE)) == known
 
 
@@ -139,16 +153,16 @@ def test_values(prefix: str, header: str, c_says: dict[str, int]) -> None:
     assert ours
 
 
-def test_slot_flags(header: str, c_says: dict[str, int]) -> None:
-    of_copies = {f"{what}_{copy}" for what in ("CLOEXEC", "CLOSED") for copy in range(records.COPIES)}
-    names = macros(header, "SLOT") | of_copies
-    assert {each.name: each.value for each in SlotFlag} == {name: c_says[f"SLOT_{name}"] for name in names}
-
-
 def test_counters(header: str, c_says: dict[str, int]) -> None:
     *names, end = enumerators(header, "counter")
     assert {each.name: each.value for each in Counter} == {name: c_says[name] for name in names}
     assert c_says[end] == len(Counter)
+
+
+def test_exposures(header: str, c_says: dict[str, int]) -> None:
+    *names, end = enumerators(header, "exposure")
+    assert {f"EXPOSED_{each.name}": each.value for each in Exposure} == {name: c_says[name] for name in names}
+    assert c_says[end] == len(Exposure)
 
 
 def test_settings(header: str, c_says: dict[str, int]) -> None:
@@ -158,7 +172,8 @@ def test_settings(header: str, c_says: dict[str, int]) -> None:
 
 
 def test_constants(c_says: dict[str, int]) -> None:
-    assert c_says["COPIES"] == records.COPIES
+    assert c_says["NUMBERS"] == records.NUMBERS
+    assert c_says["RELEASES"] == records.RELEASES
     assert c_says["LEFT_UNKNOWN"] == records.LEFT_UNKNOWN
     assert c_says["STACK_DEPTH"] == records.STACK_DEPTH
     assert c_says["BUCKETS"] == len(records.BUCKET_BOUNDS_NS) + 1
@@ -170,12 +185,23 @@ def test_constants(c_says: dict[str, int]) -> None:
 
 def test_fds_can_be_negative(c_says: dict[str, int]) -> None:
     assert [name for name, value in c_says.items() if name.endswith("signed") and not value] == []
-    slot = Slot(read_fd=-1)
-    slot.fds[0] = -1
-    assert (slot.read_fd, slot.fds[0]) == (-1, -1)
+    spawn = Spawn()
+    spawn.fds[0] = -1
+    assert spawn.fds[0] == -1
     assert Release(fd=-1).fd == Spawn(read_fd=-1).read_fd == Spawn(exec_error=-1).exec_error == -1
 
 
-def test_a_table_has_as_many_slots_as_asked_for() -> None:
-    one, two = ctypes.sizeof(records.table_type(1)), ctypes.sizeof(records.table_type(2))
-    assert two - one == ctypes.sizeof(Slot)
+@pytest.mark.parametrize("max_spawns", [64, 512, 1024, 8192])
+def test_a_set_of_places_has_a_bit_for_each(max_spawns: int, repo_root: Path, tmp_path: Path) -> None:
+    """However small it is, in C it is as large."""
+    places = records.watched_type(max_spawns)
+    assert 64 * len(places().words) == max_spawns
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    prelude = _PRELUDE.replace(f"MAX_SPAWNS {MAX_SPAWNS}", f"MAX_SPAWNS {max_spawns}")
+    source, program = tmp_path / "say.c", tmp_path / "say"
+    source.write_text(prelude + 'SAY("x", sizeof(struct places));\nSAY("x", sizeof(struct process));\n}\n')
+    subprocess.run(["gcc", f"-I{repo_root / 'probes'}", "-o", str(program), str(source)], check=True)
+    said = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    sizes = [ctypes.sizeof(kind) for kind in (places, records.process_type(max_spawns))]
+    assert [int(said[1]), int(said[3])] == sizes

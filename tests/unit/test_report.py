@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent.advice import advise
 from agent.diagnosis import spawn_steps
+from agent.losses import LOSSES
 from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step
 from agent.report import Clock, Summary, printable, snapshot_object, spawn_object, stall_object
 from agent.stacks import Taken
@@ -133,7 +134,13 @@ COMMON = {
 def test_stall_object() -> None:
     step = Step(BEGAN, CHILD, None, "child_execed")
     identity = Identity("/usr/bin/worker\x1b", 33, Container("ab" * 32, "podman", None))
-    first = holder(released=ENDED, released_by="exit", confirmation=Confirmation.CONFIRMED, identity=identity)
+    first = holder(
+        released=ENDED,
+        released_by="exit",
+        confirmation=Confirmation.CONFIRMED,
+        seen=CREATED + 250 * MS,
+        identity=identity,
+    )
     told = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
     assert told == {
         **COMMON,
@@ -153,6 +160,7 @@ def test_stall_object() -> None:
         "began_seconds": 0.005,
         "spawn_seconds": 0.505,
         "stall_seconds": 0.5,
+        "late_wakeup_seconds": 0.0,
         "holders": [
             {
                 "pid": HOLDER,
@@ -168,6 +176,7 @@ def test_stall_object() -> None:
                 "released_by": "exit",
                 "confirmed": True,
                 "confirmation": "confirmed",
+                "last_seen_seconds": 0.25,
             },
             {
                 "pid": None,
@@ -183,6 +192,7 @@ def test_stall_object() -> None:
                 "released_by": None,
                 "confirmed": False,
                 "confirmation": None,
+                "last_seen_seconds": None,
             },
         ],
         "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
@@ -203,7 +213,15 @@ def test_a_stall_that_is_going_on() -> None:
     assert told["id"] == stall_object(stall(), CLOCK)["id"]
 
 
-@pytest.mark.parametrize("said", [None, Confirmation.GONE, Confirmation.MISMATCH])
+def test_a_reader_that_was_woken_late() -> None:
+    """The stall ends with the release, and the spawn with the read."""
+    told = stall_object(stall(ended=BEGAN + 200 * MS, late=300 * MS), CLOCK)
+    assert told["stall_seconds"] == 0.2
+    assert told["late_wakeup_seconds"] == 0.3
+    assert told["spawn_seconds"] == 0.505
+
+
+@pytest.mark.parametrize("said", [None, Confirmation.GONE])
 def test_only_what_proc_confirmed_is_confirmed(said: Confirmation) -> None:
     told = stall_object(stall(holder(confirmation=said)), CLOCK)
     assert told["holders"][0]["confirmed"] is False
@@ -323,6 +341,7 @@ def test_an_empty_summary() -> None:
         "ongoing": 0,
         "exec_failures": 0,
         "lost_records": 0,
+        "not_followed": {name: 0 for name, _, _ in LOSSES},
         "spawn_seconds": {"p50": None, "p95": None, "p99": None, "max": None},
         "stalled_seconds": 0.0,
         "holders": [],
@@ -338,6 +357,15 @@ def test_what_is_counted() -> None:
     told = made.object(17)
     assert (told["spawns"], told["exec_failures"], told["lost_records"]) == (4, 1, 17)
     assert told["spawn_seconds"]["max"] == 0.505  # what was abandoned has no duration
+
+
+def test_what_was_not_followed_is_in_the_summary() -> None:
+    told = Summary().object(0, not_followed={"slots_overflowed": 12, "walks_cut": 1})["not_followed"]
+    assert {name: number for name, number in told.items() if number} == {
+        "slots_overflowed": 12,
+        "walks_cut": 1,
+    }
+    assert list(told) == [name for name, _, _ in LOSSES]
 
 
 def test_holders_of_a_summary_the_worst_first() -> None:

@@ -548,6 +548,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
         "exec_seconds": None,
         "began_seconds": None,
         "stall_seconds": None,
+        "late_wakeup_seconds": 0.0,
         "holders": [
             {
                 "pid": _WORKER,
@@ -563,6 +564,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
                 "released_by": None,
                 "confirmed": True,
                 "confirmation": "confirmed",
+                "last_seen_seconds": None,
             }
         ],
         "steps": [],

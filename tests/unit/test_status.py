@@ -51,8 +51,8 @@ def test_a_stall_that_ended_between_two_looks_is_told_once() -> None:
 
 def test_the_agents_health() -> None:
     source = FakeSource(self_test_failure="no holder")
-    source.counts.update(records_lost=3, spawns_added=100, spawns_deleted=80)
-    source.entries["spawns"] = (8, 8192)
+    source.counts.update(records_lost=3, processes_added=100, processes_deleted=80)
+    source.entries["processes"] = (8, 4096)
     history = History(1)
     for number in range(4):
         history.add(stall(of=spawn(id=number)))
@@ -65,17 +65,20 @@ def test_the_agents_health() -> None:
         "records_lost",
         "probe_misses",
         "slots_overflowed",
+        "pipes_forgotten",
+        "numbers_overflowed",
+        "walks_cut",
         "stacks_lost",
         "programs_full",
         "tables_shared",
         "map_updates_failed",
     }
-    assert agent["maps"]["spawns"] == {"entries": 8, "max_entries": 8192, "evictions": 12}
+    assert agent["maps"]["processes"] == {"entries": 8, "max_entries": 4096, "evictions": 12}
     assert agent["maps"]["programs"]["evictions"] is None
     assert agent["probes"] == {
         "task:task_newtask": {"attached": True, "runs": 7, "run_seconds": 0.0015},
         "syscalls:sys_enter_dup": {"attached": False, "runs": None, "run_seconds": None},
     }
-    assert agent["confirmations"] == {"confirmed": 0, "gone": 0, "mismatch": 0}
+    assert agent["confirmations"] == {"confirmed": 0, "gone": 0}
     assert 0 <= agent["uptime_seconds"] < 60
     assert 0 <= agent["cpu_seconds"] < 60

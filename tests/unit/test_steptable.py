@@ -7,7 +7,7 @@ import io
 
 from rich.console import Console
 
-from agent.diagnosis import ended_stall, ongoing_stall
+from agent.diagnosis import judge, ongoing_stall
 from agent.model import Stall
 from agent.report import stall_object
 from agent.steptable import step_table
@@ -29,7 +29,7 @@ def headers(made: Stall) -> list[str]:
 
 
 def test_an_ended_stall() -> None:
-    made = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
+    made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
     assert headers(made) == [
         "step",
@@ -62,8 +62,8 @@ def test_one_that_is_going_on_ends_in_the_read() -> None:
 
 
 def test_holders_beyond_the_first_four_are_counted() -> None:
-    releases = [release(pid=2000 + number, at=ENDED - number * MS) for number in range(6)]
-    made = ended_stall(spawn(), releases, (), {}, 10 * MS, True)
+    releases = tuple(release(pid=2000 + number, at=ENDED - number * MS) for number in range(6))
+    made = judge(spawn(releases=releases), 10 * MS, True).stall
     assert made is not None
     assert sum(header.startswith("holder") for header in headers(made)) == 4
     table = step_table(stall_object(made, CLOCK))
@@ -73,14 +73,14 @@ def test_holders_beyond_the_first_four_are_counted() -> None:
 
 
 def test_a_holder_that_was_forked_by_another_process_has_no_thread_here() -> None:
-    made = ended_stall(spawn(), [release(parent=77, forker=78)], (), {}, 10 * MS, True)
+    made = judge(spawn(releases=(release(parent=77, forker=78),)), 10 * MS, True).stall
     assert made is not None
     assert "thread 78" not in headers(made)
 
 
 def test_a_thread_that_is_not_known_has_no_column() -> None:
     """As in a report of somebody else's (agent.replay lets it through)."""
-    made = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
+    made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
     told = stall_object(made, CLOCK)
     assert told["holders"][0]["forked_by"]["pid"] == told["parent"]["pid"]
@@ -96,7 +96,7 @@ def test_a_stall_without_steps_has_no_table() -> None:
 
 
 def test_it_fits_into_eighty_columns() -> None:
-    made = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
+    made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
     output = io.StringIO()
     table = step_table(stall_object(made, CLOCK))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from agent.diagnosis import ended_stall
+from agent.diagnosis import judge
 from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.report import Summary, spawn_object, stall_object
 from agent.steptable import step_table
@@ -63,7 +63,7 @@ def line_of(spawn: Spawn) -> str:
 
 
 def test_the_answer_comes_first() -> None:
-    found = ended_stall(spawn(), [release()], (), {}, 10 * MS, True)
+    found = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert found is not None
     lines = said(found).splitlines()
     assert lines[:8] == [
@@ -131,20 +131,36 @@ def test_every_cause_has_its_reason(cause: Cause) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirmation", "word"),
+    ("confirmation", "seen", "words"),
     [
-        (Confirmation.CONFIRMED, "seen in /proc"),
-        (Confirmation.MISMATCH, "/proc disagrees"),
-        (Confirmation.GONE, None),
-        (None, None),
+        (Confirmation.CONFIRMED, CREATED + 250 * MS, "1008, seen holding it at 10:23:20.250 UTC\n"),
+        (Confirmation.CONFIRMED, None, "1008, seen holding it\n"),  # as by --snapshot
+        (Confirmation.GONE, None, "1008\n"),
+        (None, None, "1008\n"),
     ],
 )
-def test_what_proc_said(confirmation: Optional[Confirmation], word: Optional[str]) -> None:
-    text = said(stall(holder(confirmation=confirmation)))
-    if word is None:
-        assert "/proc" not in text
-    else:
-        assert word in text
+def test_when_a_look_saw_the_copy(
+    confirmation: Optional[Confirmation], seen: Optional[int], words: str
+) -> None:
+    text = said(stall(holder(confirmation=confirmation, seen=seen)), width=120)
+    assert f"cause forked, fd 6, forked by pid 1000, thread {words}" in text
+
+
+def test_a_report_of_an_earlier_version_may_say_that_proc_disagreed() -> None:
+    old = stall_object(stall(), CLOCK)
+    old["holders"][0]["confirmation"] = "mismatch"
+    for key in ("last_seen_seconds",):
+        del old["holders"][0][key]
+    del old["late_wakeup_seconds"]
+    assert "thread 1008\n" in shown(stall_text(old))
+
+
+def test_a_reader_that_was_woken_late() -> None:
+    text = said(stall(ended=BEGAN + 200 * MS, late=5_200 * MS), width=200)
+    assert "was blocked for 200.0 ms in starting" in text
+    late = "UTC. After that the reader was woken 5.20 s late: nobody held the pipe any more.\n"
+    assert late in text
+    assert "woken" not in said(stall())
 
 
 def test_who_the_processes_are() -> None:
@@ -172,14 +188,8 @@ def test_who_has_an_executable_that_may_not_be_seen() -> None:
     ],
 )
 def test_steps_in_words(read_cut: bool, by: str, words: list[str]) -> None:
-    found = ended_stall(
-        spawn(read_cut=read_cut, own_released_by=by, exec_error=2),
-        [release(by="close")],
-        (),
-        {},
-        10 * MS,
-        True,
-    )
+    seen = (release(by="close"),)
+    found, _ = judge(spawn(read_cut=read_cut, own_released_by=by, exec_error=2, releases=seen), 10 * MS, True)
     assert found is not None
     text = said(found)
     for word in [*words, "makes the errpipe (read fd 5, write fd 6)", "closes its copy"]:
@@ -279,6 +289,22 @@ def test_a_summary_of_nothing_is_one_line() -> None:
     assert summary_text(Summary().object(0)).plain.count("\n") == 0
 
 
+def test_what_is_not_followed_is_a_line_each() -> None:
+    lost = {"records_lost": 2, "slots_overflowed": 12, "walks_cut": 1, "tables_shared": 0}
+    lines = summary_text(Summary().object(2, 0, lost)).plain.splitlines()
+    assert lines[1:] == [
+        "  records were lost: there were more stalls than are shown here",
+        "  not followed: 12 pipes had no place (slots_overflowed)",
+        "  not followed: 1 event had more spawns than one can handle (walks_cut)",
+    ]
+
+
+def test_a_summary_of_an_earlier_version_says_nothing_of_it() -> None:
+    old = Summary().object(0)
+    del old["not_followed"]
+    assert summary_text(old).plain.count("\n") == 0
+
+
 def test_lost_records_are_confessed() -> None:
     assert "records were lost" in summary_text(Summary().object(1)).plain
     assert "records were lost" not in summary_text(Summary().object(0)).plain
@@ -292,7 +318,7 @@ def test_hostile_comms_on_a_terminal(parent: bytes, child: bytes, other: bytes) 
     of = spawn(comm=parent, child_comm=child)
     made = Summary()
     made.add_spawn(of)
-    found = ended_stall(of, [release(comm=other)], (), {}, 10 * MS, True)
+    found = judge(dataclasses.replace(of, releases=(release(comm=other),)), 10 * MS, True).stall
     assert found is not None
     made.add_stall(found)
     for what in (

@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def _ended(**changes: Any) -> dict[str, Any]:
     """A stall as the diagnosis makes it, with its steps."""
-    made = diagnosis.ended_stall(spawn(**changes), [release()], (), {}, MS, True)
+    made, _ = diagnosis.judge(spawn(**{"releases": (release(),), **changes}), MS, True)
     assert made is not None
     return stall_object(made, CLOCK)
 
@@ -98,12 +98,22 @@ def test_every_step_is_marked_where_it_happened() -> None:
 def test_marks_side_by_side_do_not_touch() -> None:
     """Steps within 5 ms of a stall of an hour: 6 % of a telephone's 340 px are wider than a mark."""
     hour = CREATED + 3600 * 1000 * MS
-    made = diagnosis.ended_stall(spawn(read_ended=hour), [release(at=hour)], (), {}, MS, True)
+    made, _ = diagnosis.judge(spawn(read_ended=hour, releases=(release(at=hour),)), MS, True)
     assert made is not None
     told = stall_object(made, CLOCK)
     places = sorted(set(Picture(told).marks().values()))
     assert len(places) == len({step["seconds"] for step in told["steps"]})
     assert min(after - before for before, after in zip(places, places[1:])) >= 6
+
+
+def test_a_reader_that_is_woken_late_waits_on_after_the_stall() -> None:
+    picture = Picture(_ended(releases=(release(by="close", at=BEGAN + 200 * MS),)))
+    [stall], [waits], [held] = (picture.bars(kind) for kind in ("stall", "waits", "holder"))
+    assert stall[1] == held[1] < 90
+    assert waits[1] == pytest.approx(100, abs=0.05)
+    said = picture.words()
+    assert "stall 200.0 ms" in said
+    assert "505.0 ms" in said  # the end of the picture
 
 
 def test_it_says_who_how_long_and_why() -> None:
@@ -127,7 +137,7 @@ def test_a_stall_that_is_going_on_reaches_to_now() -> None:
 
 
 def test_a_holder_that_was_not_seen_is_dashed() -> None:
-    made = diagnosis.ended_stall(spawn(held=True), [], (), {}, MS, True)
+    made, _ = diagnosis.judge(spawn(held=True), MS, True)
     assert made is not None and made.holders == (UNSEEN,)
     picture = Picture(stall_object(made, CLOCK))
     assert picture.bars("unseen") == picture.bars("stall")
@@ -217,11 +227,11 @@ def test_any_times_stay_within_the_picture(times: list[int], copies: list[tuple[
         own_released=released,
         read_ended=ended,
     )
-    releases = [
+    releases = tuple(
         release(pid=number + 5000, acquired=max(created, min(pair)), at=max(created, *pair))
         for number, pair in enumerate(copies)
-    ]
-    made = diagnosis.ended_stall(replace(of, held=True), releases, (), {}, 0, True)
+    )
+    made, _ = diagnosis.judge(replace(of, held=True, releases=releases), 0, True)
     assert made is not None
     picture = Picture(stall_object(made, CLOCK))
     for kind in ("parent", "child", "holder", "waits", "stall", "unseen"):

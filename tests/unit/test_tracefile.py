@@ -113,9 +113,8 @@ def test_flows_go_from_fork_to_holder_and_from_its_release_to_the_reader() -> No
 
 
 def test_the_own_child_gave_its_descendant_the_copy() -> None:
-    made = diagnosis.ended_stall(
-        spawn(), [release(descendant=True, acquired=CREATED + 2 * MS)], (), {}, MS, True
-    )
+    seen = (release(descendant=True, acquired=CREATED + 2 * MS),)
+    made, _ = diagnosis.judge(spawn(releases=seen), MS, True)
     assert made is not None
     trace = _trace(stall_object(made, CLOCK))
     [start] = [event for event in _of(trace, "s") if event["name"] == "copy of the write end"]
@@ -136,6 +135,17 @@ def test_a_stall_cannot_outlast_its_read() -> None:
     [stall], [read], [whole] = (_of(trace, "X", category) for category in ("stall", "read", "spawn"))
     assert _span(stall)[1] == _span(read)[1] == _microseconds(ENDED)
     assert _span(whole)[1] == _microseconds(BEGAN) + 9_000_000
+
+
+def test_a_reader_that_is_woken_late_reads_on_after_the_stall() -> None:
+    seen = (release(by="close", at=BEGAN + 200 * MS),)
+    trace = _trace(ended(releases=seen))
+    [stall], [read], [whole], [held] = (
+        _of(trace, "X", category) for category in ("stall", "read", "spawn", "holder")
+    )
+    assert _span(stall)[1] == _span(held)[1] == _microseconds(BEGAN + 200 * MS)
+    assert _span(read)[1] == _span(whole)[1] == _microseconds(ENDED)
+    assert stall["args"]["late_wakeup_seconds"] == 0.3
 
 
 def test_stalls_at_other_times_are_on_one_base() -> None:
@@ -166,7 +176,7 @@ def test_a_lane_is_used_again() -> None:
 
 
 def test_a_holder_that_was_not_seen() -> None:
-    made = diagnosis.ended_stall(spawn(held=True), [], (), {}, MS, True)
+    made, _ = diagnosis.judge(spawn(held=True), MS, True)
     assert made is not None
     trace = _trace(stall_object(made, CLOCK))
     [held] = _of(trace, "X", "holder")

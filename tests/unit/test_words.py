@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.report import stacks_object
-from agent.words import count, duration, stack_lines
+from agent.words import clock_words, count, duration, late_words, seen_words, stack_lines
 from tests.unit.samples import SECOND, python_stack, stall, with_stacks
 
 
@@ -47,6 +48,54 @@ def test_count() -> None:
         "2 stalls",
         "1,024 stalls",
     ]
+
+
+_TOLD = {"time": "2026-11-24T23:59:59.999000Z"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "23:59:59.999 UTC"),
+        (0.0015, "00:00:00.000 UTC"),
+        (-1.5, "23:59:58.499 UTC"),
+        (None, None),
+        (1e10, "17:46:39.999 UTC"),
+        (-1e11, None),  # no such year
+    ],
+)
+def test_clock_words(seconds: Optional[float], words: Optional[str]) -> None:
+    assert clock_words(_TOLD, seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"late_wakeup_seconds": 0.0}, None),
+        ({}, None),  # in a report of an earlier version
+        (
+            {"late_wakeup_seconds": 5.2},
+            "After that the reader was woken 5.20 s late: nobody held the pipe any more.",
+        ),
+    ],
+)
+def test_late_words(told: dict[str, float], words: Optional[str]) -> None:
+    assert late_words(told) == words
+
+
+@pytest.mark.parametrize(
+    ("holder", "words"),
+    [
+        ({"confirmation": "confirmed", "last_seen_seconds": 0.5}, "seen holding it at 00:00:00.499 UTC"),
+        ({"confirmation": "confirmed", "last_seen_seconds": None}, "seen holding it"),
+        ({"confirmation": "confirmed"}, "seen holding it"),
+        ({"confirmation": "gone", "last_seen_seconds": None}, None),
+        ({"confirmation": "mismatch"}, None),
+        ({"confirmation": None, "last_seen_seconds": None}, None),
+    ],
+)
+def test_seen_words(holder: dict[str, Any], words: Optional[str]) -> None:
+    assert seen_words(holder, _TOLD) == words
 
 
 def test_stacks() -> None:
