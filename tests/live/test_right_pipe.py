@@ -1,0 +1,173 @@
+"""Which pipe is the errpipe, however it is made, moved and waited for: each spawn is one stall."""
+
+from __future__ import annotations
+
+import ctypes.util
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live.lab import PYTHON, TOLERANCE_SECONDS, Lab, Object
+from tests.live.sidebyside import SideBySide, play
+
+_AT_ONCE = 12
+_HOLD_SECONDS = "2"  # long enough to be told while it is going on
+
+_WAYS = {
+    "plain": "",
+    "errpipe-first": "--order ED",
+    "errpipe-last": "--order DDE",
+    "errpipe-between": "--order DED",
+    "errpipe-first-of-three": "--order EDD",
+    "errpipe-first-of-four": "--order EDDD",
+    "errpipe-second-of-four": "--order DEDD",
+    "errpipe-last-of-four": "--order DDDE",
+    "moved-by-parent": "--move parent",
+    "moved-by-parent-between-data-pipes": "--move parent --order DED",
+    "moved-by-child": "--move child",
+    "moved-by-child-between-data-pipes": "--move child --order DED",
+    "moved-by-both": "--move parent --move child",
+    "vfork": "--start vfork",
+    "vfork-first-of-three": "--start vfork --order EDD",
+    "double-fork": "--start double",
+    "double-fork-errpipe-first": "--start double --order ED",
+    "double-fork-moved-by-child": "--start double --move child",
+    "poll-after-EAGAIN": "--wait poll",
+    "epoll-after-EAGAIN": "--wait epoll",
+    "select-after-EAGAIN": "--wait select",
+    "poll-between-data-pipes": "--wait poll --order DED",
+    "epoll-double-fork": "--wait epoll --start double",
+    # Qt's QProcess: no read comes before the poll. Only the parent's close says that the wait has begun.
+    "poll-without-a-read-before": "--wait poll-first",
+    "read-by-another-thread": "--wait thread",
+    "slow-own-exec": "--slow 0.5",
+    "slow-own-exec-double-fork": "--slow 0.5 --start double",
+    "slow-own-exec-poll": "--slow 0.5 --wait poll",
+}
+_GLIB = "glib-g_spawn_async"
+_CLOSED = "python-with-closed-standard-streams"
+_OUTLIVED = "slow-own-exec-that-outlives-the-worker"
+
+
+@pytest.fixture(scope="module")
+def played(
+    repo_root: Path, tmp_path_factory: pytest.TempPathFactory, compiled: Callable[..., str]
+) -> SideBySide:
+    """One trace of all of them."""
+    program = compiled("errpipe_ways")
+    cases = {name: [program, "--hold", _HOLD_SECONDS, *way.split()] for name, way in _WAYS.items()}
+    cases[_OUTLIVED] = [program, "--hold", "0.3", "--slow", "1.8"]
+    closed = repo_root / "tests" / "programs" / "closed_std.py"
+    cases[_CLOSED] = [PYTHON, str(closed), "--live", _HOLD_SECONDS]
+    library = ctypes.util.find_library("glib-2.0")
+    if library is not None:
+        cases[_GLIB] = [compiled("glib_async", f"-l:{library}"), _HOLD_SECONDS]
+    return play(repo_root, tmp_path_factory.mktemp("right_pipe"), cases, _AT_ONCE)
+
+
+@pytest.mark.parametrize("name", [*_WAYS, _GLIB, _CLOSED])
+def test_one_stall_by_its_worker(played: SideBySide, name: str) -> None:
+    if name == _GLIB and not ctypes.util.find_library("glib-2.0"):
+        pytest.skip("no libglib-2.0.so.0: libglib2.0-0 is not installed")
+    assert played.case(name)["status"] == 0
+    [spawn] = played.said(name)
+    told = played.of(name, "stall")
+    assert [stall["state"] for stall in told] == ["ongoing", "ended"]
+    ongoing, ended = told
+    for stall in told:
+        _assert_right(stall, spawn)
+    assert ongoing["id"] == ended["id"]
+    assert ongoing["stall_seconds"] < ended["stall_seconds"]
+    expected = spawn["seconds"] - spawn["slow"]
+    assert ended["stall_seconds"] == pytest.approx(expected, abs=5 * TOLERANCE_SECONDS)
+    [report] = [report for report in played.of(name, "spawn") if report["child"]["pid"] == spawn["child"]]
+    assert report["outcome"] == "ok"
+
+
+def _assert_right(stall: Object, spawn: Object) -> None:
+    assert stall["parent"]["pid"] == spawn["pid"]
+    assert stall["parent"]["tid"] == spawn["tid"]
+    assert stall["child"]["pid"] == spawn["child"]
+    first = stall["holders"][0]
+    assert (first["pid"], first["cause"]) == (spawn["worker"], "forked")
+    assert {holder["pid"] for holder in stall["holders"]} == {spawn["worker"]}
+
+
+@pytest.mark.parametrize("name", ["slow-own-exec", "slow-own-exec-double-fork", "slow-own-exec-poll"])
+def test_own_exec_is_no_part_of_the_stall(played: SideBySide, name: str) -> None:
+    [spawn] = played.said(name)
+    [stall] = [stall for stall in played.of(name, "stall") if stall["state"] == "ended"]
+    assert stall["exec_seconds"] == pytest.approx(spawn["slow"], abs=5 * TOLERANCE_SECONDS)
+
+
+def test_worker_that_is_gone_before_the_own_exec_is_no_stall(played: SideBySide) -> None:
+    assert played.case(_OUTLIVED)["status"] == 0
+    assert played.of(_OUTLIVED, "stall") == []
+    [report] = played.of(_OUTLIVED, "spawn")
+    assert report["outcome"] == "ok"
+    assert report["exec_seconds"] == pytest.approx(1.8, abs=5 * TOLERANCE_SECONDS)
+
+
+def test_every_number_is_one(played: SideBySide) -> None:
+    """An fd that is not known is null, or is not there; it is never -1."""
+    for report in played.traced.reports:
+        if report["type"] == "summary":
+            continue
+        fds = [fd for fd in report["errpipe"].values() if fd is not None]
+        for holder in report.get("holders", []):
+            fds += holder["fds"]
+        assert min(fds, default=0) >= 0
+
+
+def test_each_spawn_is_counted_once(played: SideBySide) -> None:
+    """The other pipes of a program, and GLib's child between, are none."""
+    children = sorted(spawn["child"] for spawn in played.traced.spawns())
+    assert sorted(spawn["child"]["pid"] for spawn in played.traced.of("spawn")) == children
+    assert played.traced.summary["spawns"] == len(children)
+
+
+def test_nothing_else_is_told(played: SideBySide) -> None:
+    assert played.of_nobody("stall") == []
+    known = {spawn["child"] for spawn in played.traced.spawns()}
+    assert {stall["child"]["pid"] for stall in played.traced.of("stall")} <= known
+    assert played.traced.summary["lost_records"] == 0
+
+
+@pytest.mark.parametrize("how", ["live", "hung-already"])
+def test_closed_standard_streams_in_words(lab: Lab, how: str) -> None:
+    """What is printed has no fd -1."""
+    command = lab.program("closed_std.py", "--live", "3" if how == "live" else "8")
+    if how == "live":
+        said = _said_by_trace_popen(lab, "--steps", "--", *command)
+        assert "STALL" in said
+    else:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as program:
+            _wait_until_it_reads_fd_0(program.pid)
+            said = _said_by_trace_popen(lab, "--pid", str(program.pid), "--snapshot")
+            program.kill()
+    assert "fd -1" not in said
+
+
+def _said_by_trace_popen(lab: Lab, *arguments: str) -> str:
+    """In words, on both outputs."""
+    done = subprocess.run(
+        [*lab.trace_popen, *arguments],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def _wait_until_it_reads_fd_0(pid: int) -> None:
+    """Which is its errpipe: its standard input is closed."""
+    deadline = time.monotonic() + 20
+    while not Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x0 "):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

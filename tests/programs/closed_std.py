@@ -1,0 +1,51 @@
+#!/usr/bin/python3
+"""A daemon whose standard input and output are closed uses Popen, while another thread forks a worker.
+
+The errpipe is made on fds 0 and 1; CPython moves its write end up, as the child's standard streams are
+there. Prints the spawn, with its worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import threading
+import time
+from typing import Any
+
+from _spawns import TRUE, HookedEnv, emit_spawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--live", type=float, default=1.6, help="how long the worker lives")
+    options = parser.parse_args()
+    output = os.dup(1)
+    os.close(0)
+    os.close(1)
+    fields: dict[str, Any] = {"slow": 0}
+
+    def fork_worker() -> None:
+        worker = os.fork()
+        if worker == 0:
+            time.sleep(options.live)
+            os._exit(0)
+        fields["worker"] = worker
+
+    def fork_beside() -> None:
+        forker = threading.Thread(target=fork_worker)
+        forker.start()
+        forker.join()
+
+    start = time.monotonic()
+    popen = subprocess.Popen(TRUE, env=HookedEnv(fork_beside))
+    seconds = time.monotonic() - start
+    os.dup2(output, 1)
+    popen.wait()
+    os.waitpid(fields["worker"], 0)
+    emit_spawn(start, seconds, popen.pid, **fields)
+
+
+if __name__ == "__main__":
+    main()
