@@ -1752,19 +1752,6 @@ PROBE(sched, sched_process_exec)
     return 0;
 }
 
-/* The thread dies in its read. */
-INLINE void reader_died(void *ctx, u32 tid)
-{
-    struct reader *found = readers.lookup(&tid);
-    if (!found)
-        return;
-    u64 id = found->id;
-    struct spawn *spawn = spawn_at(found->place);
-    readers.delete(&tid);
-    if (spawn && spawn->id == id)
-        settle(ctx, spawn, id, read_end_released(spawn, HOW_EXIT, bpf_ktime_get_ns()));
-}
-
 /* Fires before the task's files are closed. */
 PROBE(sched, sched_process_exit)
 {
@@ -1772,7 +1759,7 @@ PROBE(sched, sched_process_exit)
     if (may_have_row(key)) {
         made.delete(&tid);
         calls.delete(&tid);
-        reader_died(args, tid);
+        readers.delete(&tid);
     }
 #if defined(GROUP_DEAD)
     if (!args->group_dead)
