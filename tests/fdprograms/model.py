@@ -30,7 +30,8 @@ Which pipes the tracer must follow (``Pipe.followed``), and what it must know of
 8. when the own child closes (or replaces) its last copy, or exits after a copy has survived an exec, and
    no heir takes its place, unless it is killed. (A close or an exit after an exec that failed is the end of
    a failed spawn.)
-9. It is dropped when the maker reads data after the own child's release by exec.
+9. It is dropped when the maker reads data after the own child's release by exec. Data that was in the pipe at
+   that release can be the own child's, so the first read after it drops nothing.
 10. It ends when a read of the read end in the maker, begun when there is an own child and the maker has no
     copy left, returns end-of-file; or when the maker lets go of the read end later than 6 says. When it has
     ended and the own child has released (by exec or exit), it is done: it is told in a record, and dropped.
@@ -220,6 +221,7 @@ class Pipe:
     releases: list[Release] = field(default_factory=list)
     outcome: Optional[Outcome] = None
     data: bool = False
+    unread: bool = False  # there was data when the own child let go
     lost: bool = False
 
     @property
@@ -450,6 +452,7 @@ class Model:
 
     def _own_released(self, pipe: Pipe, how: How) -> None:
         pipe.own_how = how
+        pipe.unread = pipe.data
         self._ask_who_holds(pipe)
         pipe.finish()
 
@@ -552,10 +555,11 @@ class Model:
         return 4
 
     def _data_read(self, pipe: Pipe, thread: Thread) -> None:
-        if thread.noticed and pipe.own_how is How.EXEC:
+        if thread.noticed and pipe.own_how is How.EXEC and not pipe.unread:
             pipe.drop("data came after its own child's exec")
         elif thread.noticed:
             pipe.read_ended = True
+            pipe.unread = False
         thread.noticed = False
 
     def _end_reads(self) -> None:
