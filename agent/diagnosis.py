@@ -39,13 +39,13 @@ def cause_of(*, descendant: bool, execed: bool, expected: bool) -> Cause:
     """Why a process that inherited its copy has it, or had it until it let go.
 
     descendant: of the own child.  execed: it has called exec with its copy since its fork.  expected: it was
-    on its way to an exec, or has let go by one.
+    on its way to an exec (the first, or another one that its parent waits for), or has let go by one.
     """
     if descendant:
         return Cause.OWN_DESCENDANT
-    if execed:
-        return Cause.LEAKED
-    return Cause.LATE_EXEC if expected else Cause.FORKED
+    if expected:
+        return Cause.LATE_EXEC
+    return Cause.LEAKED if execed else Cause.FORKED
 
 
 class Judgement(NamedTuple):
@@ -159,7 +159,8 @@ def _released_holder(
         cause=cause_of(
             descendant=release.descendant,
             execed=release.execed,
-            expected=release.by == "exec" or release.expected or release.pid in execed,
+            expected=release.expected
+            or (not release.execed and (release.by == "exec" or release.pid in execed)),
         ),
         acquired=release.acquired,
         released=released,

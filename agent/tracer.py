@@ -679,7 +679,7 @@ class Tracer:
             cause=diagnosis.cause_of(
                 descendant=spawn.child in process.parent and process.born >= (spawn.forked or 0),
                 execed=process.execed > 0,
-                expected=bool(process.expected) or procfs.is_in_exec(pid),
+                expected=bool(process.expected) or (not process.execed and procfs.is_in_exec(pid)),
             ),
         )
 

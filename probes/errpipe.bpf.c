@@ -707,8 +707,8 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     for (int k = 0; k < ANCESTORS; k++)
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
     descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
-    u64 late_exec = ((differ(how, HOW_EXEC) ^ 1) | expected) & (execed ^ 1);
-    u32 cause = EXPOSED_LEAKED * execed | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
+    u64 late_exec = expected | ((differ(how, HOW_EXEC) ^ 1) & (execed ^ 1));
+    u32 cause = EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
     struct release *release = &spawn->last[below(spawn->releases, RELEASES)];
     __sync_fetch_and_add(&spawn->releases, 1);
     release->ns = ns;
@@ -821,6 +821,10 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 #ifdef BTF
 /* ---- an event that concerns many spawns of the current process ---- */
 
+/* struct process.kept, bits: a copy survived the exec; so did one of a spawn whose parent waits for this process. */
+#define KEPT          1
+#define KEPT_EXPECTED 2
+
 /* What close_range, exec or exit does to one spawn. */
 INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
 {
@@ -838,7 +842,7 @@ INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct w
         if (is_own(spawn, row, key))
             process_comm(spawn->own_comm);
         if (copies->inside) {
-            row->kept = 1;
+            row->kept |= spawn->reading && is_own(spawn, row, key) ? KEPT_EXPECTED : KEPT;
             return GO_ON;
         }
     } else if (!last) {
@@ -917,6 +921,7 @@ end:
         delete_row(key);
     } else if (walk->how == HOW_EXEC) {
         row->execed = walk->ns;
+        row->expected &= row->kept / KEPT_EXPECTED; /* by a parent that waits for another exec (Java's helper) */
         row->kept = row->exec_error = 0; /* the error was that of an earlier place in PATH */
     }
     return 0;

@@ -146,7 +146,7 @@ struct process {
     u8 expected; /* somebody waits for its exec: the parent's read of an errpipe, or vfork; or it has tried to exec */
     u8 shared;   /* its threads have more than one file descriptor table, or other processes have the same */
     u8 is_own;   /* the own child of a spawn, at its fork */
-    u8 kept;     /* while an event is worked on: a copy was found */
+    u8 kept;     /* while an event is worked on: a copy was found (at an exec: KEPT_*) */
     u8 foreign;  /* at its fork, it got a copy of somebody else's errpipe */
     u8 exec_error; /* errno of its last failed exec */
     u8 unused[2];
