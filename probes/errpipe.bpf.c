@@ -91,7 +91,7 @@ struct walk {
     u32 last;
     u32 from;  /* the next place to look at */
     u32 child; /* fork */
-    u32 may_stray; /* fork: it is a vfork, and its thread has forked for all its pipes before */
+    u32 unused;
 };
 
 #define HOW_FORK 4
@@ -100,6 +100,17 @@ struct walk {
 struct vforked {
     u64 ns;
     struct comm comm; /* of the parent */
+};
+
+/* How a stray ended. */
+struct stray_end {
+    u64 born;
+    u64 ns;
+    u32 how;
+    s32 exec_error;
+    u32 killed;
+    u32 unused;
+    char comm[COMM_LEN];
 };
 
 BPF_ARRAY(spawns, struct spawn, MAX_SPAWNS);
@@ -112,6 +123,7 @@ BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS);
 BPF_TABLE("lru_hash", u64, u8, done, 4096); /* what happens once to each spawn: see once */
+BPF_TABLE("lru_hash", u32, struct stray_end, stray_ends, 1024);
 BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* processes that called exec after they had let go by close: when */
 BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
@@ -675,6 +687,23 @@ INLINE int is_own(struct spawn *spawn, struct process *row, u32 key)
     return *(volatile u32 *)&spawn->own_pid == key && spawn->forked == row->born && !spawn->own_released;
 }
 
+/* A spawn gets an own child; if it had another one before, that one was something else. */
+INLINE void start_own(struct spawn *spawn, u64 forked, u32 cloexec)
+{
+    spawn->own_released = 0;
+    spawn->own_how = 0;
+    spawn->cloexec = cloexec;
+    spawn->exec_error = 0;
+    spawn->killed = 0;
+    spawn->heir = 0;
+    spawn->heir_released = 0;
+    /* So is who held a copy meanwhile. (An exit that was seen before the first one can still close its copy late.) */
+    spawn->held = spawn->settled = 0;
+    spawn->releases *= differ(spawn->own_pid, 0) ^ 1;
+    __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
+    spawn->forked = forked;
+}
+
 INLINE u32 killed_by(u32 how)
 {
 #ifdef BTF
@@ -739,6 +768,48 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
 }
 #endif
 
+#ifdef BTF
+/* A stray calls exec, or exits: which of the spawns is its own, the parent's close shows later. */
+INLINE void end_stray(struct process *row, u32 key, u32 how, u64 ns)
+{
+    u32 killed = killed_by(how);
+    if (!row->strays || (how != HOW_EXEC && !row->exec_error && !killed))
+        return;
+    row->strays = 0;
+    struct stray_end end = {.born = row->born, .ns = ns, .how = how, .killed = killed};
+    if (how != HOW_EXEC)
+        end.exec_error = row->exec_error;
+    process_comm(end.comm);
+    stray_ends.update(&key, &end);
+}
+
+INLINE u64 is_stray(struct spawn *spawn, struct process *row, u32 key)
+{
+    return (differ(spawn->stray.pid, key) | differ(spawn->stray.forked, row->born)) ^ 1;
+}
+
+/* The parent closes its write end: the stray is the own child, unless it has ended without an exec. */
+INLINE void adopt(struct spawn *spawn)
+{
+    u32 pid = spawn->stray.pid;
+    start_own(spawn, spawn->stray.forked, 1);
+    *(volatile u32 *)&spawn->own_pid = pid;
+    /* A barrier: its exec can be seen on another CPU just now, which writes stray_ends first and reads own_pid then. */
+    __sync_fetch_and_add(&spawn->known, 1);
+    struct stray_end *end = stray_ends.lookup(&pid);
+    if (end && end->born == spawn->forked) {
+        spawn->own_how = end->how;
+        spawn->exec_error = end->exec_error;
+        spawn->killed = end->killed;
+        spawn->unread = has_unread(spawn);
+        __builtin_memcpy(spawn->own_comm, end->comm, COMM_LEN);
+        *(volatile u64 *)&spawn->own_released = end->ns;
+    } else if (!processes.lookup(&pid)) {
+        *(volatile u32 *)&spawn->own_pid = 0;
+    }
+}
+#endif
+
 /*
  * The current process does; mine: its copies that are still open. An own child that closes its copy, or exits, without an
  * exec has ended a spawn if an exec failed before, or a signal kills it. If it has forked on and its child has a copy,
@@ -749,9 +820,14 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 {
     u32 parent = spawn->pid == key, own = !parent && is_own(spawn, row, key), verdict = GO_ON;
     if (parent) {
-        if (spawn->stray && spawn->doubtful && spawn->stray_forker != thread_id())
-            return DROP; /* which of its children it was made for cannot be told */
-        spawn->stray = 0; /* nobody else was forked for this errpipe: that was the own child */
+#ifdef BTF
+        u32 tid = thread_id();
+        if (spawn->stray.pid && (!spawn->own_pid || spawn->tid != tid)) {
+            if (spawn->doubtful && spawn->stray.forker != tid)
+                return DROP; /* no fact says which of the children the pipe was made for */
+            adopt(spawn);
+        }
+#endif
         *(volatile u64 *)&spawn->parent_closed = ns;
         if (spawn->is_socket && spawn->own_pid) {
             spawn->read_tid = thread_id();
@@ -764,6 +840,10 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         return GO_ON;
     } else {
         clear_place(&row->may_hold, spawn->index);
+#ifdef BTF
+        if (how == HOW_CLOSE && is_stray(spawn, row, key))
+            spawn->stray.pid = 0; /* it never went to exec with it */
+#endif
     }
     if (own) {
         u32 heir = spawn->heir, failed = row->exec_error || killed_by(how);
@@ -778,11 +858,6 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
                     return GO_ON;
                 how = HOW_EXEC;
             }
-        }
-        if (!failed && how != HOW_EXEC && spawn->stray) { /* it was another thread's, and never went to exec with it */
-            spawn->stray = 0;
-            *(volatile u32 *)&spawn->own_pid = 0;
-            return GO_ON;
         }
         if (!failed && (how == HOW_CLOSE || (how == HOW_EXIT && (row->execed || spawn->is_socket))))
             return DROP;
@@ -825,6 +900,13 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 #define KEPT          1
 #define KEPT_EXPECTED 2
 
+/* 1: the spawner's thread has forked the process after the own child: what is no errpipe, it can have been made for this
+ * one. (Go's next spawn has copies, too, which are close-on-exec.) */
+INLINE u64 handed_on(struct process *row, struct spawn *spawn)
+{
+    return (differ(row->forker, spawn->tid) ^ 1) & less(spawn->forked, row->born) & differ(spawn->own_pid, 0);
+}
+
 /* What close_range, exec or exit does to one spawn. */
 INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
 {
@@ -842,6 +924,8 @@ INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct w
         if (is_own(spawn, row, key))
             process_comm(spawn->own_comm);
         if (copies->inside) {
+            if (handed_on(row, spawn))
+                return DROP;
             row->kept |= spawn->reading && is_own(spawn, row, key) ? KEPT_EXPECTED : KEPT;
             return GO_ON;
         }
@@ -867,13 +951,17 @@ INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk
     u64 exec = differ(walk->how, HOW_EXEC) ^ 1;
     u64 goes = plain & ((exec & (any ^ 1)) | ((exec ^ 1) & any & (outside ^ 1)));
     u64 keeps = plain & ((exec & any & (differ(copies->standard, 0) ^ 1)) | ((exec ^ 1) & ((any ^ 1) | outside)));
+    u64 handed = exec & keeps & handed_on(row, spawn);
     row->kept |= exec & keeps;
+    spawn->doubtful |= exec & keeps & (differ(spawn->own_pid, 0) ^ 1);
+    u64 no_stray = is_stray(spawn, row, key) & ((exec & keeps) | (goes & (differ(walk->how, HOW_CLOSE) ^ 1)));
+    spawn->stray.pid *= no_stray ^ 1;
     if (stale | goes)
         clear_place(&row->may_hold, spawn->index);
     /* What an exit closes stays open for a while, in which the spawn can become one that is watched. */
     u64 counts = held | (differ(walk->how, HOW_EXIT) ^ 1);
-    u64 idle = (foreign ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
-    return (goes & counts) * A_RELEASE | ((stale | goes | keeps) ^ 1) * MORE | idle * IS_IDLE;
+    u64 idle = (differ(spawn->pid, key) ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
+    return (goes & counts) * A_RELEASE | (((stale | goes | keeps) ^ 1) | handed) * MORE | idle * IS_IDLE;
 }
 
 /* Looks at the next places of the current process, up to one that is at its end, or needs a closer look. 1: go on. */
@@ -1155,7 +1243,7 @@ INLINE void remember_pipe(u32 tid, u64 id, u32 place)
     u32 at = below(pending->next, PENDING);
     u64 old = pending->ids[at];
     struct spawn *spawn = old ? spawn_at(pending->places[at]) : 0;
-    if (spawn && spawn->id == old && (!spawn->own_pid || spawn->stray))
+    if (spawn && spawn->id == old && !spawn->own_pid && !spawn->stray.pid)
         free_spawn(spawn, old);
     pending->ids[at] = id;
     pending->places[at] = place;
@@ -1463,22 +1551,12 @@ INLINE u32 user_stack(void *ctx)
 }
 #endif
 
-/* The child is the own child of a spawn; if it was another process's before, that one was something else. */
-INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec)
+/* The child is the own child of a spawn. */
+INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec, u32 vfork)
 {
-    spawn->own_released = 0;
-    spawn->own_how = 0;
-    spawn->cloexec = cloexec;
-    spawn->exec_error = 0;
-    spawn->killed = 0;
-    spawn->heir = 0;
-    spawn->heir_released = 0;
-    spawn->stray = 0;
-    /* So is who held a copy meanwhile. (An exit that was seen before the first one can still close its copy late.) */
-    spawn->held = spawn->settled = 0;
-    spawn->releases *= differ(spawn->own_pid, 0) ^ 1;
-    __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
-    spawn->forked = now;
+    start_own(spawn, now, cloexec);
+    spawn->stray.pid *= vfork; /* Go's own children are of vfork */
+    spawn->doubtful = 0;
     process_comm(spawn->own_comm);
     *(volatile u32 *)&spawn->own_pid = child;
 }
@@ -1493,30 +1571,22 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->stack = 0;
     to->expected = vfork;
     to->shared = 0;
-    to->is_own = to->kept = to->foreign = to->exec_error = 0;
+    to->is_own = to->kept = to->foreign = to->exec_error = to->strays = 0;
     __builtin_memcpy(to->marks, from->marks, MARKS);
 }
 
 #ifdef BTF
-/* Whether the thread has made a pipe that it has not forked for. */
-INLINE int has_pending(u32 tid)
+/* Whether a pipe can have been made for the next child of its thread, too. Go's threads start the next program before the
+ * last one's goroutine has closed its write end, by vfork. Others hand the pipe on to the later child: fork shows that at
+ * once, vfork at the exec (handed_on). */
+INLINE u64 is_for(struct spawn *spawn, u32 vfork)
 {
-    struct pending *pending = made.lookup(&tid);
-    int found = 0;
-    if (!pending)
-        return 0;
-#pragma unroll
-    for (int k = 0; k < PENDING; k++) {
-        struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
-        if (spawn && spawn->id == pending->ids[k] && (!spawn->own_pid || (spawn->stray && !spawn->own_released)))
-            found = 1;
-    }
-    return found;
+    return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1);
 }
 
 /* The child is the own child of what its forker has made lately, and has a copy of. (First, so that no number of other
  * pipes is in the way.) */
-INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now)
+INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now, u32 vfork)
 {
     struct pending *pending = made.lookup(&tid);
     if (!pending)
@@ -1525,7 +1595,8 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
     for (int k = 0; k < PENDING; k++) {
         u32 at = below(k, PENDING), fd;
         struct spawn *spawn = spawn_at(pending->places[at]);
-        if (!spawn || !spawn->id || spawn->id != pending->ids[at] || spawn->ended || !holds(fds, spawn, &fd))
+        if (!spawn || !spawn->id || spawn->id != pending->ids[at] || spawn->ended || !holds(fds, spawn, &fd) ||
+            !is_for(spawn, vfork))
             continue;
         set_place(&copy->may_hold, spawn->index);
         /* Again: the end of another spawn, whose pipe had the same address before, can have deleted it just when the pipe
@@ -1534,7 +1605,7 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
         u32 place = spawn->index;
         pipes.update(&pipe, &place);
         copy->kept = copy->is_own = 1;
-        assign_own(spawn, child, now, cloexec_at(fds, fd));
+        assign_own(spawn, child, now, cloexec_at(fds, fd), vfork);
     }
 }
 
@@ -1550,10 +1621,8 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         return 0;
     if (!walk->from) {
         fill_row(copy, row, key, tid, walk->ns, vfork);
-        walk->may_stray = opaque(vfork && !has_pending(tid));
-        inherit_own(copy, fds, tid, child, walk->ns);
+        inherit_own(copy, fds, tid, child, walk->ns, vfork);
     }
-    u32 may_stray = walk->may_stray;
 #pragma clang loop unroll(disable)
     for (int n = 0; n < STEPS; n++) {
         u32 place = next_in(&row->may_hold, &walk->from);
@@ -1564,8 +1633,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
             continue;
         /* (When the read has ended, the thread may go on with another pipe at the same addresses.) */
         u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
-        u64 spawner = mine & (differ(spawn->tid, tid) ^ 1);
-        u64 stray = mine & may_stray & (differ(spawn->own_pid, 0) ^ 1) & (spawner ^ 1);
+        u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & is_for(spawn, vfork);
         u32 fd;
         if (!(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
             continue; /* the place can be used again: then it never came here */
@@ -1576,12 +1644,15 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         spawn->copy_lost |= row->shared;
         if (spawner & (differ(spawn->own_pid, child) ^ 1) & (differ(spawn->forked, walk->ns) ^ 1))
             continue; /* by inherit_own */
-        spawn->doubtful |= mine & (spawner ^ 1) & (vfork ^ 1) & (spawn->stray | (differ(spawn->own_pid, 0) ^ 1));
-        if (spawner | stray) {
-            assign_own(spawn, child, walk->ns, cloexec_at(fds, fd));
-            spawn->stray = stray;
-            spawn->stray_forker = tid;
-            spawn->doubtful &= stray;
+        u64 strays = mine & (spawner ^ 1) & (differ(spawn->own_pid, 0) ^ 1);
+        spawn->doubtful |= strays & (vfork ^ 1);
+        if (spawner) {
+            assign_own(spawn, child, walk->ns, cloexec_at(fds, fd), vfork);
+        } else if (strays & vfork & (differ(spawn->stray.pid, 0) ^ 1)) {
+            spawn->stray.forked = walk->ns;
+            spawn->stray.forker = tid;
+            *(volatile u32 *)&spawn->stray.pid = child;
+            copy->strays = 1;
         } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
             spawn->heir = child; /* its own child has forked on */
             spawn->heir_released = 0;
@@ -1620,7 +1691,7 @@ INLINE int inherit(void *ctx, u32 child, u64 flags)
         struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
         if (!spawn || spawn->id != pending->ids[k] || spawn->parent_closed)
             continue;
-        assign_own(spawn, child, now, 1); /* whether it is close-on-exec is not known */
+        assign_own(spawn, child, now, 1, 0); /* whether it is close-on-exec is not known */
         copy->own[k] = pending->places[k] + 1;
         copy->is_own = 1;
     }
@@ -1736,9 +1807,13 @@ LEAVE(execveat) { return exec_failed(RESULT); }
  * (of all, which happens later). */
 INLINE void begin_let_go(void *ctx, u32 key, u32 how)
 {
-    if (!row_of(key))
+    struct process *row = row_of(key);
+    if (!row)
         return;
     struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how, .last = ~0U};
+#ifdef BTF
+    end_stray(row, key, how, walk.ns);
+#endif
     if (go_on(&walk))
         shared.call(ctx, LET_GO_NEXT);
 }

@@ -61,6 +61,14 @@ enum exposure {
     EXPOSURES
 };
 
+/* The first child of vfork that got a copy from a thread that had not made the pipe. Go moves a goroutine to another
+ * thread between pipe2 and fork: then this is the own child, which the parent's close shows. */
+struct stray {
+    u64 forked;
+    u32 pid;    /* 0: none */
+    u32 forker; /* thread of the parent */
+};
+
 /* One life of an errpipe (or of a pipe that may turn out to be one). Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
 struct spawn {
     u32 kind;  /* RECORD_SPAWN */
@@ -90,8 +98,6 @@ struct spawn {
     u32 own_how;      /* HOW_* */
     u32 known;        /* counts facts: adding to it orders what two CPUs write and read */
     u32 releases;     /* by foreign holders, since the spawn is watched, and their exits before that */
-    u32 stray_forker; /* the thread that forked a stray own child */
-    u32 unread;       /* when the own child had let go, something was in the pipe */
     /* Facts are bytes of their own, as parent and children set them on different CPUs at once. */
     u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
     u8 reading;   /* the parent waits on the read end now */
@@ -104,14 +110,15 @@ struct spawn {
     u8 outcome;   /* OUTCOME_*, 0: not finished */
     u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
     u8 killed;    /* the signal that ended the own child before any exec, 0: none, or unknown (no kernel types) */
-    u8 stray;     /* the own child was forked by a thread that had not made the pipe (Go) */
-    u8 doubtful;  /* another process got a copy by a plain fork while there was no other own child */
+    u8 doubtful;  /* there is no own child, and another child got a copy by a plain fork, or kept one at its exec */
     u8 settled;   /* the latest release left nobody */
     u8 listed;    /* in the list of watched spawns */
     u8 exposed;   /* the cause of the latest release, see enum exposure */
+    u8 unread;    /* when the own child had let go, something was in the pipe */
     u16 exposures[EXPOSURES]; /* foreign releases by cause, see enum exposure */
     char comm[COMM_LEN];      /* of the parent's process */
     char own_comm[COMM_LEN];
+    struct stray stray;
     struct release last[RELEASES]; /* the latest ones; the one numbered n is at n % RELEASES */
 };
 
@@ -149,7 +156,8 @@ struct process {
     u8 kept;     /* while an event is worked on: a copy was found (at an exec: KEPT_*) */
     u8 foreign;  /* at its fork, it got a copy of somebody else's errpipe */
     u8 exec_error; /* errno of its last failed exec */
-    u8 unused[2];
+    u8 strays; /* it is the stray of a spawn */
+    u8 unused;
     u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
     struct places may_hold;
     u32 own[PENDING]; /* without kernel types: 1 + the places of the spawns whose own child it is */

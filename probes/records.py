@@ -29,6 +29,7 @@ __all__ = [
     "Setting",
     "Spawn",
     "Stack",
+    "Stray",
     "parse",
     "process_type",
     "watched_type",
@@ -140,6 +141,16 @@ class Release(ctypes.Structure):
     ]
 
 
+class Stray(ctypes.Structure):
+    """A child of vfork that may be the own child of another thread's spawn; pid is 0 where there is none."""
+
+    _fields_ = [
+        ("forked", ctypes.c_uint64),
+        ("pid", ctypes.c_uint32),
+        ("forker", ctypes.c_uint32),
+    ]
+
+
 class Spawn(ctypes.Structure):
     """One life of an errpipe; fds are -1 where there is none."""
 
@@ -170,8 +181,6 @@ class Spawn(ctypes.Structure):
         ("own_how", ctypes.c_uint32),
         ("known", ctypes.c_uint32),
         ("releases", ctypes.c_uint32),
-        ("stray_forker", ctypes.c_uint32),
-        ("unread", ctypes.c_uint32),
         ("cloexec", ctypes.c_uint8),
         ("reading", ctypes.c_uint8),
         ("elsewhere", ctypes.c_uint8),
@@ -183,14 +192,15 @@ class Spawn(ctypes.Structure):
         ("outcome", ctypes.c_uint8),
         ("is_socket", ctypes.c_uint8),
         ("killed", ctypes.c_uint8),
-        ("stray", ctypes.c_uint8),
         ("doubtful", ctypes.c_uint8),
         ("settled", ctypes.c_uint8),
         ("listed", ctypes.c_uint8),
         ("exposed", ctypes.c_uint8),
+        ("unread", ctypes.c_uint8),
         ("exposures", ctypes.c_uint16 * len(Exposure)),
         ("comm", ctypes.c_char * _COMM_LEN),
         ("own_comm", ctypes.c_char * _COMM_LEN),
+        ("stray", Stray),
         ("last", Release * RELEASES),
     ]
 
@@ -270,7 +280,8 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
             ("kept", ctypes.c_uint8),
             ("foreign", ctypes.c_uint8),
             ("exec_error", ctypes.c_uint8),
-            ("unused", ctypes.c_uint8 * 2),
+            ("strays", ctypes.c_uint8),
+            ("unused", ctypes.c_uint8),
             ("marks", ctypes.c_uint8 * _MARKS),
             ("may_hold", watched_type(max_spawns)),
             ("own", ctypes.c_uint32 * _PENDING),

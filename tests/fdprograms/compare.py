@@ -140,7 +140,7 @@ class _Proof:
                     raise Disagreement(f"pipe {pipe.number} is held, and not watched")
 
     def _compare_spawn(self, pipe: Pipe, spawn: Spawn) -> None:
-        own = 0 if pipe.own is None else self._running.pids[pipe.own]
+        own, stray = (0 if it is None else self._running.pids[it] for it in (pipe.own, pipe.stray))
         numbers = sorted(fd for fd in spawn.fds if fd >= 0)
         facts: dict[str, tuple[object, object]] = {
             "own_pid": (spawn.own_pid, own),
@@ -151,7 +151,8 @@ class _Proof:
             "failed exec": (bool(spawn.exec_error), pipe.exec_failed),
             "read_ended": (bool(spawn.read_ended), pipe.read_ended),
             "ended": (bool(spawn.ended), pipe.ended),
-            "stray": (bool(spawn.stray), pipe.stray),
+            "stray": (spawn.stray.pid, stray),
+            "doubtful": (bool(spawn.doubtful), pipe.doubtful),
             "held": (bool(spawn.held), pipe.held),
             "copy_lost": (bool(spawn.copy_lost), False),
         }

@@ -179,7 +179,7 @@ def _fork_for(model: Model, pipe: Pipe, choice: Choice, limits: Limits) -> Optio
     spawner = maker.threads.get(pipe.spawner)
     if spawner is None or not spawner.idle:
         return None
-    vfork = choice.second % 8 == 7 and _may_vfork(model, spawner)
+    vfork = choice.second % 8 == 7
     return Step(maker.number, spawner.number, Kind.VFORK if vfork else Kind.FORK)
 
 
@@ -242,13 +242,8 @@ def _worker(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
     if not forkers or model.next_process >= limits.processes:
         return None
     process, thread = forkers[choice.who % len(forkers)]
-    vfork = choice.second % 4 > 1 and _may_vfork(model, thread)
+    vfork = choice.second % 4 > 1
     return Step(process.number, thread.number, Kind.VFORK if vfork else Kind.FORK)
-
-
-def _may_vfork(model: Model, thread: Thread) -> bool:
-    """What the tracer knows of a thread with a pipe that is lost can be wrong, and so its strays."""
-    return not any(model.pipes[made].lost for made in thread.pending)
 
 
 class _Actor:
@@ -388,7 +383,7 @@ class _Actor:
         return (Kind.FORK, ()) if room else None
 
     def _vfork(self) -> Optional[_Made]:
-        return (Kind.VFORK, ()) if self._fork() and _may_vfork(self._model, self._caller) else None
+        return (Kind.VFORK, ()) if self._fork() else None
 
     def _exec(self) -> Optional[_Made]:
         return None if _spared(self._model, self._process, self._choice) else (Kind.EXEC, ())

@@ -7,16 +7,19 @@ Which pipes the tracer must follow (``Pipe.followed``), and what it must know of
 
 1. A pipe is followed from its creation. Its maker is the process, its spawner the thread that makes it. A
    thread keeps its latest four pipes; when it makes another one, the oldest of them is dropped, unless it
-   has an own child that is no stray.
+   has an own child or a stray.
 2. A child may hold each pipe of which it gets a copy of the write end by its fork. It is the own child of
-   those that its forker, the very thread, has made. An own child that a pipe has before is replaced, and
-   what is known of it (its release, its failed exec, its heir, who held and who released) is forgotten.
-3. A thread that vforks, and has forked for all its pipes before, gives every pipe of its process that has no
-   own child a stray: the child is the own child until the spawner forks, or until the child closes its last
-   copy or exits, and no exec of it has failed and no signal has killed it.
-   When another thread of the maker forks (and does not vfork) while a pipe has no own child or a stray, the
-   pipe is doubtful. If it has a stray, it is dropped when the maker closes its last copy, unless the thread
-   closes it that has forked the stray. Otherwise a stray is no stray any more from that close on.
+   those that its forker, the very thread, has made, and that have none. A plain fork (no vfork) replaces an
+   own child that a pipe has before, and what is known of it (its release, its failed exec, its heir, who
+   held and who released) is forgotten.
+3. While a pipe has no own child: the first child of a vfork by another thread of its maker is its stray,
+   until it closes its last copy, has one after an exec, or the spawner plainly forks. When another thread of
+   the maker plainly forks, or another process than the maker has a copy after an exec, the pipe is
+   doubtful, until it gets an own child.
+   When the maker closes its last copy and there is a stray, and no own child or another thread than the
+   spawner closes: a doubtful pipe is dropped, unless the thread closes that has forked the stray. Otherwise
+   the stray is the own child, with what is known of it by then: its release by exec, or by an exit after an
+   exec that failed or a signal. If it has exited otherwise, the pipe has no own child.
 4. The latest child of the own child that gets a copy is the heir, until it lets go otherwise than by exec.
    When the own child closes its last copy or exits, and has not called exec (with or without success) since
    its fork, and is not killed, the heir takes its place. If the heir has let go by exec, that is the
@@ -26,7 +29,8 @@ Which pipes the tracer must follow (``Pipe.followed``), and what it must know of
    it says so.
 6. A pipe is dropped when the maker lets go of the read end (the very fd) by close, dup2 over it, exec or
    exit before there is an own child, or while the maker has a copy of the write end, or in the same moment;
-7. when another process than the maker puts a copy over fd 0 to 2, or has one there after its exec;
+7. when another process than the maker puts a copy over fd 0 to 2, or has one there after its exec; when a
+   child of the spawner that was forked after the own child has a copy after its exec;
 8. when the own child closes (or replaces) its last copy, or exits after a copy has survived an exec, and
    no heir takes its place, unless it is killed. (A close or an exit after an exec that failed is the end of
    a failed spawn.)
@@ -172,7 +176,7 @@ class Thread:
 
 @dataclass
 class Process:
-    """A process; in_vfork: it runs in its parent's memory.
+    """A process; in_vfork: it runs in its parent's memory; forker: process and thread.
 
     execed, exec_failed: it has called exec with success, and without, since.
     """
@@ -182,6 +186,7 @@ class Process:
     threads: dict[int, Thread]
     next_thread: int = 1
     in_vfork: bool = False
+    forker: tuple[int, int] = (-1, -1)
     execed: bool = False
     exec_failed: bool = False
 
@@ -208,8 +213,10 @@ class Pipe:
     own: Optional[int] = None
     own_cloexec: Optional[bool] = None  # its copies at the fork; None: some were, some not
     own_how: Optional[How] = None
-    stray: bool = False
+    stray: Optional[int] = None
     stray_forker: Optional[int] = None  # the maker's thread
+    stray_how: Optional[How] = None  # it has called exec, or exited after an exec that failed or by a signal
+    stray_exec_failed: bool = False
     doubtful: bool = False
     heir: Optional[int] = None
     heir_execed: bool = False
@@ -227,7 +234,7 @@ class Pipe:
     @property
     def waits(self) -> bool:
         """Its spawner has not forked yet."""
-        return self.followed and (self.own is None or self.stray)
+        return self.followed and self.own is None
 
     def may_copy_to(self, fd: int) -> bool:
         """A copy at that number can be followed."""
@@ -240,16 +247,13 @@ class Pipe:
         elif fd not in self.numbers:
             self.numbers.append(fd)
 
-    def adopt(self, child: int, cloexec: Optional[bool], stray_forker: Optional[int]) -> None:
+    def adopt(self, child: int, cloexec: Optional[bool]) -> None:
         """The child is the own child from now on."""
         if self.own is not None:
             self.releases.clear()
         self.own = child
         self.own_cloexec = cloexec
         self.own_how = None
-        self.stray = stray_forker is not None
-        self.stray_forker = stray_forker
-        self.doubtful = self.doubtful and self.stray
         self.heir = None
         self.heir_execed = False
         self.exec_failed = False
@@ -370,7 +374,7 @@ class Model:
         self.pipes.append(Pipe(number, process.number, thread.number, read_fd, [write_fd]))
         if len(thread.made) >= PENDING:
             oldest = self.pipes[thread.made[-PENDING]]
-            if oldest.own is None or oldest.stray:
+            if oldest.own is None and oldest.stray is None:
                 oldest.drop("its spawner made four others before it forked")
         thread.made.append(number)
         return read_fd | write_fd << 16
@@ -422,6 +426,12 @@ class Model:
 
     def _released(self, pipe: Pipe, process: Process, how: How, killed: bool) -> None:
         """Another process than the maker has no copy any more."""
+        if pipe.stray == process.number:
+            if how is How.CLOSE:
+                pipe.stray = None
+            elif how is How.EXEC or process.exec_failed or killed:
+                pipe.stray_how = how
+                pipe.stray_exec_failed = how is not How.EXEC and process.exec_failed
         if process.number != pipe.own:
             self._foreign_released(pipe, process.number, how)
         elif how is How.EXEC:
@@ -433,20 +443,24 @@ class Model:
             pipe.own, pipe.heir = pipe.heir, None
             if pipe.heir_execed:
                 self._own_released(pipe, How.EXEC)
-        elif pipe.stray:
-            pipe.stray = False
-            pipe.own = pipe.own_cloexec = None
         elif how is How.CLOSE or process.execed:
             pipe.drop("its own child let go without an exec, or kept it through one")
         else:
             self._own_released(pipe, how)
 
     def _maker_closed(self, pipe: Pipe, thread: Thread) -> None:
-        if pipe.stray and pipe.doubtful and pipe.stray_forker != thread.number:
-            pipe.drop("which child it was made for cannot be told")
-            return
+        if pipe.stray is not None and (pipe.own is None or pipe.spawner != thread.number):
+            if pipe.doubtful and pipe.stray_forker != thread.number:
+                pipe.drop("no fact says which child it was made for")
+                return
+            pipe.adopt(pipe.stray, None)
+            if pipe.stray_how:
+                pipe.own_how = pipe.stray_how
+                pipe.exec_failed = pipe.stray_exec_failed
+                pipe.unread = pipe.data
+            elif pipe.stray not in self.processes:
+                pipe.own = None
         pipe.maker_closed = True
-        pipe.stray = False
         if pipe.own_how:
             self._ask_who_holds(pipe)
 
@@ -480,21 +494,24 @@ class Model:
     def _fork(self, process: Process, thread: Thread, vfork: bool) -> int:
         number = self.next_process
         self.next_process += 1
-        child = Process(number, Table(dict(process.table.fds)), {0: Thread(0)}, in_vfork=vfork)
+        forker = (process.number, thread.number)
+        child = Process(number, Table(dict(process.table.fds)), {0: Thread(0)}, in_vfork=vfork, forker=forker)
         self.processes[number] = child
-        may_stray = vfork and not any(self.pipes[made].waits for made in thread.pending)
         for pipe in self.pipes:
             copies = child.table.copies(pipe.number)
             if not pipe.followed or not copies:
                 continue
             if pipe.maker == process.number:
-                is_spawner = pipe.spawner == thread.number
-                if not is_spawner and not vfork and (pipe.stray or pipe.own is None):
-                    pipe.doubtful = True
-                if is_spawner or (may_stray and pipe.own is None):
+                if pipe.spawner == thread.number and (pipe.own is None or not vfork):
                     bits = {child.table.fds[fd].cloexec for fd in copies}
-                    cloexec = bits.pop() if len(bits) == 1 else None
-                    pipe.adopt(number, cloexec, None if is_spawner else thread.number)
+                    pipe.adopt(number, bits.pop() if len(bits) == 1 else None)
+                    pipe.doubtful = False
+                    if not vfork:
+                        pipe.stray = None
+                elif pipe.own is None and not vfork:
+                    pipe.doubtful = True
+                elif pipe.own is None and pipe.stray is None:
+                    pipe.stray, pipe.stray_forker, pipe.stray_how = number, thread.number, None
             elif pipe.own == process.number:
                 pipe.heir = number
                 pipe.heir_execed = False
@@ -514,8 +531,19 @@ class Model:
         process.execed = True
         process.exec_failed = False
         for pipe in self.pipes:
-            if pipe.maker != process.number and any(fd <= 2 for fd in process.table.copies(pipe.number)):
+            copies = process.table.copies(pipe.number)
+            if pipe.maker == process.number or not copies:
+                continue
+            if any(fd <= 2 for fd in copies):
                 pipe.drop("a standard stream of a new program")
+            elif pipe.own is None:
+                pipe.doubtful = True
+                if pipe.stray == process.number:
+                    pipe.stray = None
+            elif process.forker == (pipe.maker, pipe.spawner) and process.number > pipe.own:
+                pipe.drop("kept by a later child of its spawner")
+            elif pipe.stray == process.number != pipe.own:
+                pipe.stray = None
 
     def _exit(self, process: Process, thread: Thread, killed: bool) -> None:
         self._leave_vfork(process)

@@ -171,3 +171,29 @@ def _wait_until_it_reads_fd_0(pid: int) -> None:
     while not Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x0 "):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param("0p0 1f0 1c0", id="another-thread-forks"),
+        pytest.param("0p0 1f0 0c0", id="another-thread-forks-and-the-first-closes"),
+        pytest.param("0p0 0f0 1c0", id="another-thread-closes"),
+        pytest.param("0p0 0f0 0p1 0f1 1c0 0c1", id="the-thread-starts-the-next"),
+        pytest.param("0p0 0f0 0p1 0f1 0c0 0c1", id="the-thread-starts-the-next-and-closes-both"),
+        pytest.param("0p0 1f0 0p1 0f1 1c0 0c1", id="another-thread-forks-and-the-first-starts-the-next"),
+        pytest.param("0p0 1f0 0p1 0f1 2c1 2c0", id="a-third-thread-closes"),
+        pytest.param("0p0 1f0 2p1 2f1 2c1 2c0", id="a-third-thread-starts-the-next"),
+        pytest.param("0p0 1f0 0p1 1f1 0p2 1f2 1c1 1c0 1c2", id="another-thread-forks-for-all"),
+        pytest.param("0p0 1f0 0p1 0f1 0p2 0f2 0p3 0f3 0p4 0f4 0p5 1c0 0c1 0c2 0c3 0c4", id="six-pipes"),
+    ],
+)
+def test_goroutines(lab: Lab, compiled: Callable[..., str], steps: str) -> None:
+    """Go moves them between threads at any moment, and a thread goes on with another one."""
+    traced = lab.trace([compiled("goroutines"), *steps.split()])
+    children = sorted(spawn["child"] for spawn in traced.spawns())
+    told = traced.of("spawn")
+    assert len(children) == traced.summary["spawns"]
+    assert sorted(spawn["child"]["pid"] for spawn in told) == children
+    assert {spawn["outcome"] for spawn in told} == {"ok"}
+    assert traced.of("stall") == []

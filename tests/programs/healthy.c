@@ -256,6 +256,30 @@ static void status_fd(void)
     read_to_the_end(status[0]);
 }
 
+/* The second program gets it, at the same number or at one of its own. */
+static void hand_on(int number)
+{
+    int answer[2];
+    posix_spawn_file_actions_t actions;
+    make_pipe(answer, O_CLOEXEC);
+    spawn(true_command, NULL);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, answer[1], number < 0 ? answer[1] : number);
+    spawn(sleep_command, &actions);
+    close(answer[1]);
+    read_to_the_end(answer[0]);
+}
+
+static void handed_on_at_the_same_number(void)
+{
+    hand_on(-1);
+}
+
+static void handed_on_at_another_number(void)
+{
+    hand_on(9);
+}
+
 /* The child's errors, which its own children have too. */
 static void error_output(void)
 {
@@ -327,6 +351,8 @@ static const struct {
     {"end_of_all_programs", end_of_all_programs},
     {"end_of_some_programs", end_of_some_programs},
     {"status_fd", status_fd},
+    {"handed_on_at_the_same_number", handed_on_at_the_same_number},
+    {"handed_on_at_another_number", handed_on_at_another_number},
     {"error_output", error_output},
     {"both_streams", both_streams},
     {"system_of_another_thread", system_of_another_thread},

@@ -184,14 +184,7 @@ def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, na
     assert traced.summary["spawns"] == 0
 
 
-_GO_MOVES = pytest.mark.xfail(
-    reason="known fault: of Go's spawns in many threads, some 1 % get the child of another one as their own"
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=_GO_MOVES) if name == "go" else name for name in _WITH_THREADS]
-)
+@pytest.mark.parametrize("name", _WITH_THREADS)
 def test_many_threads(lab: Lab, runtimes: Runtimes, name: str) -> None:
     """Siblings may hold each other's errpipes, but only until they exec, and all are counted."""
     traced = lab.trace([*runtimes.command(name, count=25), "--threads", "8"])
@@ -212,7 +205,6 @@ def test_threads_that_make_their_first_pipes_at_once(lab: Lab, runtimes: Runtime
     assert len(traced.spawns()) == traced.summary["spawns"] == 1200
 
 
-@_GO_MOVES
 def test_goroutines_that_move_to_another_thread(lab: Lab, runtimes: Runtimes) -> None:
     """Between the errpipe and the fork: the thread that forks is not the one that made the errpipe."""
     traced = lab.trace([*runtimes.command("go", count=500), "--threads", "8"])

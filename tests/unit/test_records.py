@@ -46,6 +46,7 @@ int main(void)
 
 STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "release": Release,
+    "stray": records.Stray,
     "spawn": Spawn,
     "notice": Notice,
     "places": records.watched_type(MAX_SPAWNS),
