@@ -34,7 +34,10 @@ Record = Union[Spawn, Notice]
 
 _log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
-_SOURCES = (_HERE / "errpipe.bpf.c", _HERE / "openfiles.bpf.c")
+_SUBJECTS = ("errpipe", "tables", "spawns", "release", "pipes", "fork", "read", "openfiles")
+_SOURCES = tuple(_HERE / f"{subject}.bpf.c" for subject in _SUBJECTS)
+"""Compiled as one text, in this order."""
+
 _OTHER = b"~other"
 _SYSCALLS = "syscalls:"
 _UNROLL = "-DUNROLL"
@@ -509,7 +512,7 @@ def _has_all(tracefs: Path, tracepoints: Sequence[str]) -> bool:
 
 
 def _function(tracepoint: str) -> str:
-    """The program's name in errpipe.bpf.c."""
+    """The program's name in the sources."""
     return tracepoint.split(":")[1]
 
 

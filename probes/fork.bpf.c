@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Processes: file descriptor tables, fork, exec and exit. */
+
+/* ---- one table for each process is what is followed ---- */
+
+/* Called when a process's threads stop sharing one table, or share it with another process: from here on nothing that
+ * this process lets go of is certain. */
+INLINE void lose_table(u32 key)
+{
+    u8 one = 1;
+    sharing.update(&key, &one);
+    struct process *row = row_of(key);
+    if (row) {
+        row->shared = 1;
+        count(TABLES_SHARED);
+    }
+}
+
+/* The current thread goes on with a copy of its table, if anybody else uses that. */
+INLINE void unshare_files(u32 key)
+{
+#ifdef BTF
+    if ((u32)kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_COUNT) <= 1)
+        return;
+#endif
+    lose_table(key);
+}
+
+ENTER(unshare)
+{
+    if (ARGUMENT(0, unshare_flags) & CLONE_FILES)
+        unshare_files(process_id());
+    return 0;
+}
+
+#ifdef HAVE_CLOSE_RANGE
+ENTER(close_range)
+{
+    u32 key = process_id(), tid = thread_id();
+    u32 first = ARGUMENT(0, fd), last = ARGUMENT(1, max_fd), flags = ARGUMENT(2, flags);
+    struct process *row = row_of(key);
+    if (!row || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
+        return 0;
+    if (flags & CLOSE_RANGE_UNSHARE)
+        unshare_files(key);
+#ifdef BTF
+    if (flags & CLOSE_RANGE_CLOEXEC) /* the table says so at the exec */
+        return 0;
+    struct walk walk = {.how = HOW_CLOSE, .first = first, .last = last};
+#ifdef FENTRY
+    struct walk *begun = walks.lookup(&tid);
+    if (begun) {
+        walk = *begun;
+        walks.delete(&tid);
+    } else {
+        walk.ns = bpf_ktime_get_ns();
+    }
+    if (let_go(args, &walk) && go_on(&walk)) {
+        range_again.call(args, 0);
+        count(WALKS_CUT);
+    }
+#else
+    walk.ns = bpf_ktime_get_ns();
+    if (go_on(&walk))
+        shared.call(args, LET_GO_NEXT);
+#endif
+#endif
+    return 0;
+}
+#endif
+
+/* ---- fork ---- */
+
+#ifdef STACKS
+/* Where the current thread is in user space: what a row keeps. A stack that is there already is shared; the place of
+ * another one is not taken (no BPF_F_REUSE_STACKID), so that an id stays what it was. */
+INLINE u32 user_stack(void *ctx)
+{
+    int id = stacks.get_stackid(ctx, BPF_F_USER_STACK);
+    if (id >= 0)
+        return id + 1;
+    count(STACKS_LOST);
+    return 0;
+}
+#endif
+
+/* The child is the own child of a spawn. */
+INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec, u32 vfork)
+{
+    start_own(spawn, now, cloexec);
+    spawn->stray.pid *= vfork; /* Go's own children are of vfork */
+    spawn->doubtful = 0;
+    process_comm(spawn->own_comm);
+    *(volatile u32 *)&spawn->own_pid = child;
+}
+
+INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid, u64 now, u32 vfork)
+{
+    to->born = now;
+    to->execed = 0;
+    to->forker = tid;
+    to->parent[0] = key;
+    __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (ANCESTORS - 1));
+    to->stack = 0;
+    to->expected = vfork;
+    to->shared = 0;
+    to->is_own = to->kept = to->foreign = to->exec_error = to->strays = 0;
+    __builtin_memcpy(to->marks, from->marks, MARKS);
+}
+
+#ifdef BTF
+/* Whether a pipe can have been made for the next child of its thread, too. Go's threads start the next program before the
+ * last one's goroutine has closed its write end, by vfork. Others hand the pipe on to the later child: fork shows that at
+ * once, vfork at the exec (handed_on). */
+INLINE u64 is_for(struct spawn *spawn, u32 vfork)
+{
+    return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1);
+}
+
+/* The child is the own child of what its forker has made lately, and has a copy of. (First, so that no number of other
+ * pipes is in the way.) */
+INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now, u32 vfork)
+{
+    struct pending *pending = made.lookup(&tid);
+    if (!pending)
+        return;
+#pragma clang loop unroll(disable)
+    for (int k = 0; k < PENDING; k++) {
+        u32 at = below(k, PENDING), fd;
+        struct spawn *spawn = spawn_at(pending->places[at]);
+        if (!spawn || !spawn->id || spawn->id != pending->ids[at] || spawn->ended || !holds(fds, spawn, &fd) ||
+            !is_for(spawn, vfork))
+            continue;
+        set_place(&copy->may_hold, spawn->index);
+        /* Again: the end of another spawn, whose pipe had the same address before, can have deleted it just when the pipe
+         * was made (free_spawn looks, and then deletes). */
+        u64 pipe = spawn->key;
+        u32 place = spawn->index;
+        pipes.update(&pipe, &place);
+        copy->kept = copy->is_own = 1;
+        assign_own(spawn, child, now, cloexec_at(fds, fd), vfork);
+    }
+}
+
+/*
+ * Looks at the next spawns that the forking process may hold: which of them has the child? Its table was copied before,
+ * and has not been used yet: it is the exact snapshot. 1: there are more; *own: it is the own child of one.
+ */
+INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int *own)
+{
+    u32 key = process_id(), tid = thread_id(), child = walk->child;
+    struct process *row = processes.lookup(&key), *copy = row ? row_for(child) : 0;
+    if (!row || !copy)
+        return 0;
+    if (!walk->from) {
+        fill_row(copy, row, key, tid, walk->ns, vfork);
+        inherit_own(copy, fds, tid, child, walk->ns, vfork);
+    }
+#pragma clang loop unroll(disable)
+    for (int n = 0; n < STEPS; n++) {
+        u32 place = next_in(&row->may_hold, &walk->from);
+        if (place == NONE)
+            goto end;
+        struct spawn *spawn = place == LATER ? 0 : spawn_at(place);
+        if (!spawn || !spawn->id || spawn->outcome) /* the pipe of one that is over can be another one by now */
+            continue;
+        /* (When the read has ended, the thread may go on with another pipe at the same addresses.) */
+        u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
+        u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & is_for(spawn, vfork);
+        u32 fd;
+        if (!(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
+            continue; /* the place can be used again: then it never came here */
+        set_place(&copy->may_hold, place);
+        copy->kept = 1;
+        copy->is_own |= spawner;
+        copy->foreign |= spawner ^ 1;
+        spawn->copy_lost |= row->shared;
+        if (spawner & (differ(spawn->own_pid, child) ^ 1) & (differ(spawn->forked, walk->ns) ^ 1))
+            continue; /* by inherit_own */
+        u64 strays = mine & (spawner ^ 1) & (differ(spawn->own_pid, 0) ^ 1);
+        spawn->doubtful |= strays & (vfork ^ 1);
+        if (spawner) {
+            assign_own(spawn, child, walk->ns, cloexec_at(fds, fd), vfork);
+        } else if (strays & vfork & (differ(spawn->stray.pid, 0) ^ 1)) {
+            spawn->stray.forked = walk->ns;
+            spawn->stray.forker = tid;
+            *(volatile u32 *)&spawn->stray.pid = child;
+            copy->strays = 1;
+        } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
+            spawn->heir = child; /* its own child has forked on */
+            spawn->heir_released = 0;
+        }
+    }
+    return 1;
+end:
+#ifdef STACKS
+    if (copy->foreign)
+        copy->stack = user_stack(ctx);
+#endif
+    *own = copy->is_own;
+    if (!copy->kept)
+        delete_row(child);
+    copy->kept = 0;
+    return 0;
+}
+#else
+/* Without kernel types: the child is the own child of what its forker has made and not forked for. */
+INLINE int inherit(void *ctx, u32 child, u64 flags)
+{
+    u32 key = process_id(), tid = thread_id();
+    struct process *row = row_of(key), *copy = row ? row_for(child) : 0;
+    u64 now = bpf_ktime_get_ns();
+    if (!copy)
+        return 0;
+    fill_row(copy, row, key, tid, now, !!(flags & CLONE_VFORK));
+#ifdef STACKS
+    copy->stack = user_stack(ctx);
+#endif
+    struct pending *pending = made.lookup(&tid);
+    if (!pending)
+        return 0;
+#pragma unroll
+    for (int k = 0; k < PENDING; k++) {
+        struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
+        if (!spawn || spawn->id != pending->ids[k] || spawn->parent_closed)
+            continue;
+        assign_own(spawn, child, now, 1, 0); /* whether it is close-on-exec is not known */
+        copy->own[k] = pending->places[k] + 1;
+        copy->is_own = 1;
+    }
+    return copy->is_own;
+}
+#endif
+
+/* ---- spawns without an errpipe ---- */
+
+INLINE void vfork_began(u32 child)
+{
+    u32 key = process_id();
+    if (setting(SETTING_SELF) == key)
+        return;
+#ifdef TARGETS
+    if (!targets.lookup(&key))
+        return;
+#endif
+    struct vforked vforked = {.ns = bpf_ktime_get_ns()};
+    process_comm(vforked.comm.text);
+    vforks.update(&child, &vforked);
+}
+
+/* A process calls exec or exits. */
+INLINE void vfork_ended(u32 child)
+{
+    struct vforked *found = vforks.lookup(&child);
+    if (!found)
+        return;
+    struct vforked vforked = *found;
+    vforks.delete(&child);
+    struct program *program = program_of(&vforked.comm);
+    if (program)
+        observe(&program->vfork, bpf_ktime_get_ns() - vforked.ns);
+}
+
+#ifdef BTF
+int task_newtask(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 task = ctx->args[0], flags = ctx->args[1];
+    if (flags & CLONE_THREAD)
+        return 0;
+    u32 child = (u32)kernel_u64(task + OFF_TASK_TGID);
+#else
+PROBE(task, task_newtask)
+{
+    void *context = args;
+    u64 flags = args->clone_flags;
+    if (flags & CLONE_THREAD)
+        return 0;
+    u32 child = args->pid;
+#endif
+    u32 key = process_id(), tid = thread_id();
+    int own = 0;
+#ifdef TARGETS
+    if (targets.lookup(&key)) {
+        u8 one = 1;
+        targets.update(&child, &one);
+    }
+#endif
+    if (flags & CLONE_FILES) {
+        lose_table(child);
+        lose_table(key);
+#ifdef BTF
+    } else if (may_have_row(key)) {
+        struct walk *begun = walks.lookup(&tid), walk = {.how = HOW_FORK, .child = child};
+        if (begun) {
+            walk = *begun;
+            walks.delete(&tid);
+        } else {
+            walk.ns = bpf_ktime_get_ns();
+        }
+        struct fds fds;
+        fds_of(task, &fds);
+        if (inherit(ctx, &walk, &fds, !!(flags & CLONE_VFORK), &own) && go_on(&walk)) {
+            fork_again.call(ctx, 0);
+            count(WALKS_CUT);
+            struct process *copy = processes.lookup(&child);
+            if (copy) /* what else it has is not known */
+                copy->shared = 1;
+        }
+#else
+    } else {
+        own = inherit(context, child, flags);
+#endif
+    }
+    if (!own && flags & CLONE_VFORK)
+        vfork_began(child);
+    return 0;
+}
+
+/* ---- exec and exit ---- */
+
+INLINE int exec_failed(long result)
+{
+    u32 key = process_id();
+    struct process *row = result < 0 ? row_of(key) : 0;
+    if (!row)
+        return 0;
+    row->expected = 1;
+    row->exec_error = -result;
+    return 0;
+}
+
+#ifdef HAVE_EXECVE
+LEAVE(execve) { return exec_failed(RESULT); }
+#endif
+#ifdef HAVE_EXECVEAT
+LEAVE(execveat) { return exec_failed(RESULT); }
+#endif
+
+/* The process lets go of what it held by an exec (of its close-on-exec copies, which are closed already) or by its exit
+ * (of all, which happens later). */
+INLINE void begin_let_go(void *ctx, u32 key, u32 how)
+{
+    struct process *row = row_of(key);
+    if (!row)
+        return;
+    struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how, .last = ~0U};
+#ifdef BTF
+    end_stray(row, key, how, walk.ns);
+#endif
+    if (go_on(&walk))
+        shared.call(ctx, LET_GO_NEXT);
+}
+
+PROBE(sched, sched_process_exec)
+{
+    u32 key = process_id();
+    if (may_have_row(key)) {
+        u64 *released = execs.lookup(&key);
+        if (released && !*released)
+            *released = bpf_ktime_get_ns();
+    }
+    sharing.delete(&key); /* an exec ends the sharing */
+    vfork_ended(key);
+    begin_let_go(args, key, HOW_EXEC);
+    return 0;
+}
+
+/* Fires before the task's files are closed. */
+PROBE(sched, sched_process_exit)
+{
+    u32 key = process_id(), tid = thread_id();
+    if (may_have_row(key)) {
+        made.delete(&tid);
+        calls.delete(&tid);
+        readers.delete(&tid);
+    }
+#if defined(GROUP_DEAD)
+    if (!args->group_dead)
+        return 0;
+#elif defined(BTF)
+    u64 signal = kernel_u64(bpf_get_current_task() + OFF_TASK_SIGNAL);
+    if ((u32)kernel_u64(signal + OFF_SIGNAL_LIVE))
+        return 0;
+#else
+    if (key != tid)
+        return 0;
+#endif
+#ifdef TARGETS
+    targets.delete(&key);
+#endif
+    sharing.delete(&key);
+    vfork_ended(key);
+    begin_let_go(args, key, HOW_EXIT);
+    return 0;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Pipes are made, and copies of their ends. */
+
+/* ---- pipes are made ---- */
+
+INLINE int enter_pipe(u64 fds, u32 is_socket)
+{
+#ifdef FAULT_SHIFTED_ARGUMENTS /* for the test of the self-test: as if the fields lay 8 bytes further */
+    fds += 1;
+#endif
+    u32 tid = thread_id(), key = process_id();
+    if (!setting(SETTING_ENABLED) || setting(SETTING_SELF) == key)
+        return 0;
+#ifdef TARGETS
+    if (!targets.lookup(&key))
+        return 0;
+#endif
+    struct call call = {.arg = fds, .is_socket = is_socket};
+    calls.update(&tid, &call);
+    return 0;
+}
+
+/* Takes a place for a spawn: a free one, or that of a pipe that nobody has forked for; NONE: all are in use. */
+INLINE u32 take_place(u64 id, u64 now)
+{
+    int zero = 0;
+    u32 *next = next_place.lookup(&zero), at = NONE;
+    if (!next)
+        return NONE;
+#ifdef UNROLL
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+#else
+#pragma clang loop unroll(disable)
+    for (int n = 0; n < 32; n++) {
+#endif
+        __sync_fetch_and_add(next, 1);
+        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* out of a row of pipes that stay */
+        if (places.insert(&place, &id) == 0)
+            return place;
+        struct spawn *spawn = spawn_at(place);
+        /* One that has ended waits for a release that does not come: user space has looked at it meanwhile. */
+        if (spawn && spawn->id && now > spawn->created + IDLE_NS &&
+            (!spawn->parent_closed || (spawn->ended && now > spawn->read_ended + IDLE_NS) ||
+             (!spawn->reading && now > spawn->created + FORGOTTEN_NS)))
+            at = place;
+    }
+    struct spawn *idle = at == NONE ? 0 : spawn_at(at);
+    if (!idle)
+        return NONE;
+    if (!idle->ended)
+        count(PIPES_FORGOTTEN);
+    free_spawn(idle, idle->id);
+    u32 place = opaque(at);
+    return places.insert(&place, &id) == 0 ? place : NONE;
+}
+
+/* Remembers the thread's latest pipe. One that the thread made four pipes ago and never forked for is no errpipe. */
+INLINE void remember_pipe(u32 tid, u64 id, u32 place)
+{
+    struct pending *pending = made.lookup(&tid);
+    if (!pending) {
+        struct pending fresh = {.ids = {id}, .places = {place}, .next = 1};
+        made.update(&tid, &fresh);
+        return;
+    }
+    u32 at = below(pending->next, PENDING);
+    u64 old = pending->ids[at];
+    struct spawn *spawn = old ? spawn_at(pending->places[at]) : 0;
+    if (spawn && spawn->id == old && !spawn->own_pid && !spawn->stray.pid)
+        free_spawn(spawn, old);
+    pending->ids[at] = id;
+    pending->places[at] = place;
+    pending->next = at + 1;
+}
+
+/* The thread's pipe, pipe2 or socketpair has returned well. */
+SHARED int pipe_made(void *ctx)
+{
+    u32 tid = thread_id(), key = process_id();
+    struct call *call = calls.lookup(&tid);
+    if (!call)
+        return 0;
+    s32 fds[2] = {-1, -1};
+    u32 is_socket = call->is_socket;
+    int unread = bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
+    calls.delete(&tid);
+    if (unread) { /* its page has just been moved, or taken away by another thread */
+        count(UPDATES_FAILED);
+        return 0;
+    }
+    struct process *row = row_for(key);
+    if (!row)
+        return 0;
+    u64 now = bpf_ktime_get_ns();
+    u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* one CPU makes one pipe a nanosecond */
+    id &= ~0ULL >> 2; /* room for what once adds */
+    u32 place = take_place(id, now);
+    struct spawn *spawn = place == NONE ? 0 : spawn_at(place);
+    if (!spawn) {
+        count(SPAWNS_REFUSED);
+        return 0;
+    }
+    __builtin_memset(spawn, 0, sizeof(*spawn));
+    spawn->kind = RECORD_SPAWN;
+    spawn->index = place;
+    spawn->created = now;
+    spawn->pid = key;
+    spawn->tid = tid;
+    spawn->read_fd = fds[0];
+    spawn->fds[0] = fds[1];
+    spawn->fds[1] = spawn->fds[2] = spawn->fds[3] = -1;
+    spawn->is_socket = is_socket;
+    spawn->copy_lost = row->shared || sharing.lookup(&key) != 0;
+    process_comm(spawn->comm);
+#ifdef BTF
+    struct fds open;
+    u64 files = kernel_u64(bpf_get_current_task() + OFF_TASK_FILES);
+    fds_at(files, &open);
+    u64 file = file_at(&open, fds[1]);
+    spawn->file = file;
+    spawn->files = files;
+    spawn->key = kernel_u64(file + OFF_FILE_PRIVATE);
+    spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
+    if (is_socket)
+        spawn->other_key = kernel_u64(file_at(&open, fds[0]) + OFF_FILE_PRIVATE);
+#else
+    spawn->key = (u64)key << 32 | (u32)fds[1];
+    spawn->other_key = (u64)key << 32 | (u32)fds[0];
+#endif
+    u64 pipe = spawn->key, other = spawn->other_key;
+    *(volatile u64 *)&spawn->id = id;
+    pipes.update(&pipe, &place);
+    if (other)
+        pipes.update(&other, &place);
+    row->marks[(u32)fds[0] % MARKS] = 1;
+    row->marks[(u32)fds[1] % MARKS] = 1;
+    set_place(&row->may_hold, place);
+    remember_pipe(tid, id, place);
+    return 0;
+}
+
+INLINE int pipe_returned(void *ctx, long result)
+{
+    u32 tid = thread_id();
+    if (!calls.lookup(&tid))
+        return 0;
+    if (result < 0) {
+        calls.delete(&tid);
+        return 0;
+    }
+#ifdef FENTRY
+    return pipe_made(ctx);
+#else
+    shared.call(ctx, PIPE_MADE);
+    return 0;
+#endif
+}
+
+ENTER(pipe2) { return enter_pipe(ARGUMENT(0, fildes), 0); }
+LEAVE(pipe2) { return pipe_returned(args, RESULT); }
+#ifdef HAVE_PIPE
+ENTER(pipe) { return enter_pipe(ARGUMENT(0, fildes), 0); }
+LEAVE(pipe) { return pipe_returned(args, RESULT); }
+#endif
+
+/*
+ * Rust's Command with pre_exec waits in recvfrom on one end of such a pair. The other end does what a write end does.
+ * Tracing recvfrom would cost every server on the host; between the parent's two closes there is nothing else than that
+ * wait.
+ */
+ENTER(socketpair)
+{
+    u32 family = ARGUMENT(0, family), type = ARGUMENT(1, type);
+    if (family != AF_UNIX || (type & SOCK_TYPE_MASK) != SOCK_SEQPACKET)
+        return 0;
+    return enter_pipe(ARGUMENT(3, usockvec), 1);
+}
+LEAVE(socketpair) { return pipe_returned(args, RESULT); }
+
+/* ---- copies are made ---- */
+
+/* A copy is made at another number of the current process. */
+INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 fd)
+{
+    int known = 0;
+#pragma unroll
+    for (int k = 0; k < NUMBERS; k++) {
+        if (!known && (spawn->fds[k] == fd || spawn->fds[k] < 0)) {
+            spawn->fds[k] = fd;
+            known = 1;
+        }
+    }
+    if (!known) {
+        spawn->copy_lost = 1;
+        count(NUMBERS_OVERFLOWED);
+    }
+    row->marks[(u32)fd % MARKS] = 1;
+    return fd <= 2 && spawn->pid != key ? DROP : GO_ON; /* a standard stream of a child: a data pipe */
+}
+
+/* A dup of old_fd to a free number, that only the result tells. */
+INLINE int enter_dup(s32 old_fd)
+{
+    u32 tid = thread_id(), key = process_id(), end;
+    struct process *row = row_of(key);
+    struct spawn *spawn = row && may_have(row, old_fd) ? spawn_with(row, key, old_fd, &end) : 0;
+    if (spawn && end != END_OTHER) {
+        struct call call = {.arg = spawn->id, .place = spawn->index, .is_read_end = end == END_READ};
+        calls.update(&tid, &call);
+    }
+    return 0;
+}
+
+/* The thread's dup or fcntl has returned well. */
+SHARED int dup_made(void *ctx)
+{
+    u32 tid = thread_id(), key = process_id();
+    struct process *row = row_of(key);
+    struct call *call = row ? calls.lookup(&tid) : 0;
+    if (!call)
+        return 0;
+    u64 id = call->arg;
+    s32 fd = call->fd;
+    struct spawn *spawn = spawn_at(call->place);
+    if (call->is_read_end) { /* a read of that is seen, too */
+        row->marks[(u32)fd % MARKS] = 1;
+        spawn = 0;
+    }
+    calls.delete(&tid);
+    if (spawn && spawn->id == id && learn_number(row, key, spawn, fd) == DROP)
+        free_spawn(spawn, id);
+    return 0;
+}
+
+INLINE int dup_returned(void *ctx, long result)
+{
+    u32 tid = thread_id();
+    struct call *call = may_have_row(process_id()) ? calls.lookup(&tid) : 0;
+    if (!call)
+        return 0;
+    call->fd = result;
+    if (result < 0) {
+        calls.delete(&tid);
+        return 0;
+    }
+#ifdef FENTRY
+    return dup_made(ctx);
+#else
+    shared.call(ctx, DUP_MADE);
+    return 0;
+#endif
+}
+
+/* A dup of old_fd is about to be put over fd: what is open there is closed. */
+INLINE int enter_dup_over(void *ctx, s32 old_fd, s32 fd)
+{
+    u32 key = process_id(), end, other_end;
+    struct process *row = row_of(key);
+    if (!row || old_fd == fd || fd < 0 || (!may_have(row, old_fd) && !may_have(row, fd)))
+        return 0;
+    struct spawn *copied = spawn_with(row, key, old_fd, &end);
+    struct spawn *closed = spawn_with(row, key, fd, &other_end);
+    if (copied && copied == closed && end == other_end)
+        return 0;
+#ifdef BTF
+    struct fds fds;
+    fds_of(bpf_get_current_task(), &fds);
+    if (closed && !file_at(&fds, old_fd))
+        return 0; /* it fails */
+#endif
+    if (copied && end == END_READ)
+        row->marks[(u32)fd % MARKS] = 1;
+    if (copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
+        free_spawn(copied, copied->id);
+    if (!closed)
+        return 0;
+    struct call call = {.fd = fd};
+    return go_on_closing(ctx, thread_id(), &call);
+}
+
+ENTER(dup) { return enter_dup(ARGUMENT(0, fildes)); }
+LEAVE(dup) { return dup_returned(args, RESULT); }
+#ifdef HAVE_DUP2
+ENTER(dup2) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
+#endif
+ENTER(dup3) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
+ENTER(fcntl)
+{
+    u32 command = ARGUMENT(1, cmd);
+    return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? enter_dup(ARGUMENT(0, fd)) : 0;
+}
+LEAVE(fcntl) { return dup_returned(args, RESULT); }

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The parent's read. */
+
+#ifdef PIPE_READ
+/* At the pipe's own function, of a struct kiocb and a struct iov_iter: what is no pipe, as most that is read, costs
+ * nothing. */
+#define READ_RESULT ((s64)args[2])
+
+INLINE struct spawn *spawn_read(u64 *args)
+{
+    u64 pipe = kernel_u64(*(u64 *)(args[0] + OFF_KIOCB_FILE) + OFF_FILE_PRIVATE);
+    u32 *place = pipes.lookup(&pipe);
+    struct spawn *spawn = place ? spawn_at(*place) : 0;
+    return spawn && spawn->id && spawn->key == pipe ? spawn : 0;
+}
+#else
+#define READ_RESULT RESULT
+#endif
+
+ENTER(read)
+{
+    u32 key = process_id(), tid = thread_id();
+    struct process *row = row_of(key);
+    if (!row)
+        return 0;
+#ifdef PIPE_READ
+    struct spawn *spawn = spawn_read(args);
+#else
+    u32 fd = ARGUMENT(0, fd), end = END_OTHER;
+    struct spawn *spawn = may_have(row, fd) ? spawn_with(row, key, fd, &end) : 0;
+    if (end != END_READ)
+        return 0;
+#endif
+    if (!spawn || spawn->pid != key || !spawn->own_pid || !spawn->parent_closed || spawn->ended)
+        return 0;
+    struct reader reader = {.id = spawn->id, .place = spawn->index};
+    readers.update(&tid, &reader);
+    u64 now = bpf_ktime_get_ns();
+    spawn->reading = 1; /* its close is over: watch counts on that */
+    spawn->elsewhere = 0;
+    if (!spawn->read_began) {
+        spawn->read_began = now;
+        spawn->read_tid = tid;
+    }
+    if (!spawn->own_released) { /* that child is on its way to an exec */
+        u32 child = spawn->own_pid;
+        struct process *own = row_of(child);
+        if (own)
+            own->expected = 1;
+        return 0;
+    }
+#ifdef BTF
+    if (spawn->own_how == HOW_EXEC && !spawn->releases) {
+        spawn->held = 0; /* asked anew: what was counted before can have been in the middle of a close */
+        watch(spawn, others(spawn, 0));
+    }
+#endif
+    if (!spawn->held)
+        return 0;
+    int which = SETTING_NOTICED;
+    u64 *noticed = settings.lookup(&which);
+    if (noticed && now - *noticed > NOTICE_NS) {
+        *noticed = now;
+        struct notice notice = {.kind = RECORD_WAITING, .index = spawn->index, .id = spawn->id};
+        send(args, &notice, sizeof(notice));
+    }
+    return 0;
+}
+
+LEAVE(read)
+{
+    u32 tid = thread_id(), key = process_id();
+    struct reader *found = may_have_row(key) ? readers.lookup(&tid) : 0;
+    if (!found)
+        return 0;
+    /* After a signal, the thread reads again, unless it dies of it. To us it is one read. */
+    long result = READ_RESULT;
+    if (found->interrupted)
+        return 0;
+    if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) {
+        found->interrupted = 1;
+        return 0;
+    }
+    u64 id = found->id;
+    struct spawn *spawn = spawn_at(found->place);
+    readers.delete(&tid);
+    if (!spawn || spawn->id != id)
+        return 0;
+    if (result == -EAGAIN) { /* it waits on, in poll, select or epoll */
+        spawn->elsewhere = 1;
+        return 0;
+    }
+    spawn->reading = 0;
+    if (result < 0 || spawn->ended) /* ended: another thread closed the read end under it */
+        return 0;
+    u32 verdict = GO_ON;
+    if (result > 0 && spawn->own_released && spawn->own_how == HOW_EXEC && !spawn->unread) {
+        verdict = DROP; /* data from somebody else than the own child: another kind of pipe */
+    } else {
+        spawn->read_ended = bpf_ktime_get_ns();
+        spawn->unread = 0;
+        if (!result) { /* otherwise the child's error, or a sign of life of Java's helper: another read may follow */
+            spawn->eof = 1;
+            *(volatile u8 *)&spawn->ended = 1;
+            verdict = CHECK;
+        }
+    }
+    settle(args, spawn, id, verdict);
+    return 0;
+}

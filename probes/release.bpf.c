@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A process lets go of its copies: by close, exec or exit. */
+
+/* ---- a process lets go of its last copy of a write end ---- */
+
+INLINE int is_own(struct spawn *spawn, struct process *row, u32 key)
+{
+    return *(volatile u32 *)&spawn->own_pid == key && spawn->forked == row->born && !spawn->own_released;
+}
+
+/* A spawn gets an own child; if it had another one before, that one was something else. */
+INLINE void start_own(struct spawn *spawn, u64 forked, u32 cloexec)
+{
+    spawn->own_released = 0;
+    spawn->own_how = 0;
+    spawn->cloexec = cloexec;
+    spawn->exec_error = 0;
+    spawn->killed = 0;
+    spawn->heir = 0;
+    spawn->heir_released = 0;
+    /* So is who held a copy meanwhile. (An exit that was seen before the first one can still close its copy late.) */
+    spawn->held = spawn->settled = 0;
+    spawn->releases *= differ(spawn->own_pid, 0) ^ 1;
+    __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
+    spawn->forked = forked;
+}
+
+INLINE u32 killed_by(u32 how)
+{
+#ifdef BTF
+    if (how == HOW_EXIT)
+        return kernel_u64(bpf_get_current_task() + OFF_TASK_EXIT_CODE) & 0x7f;
+#endif
+    return 0;
+}
+
+/* 1: something is in the pipe that the parent has not read. (Java's helper sends a sign of life before its second exec.) */
+INLINE u32 has_unread(struct spawn *spawn)
+{
+#ifdef BTF
+    u32 head = kernel_u64(spawn->key + OFF_PIPE_HEAD), tail = 0;
+#ifdef OFF_PIPE_TAIL
+    tail = kernel_u64(spawn->key + OFF_PIPE_TAIL);
+#endif
+    return !spawn->is_socket && head != tail;
+#else
+    return 1; /* not known */
+#endif
+}
+
+#ifdef BTF
+/* A foreign process does, while the spawn is watched. left: the copies of others. */
+INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left)
+{
+    u64 execed = differ(row->execed, 0), expected = row->expected & 1, descends = 0;
+#pragma unroll
+    for (int k = 0; k < ANCESTORS; k++)
+        descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
+    descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
+    u64 late_exec = expected | ((differ(how, HOW_EXEC) ^ 1) & (execed ^ 1));
+    u32 cause = EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
+    struct release *release = &spawn->last[below(spawn->releases, RELEASES)];
+    __sync_fetch_and_add(&spawn->releases, 1);
+    release->ns = ns;
+    release->acquired = row->born;
+    release->pid = key;
+    release->parent = row->parent[0];
+    release->forker = row->forker;
+    release->fd = fd;
+    release->how = how;
+    release->flags = RELEASE_EXECED * execed | RELEASE_DESCENDANT * descends | RELEASE_EXPECTED * expected;
+    if (left && !spawn->own_released)
+        left -= 1; /* the own child's */
+    release->left = left;
+    release->stack = row->stack;
+    bpf_get_current_comm(&release->comm, COMM_LEN);
+    if (how == HOW_CLOSE && !row->execed) { /* does an exec follow? */
+        u64 not_yet = 0;
+        execs.update(&key, &not_yet);
+    }
+    spawn->exposed = cause;
+    *(volatile u8 *)&spawn->settled = spawn->held && !left;
+    __sync_fetch_and_add(&spawn->known, 1); /* a barrier, see settle */
+    if (!*(volatile u8 *)&spawn->outcome) {
+        spawn->exposures[below(cause, EXPOSURES)] += spawn->held;
+        return GO_ON;
+    }
+    return (left ? GO_ON : TELL) | EXPOSED;
+}
+#endif
+
+#ifdef BTF
+/* A stray calls exec, or exits: which of the spawns is its own, the parent's close shows later. */
+INLINE void end_stray(struct process *row, u32 key, u32 how, u64 ns)
+{
+    u32 killed = killed_by(how);
+    if (!row->strays || (how != HOW_EXEC && !row->exec_error && !killed))
+        return;
+    row->strays = 0;
+    struct stray_end end = {.born = row->born, .ns = ns, .how = how, .killed = killed};
+    if (how != HOW_EXEC)
+        end.exec_error = row->exec_error;
+    process_comm(end.comm);
+    stray_ends.update(&key, &end);
+}
+
+INLINE u64 is_stray(struct spawn *spawn, struct process *row, u32 key)
+{
+    return (differ(spawn->stray.pid, key) | differ(spawn->stray.forked, row->born)) ^ 1;
+}
+
+/* The parent closes its write end: the stray is the own child, unless it has ended without an exec. */
+INLINE void adopt(struct spawn *spawn)
+{
+    u32 pid = spawn->stray.pid;
+    start_own(spawn, spawn->stray.forked, 1);
+    *(volatile u32 *)&spawn->own_pid = pid;
+    /* A barrier: its exec can be seen on another CPU just now, which writes stray_ends first and reads own_pid then. */
+    __sync_fetch_and_add(&spawn->known, 1);
+    struct stray_end *end = stray_ends.lookup(&pid);
+    if (end && end->born == spawn->forked) {
+        spawn->own_how = end->how;
+        spawn->exec_error = end->exec_error;
+        spawn->killed = end->killed;
+        spawn->unread = has_unread(spawn);
+        __builtin_memcpy(spawn->own_comm, end->comm, COMM_LEN);
+        *(volatile u64 *)&spawn->own_released = end->ns;
+    } else if (!processes.lookup(&pid)) {
+        *(volatile u32 *)&spawn->own_pid = 0;
+    }
+}
+#endif
+
+/*
+ * The current process does; mine: its copies that are still open. An own child that closes its copy, or exits, without an
+ * exec has ended a spawn if an exec failed before, or a signal kills it. If it has forked on and its child has a copy,
+ * that one is the own child from now on (GLib forks twice). What remains is another use of a pipe: a worker's result, a
+ * daemon that is ready.
+ */
+INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 mine)
+{
+    u32 parent = spawn->pid == key, own = !parent && is_own(spawn, row, key), verdict = GO_ON;
+    if (parent) {
+#ifdef BTF
+        u32 tid = thread_id();
+        if (spawn->stray.pid && (!spawn->own_pid || spawn->tid != tid)) {
+            if (spawn->doubtful && spawn->stray.forker != tid)
+                return DROP; /* no fact says which of the children the pipe was made for */
+            adopt(spawn);
+        }
+#endif
+        *(volatile u64 *)&spawn->parent_closed = ns;
+        if (spawn->is_socket && spawn->own_pid) {
+            spawn->read_tid = thread_id();
+            spawn->read_began = ns;
+            spawn->reading = 1;
+        }
+        mine = 0; /* they are counted among the parent's */
+    } else if (row->shared) { /* another thread, or another process, may keep what this one lets go of */
+        spawn->copy_lost = 1;
+        return GO_ON;
+    } else {
+        clear_place(&row->may_hold, spawn->index);
+#ifdef BTF
+        if (how == HOW_CLOSE && is_stray(spawn, row, key))
+            spawn->stray.pid = 0; /* it never went to exec with it */
+#endif
+    }
+    if (own) {
+        u32 heir = spawn->heir, failed = row->exec_error || killed_by(how);
+        if (how != HOW_EXEC && !failed && !row->execed && heir) {
+            struct process *next = processes.lookup(&heir);
+            spawn->heir = 0;
+            if (spawn->heir_released || next) {
+                if (next && !spawn->heir_released)
+                    spawn->forked = next->born;
+                *(volatile u32 *)&spawn->own_pid = heir;
+                if (!spawn->heir_released)
+                    return GO_ON;
+                how = HOW_EXEC;
+            }
+        }
+        if (!failed && (how == HOW_CLOSE || (how == HOW_EXIT && (row->execed || spawn->is_socket))))
+            return DROP;
+        spawn->own_how = how;
+        spawn->exec_error = how == HOW_EXEC ? 0 : row->exec_error;
+        spawn->killed = killed_by(how);
+        spawn->unread = has_unread(spawn);
+        *(volatile u64 *)&spawn->own_released = ns;
+        verdict = CHECK;
+    }
+#ifdef BTF
+    if (spawn->heir == key) {
+        if (how != HOW_EXEC) {
+            spawn->heir = 0;
+        } else if (!spawn->heir_released) {
+            process_comm(spawn->own_comm);
+            spawn->heir_released = ns;
+        }
+    }
+    if (!spawn->own_released && how != HOW_EXIT)
+        return verdict;
+    u32 left = others(spawn, mine);
+    if (!parent && !own) {
+        if (!spawn->held && how != HOW_EXIT)
+            return GO_ON;
+        return foreign_released(row, key, spawn, fd, how, ns, left);
+    }
+#else
+    u32 left = LEFT_UNKNOWN;
+#endif
+    if (spawn->own_released && !spawn->ended)
+        watch(spawn, left);
+    return verdict;
+}
+
+#ifdef BTF
+
+/* ---- an event that concerns many spawns of the current process ---- */
+
+/* struct process.kept, bits: a copy survived the exec; so did one of a spawn whose parent waits for this process. */
+#define KEPT          1
+#define KEPT_EXPECTED 2
+
+/* 1: the spawner's thread has forked the process after the own child: what is no errpipe, it can have been made for this
+ * one. (Go's next spawn has copies, too, which are close-on-exec.) */
+INLINE u64 handed_on(struct process *row, struct spawn *spawn)
+{
+    return (differ(row->forker, spawn->tid) ^ 1) & less(spawn->forked, row->born) & differ(spawn->own_pid, 0);
+}
+
+/* What close_range, exec or exit does to one spawn. */
+INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
+{
+    u32 how = walk->how;
+    u32 last = copies->inside && !copies->outside; /* close_range, exit: its last copy goes */
+    if (spawn->pid == key) {
+        /* After an exec the read end is of no use to the new program. */
+        if (!less((u32)spawn->read_fd, walk->first) && !less(walk->last, (u32)spawn->read_fd))
+            return read_end_released(spawn, how, walk->ns);
+        if (!last)
+            return GO_ON;
+    } else if (how == HOW_EXEC) {
+        if (copies->standard)
+            return DROP; /* a standard stream of a new program: a data pipe */
+        if (is_own(spawn, row, key))
+            process_comm(spawn->own_comm);
+        if (copies->inside) {
+            if (handed_on(row, spawn))
+                return DROP;
+            row->kept |= spawn->reading && is_own(spawn, row, key) ? KEPT_EXPECTED : KEPT;
+            return GO_ON;
+        }
+    } else if (!last) {
+        return GO_ON;
+    }
+    return released(row, key, spawn, copies->fd, how, walk->ns, copies->inside);
+}
+
+/* What a glance at a spawn says that the current process may hold. */
+#define NOTHING   0 /* nothing happens to it, or nobody waits for what goes */
+#define A_RELEASE 1 /* a foreign holder of a watched spawn lets go of its last copy: there can be a thousand at once */
+#define MORE      2 /* look closer */
+#define IS_IDLE   3 /* a pipe of its own that serves no spawn: it goes with the process */
+
+/* Without a branch: a program looks at many spawns in a loop. */
+INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
+{
+    u64 foreign = differ(spawn->pid, key) & (differ(spawn->own_pid, key) | differ(spawn->forked, row->born));
+    u64 stale = foreign & (less(spawn->created, row->born) ^ 1); /* the place is used again: it never came here */
+    u64 plain = foreign & differ(spawn->heir, key) & (differ(row->shared, 0) ^ 1) & (stale ^ 1);
+    u64 any = differ(copies->inside, 0), outside = differ(copies->outside, 0), held = differ(spawn->held, 0);
+    u64 exec = differ(walk->how, HOW_EXEC) ^ 1;
+    u64 goes = plain & ((exec & (any ^ 1)) | ((exec ^ 1) & any & (outside ^ 1)));
+    u64 keeps = plain & ((exec & any & (differ(copies->standard, 0) ^ 1)) | ((exec ^ 1) & ((any ^ 1) | outside)));
+    u64 handed = exec & keeps & handed_on(row, spawn);
+    row->kept |= exec & keeps;
+    spawn->doubtful |= exec & keeps & (differ(spawn->own_pid, 0) ^ 1);
+    u64 no_stray = is_stray(spawn, row, key) & ((exec & keeps) | (goes & (differ(walk->how, HOW_CLOSE) ^ 1)));
+    spawn->stray.pid *= no_stray ^ 1;
+    if (stale | goes)
+        clear_place(&row->may_hold, spawn->index);
+    /* What an exit closes stays open for a while, in which the spawn can become one that is watched. */
+    u64 counts = held | (differ(walk->how, HOW_EXIT) ^ 1);
+    u64 idle = (differ(spawn->pid, key) ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
+    return (goes & counts) * A_RELEASE | (((stale | goes | keeps) ^ 1) | handed) * MORE | idle * IS_IDLE;
+}
+
+/* Looks at the next places of the current process, up to one that is at its end, or needs a closer look. 1: go on. */
+INLINE int let_go(void *ctx, struct walk *walk)
+{
+    u32 key = process_id(), verdict = GO_ON;
+    struct process *row = processes.lookup(&key);
+    struct spawn *spawn = 0;
+    u64 id = 0;
+    if (!row)
+        return 0;
+    struct fds fds;
+    struct copies copies;
+    fds_of(bpf_get_current_task(), &fds);
+#pragma clang loop unroll(disable)
+    for (int n = 0; n < STEPS; n++) {
+        u32 place = next_in(&row->may_hold, &walk->from);
+        if (place == NONE)
+            goto end;
+        spawn = place == LATER ? 0 : spawn_at(place);
+        id = spawn ? *(volatile u64 *)&spawn->id : 0;
+        if (!id)
+            continue;
+        count_copies(&fds, spawn, walk->first, walk->last, &copies);
+        u32 seen = opaque(glance(row, key, spawn, walk, &copies));
+        if (seen == MORE)
+            goto closer;
+        if (seen == IS_IDLE)
+            free_spawn(spawn, id);
+        if (seen == A_RELEASE) {
+            u32 left = others(spawn, copies.inside);
+            verdict = foreign_released(row, key, spawn, copies.fd, walk->how, walk->ns, left);
+            if (verdict)
+                goto act;
+        }
+    }
+    return 1;
+closer:
+    verdict = let_go_of(row, key, spawn, walk, &copies);
+act:
+    settle(ctx, spawn, id, opaque(verdict));
+    return 1;
+end:
+    if (walk->how == HOW_EXIT || (walk->how == HOW_EXEC && !row->kept)) {
+        delete_row(key);
+    } else if (walk->how == HOW_EXEC) {
+        row->execed = walk->ns;
+        row->expected &= row->kept / KEPT_EXPECTED; /* by a parent that waits for another exec (Java's helper) */
+        row->kept = row->exec_error = 0; /* the error was that of an earlier place in PATH */
+    }
+    return 0;
+}
+
+#else
+/* Without kernel types: what an exec or an exit does to the next spawn whose own child the current process is. */
+INLINE int let_go(void *ctx, struct walk *walk)
+{
+    u32 key = process_id();
+    struct process *row = processes.lookup(&key);
+    if (!row)
+        return 0;
+    if (walk->from >= PENDING) {
+        delete_row(key);
+        return 0;
+    }
+    u32 place = row->own[below(walk->from, PENDING)];
+    struct spawn *spawn = place ? spawn_at(place - 1) : 0;
+    walk->from += 1;
+    if (spawn && spawn->id && is_own(spawn, row, key)) {
+        if (walk->how == HOW_EXEC)
+            process_comm(spawn->own_comm);
+        settle(ctx, spawn, spawn->id, released(row, key, spawn, spawn->fds[0], walk->how, walk->ns, 1));
+    }
+    return 1;
+}
+#endif
+
+INLINE int go_on(struct walk *walk)
+{
+    u32 tid = thread_id();
+    return walks.update(&tid, walk) == 0;
+}
+
+/* The rest of what begin_let_go began. */
+int let_go_next(void *ctx)
+{
+    u32 tid = thread_id();
+    struct walk *found = walks.lookup(&tid);
+    if (!found)
+        return 0;
+    struct walk walk = *found;
+    walks.delete(&tid);
+    if (let_go(ctx, &walk) && go_on(&walk)) {
+        shared.call(ctx, LET_GO_NEXT);
+        count(WALKS_CUT);
+    }
+    return 0;
+}
+
+/* ---- one file descriptor ---- */
+
+/* 0: the process has no end of a followed pipe at that number, as most system calls of one with pipes are about. */
+INLINE int may_have(struct process *row, u32 fd) { return row->marks[fd % MARKS]; }
+
+#define END_OTHER 0 /* none, or one that was opened anew */
+#define END_WRITE 1
+#define END_READ  2
+
+/* The spawn that has an end of its pipe at that number of the current process, and which end. */
+INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
+{
+    struct spawn *spawn = 0;
+    *end = END_OTHER;
+#ifdef BTF
+    struct fds fds;
+    fds_of(bpf_get_current_task(), &fds);
+    u64 file = file_at(&fds, fd);
+    u64 pipe = file ? kernel_u64(file + OFF_FILE_PRIVATE) : 0;
+    u32 *place = pipe ? pipes.lookup(&pipe) : 0;
+    spawn = place ? spawn_at(*place) : 0;
+    if (!spawn || !spawn->id || (spawn->key != pipe && spawn->other_key != pipe))
+        return 0;
+    if (file == spawn->file)
+        *end = END_WRITE;
+    else if (!(kernel_u64(file + OFF_FILE_MODE) & FMODE_WRITE) || spawn->other_key == pipe)
+        *end = END_READ;
+#else
+    u64 pipe = (u64)key << 32 | (u32)fd;
+    u32 *place = pipes.lookup(&pipe);
+    spawn = place ? spawn_at(*place) : 0;
+    if (!spawn || !spawn->id || spawn->pid != key) {
+        spawn = 0;
+#pragma unroll
+        for (int k = 0; k < PENDING; k++) {
+            struct spawn *own = row->own[k] ? spawn_at(row->own[k] - 1) : 0;
+            if (own && own->id && own->own_pid == key && own->fds[0] == fd)
+                spawn = own;
+        }
+        if (!spawn)
+            return 0;
+    }
+    *end = spawn->fds[0] == fd ? END_WRITE : spawn->pid == key && spawn->read_fd == fd ? END_READ : END_OTHER;
+#endif
+    return spawn;
+}
+
+/* What is open at that number is about to be closed, or another file to be put over it. */
+INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 end)
+{
+    u64 ns = bpf_ktime_get_ns();
+    if (end == END_READ)
+        return spawn->pid == key && spawn->read_fd == fd ? read_end_released(spawn, HOW_CLOSE, ns) : GO_ON;
+    if (end != END_WRITE)
+        return GO_ON;
+#ifdef BTF
+    struct fds fds;
+    struct copies copies;
+    fds_of(bpf_get_current_task(), &fds);
+    count_copies(&fds, spawn, fd, fd, &copies);
+    if (copies.outside) { /* it has another one */
+        if (spawn->pid == key && spawn->fds[0] == fd && !spawn->own_pid) {
+            /* It moved it before its fork: that is its number. */
+#pragma unroll
+            for (int k = 1; k < NUMBERS; k++) {
+                if (spawn->fds[k] == copies.other_fd)
+                    spawn->fds[k] = fd;
+            }
+            spawn->fds[0] = copies.other_fd;
+        }
+        return GO_ON;
+    }
+    if (!copies.inside)
+        spawn->copy_lost = 1; /* a number that is not followed */
+#endif
+    return released(row, key, spawn, fd, HOW_CLOSE, ns, 1);
+}
+
+/* The thread closes the number in its call. */
+SHARED int closing(void *ctx)
+{
+    u32 tid = thread_id(), key = process_id(), end;
+    struct process *row = row_of(key);
+    struct call *call = row ? calls.lookup(&tid) : 0;
+    if (!call)
+        return 0;
+    s32 fd = call->fd;
+    calls.delete(&tid);
+    struct spawn *spawn = spawn_with(row, key, fd, &end);
+    u64 id = spawn ? *(volatile u64 *)&spawn->id : 0;
+    if (id)
+        settle(ctx, spawn, id, opaque(close_fd(row, key, spawn, fd, end)));
+    return 0;
+}
+
+INLINE int go_on_closing(void *ctx, u32 tid, struct call *call)
+{
+    calls.update(&tid, call);
+#ifdef FENTRY
+    return closing(ctx);
+#else
+    shared.call(ctx, CLOSING);
+    return 0;
+#endif
+}
+
+ENTER(close)
+{
+    u32 key = process_id(), fd = ARGUMENT(0, fd), end;
+    struct process *row = row_of(key);
+    if (!row || !may_have(row, fd) || !spawn_with(row, key, fd, &end))
+        return 0;
+    struct call call = {.fd = fd};
+    return go_on_closing(args, thread_id(), &call);
+}
