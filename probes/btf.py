@@ -1,6 +1,6 @@
 """Byte offsets of kernel structure members, and ids of functions, read from the running kernel's BTF.
 
-The kernel describes its own types in ``/sys/kernel/btf/vmlinux`` (since 5.2, CONFIG_DEBUG_INFO_BTF; also
+The kernel describes its own types in ``/sys/kernel/btf/vmlinux`` (since 5.4, CONFIG_DEBUG_INFO_BTF; also
 RHEL 8.3 and later).  The format is documented in the kernel's Documentation/bpf/btf.rst.  Only what the
 probes need is decoded: where a member lies inside a structure, and which type a function is.
 """

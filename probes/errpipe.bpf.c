@@ -3,13 +3,12 @@
  * Follows every errpipe on the host: who made it, who lets go of its write end, how long its reader waits.
  * probes/README.md explains how; read it first. This file has the maps; those of each subject follow it, as one text.
  *
- * Compiled by bcc. loader.py defines the sizes of the maps (MAX_*) and what the feature probes found:
- *   UNROLL       the verifier takes no loops (before 5.3, commit 2589726d12a1); never with BTF
+ * Compiled by bcc. loader.py defines the sizes of the maps (MAX_*) and what the kernel has (features.py):
+ *   UNROLL       the verifier takes no loops; never with BTF
  *   BTF          offsets of kernel structures are known (OFF_*), so the kernel's own tables are read
- *   GROUP_DEAD   sched_process_exit says when the last thread is gone
  *   FENTRY       programs are attached to the functions of the system calls, not to their tracepoints
  *   PIPE_READ    with FENTRY: the read's programs are attached to the pipe's own function
- *   HAVE_*       the kernel has that system call
+ *   HAVE_*       the kernel has the tracepoints of that system call
  * and for one run: TARGETS (only pipes made by processes in the map targets count), EVERY (every spawn is sent, not only
  * the long ones) and STACKS (the user stack of each fork that gives a foreign process a copy is kept).
  */

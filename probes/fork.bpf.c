@@ -26,12 +26,14 @@ INLINE void unshare_files(u32 key)
     lose_table(key);
 }
 
+#ifdef HAVE_UNSHARE
 ENTER(unshare)
 {
     if (ARGUMENT(0, unshare_flags) & CLONE_FILES)
         unshare_files(process_id());
     return 0;
 }
+#endif
 
 #ifdef HAVE_CLOSE_RANGE
 ENTER(close_range)
@@ -374,10 +376,7 @@ PROBE(sched, sched_process_exit)
         calls.delete(&tid);
         readers.delete(&tid);
     }
-#if defined(GROUP_DEAD)
-    if (!args->group_dead)
-        return 0;
-#elif defined(BTF)
+#ifdef BTF
     u64 signal = kernel_u64(bpf_get_current_task() + OFF_TASK_SIGNAL);
     if ((u32)kernel_u64(signal + OFF_SIGNAL_LIVE))
         return 0;

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import itertools
 import logging
 import os
 import sys
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from probes import preflight
+from probes import features, preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
@@ -49,61 +48,6 @@ _OPEN_FILES_KIND = "bpf_iter_task_file"
 _ASKED = "asked"
 _CLOSE_RANGE = "sys_enter_close_range"
 _NEWTASK = "task:task_newtask"
-_EXIT_EXECVE = "syscalls:sys_exit_execve"
-_NEEDED = (
-    "syscalls:sys_enter_pipe2",
-    "syscalls:sys_exit_pipe2",
-    _NEWTASK,
-    "syscalls:sys_enter_close",
-    "syscalls:sys_enter_read",
-    "syscalls:sys_exit_read",
-    "sched:sched_process_exec",
-    "sched:sched_process_exit",
-)
-"""Without one of these nothing can be followed."""
-
-_HELPFUL = (
-    "syscalls:sys_enter_socketpair",
-    "syscalls:sys_exit_socketpair",
-    "syscalls:sys_enter_dup",
-    "syscalls:sys_exit_dup",
-    "syscalls:sys_enter_dup3",
-    "syscalls:sys_enter_fcntl",
-    "syscalls:sys_exit_fcntl",
-    "syscalls:sys_enter_unshare",
-)
-"""Without one of these some answers become unknown."""
-
-_NOT_EVERYWHERE = {
-    "HAVE_PIPE": ("syscalls:sys_enter_pipe", "syscalls:sys_exit_pipe"),  # not on arm64
-    "HAVE_DUP2": ("syscalls:sys_enter_dup2",),  # not on arm64
-    "HAVE_CLOSE_RANGE": ("syscalls:sys_enter_close_range",),  # since 5.9
-    "HAVE_EXECVE": (_EXIT_EXECVE,),  # not on RHEL 7's 3.10, whose table names an assembler stub
-    "HAVE_EXECVEAT": ("syscalls:sys_exit_execveat",),  # since 3.19
-}
-"""By the compile-time name that says so: system calls that a kernel may not have."""
-
-# Compile-time name: where the kernel keeps it.
-_OFFSETS = {
-    "OFF_TASK_FILES": ("task_struct", "files"),
-    "OFF_TASK_TGID": ("task_struct", "tgid"),
-    "OFF_TASK_LEADER": ("task_struct", "group_leader"),
-    "OFF_TASK_COMM": ("task_struct", "comm"),
-    "OFF_TASK_PID": ("task_struct", "pid"),
-    "OFF_TASK_EXIT_CODE": ("task_struct", "exit_code"),
-    "OFF_TASK_SIGNAL": ("task_struct", "signal"),
-    "OFF_SIGNAL_LIVE": ("signal_struct", "live"),
-    "OFF_FILES_COUNT": ("files_struct", "count"),
-    "OFF_FILES_FDT": ("files_struct", "fdt"),
-    "OFF_FDT_MAX": ("fdtable", "max_fds"),
-    "OFF_FDT_FD": ("fdtable", "fd"),
-    "OFF_FDT_CLOEXEC": ("fdtable", "close_on_exec"),
-    "OFF_FILE_PRIVATE": ("file", "private_data"),
-    "OFF_FILE_MODE": ("file", "f_mode"),
-    "OFF_FILE_INODE": ("file", "f_inode"),
-    "OFF_INODE_NUMBER": ("inode", "i_ino"),
-    "OFF_PIPE_WRITERS": ("pipe_inode_info", "writers"),
-}
 
 
 @dataclass(frozen=True)
@@ -163,8 +107,8 @@ class Loading:
                 process = undo.enter_context(CompilerProcess())
             btf = _kernel_types() if options.use_btf else None
             self._offsets = _kernel_offsets(btf) if btf is not None else None
-            if not _has_all(self.tracefs, [_EXIT_EXECVE]):
-                _log.warning("no tracepoint %s, so the error of a failed exec is not known", _EXIT_EXECVE)
+            for feature in features.lost(self.tracefs):
+                _log.warning("this kernel does not have %s: %s", feature.name, feature.without)
             iterators: dict[str, int] = {}
             self.why_no_iterator: Optional[str] = "the kernel's types are not known"
             if btf is not None and self._offsets is not None:
@@ -178,7 +122,7 @@ class Loading:
                 attempts=_attempts(
                     self.tracefs, options, self._offsets, None if options.tracepoints else btf, iterators
                 ),
-                needed=[_function(name) for name in _NEEDED],
+                needed=[_function(name) for name in features.needed()],
                 maps=mirrors,
             )
             self._process = undo.pop_all()
@@ -226,7 +170,7 @@ class Probes:
                 _log.error("no probe at %s: some stalls will be of unknown cause (%s)", function, problem)
         self._places = {
             place if place.startswith(AT_FUNCTIONS) else name: _function(name)
-            for name in _tracepoints(tracefs)
+            for name in features.tracepoints(tracefs)
             for place in [used.functions[_function(name)]]
         }
         try:
@@ -448,7 +392,7 @@ def _attempts(
     iterators: asked for with each attempt that has kernel types.
     """
     include = f"-I{_HERE}"
-    tracepoints = _tracepoints(tracefs)
+    tracepoints = features.tracepoints(tracefs)
     plain = _plain_events(tracefs)
     # Verifiers before 5.3 take no loops (commit 2589726d12a1); those kernels have no types either.
     without_types = Attempt(
@@ -498,17 +442,7 @@ def _syscall_functions(btf: Btf, programs: Sequence[str]) -> Optional[SyscallFun
 
 def _plain_events(tracefs: Path) -> dict[str, str]:
     """The tracepoint of each program."""
-    return {_function(name): name for name in _tracepoints(tracefs)}
-
-
-def _tracepoints(tracefs: Path) -> list[str]:
-    """Every tracepoint that has a program on this kernel."""
-    there = [names for names in _NOT_EVERYWHERE.values() if _has_all(tracefs, names)]
-    return [*_NEEDED, *_HELPFUL, *itertools.chain.from_iterable(there)]
-
-
-def _has_all(tracefs: Path, tracepoints: Sequence[str]) -> bool:
-    return all(preflight.has_tracepoint(tracefs, name.replace(":", "/")) for name in tracepoints)
+    return {_function(name): name for name in features.tracepoints(tracefs)}
 
 
 def _function(tracepoint: str) -> str:
@@ -528,20 +462,7 @@ def _kernel_types() -> Optional[Btf]:
 def _kernel_offsets(btf: Btf) -> Optional[dict[str, int]]:
     """The compile-time offsets, or None where the kernel's BTF does not have them all."""
     try:
-        offsets = {name: btf.offset(*where) for name, where in _OFFSETS.items()}
-        try:
-            offsets["OFF_PIPE_HEAD"] = btf.offset("pipe_inode_info", "head")
-            offsets["OFF_PIPE_TAIL"] = btf.offset("pipe_inode_info", "tail")
-        except BtfError:  # before 5.5 (commit 8cefc107ca54) it counts the buffers in use
-            offsets["OFF_PIPE_HEAD"] = btf.offset("pipe_inode_info", "nrbufs")
-        try:
-            # 6.13 (commit 90ee6ed776c0) counts from zero: one reference is 0.
-            offsets["OFF_FILE_COUNT"] = btf.offset("file", "f_ref")
-            offsets["FILE_COUNT_ONE"] = 0
-        except BtfError:
-            offsets["OFF_FILE_COUNT"] = btf.offset("file", "f_count")
-            offsets["FILE_COUNT_ONE"] = 1
-        return offsets
+        return features.kernel_offsets(btf)
     except BtfError as error:
         _log.warning("%s: %s", _NO_TYPES, error)
         return None
@@ -558,9 +479,7 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
     if offsets is not None:
         names.append("BTF")
         defines.update(offsets)
-    names += [name for name, tracepoints in _NOT_EVERYWHERE.items() if _has_all(tracefs, tracepoints)]
-    if "group_dead" in preflight.tracepoint_fields(tracefs, "sched/sched_process_exit"):
-        names.append("GROUP_DEAD")
+    names += features.flags(tracefs)
     if options.targets:
         names.append("TARGETS")
     if options.every:

@@ -164,6 +164,7 @@ ENTER(pipe) { return enter_pipe(ARGUMENT(0, fildes), 0); }
 LEAVE(pipe) { return pipe_returned(args, RESULT); }
 #endif
 
+#ifdef HAVE_SOCKETPAIR
 /*
  * Rust's Command with pre_exec waits in recvfrom on one end of such a pair. The other end does what a write end does.
  * Tracing recvfrom would cost every server on the host; between the parent's two closes there is nothing else than that
@@ -177,6 +178,7 @@ ENTER(socketpair)
     return enter_pipe(ARGUMENT(3, usockvec), 1);
 }
 LEAVE(socketpair) { return pipe_returned(args, RESULT); }
+#endif
 
 /* ---- copies are made ---- */
 
@@ -279,11 +281,9 @@ INLINE int enter_dup_over(void *ctx, s32 old_fd, s32 fd)
     return go_on_closing(ctx, thread_id(), &call);
 }
 
+#ifdef HAVE_DUP
 ENTER(dup) { return enter_dup(ARGUMENT(0, fildes)); }
 LEAVE(dup) { return dup_returned(args, RESULT); }
-#ifdef HAVE_DUP2
-ENTER(dup2) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
-#endif
 ENTER(dup3) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
 ENTER(fcntl)
 {
@@ -291,3 +291,7 @@ ENTER(fcntl)
     return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? enter_dup(ARGUMENT(0, fd)) : 0;
 }
 LEAVE(fcntl) { return dup_returned(args, RESULT); }
+#endif
+#ifdef HAVE_DUP2
+ENTER(dup2) { return enter_dup_over(args, ARGUMENT(0, oldfd), ARGUMENT(1, newfd)); }
+#endif

@@ -8,6 +8,7 @@ import os
 import platform
 from pathlib import Path
 
+from probes import features
 from probes.bpfcall import BPF_SYSCALL
 
 __all__ = [
@@ -15,32 +16,11 @@ __all__ = [
     "UnsupportedError",
     "check",
     "find_tracefs",
-    "has_tracepoint",
-    "tracepoint_fields",
 ]
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 _HOST_PID_NAMESPACE = 0xEFFFFFFC
 """Its inode, since 3.8 (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
-
-_TRACEPOINTS = (
-    "syscalls/sys_enter_pipe2",
-    "syscalls/sys_exit_pipe2",
-    "syscalls/sys_enter_close",
-    "syscalls/sys_enter_read",
-    "syscalls/sys_exit_read",
-    "syscalls/sys_enter_fcntl",
-    "syscalls/sys_exit_fcntl",
-    "syscalls/sys_enter_socketpair",
-    "syscalls/sys_exit_socketpair",
-    "syscalls/sys_enter_dup",
-    "syscalls/sys_exit_dup",
-    "syscalls/sys_enter_dup3",
-    "syscalls/sys_exit_dup3",
-    "task/task_newtask",
-    "sched/sched_process_exec",
-    "sched/sched_process_exit",
-)
 
 
 class PreflightError(Exception):
@@ -57,12 +37,10 @@ def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
     _check_pid_namespace(proc)
     _check_bpf()
     tracefs = find_tracefs(sys_root)
-    for name in _TRACEPOINTS:
-        if not has_tracepoint(tracefs, name):
-            raise UnsupportedError(
-                f"this kernel ({platform.release()}) has no tracepoint {name}:"
-                " it needs CONFIG_FTRACE_SYSCALLS"
-            )
+    for name in features.missing(tracefs):
+        raise UnsupportedError(
+            f"this kernel ({platform.release()}) has no tracepoint {name}: it needs CONFIG_FTRACE_SYSCALLS"
+        )
     return tracefs
 
 
@@ -80,18 +58,6 @@ def find_tracefs(sys_root: Path = Path("/sys")) -> Path:
         "tracefs is not mounted: run 'mount -t tracefs tracefs /sys/kernel/tracing'"
         " (in a container: add '-v /sys/kernel/tracing:/sys/kernel/tracing')"
     )
-
-
-def has_tracepoint(tracefs: Path, name: str) -> bool:
-    """Whether the kernel has a tracepoint, named as ``sched/sched_process_exec``."""
-    return (tracefs / "events" / name / "format").is_file()
-
-
-def tracepoint_fields(tracefs: Path, name: str) -> frozenset[str]:
-    """Names of a tracepoint's fields, as in its format file."""
-    text = (tracefs / "events" / name / "format").read_text()
-    declarations = (line.split(";")[0] for line in text.splitlines() if line.strip().startswith("field:"))
-    return frozenset(declaration.split()[-1].split("[")[0].lstrip("*") for declaration in declarations)
 
 
 def _check_capabilities(proc: Path) -> None:
@@ -136,7 +102,7 @@ def _check_bpf() -> None:
     if code == errno.ENOSYS:
         raise UnsupportedError(
             f"this kernel ({platform.release()}) has no eBPF:"
-            " RHEL/CentOS 7.6 or later, or Linux 4.9 or later, is needed"
+            " RHEL/CentOS 7.6 or later, or Linux 4.10 or later, is needed"
         )
     if code in (errno.EPERM, errno.EACCES):
         raise PreflightError(

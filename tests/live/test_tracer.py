@@ -15,7 +15,7 @@ import pytest
 
 from agent.model import Cause, Confirmation, Spawn, Stall
 from agent.tracer import TraceError, Tracer, TracerOptions
-from probes import compiled, loader, preflight
+from probes import compiled, features, loader, preflight
 from probes.btf import Btf, BtfError
 from probes.compiled import Compiled
 from probes.syscallfunctions import NoFunctionsError, SyscallFunctions, find
@@ -36,7 +36,7 @@ def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
     spawns: list[Spawn] = []
     with Tracer(TracerOptions(use_btf=False, every=True), stalls.append, spawns.append) as tracer:
         assert tracer.start() is None
-        command = lab.program("fork_beside_popen.py", "--force", "3", "--live", "0.6")
+        command = lab.program("fork_beside_popen.py", "--force", "3", "--live", "1.5")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
             while program.poll() is None:
                 tracer.run_once(0.05)
@@ -68,7 +68,7 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
 
 def test_probes_are_all_at_functions_or_all_at_tracepoints() -> None:
     wanted = "syscalls:"
-    names = loader._tracepoints(preflight.find_tracefs())
+    names = features.tracepoints(preflight.find_tracefs())
     with contextlib.suppress(BtfError, NoFunctionsError):
         find(Btf(), [name.removeprefix(wanted) for name in names if name.startswith(wanted)])
         wanted = ("fentry:", "fexit:")  # type: ignore[assignment]
@@ -81,6 +81,19 @@ def test_at_tracepoints_when_asked_for() -> None:
     with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
         assert tracer.start() is None
         assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
+
+
+def test_kernel_with_what_is_needed_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it does not have is not compiled in, and what is lost is said."""
+    monkeypatch.setattr(features, "has_tracepoint", lambda _tracefs, name: name in features.needed())
+    lost = [feature.without for feature in features.FEATURES if feature.tracepoints and not feature.required]
+    with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        assert set(tracer.probes()) == set(features.needed())
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.rpartition(": ")[2] for line in told] == [text.rpartition(": ")[2] for text in lost if text]
 
 
 def test_functions_that_the_kernel_refuses_after_all(

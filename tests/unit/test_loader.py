@@ -23,28 +23,11 @@ BASE = {
     "-DMAX_THREADS=8192",
     "-DMAX_PROGRAMS=1024",
 }
-EXIT = "sched/sched_process_exit"
-EXIT_FORMAT = """name: sched_process_exit
-ID: 300
-format:
-\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
-
-\tfield:char comm[16];\toffset:8;\tsize:16;\tsigned:0;
-\tfield:pid_t pid;\toffset:24;\tsize:4;\tsigned:1;
-\tfield:int prio;\toffset:28;\tsize:4;\tsigned:1;
-"""
-
-
-def add(tracefs: Path, name: str, text: str = "") -> None:
-    folder = tracefs / "events" / name
-    folder.mkdir(parents=True)
-    (folder / "format").write_text(text)
 
 
 @pytest.fixture
 def tracefs(tmp_path: Path) -> Path:
-    """The least that a kernel has."""
-    add(tmp_path, EXIT, EXIT_FORMAT)
+    """Of a kernel with no tracepoint."""
     return tmp_path
 
 
@@ -56,32 +39,6 @@ def flags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]] = N
 
 def test_a_kernel_without_anything_special(tracefs: Path) -> None:
     assert flags(tracefs, Options(threshold_ns=1)) == BASE
-
-
-@pytest.mark.parametrize(
-    ("tracepoints", "name"),
-    [
-        (("enter_pipe", "exit_pipe"), "HAVE_PIPE"),
-        (("enter_dup2",), "HAVE_DUP2"),
-        (("enter_close_range",), "HAVE_CLOSE_RANGE"),
-        (("exit_execve",), "HAVE_EXECVE"),
-        (("exit_execveat",), "HAVE_EXECVEAT"),
-    ],
-)
-def test_system_calls_that_not_every_kernel_has(
-    tracepoints: tuple[str, ...], name: str, tracefs: Path
-) -> None:
-    before = set(loader._tracepoints(tracefs))
-    for tracepoint in tracepoints:
-        add(tracefs, f"syscalls/sys_{tracepoint}")
-    assert flags(tracefs, Options(threshold_ns=1)) == {*BASE, f"-D{name}"}
-    added = set(loader._tracepoints(tracefs)) - before
-    assert added == {f"syscalls:sys_{tracepoint}" for tracepoint in tracepoints}
-
-
-def test_the_exit_tracepoint_may_say_whether_the_whole_process_is_dead(tmp_path: Path) -> None:
-    add(tmp_path, EXIT, f"{EXIT_FORMAT}\tfield:bool group_dead;\toffset:32;\tsize:1;\tsigned:0;\n")
-    assert flags(tmp_path, Options(threshold_ns=1)) == {*BASE, "-DGROUP_DEAD"}
 
 
 def test_options(tracefs: Path) -> None:
@@ -142,9 +99,7 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
     monkeypatch.setattr("probes.preflight.check", lambda: Path("/nowhere"))
     compilation = SimpleNamespace(result=lambda: compiled)
     monkeypatch.setattr(loader, "Compilation", lambda **_: compilation)
-    monkeypatch.setattr(loader, "_has_all", lambda *_: True)
     monkeypatch.setattr(loader, "_attempts", lambda *_: [])
-    monkeypatch.setattr(loader, "_tracepoints", lambda _: [])
     monkeypatch.setattr(loader, "PerfBuffer", refuse)
     with pytest.raises(loader.LoadError) as caught:
         loader.Probes(Options(threshold_ns=1, use_btf=False), lambda record: None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from probes import preflight
-from probes.preflight import PreflightError, check, find_tracefs, has_tracepoint, tracepoint_fields
+from probes.preflight import PreflightError, check, find_tracefs
 from tests.unit.samples import FakeProc
 
 ADMIN, PERFMON, BPF = 1 << 21, 1 << 38, 1 << 39
@@ -85,28 +85,3 @@ def test_another_pid_namespace(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="--pid=host") as caught:
         check(tmp_path, proc)
     assert "\n" not in str(caught.value)
-
-
-def test_has_tracepoint(tmp_path: Path) -> None:
-    there = tmp_path / "events/sched/sched_process_exec"
-    there.mkdir(parents=True)
-    assert not has_tracepoint(tmp_path, "sched/sched_process_exec")
-    (there / "format").touch()
-    assert has_tracepoint(tmp_path, "sched/sched_process_exec")
-    assert not has_tracepoint(tmp_path, "sched/sched_process_exit")
-    assert not has_tracepoint(tmp_path, "sched")
-
-
-def test_tracepoint_fields(tmp_path: Path) -> None:
-    folder = tmp_path / "events/a/b"
-    folder.mkdir(parents=True)
-    (folder / "format").write_text(
-        "name: b\nID: 1\nformat:\n"
-        "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n"
-        "\tfield:__data_loc char[] filename;\toffset:8;\tsize:4;\tsigned:1;\n"
-        "\tfield:char comm[16];\toffset:12;\tsize:16;\tsigned:0;\n"
-        "\tfield:const char *const *argv;\toffset:32;\tsize:8;\tsigned:0;\n"
-        "\tfield:bool group_dead;\toffset:40;\tsize:1;\tsigned:0;\n\n"
-        'print fmt: "field:nothing; %s", REC->comm\n'
-    )
-    assert tracepoint_fields(tmp_path, "a/b") == {"common_type", "filename", "comm", "argv", "group_dead"}

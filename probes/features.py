@@ -1,0 +1,290 @@
+"""What the kernel side uses of a kernel: since when it is there, how it is found, what is lost without it.
+
+No version number decides anything, as distributions backport: each feature is looked for.  The preflight, the
+loader and the table in README.md (``python -m probes.features`` prints it) all read ``FEATURES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probes.btf import Btf, BtfError
+
+__all__ = [
+    "FEATURES",
+    "Feature",
+    "flags",
+    "has_tracepoint",
+    "kernel_offsets",
+    "lost",
+    "missing",
+    "needed",
+    "table",
+    "tracepoints",
+]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One thing that a kernel has or has not.
+
+    since: Linux, with the commit where it is not obvious, and RHEL.
+    looked_for: how, where it is not by its tracepoints.
+    without: what is lost, empty where the kernel has nothing to trace then.
+    tracepoints: all of them are there, or the feature is not.
+    flag: the compile-time name that says that it is there.
+    """
+
+    name: str
+    since: str
+    looked_for: str = ""
+    without: str = ""
+    required: bool = False
+    tracepoints: tuple[str, ...] = ()
+    flag: str = ""
+
+    def is_there(self, tracefs: Path) -> bool:
+        """Whether the kernel has its tracepoints."""
+        return all(has_tracepoint(tracefs, tracepoint) for tracepoint in self.tracepoints)
+
+
+FEATURES = (
+    Feature(
+        "eBPF with LRU maps",
+        "4.10, RHEL 7.6",
+        "bpf(2) with an invalid command fails with EINVAL",
+        "no tracing: `trace-popen --pid` looks at /proc only",
+        required=True,
+    ),
+    Feature(
+        "the tracepoints of pipes, processes and reads",
+        "3.10, with CONFIG_FTRACE_SYSCALLS",
+        without="no tracing",
+        required=True,
+        tracepoints=(
+            "syscalls:sys_enter_pipe2",
+            "syscalls:sys_exit_pipe2",
+            "task:task_newtask",
+            "syscalls:sys_enter_close",
+            "syscalls:sys_enter_read",
+            "syscalls:sys_exit_read",
+            "sched:sched_process_exec",
+            "sched:sched_process_exit",
+        ),
+    ),
+    Feature(
+        "the tracepoints of dup, dup3 and fcntl",
+        "3.10",
+        without="copies at other numbers than pipe's are not followed: their holders come from looks only",
+        tracepoints=(
+            "syscalls:sys_enter_dup",
+            "syscalls:sys_exit_dup",
+            "syscalls:sys_enter_dup3",
+            "syscalls:sys_enter_fcntl",
+            "syscalls:sys_exit_fcntl",
+        ),
+        flag="HAVE_DUP",
+    ),
+    Feature(
+        "the tracepoints of socketpair",
+        "3.10",
+        without="spawns of Rust's Command with pre_exec are not counted",
+        tracepoints=("syscalls:sys_enter_socketpair", "syscalls:sys_exit_socketpair"),
+        flag="HAVE_SOCKETPAIR",
+    ),
+    Feature(
+        "the tracepoint of unshare",
+        "3.10",
+        without="a thread that leaves its process's fd table is not noticed",
+        tracepoints=("syscalls:sys_enter_unshare",),
+        flag="HAVE_UNSHARE",
+    ),
+    Feature(
+        "the exit of execve",
+        "3.10; not RHEL 7, whose table names an assembler stub",
+        without="the error of a failed exec is not known",
+        tracepoints=("syscalls:sys_exit_execve",),
+        flag="HAVE_EXECVE",
+    ),
+    Feature(
+        "the system call execveat",
+        "3.19",
+        tracepoints=("syscalls:sys_exit_execveat",),
+        flag="HAVE_EXECVEAT",
+    ),
+    Feature(
+        "the system call pipe",
+        "always; not on arm64",
+        tracepoints=("syscalls:sys_enter_pipe", "syscalls:sys_exit_pipe"),
+        flag="HAVE_PIPE",
+    ),
+    Feature(
+        "the system call dup2",
+        "always; not on arm64",
+        tracepoints=("syscalls:sys_enter_dup2",),
+        flag="HAVE_DUP2",
+    ),
+    Feature(
+        "the system call close_range",
+        "5.9",
+        tracepoints=("syscalls:sys_enter_close_range",),
+        flag="HAVE_CLOSE_RANGE",
+    ),
+    Feature(
+        "the kernel's types",
+        "5.4 (341dfcf8d78e), RHEL 8.3, with CONFIG_DEBUG_INFO_BTF",
+        "/sys/kernel/btf/vmlinux has every member that is read",
+        "only parents and their own children are followed, holders come from /proc",
+        flag="BTF",
+    ),
+    Feature(
+        "raw tracepoints",
+        "4.17 (c4f6699dfcb8)",
+        "the kernel takes the programs",
+        "as without the kernel's types",
+    ),
+    Feature(
+        "loops in programs, and a million instructions to verify",
+        "5.3 (2589726d12a1), RHEL 8.3",
+        "the kernel takes the programs",
+        "as without the kernel's types",
+    ),
+    Feature(
+        "programs at functions",
+        "5.5 (fec56f5890d9), on arm64 6.0; not used without `bpf_tramp_image` (5.12, e21aa341785c, RHEL 8.5),"
+        " as the kernel frees what a thread sleeps in",
+        "the kernel takes a program for the entry and one for the exit of each system call's function",
+        "tracing costs uninvolved system calls more",
+        flag="FENTRY",
+    ),
+    Feature(
+        "a function that reads pipes",
+        "`anon_pipe_read` as of 6.15, `pipe_read` before",
+        "the kernel takes a program there",
+        "reads of what is no pipe cost more",
+        flag="PIPE_READ",
+    ),
+    Feature(
+        "an iterator over open files",
+        "5.8 (eaaacd23910f), RHEL 8.10 and 9",
+        "`bpf_iter_task_file` is among the kernel's types, and the kernel takes the program",
+        "who holds a pipe comes from /proc, for stalls of a quarter of a second and more",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Members of kernel structures by the compile-time name of their offset, and what else is defined."""
+
+    offsets: Mapping[str, tuple[str, str]]
+    constants: Mapping[str, int] = field(default_factory=dict)
+
+
+_MEMBERS: tuple[tuple[_Members, ...], ...] = (
+    (
+        _Members(
+            {
+                "OFF_TASK_FILES": ("task_struct", "files"),
+                "OFF_TASK_TGID": ("task_struct", "tgid"),
+                "OFF_TASK_LEADER": ("task_struct", "group_leader"),
+                "OFF_TASK_COMM": ("task_struct", "comm"),
+                "OFF_TASK_PID": ("task_struct", "pid"),
+                "OFF_TASK_EXIT_CODE": ("task_struct", "exit_code"),
+                "OFF_TASK_SIGNAL": ("task_struct", "signal"),
+                "OFF_SIGNAL_LIVE": ("signal_struct", "live"),
+                "OFF_FILES_COUNT": ("files_struct", "count"),
+                "OFF_FILES_FDT": ("files_struct", "fdt"),
+                "OFF_FDT_MAX": ("fdtable", "max_fds"),
+                "OFF_FDT_FD": ("fdtable", "fd"),
+                "OFF_FDT_CLOEXEC": ("fdtable", "close_on_exec"),
+                "OFF_FILE_PRIVATE": ("file", "private_data"),
+                "OFF_FILE_MODE": ("file", "f_mode"),
+                "OFF_FILE_INODE": ("file", "f_inode"),
+                "OFF_INODE_NUMBER": ("inode", "i_ino"),
+                "OFF_PIPE_WRITERS": ("pipe_inode_info", "writers"),
+            }
+        ),
+    ),
+    (
+        _Members(
+            {"OFF_PIPE_HEAD": ("pipe_inode_info", "head"), "OFF_PIPE_TAIL": ("pipe_inode_info", "tail")}
+        ),
+        # Before 5.5 (8cefc107ca54) a pipe counts the buffers in use.
+        _Members({"OFF_PIPE_HEAD": ("pipe_inode_info", "nrbufs")}),
+    ),
+    (
+        # As of 6.13 (90ee6ed776c0) the count begins at zero.
+        _Members({"OFF_FILE_COUNT": ("file", "f_ref")}, {"FILE_COUNT_ONE": 0}),
+        _Members({"OFF_FILE_COUNT": ("file", "f_count")}, {"FILE_COUNT_ONE": 1}),
+    ),
+)
+"""Of each group, the first that the kernel's types have all of."""
+
+
+def kernel_offsets(btf: Btf) -> dict[str, int]:
+    """The compile-time names of the feature "the kernel's types".  Raises BtfError: a member is missing."""
+    found: dict[str, int] = {}
+    for alternatives in _MEMBERS:
+        found.update(_first_of(btf, alternatives))
+    return found
+
+
+def _first_of(btf: Btf, alternatives: Sequence[_Members]) -> dict[str, int]:
+    for members in alternatives:
+        try:
+            offsets = {name: btf.offset(*where) for name, where in members.offsets.items()}
+        except BtfError as error:
+            missing = error
+        else:
+            return {**offsets, **members.constants}
+    raise missing
+
+
+def has_tracepoint(tracefs: Path, name: str) -> bool:
+    """Whether the kernel has a tracepoint, named as ``sched:sched_process_exec``."""
+    return (tracefs / "events" / name.replace(":", "/") / "format").is_file()
+
+
+def tracepoints(tracefs: Path) -> list[str]:
+    """Every tracepoint that has a program on this kernel."""
+    return [name for feature in FEATURES if feature.is_there(tracefs) for name in feature.tracepoints]
+
+
+def flags(tracefs: Path) -> list[str]:
+    """The compile-time names of the features that are told by their tracepoints."""
+    there = (feature for feature in FEATURES if feature.tracepoints and feature.is_there(tracefs))
+    return [feature.flag for feature in there if feature.flag]
+
+
+def needed() -> list[str]:
+    """The tracepoints without which nothing can be followed."""
+    return [name for feature in FEATURES if feature.required for name in feature.tracepoints]
+
+
+def missing(tracefs: Path) -> list[str]:
+    """Those of them that the kernel does not have."""
+    return [name for name in needed() if not has_tracepoint(tracefs, name)]
+
+
+def lost(tracefs: Path) -> Iterator[Feature]:
+    """The features whose tracepoints the kernel does not have, where anything is lost without them."""
+    for feature in FEATURES:
+        if feature.without and not feature.required and not feature.is_there(tracefs):
+            yield feature
+
+
+def table() -> str:
+    """All features, in Markdown."""
+    rows = [("feature", "since Linux", "looked for", "without it"), ("---",) * 4]
+    for feature in FEATURES:
+        looked_for = feature.looked_for or "by its tracepoints"
+        without = feature.without or "nothing is lost: there is no such system call"
+        rows.append((feature.name, feature.since, looked_for, without))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -1,0 +1,112 @@
+"""probes.features: what a kernel has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from probes import features
+from probes.btf import BtfError
+from probes.features import FEATURES, Feature, has_tracepoint, kernel_offsets
+
+OPTIONAL = [feature for feature in FEATURES if feature.tracepoints and not feature.required]
+
+
+def add(tracefs: Path, name: str) -> None:
+    folder = tracefs / "events" / name.replace(":", "/")
+    folder.mkdir(parents=True)
+    (folder / "format").touch()
+
+
+def test_has_tracepoint(tmp_path: Path) -> None:
+    (tmp_path / "events/sched/sched_process_exec").mkdir(parents=True)
+    assert not has_tracepoint(tmp_path, "sched:sched_process_exec")
+    (tmp_path / "events/sched/sched_process_exec/format").touch()
+    assert has_tracepoint(tmp_path, "sched:sched_process_exec")
+    assert not has_tracepoint(tmp_path, "sched:sched_process_exit")
+    assert not has_tracepoint(tmp_path, "sched")
+
+
+def test_a_kernel_with_what_is_needed(tmp_path: Path) -> None:
+    for name in features.needed():
+        assert name in features.missing(tmp_path)
+        add(tmp_path, name)
+    assert features.missing(tmp_path) == []
+    assert features.tracepoints(tmp_path) == features.needed()
+    assert features.flags(tmp_path) == []
+    assert list(features.lost(tmp_path)) == [feature for feature in OPTIONAL if feature.without]
+
+
+@pytest.mark.parametrize("feature", OPTIONAL, ids=lambda feature: feature.flag)
+def test_a_feature_is_there_with_all_its_tracepoints(feature: Feature, tmp_path: Path) -> None:
+    for name in feature.tracepoints:
+        assert features.flags(tmp_path) == []
+        assert (feature in features.lost(tmp_path)) == bool(feature.without)
+        add(tmp_path, name)
+    assert features.flags(tmp_path) == [feature.flag]
+    assert features.tracepoints(tmp_path) == list(feature.tracepoints)
+    assert feature not in features.lost(tmp_path)
+
+
+def sources(repo_root: Path) -> str:
+    return "".join(path.read_text() for path in sorted((repo_root / "probes").glob("*.bpf.c")))
+
+
+def test_each_program_has_a_tracepoint_and_each_tracepoint_a_program(repo_root: Path) -> None:
+    text = sources(repo_root)
+    calls = re.findall(r"^(ENTER|LEAVE)\((\w+)\)", text, re.MULTILINE)
+    programs = {f"sys_{'enter' if side == 'ENTER' else 'exit'}_{call}" for side, call in calls}
+    programs |= set(re.findall(r"^PROBE\(\w+, (\w+)\)", text, re.MULTILINE))
+    names = [name for feature in FEATURES for name in feature.tracepoints]
+    assert len(names) == len(set(names))
+    assert programs == {name.split(":")[1] for name in names}
+
+
+def test_each_flag_is_used(repo_root: Path) -> None:
+    used = set(re.findall(r"^#ifn?def (HAVE_\w+|BTF|FENTRY|PIPE_READ)$", sources(repo_root), re.MULTILINE))
+    assert used == {feature.flag for feature in FEATURES if feature.flag}
+
+
+class Types:
+    """As a Btf: some members, at the offsets 1, 2 and so on."""
+
+    def __init__(self, without: str) -> None:
+        self.without = without
+        self.asked = 0
+
+    def offset(self, structure: str, member: str) -> int:
+        self.asked += 1
+        if f"{structure}.{member}" == self.without:
+            raise BtfError(f"struct {structure} has no member {member}")
+        return self.asked
+
+
+def offsets(without: str) -> dict[str, int]:
+    return kernel_offsets(Types(without))  # type: ignore[arg-type]
+
+
+def test_kernel_offsets() -> None:
+    now = offsets("")
+    assert now["FILE_COUNT_ONE"] == 0
+    assert {"OFF_TASK_FILES", "OFF_PIPE_HEAD", "OFF_PIPE_TAIL", "OFF_FILE_COUNT"} <= set(now)
+    before = offsets("file.f_ref")
+    assert before["FILE_COUNT_ONE"] == 1
+    assert before["OFF_FILE_COUNT"] == now["OFF_FILE_COUNT"] + 1
+    assert "OFF_PIPE_TAIL" not in offsets("pipe_inode_info.tail")
+
+
+def test_types_that_lack_a_member() -> None:
+    with pytest.raises(BtfError, match="struct file has no member f_mode"):
+        offsets("file.f_mode")
+
+
+def test_each_offset_is_used(repo_root: Path) -> None:
+    text = sources(repo_root)
+    assert [name for name in offsets("") if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_table_is_in_the_readme(repo_root: Path) -> None:
+    """python -m probes.features prints it."""
+    assert features.table() in (repo_root / "probes" / "README.md").read_text()
