@@ -232,7 +232,7 @@ class Metrics(Collector):
         yield evicted
         confirmations = CounterMetricFamily(
             "spawnstall_confirmations",
-            "Holders of ongoing stalls that were looked up in /proc.",
+            "Holders of stalls in progress that a look at the open files of the host found.",
             labels=("result",),
         )
         for result, number in self._source.confirmations.items():

@@ -49,7 +49,6 @@ class Confirmation(str, Enum):
     """What a look at the open files of the host said of a holder."""
 
     CONFIRMED = "confirmed"
-    GONE = "gone"
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class _Holder(_Object):
     released_seconds: Optional[_Seconds]
     released_by: Optional[Literal["close", "exec", "exit"]]
     confirmed: bool
-    confirmation: Union[Confirmation, Literal["mismatch"], None]  # mismatch: of earlier versions
+    confirmation: Union[Confirmation, Literal["gone", "mismatch"], None]  # the literals: of earlier versions
     last_seen_seconds: Optional[_Seconds] = None
 
     @model_validator(mode="after")

@@ -114,6 +114,8 @@ class CompilerProcess:
         text = b""
         with contextlib.suppress(OSError):
             _length, fds, _flags, _address = socket.recv_fds(self._socket, 4, _MOST_FDS)
+            for fd in fds:
+                os.set_inheritable(fd, False)  # recv_fds takes no MSG_CMSG_CLOEXEC
             while more := self._socket.recv(65536):
                 text += more
         try:

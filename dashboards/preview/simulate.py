@@ -107,8 +107,7 @@ class _Host:
                     yield "spawnstall_stalls_in_progress", labels, float(here + ongoing)
         started = now - (age - 9600) if ongoing else 0.0
         yield "spawnstall_oldest_stall_start_timestamp_seconds", {}, started
-        for result, share in (("confirmed", 0.01), ("gone", 0.002)):
-            yield "spawnstall_confirmations_total", {"result": result}, share * age
+        yield "spawnstall_confirmations_total", {"result": "confirmed"}, 0.01 * age
 
     def _health(self, age: float, wave: float, since: float) -> Iterator[_Sample]:
         if self._index == 10 and 5000 < age < 5600:

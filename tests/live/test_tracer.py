@@ -77,6 +77,17 @@ def test_probes_are_all_at_functions_or_all_at_tracepoints() -> None:
         assert [place for place in places if not place.startswith(wanted)] == []
 
 
+def test_no_child_inherits_the_probes() -> None:
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        links = {
+            int(fd.name): str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()
+        }
+        ours = [fd for fd, link in links.items() if "bpf" in link]
+        assert len(ours) > 30
+        assert [fd for fd in ours if os.get_inheritable(fd)] == []
+
+
 def test_at_tracepoints_when_asked_for() -> None:
     with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
         assert tracer.start() is None

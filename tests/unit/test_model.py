@@ -37,4 +37,4 @@ def test_the_words_are_a_contract() -> None:
         "unknown",
     }
     assert {each.value for each in Outcome} == {"ok", "exec_failed", "abandoned"}
-    assert {each.value for each in Confirmation} == {"confirmed", "gone"}
+    assert {each.value for each in Confirmation} == {"confirmed"}

@@ -221,11 +221,10 @@ def test_a_reader_that_was_woken_late() -> None:
     assert told["spawn_seconds"] == 0.505
 
 
-@pytest.mark.parametrize("said", [None, Confirmation.GONE])
-def test_only_what_proc_confirmed_is_confirmed(said: Confirmation) -> None:
-    told = stall_object(stall(holder(confirmation=said)), CLOCK)
+def test_only_a_holder_that_a_look_found_is_confirmed() -> None:
+    told = stall_object(stall(holder(confirmation=None)), CLOCK)
     assert told["holders"][0]["confirmed"] is False
-    assert told["holders"][0]["confirmation"] == (said and said.value)
+    assert told["holders"][0]["confirmation"] is None
 
 
 def test_stacks_are_there_only_when_they_were_asked_for() -> None:

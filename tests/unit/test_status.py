@@ -79,6 +79,6 @@ def test_the_agents_health() -> None:
         "task:task_newtask": {"attached": True, "runs": 7, "run_seconds": 0.0015},
         "syscalls:sys_enter_dup": {"attached": False, "runs": None, "run_seconds": None},
     }
-    assert agent["confirmations"] == {"confirmed": 0, "gone": 0}
+    assert agent["confirmations"] == {"confirmed": 0}
     assert 0 <= agent["uptime_seconds"] < 60
     assert 0 <= agent["cpu_seconds"] < 60

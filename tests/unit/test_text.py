@@ -135,7 +135,6 @@ def test_every_cause_has_its_reason(cause: Cause) -> None:
     [
         (Confirmation.CONFIRMED, CREATED + 250 * MS, "1008, seen holding it at 10:23:20.250 UTC\n"),
         (Confirmation.CONFIRMED, None, "1008, seen holding it\n"),  # as by --snapshot
-        (Confirmation.GONE, None, "1008\n"),
         (None, None, "1008\n"),
     ],
 )

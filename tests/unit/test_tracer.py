@@ -425,7 +425,7 @@ def test_a_look_names_who_has_the_write_end_open(kernel: list[_Kernel], host: _H
     )
     first = looking.at
     assert looking.holder().seen == looking.at > first
-    assert looking.tracing.confirmations == {Confirmation.CONFIRMED: 1, Confirmation.GONE: 0}
+    assert looking.tracing.confirmations == {Confirmation.CONFIRMED: 1}
 
 
 @pytest.mark.parametrize(
