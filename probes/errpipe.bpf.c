@@ -6,6 +6,7 @@
  * Compiled by bcc. loader.py defines the sizes of the maps (MAX_*) and what the kernel has (features.py):
  *   UNROLL       the verifier takes no loops; never with BTF
  *   BTF          offsets of kernel structures are known (OFF_*), so the kernel's own tables are read
+ *   GROUP_DEAD   sched_process_exit says which thread is the last
  *   FENTRY       programs are attached to the functions of the system calls, not to their tracepoints
  *   PIPE_READ    with FENTRY: the read's programs are attached to the pipe's own function
  *   HAVE_*       the kernel has the tracepoints of that system call
@@ -61,13 +62,22 @@
 #define SHARED
 #endif
 
+/* A loop of a few rounds: unrolled, it would be three times the code to compile. */
+#ifdef UNROLL
+#define LOOP _Pragma("unroll")
+#define TRIES 8
+#else
+#define LOOP _Pragma("clang loop unroll(disable)")
+#define TRIES 32 /* places that are looked at for a free one */
+#endif
+
 #define NONE (~0U)  /* no place */
 #define LATER (~1U) /* no place yet: go on */
 #define STEPS 64 /* places that one run of a program looks at; a tail call goes on (33 times at most) */
 
 /* What a thread is in the middle of between the enter and the exit of a system call, or two programs. */
 struct call {
-    u64 arg;   /* pipe: address of the two fds; dup: the spawn's id */
+    u64 arg;   /* pipe: address of the two fds; dup: the spawn's id; dup2, dup3: the fd that is copied */
     u32 place; /* dup: the spawn's */
     s32 fd;    /* dup: the copy's number; close, dup2, dup3: what is closed */
     u32 is_socket;
@@ -148,6 +158,10 @@ BPF_TABLE("stacktrace", int, struct stack, stacks, MAX_STACKS);
 
 /* ---- small things ---- */
 
+/* bpf_probe_read, by its number. Where bcc sees its name, or those of its successors, it reads all of /proc/kallsyms:
+ * a tenth of the time that compiling takes. */
+static long (*const read_memory)(void *to, u32 size, const void *from) = (void *)4;
+
 INLINE void count(int which)
 {
     u64 *value = counters.lookup(&which);
@@ -170,7 +184,7 @@ INLINE u32 process_id(void) { return bpf_get_current_pid_tgid() >> 32; }
 INLINE u32 opaque(u32 number)
 {
     u32 copy = 0;
-    bpf_probe_read_kernel(&copy, sizeof(copy), &number);
+    read_memory(&copy, sizeof(copy), &number);
     return copy;
 }
 
@@ -270,7 +284,7 @@ INLINE int once(u64 id, u32 what)
     u64 key = id << 2 | what;
     u8 one = 1;
     /* An insertion can fail for another reason, when the other CPU is at it (-ENOMEM, -EBUSY): it is tried again. */
-#pragma unroll
+    LOOP
     for (int n = 0; n < 3; n++) {
         int result = done.insert(&key, &one);
         if (!result || result == -EEXIST)

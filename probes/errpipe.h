@@ -223,6 +223,7 @@ enum shared_program {
     LET_GO_NEXT,
     PIPE_MADE,
     DUP_MADE,
+    DUP_OVER,
     CLOSING,
     SHARED_PROGRAMS
 };

@@ -33,7 +33,7 @@ class Feature:
     since: Linux, with the commit where it is not obvious, and RHEL.
     looked_for: how, where it is not by its tracepoints.
     without: what is lost, empty where the kernel has nothing to trace then.
-    tracepoints: all of them are there, or the feature is not.
+    tracepoints: all of them are there, or the feature is not; field: so has the first of them this field.
     flag: the compile-time name that says that it is there.
     """
 
@@ -43,12 +43,16 @@ class Feature:
     without: str = ""
     required: bool = False
     tracepoints: tuple[str, ...] = ()
+    field: str = ""
     flag: str = ""
 
     def is_there(self, tracefs: Path) -> bool:
-        """Whether the kernel has its tracepoints."""
-        return all(has_tracepoint(tracefs, tracepoint) for tracepoint in self.tracepoints)
+        """Whether the kernel has its tracepoints, and the field."""
+        there = all(has_tracepoint(tracefs, tracepoint) for tracepoint in self.tracepoints)
+        return there and (not self.field or self.field in _fields(tracefs, self.tracepoints[0]))
 
+
+_EXIT = "sched:sched_process_exit"
 
 FEATURES = (
     Feature(
@@ -71,7 +75,7 @@ FEATURES = (
             "syscalls:sys_enter_read",
             "syscalls:sys_exit_read",
             "sched:sched_process_exec",
-            "sched:sched_process_exit",
+            _EXIT,
         ),
     ),
     Feature(
@@ -131,6 +135,16 @@ FEATURES = (
         "5.9",
         tracepoints=("syscalls:sys_enter_close_range",),
         flag="HAVE_CLOSE_RANGE",
+    ),
+    Feature(
+        "the end of a process's last thread",
+        "6.16",
+        "sched_process_exit has the field `group_dead`",
+        "the count of threads is read: two that end at once can both be taken for the last (without the kernel's"
+        " types, the main thread is)",
+        tracepoints=(_EXIT,),
+        field="group_dead",
+        flag="GROUP_DEAD",
     ),
     Feature(
         "the kernel's types",
@@ -248,9 +262,17 @@ def has_tracepoint(tracefs: Path, name: str) -> bool:
     return (tracefs / "events" / name.replace(":", "/") / "format").is_file()
 
 
+def _fields(tracefs: Path, name: str) -> frozenset[str]:
+    """Names of a tracepoint's fields, as in its format file."""
+    text = (tracefs / "events" / name.replace(":", "/") / "format").read_text()
+    declarations = (line.split(";")[0] for line in text.splitlines() if line.strip().startswith("field:"))
+    return frozenset(declaration.split()[-1].split("[")[0].lstrip("*") for declaration in declarations)
+
+
 def tracepoints(tracefs: Path) -> list[str]:
     """Every tracepoint that has a program on this kernel."""
-    return [name for feature in FEATURES if feature.is_there(tracefs) for name in feature.tracepoints]
+    there = [feature for feature in FEATURES if not feature.field and feature.is_there(tracefs)]
+    return [name for feature in there for name in feature.tracepoints]
 
 
 def flags(tracefs: Path) -> list[str]:
@@ -272,7 +294,8 @@ def missing(tracefs: Path) -> list[str]:
 def lost(tracefs: Path) -> Iterator[Feature]:
     """The features whose tracepoints the kernel does not have, where anything is lost without them."""
     for feature in FEATURES:
-        if feature.without and not feature.required and not feature.is_there(tracefs):
+        told = feature.without and not feature.required and not feature.field
+        if told and not feature.is_there(tracefs):
             yield feature
 
 

@@ -126,7 +126,7 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
     struct pending *pending = made.lookup(&tid);
     if (!pending)
         return;
-#pragma clang loop unroll(disable)
+    LOOP
     for (int k = 0; k < PENDING; k++) {
         u32 at = below(k, PENDING), fd;
         struct spawn *spawn = spawn_at(pending->places[at]);
@@ -158,7 +158,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         fill_row(copy, row, key, tid, walk->ns, vfork);
         inherit_own(copy, fds, tid, child, walk->ns, vfork);
     }
-#pragma clang loop unroll(disable)
+    LOOP
     for (int n = 0; n < STEPS; n++) {
         u32 place = next_in(&row->may_hold, &walk->from);
         if (place == NONE)
@@ -221,7 +221,7 @@ INLINE int inherit(void *ctx, u32 child, u64 flags)
     struct pending *pending = made.lookup(&tid);
     if (!pending)
         return 0;
-#pragma unroll
+    LOOP
     for (int k = 0; k < PENDING; k++) {
         struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
         if (!spawn || spawn->id != pending->ids[k] || spawn->parent_closed)
@@ -376,7 +376,10 @@ PROBE(sched, sched_process_exit)
         calls.delete(&tid);
         readers.delete(&tid);
     }
-#ifdef BTF
+#if defined(GROUP_DEAD)
+    if (!args->group_dead)
+        return 0;
+#elif defined(BTF) /* two threads that end at once can both see that nobody else lives */
     u64 signal = kernel_u64(bpf_get_current_task() + OFF_TASK_SIGNAL);
     if ((u32)kernel_u64(signal + OFF_SIGNAL_LIVE))
         return 0;

@@ -27,13 +27,8 @@ INLINE u32 take_place(u64 id, u64 now)
     u32 *next = next_place.lookup(&zero), at = NONE;
     if (!next)
         return NONE;
-#ifdef UNROLL
-#pragma unroll
-    for (int n = 0; n < 8; n++) {
-#else
-#pragma clang loop unroll(disable)
-    for (int n = 0; n < 32; n++) {
-#endif
+    LOOP
+    for (int n = 0; n < TRIES; n++) {
         __sync_fetch_and_add(next, 1);
         u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* out of a row of pipes that stay */
         if (places.insert(&place, &id) == 0)
@@ -83,7 +78,7 @@ SHARED int pipe_made(void *ctx)
         return 0;
     s32 fds[2] = {-1, -1};
     u32 is_socket = call->is_socket;
-    int unread = bpf_probe_read_user(fds, sizeof(fds), (void *)call->arg);
+    int unread = read_memory(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
     if (unread) { /* its page has just been moved, or taken away by another thread */
         count(UPDATES_FAILED);
@@ -186,7 +181,7 @@ LEAVE(socketpair) { return pipe_returned(args, RESULT); }
 INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 fd)
 {
     int known = 0;
-#pragma unroll
+    LOOP
     for (int k = 0; k < NUMBERS; k++) {
         if (!known && (spawn->fds[k] == fd || spawn->fds[k] < 0)) {
             spawn->fds[k] = fd;
@@ -254,31 +249,47 @@ INLINE int dup_returned(void *ctx, long result)
 #endif
 }
 
-/* A dup of old_fd is about to be put over fd: what is open there is closed. */
-INLINE int enter_dup_over(void *ctx, s32 old_fd, s32 fd)
+/* A dup of the thread's old fd is about to be put over another fd: what is open there is closed. */
+SHARED int dup_over(void *ctx)
 {
-    u32 key = process_id(), end, other_end;
+    u32 tid = thread_id(), key = process_id(), end, other_end;
     struct process *row = row_of(key);
-    if (!row || old_fd == fd || fd < 0 || (!may_have(row, old_fd) && !may_have(row, fd)))
+    struct call *call = row ? calls.lookup(&tid) : 0;
+    if (!call)
         return 0;
+    s32 old_fd = call->arg, fd = call->fd;
     struct spawn *copied = spawn_with(row, key, old_fd, &end);
     struct spawn *closed = spawn_with(row, key, fd, &other_end);
-    if (copied && copied == closed && end == other_end)
-        return 0;
+    int nothing = copied && copied == closed && end == other_end;
 #ifdef BTF
     struct fds fds;
     fds_of(bpf_get_current_task(), &fds);
-    if (closed && !file_at(&fds, old_fd))
-        return 0; /* it fails */
+    nothing |= closed && !file_at(&fds, old_fd); /* it fails */
 #endif
-    if (copied && end == END_READ)
+    if (!nothing && copied && end == END_READ)
         row->marks[(u32)fd % MARKS] = 1;
-    if (copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
+    if (!nothing && copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
         free_spawn(copied, copied->id);
-    if (!closed)
+    if (!nothing && closed)
+        return go_on_closing(ctx);
+    calls.delete(&tid);
+    return 0;
+}
+
+INLINE int enter_dup_over(void *ctx, s32 old_fd, s32 fd)
+{
+    u32 tid = thread_id(), key = process_id();
+    struct process *row = row_of(key);
+    if (!row || old_fd == fd || fd < 0 || (!may_have(row, old_fd) && !may_have(row, fd)))
         return 0;
-    struct call call = {.fd = fd};
-    return go_on_closing(ctx, thread_id(), &call);
+    struct call call = {.arg = old_fd, .fd = fd};
+    calls.update(&tid, &call);
+#ifdef FENTRY
+    return dup_over(ctx);
+#else
+    shared.call(ctx, DUP_OVER);
+    return 0;
+#endif
 }
 
 #ifdef HAVE_DUP

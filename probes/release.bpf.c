@@ -53,7 +53,7 @@ INLINE u32 has_unread(struct spawn *spawn)
 INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left)
 {
     u64 execed = differ(row->execed, 0), expected = row->expected & 1, descends = 0;
-#pragma unroll
+    LOOP
     for (int k = 0; k < ANCESTORS; k++)
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
     descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
@@ -298,7 +298,7 @@ INLINE int let_go(void *ctx, struct walk *walk)
     struct fds fds;
     struct copies copies;
     fds_of(bpf_get_current_task(), &fds);
-#pragma clang loop unroll(disable)
+    LOOP
     for (int n = 0; n < STEPS; n++) {
         u32 place = next_in(&row->may_hold, &walk->from);
         if (place == NONE)
@@ -416,7 +416,7 @@ INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
     spawn = place ? spawn_at(*place) : 0;
     if (!spawn || !spawn->id || spawn->pid != key) {
         spawn = 0;
-#pragma unroll
+        LOOP
         for (int k = 0; k < PENDING; k++) {
             struct spawn *own = row->own[k] ? spawn_at(row->own[k] - 1) : 0;
             if (own && own->id && own->own_pid == key && own->fds[0] == fd)
@@ -446,7 +446,7 @@ INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
     if (copies.outside) { /* it has another one */
         if (spawn->pid == key && spawn->fds[0] == fd && !spawn->own_pid) {
             /* It moved it before its fork: that is its number. */
-#pragma unroll
+            LOOP
             for (int k = 1; k < NUMBERS; k++) {
                 if (spawn->fds[k] == copies.other_fd)
                     spawn->fds[k] = fd;
@@ -478,9 +478,8 @@ SHARED int closing(void *ctx)
     return 0;
 }
 
-INLINE int go_on_closing(void *ctx, u32 tid, struct call *call)
+INLINE int go_on_closing(void *ctx)
 {
-    calls.update(&tid, call);
 #ifdef FENTRY
     return closing(ctx);
 #else
@@ -491,10 +490,11 @@ INLINE int go_on_closing(void *ctx, u32 tid, struct call *call)
 
 ENTER(close)
 {
-    u32 key = process_id(), fd = ARGUMENT(0, fd), end;
+    u32 tid = thread_id(), key = process_id(), fd = ARGUMENT(0, fd), end;
     struct process *row = row_of(key);
     if (!row || !may_have(row, fd) || !spawn_with(row, key, fd, &end))
         return 0;
     struct call call = {.fd = fd};
-    return go_on_closing(args, thread_id(), &call);
+    calls.update(&tid, &call);
+    return go_on_closing(args);
 }

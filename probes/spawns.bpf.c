@@ -77,7 +77,7 @@ INLINE void observe(struct histogram *histogram, u64 ns)
 {
     u64 bucket = 0;
     /* Sign bits instead of comparisons: 22 branches would make 22 paths for the verifier to walk. */
-#pragma unroll
+    LOOP
     for (int b = 0; b < BUCKETS - 1; b++)
         bucket += (((u64)BUCKET_0_NS << b) - ns) >> 63;
     if (bucket < BUCKETS)
@@ -105,7 +105,7 @@ INLINE u32 outcome_of(struct spawn *spawn)
 
 INLINE void add_up(struct spawn *spawn, struct program *program, u32 outcome)
 {
-#pragma unroll
+    LOOP
     for (int cause = 0; cause < EXPOSURES; cause++)
         __sync_fetch_and_add(&program->exposures[cause], spawn->exposures[cause]);
     u64 *ended = outcome == OUTCOME_OK            ? &program->ok

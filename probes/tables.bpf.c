@@ -6,7 +6,7 @@
 INLINE u64 kernel_u64(u64 address)
 {
     u64 value = 0;
-    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    read_memory(&value, sizeof(value), (void *)address);
     return value;
 }
 
@@ -66,7 +66,7 @@ INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 la
 {
     u64 there = is_there(spawn), inside = 0, outside = 0, standard = 0;
     s64 fd = -1, other_fd = -1;
-#pragma unroll
+    LOOP
     for (int k = NUMBERS - 1; k >= 0; k--) {
         u64 number = (u32)spawn->fds[k], has = there & has_at(fds, spawn, number);
         u64 in = (less(number, first) ^ 1) & (less(last, number) ^ 1) & has, out = in ^ has;
@@ -87,7 +87,7 @@ INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 la
 INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
 {
     u64 held = 0, at = 0;
-#pragma unroll
+#pragma unroll /* the verifier walks a loop in the loop of inherit three times as long */
     for (int k = NUMBERS - 1; k >= 0; k--) {
         u64 number = (u32)spawn->fds[k], has = has_at(fds, spawn, number);
         at ^= (at ^ number) & -has;
@@ -103,7 +103,7 @@ INLINE void process_comm(char *comm)
 {
 #ifdef BTF
     u64 leader = kernel_u64(bpf_get_current_task() + OFF_TASK_LEADER);
-    bpf_probe_read_kernel(comm, COMM_LEN, (void *)(leader + OFF_TASK_COMM));
+    read_memory(comm, COMM_LEN, (void *)(leader + OFF_TASK_COMM));
 #else
     bpf_get_current_comm(comm, COMM_LEN);
 #endif

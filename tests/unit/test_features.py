@@ -11,13 +11,36 @@ from probes import features
 from probes.btf import BtfError
 from probes.features import FEATURES, Feature, has_tracepoint, kernel_offsets
 
-OPTIONAL = [feature for feature in FEATURES if feature.tracepoints and not feature.required]
+OPTIONAL = [
+    feature for feature in FEATURES if feature.tracepoints and not feature.required and not feature.field
+]
+EXIT = """name: sched_process_exit
+ID: 300
+format:
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+
+\tfield:char comm[16];\toffset:8;\tsize:16;\tsigned:0;
+\tfield:pid_t pid;\toffset:24;\tsize:4;\tsigned:1;
+\tfield:int prio;\toffset:28;\tsize:4;\tsigned:1;
+{more}
+print fmt: "comm=%s group_dead=%s", REC->comm, "false"
+"""
 
 
-def add(tracefs: Path, name: str) -> None:
+def add(tracefs: Path, name: str, text: str = "") -> None:
     folder = tracefs / "events" / name.replace(":", "/")
     folder.mkdir(parents=True)
-    (folder / "format").touch()
+    (folder / "format").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("more", "flags"),
+    [("", []), ("\tfield:bool group_dead;\toffset:32;\tsize:1;\tsigned:0;\n", ["GROUP_DEAD"])],
+)
+def test_a_tracepoint_that_has_a_field(more: str, flags: list[str], tmp_path: Path) -> None:
+    add(tmp_path, "sched:sched_process_exit", EXIT.format(more=more))
+    assert features.flags(tmp_path) == flags
+    assert features.tracepoints(tmp_path) == []
 
 
 def test_has_tracepoint(tmp_path: Path) -> None:
@@ -59,13 +82,14 @@ def test_each_program_has_a_tracepoint_and_each_tracepoint_a_program(repo_root: 
     calls = re.findall(r"^(ENTER|LEAVE)\((\w+)\)", text, re.MULTILINE)
     programs = {f"sys_{'enter' if side == 'ENTER' else 'exit'}_{call}" for side, call in calls}
     programs |= set(re.findall(r"^PROBE\(\w+, (\w+)\)", text, re.MULTILINE))
-    names = [name for feature in FEATURES for name in feature.tracepoints]
+    names = [name for feature in FEATURES if not feature.field for name in feature.tracepoints]
     assert len(names) == len(set(names))
     assert programs == {name.split(":")[1] for name in names}
 
 
 def test_each_flag_is_used(repo_root: Path) -> None:
-    used = set(re.findall(r"^#ifn?def (HAVE_\w+|BTF|FENTRY|PIPE_READ)$", sources(repo_root), re.MULTILINE))
+    conditions = re.findall(r"^#(?:if|ifdef|elif) (.*)$", sources(repo_root), re.MULTILINE)
+    used = set(re.findall(r"HAVE_\w+|BTF|GROUP_DEAD|FENTRY|PIPE_READ", " ".join(conditions)))
     assert used == {feature.flag for feature in FEATURES if feature.flag}
 
 
