@@ -140,8 +140,8 @@ FEATURES = (
         "the end of a process's last thread",
         "6.16",
         "sched_process_exit has the field `group_dead`",
-        "the count of threads is read: two that end at once can both be taken for the last (without the kernel's"
-        " types, the main thread is)",
+        "the count of threads is read: two that end at once can both be taken for the last (without the"
+        " kernel's types, the main thread is)",
         tracepoints=(_EXIT,),
         field="group_dead",
         flag="GROUP_DEAD",

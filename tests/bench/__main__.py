@@ -47,7 +47,8 @@ def main() -> None:
     console = Console(width=200)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         compile_all(Path(name))
-        bench = Bench(Path(name), options.rounds, options.seconds)
+        other = Path(options.other).resolve() if options.other else None
+        bench = Bench(Path(name), options.rounds, options.seconds, other)
         for group in options.groups or _GROUPS:
             found = _GROUPS[group](bench)
             result["groups"][group] = found.data
@@ -67,6 +68,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("groups", nargs="*", choices=[*_GROUPS, []], metavar="GROUP", help=", ".join(_GROUPS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1, help="of one measurement")
+    parser.add_argument(
+        "--other", metavar="DIR", help="another checkout, whose agent is measured beside this one's"
+    )
     parser.add_argument("--json", default="bench.json", help="the file to write")
     return parser.parse_args()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from tests.live.lab import Lab
 
@@ -16,15 +16,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Bench:
-    """folder: has the compiled programs; rounds: of each measurement; seconds: that one takes."""
+    """folder: has the compiled programs; rounds: of each measurement; seconds: that one takes.
+
+    other: another checkout, whose agent is a peer.
+    """
 
     folder: Path
     rounds: int
     seconds: float
+    other: Optional[Path] = None
     lab: Lab = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lab", Lab(ROOT, self.folder))
+
+    @property
+    def labs(self) -> dict[str, Lab]:
+        """The agents that are measured, by name."""
+        named = {"the agent": self.lab}
+        if self.other is not None:
+            named[f"the agent of {self.other.name}"] = Lab(self.other, self.folder)
+        return named
 
     def program(self, name: str, *arguments: object) -> list[str]:
         """The command line of one of tests.bench.native."""

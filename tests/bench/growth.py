@@ -18,7 +18,7 @@ from tests.bench import stats
 from tests.bench.bench import Bench, Group
 from tests.bench.cost import cpu_seconds
 from tests.bench.native import said
-from tests.live.lab import RunningAgent
+from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["run"]
 
@@ -40,7 +40,7 @@ _SHAPES = (
 def run(bench: Bench) -> Group:
     """Snapshots and the agent beside many processes, then one process that spawns in many threads."""
     processes = [_beside(bench, number) for number in _PROCESSES]
-    shapes = _shapes(bench)
+    shapes = [{"agent": name, **shape} for name, lab in bench.labs.items() for shape in _shapes(bench, lab)]
     header = [
         "processes more",
         "snapshot of a stall, ms",
@@ -58,7 +58,8 @@ def run(bench: Bench) -> Group:
     ]
     shape_rows = [
         [
-            f"{found['how']}, {found['threads']} threads, exec after {found['delay_us'] / 1000:g} ms",
+            f"{found['agent']}: {found['how']}, {found['threads']} threads,"
+            f" exec after {found['delay_us'] / 1000:g} ms",
             found["rate"].text(0),
             found["ratio"].text(3),
             ", ".join(f"{name} {count:,.0f}" for name, count in found["losses"].items()) or "none",
@@ -155,7 +156,7 @@ def _stall(bench: Bench) -> Iterator[int]:
         process.wait()
 
 
-def _shapes(bench: Bench) -> list[dict[str, Any]]:
+def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
     rates: list[list[float]] = [[] for _ in _SHAPES]
     untraced: list[list[float]] = [[] for _ in _SHAPES]
     losses: list[dict[str, float]] = [{} for _ in _SHAPES]
@@ -166,7 +167,7 @@ def _shapes(bench: Bench) -> list[dict[str, Any]]:
         bench.say(f"round {number + 1} of {bench.rounds}, many threads")
         for place, command in enumerate(commands):
             untraced[place].append(said(command)["rate"])
-        with bench.lab.agent() as agent:
+        with lab.agent() as agent:
             for place, command in enumerate(commands):
                 before = _losses(agent)
                 rates[place].append(said(command)["rate"])
@@ -188,4 +189,4 @@ def _shapes(bench: Bench) -> list[dict[str, Any]]:
 
 def _losses(agent: RunningAgent) -> dict[str, float]:
     metrics = agent.metrics()
-    return {name: metrics[f"spawnstall_{name}_total", ()] for name, _, _ in LOSSES}
+    return {name: metrics.get((f"spawnstall_{name}_total", ()), 0) for name, _, _ in LOSSES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from tests.bench import empty, strangers
 from tests.bench.bench import Bench
+from tests.live.lab import Lab
 
 __all__ = ["NOTHING", "CannotRunError", "Peer", "followers", "hosts", "tracepoints_of_the_agent"]
 
@@ -58,14 +60,14 @@ def hosts(bench: Bench, tracepoints: Sequence[str]) -> list[Peer]:
             yield ()
 
     @contextlib.contextmanager
-    def agent() -> Iterator[Sequence[str]]:
-        with bench.lab.agent():
+    def agent(lab: Lab) -> Iterator[Sequence[str]]:
+        with lab.agent():
             yield ()
 
     return [
         Peer(NOTHING, nothing),
         Peer("an empty program", empty_program),
-        Peer("the agent", agent),
+        *(Peer(name, functools.partial(agent, lab)) for name, lab in bench.labs.items()),
         Peer("bpftrace, a counter", lambda: _running("bpftrace", "-e", counter)),
         Peer("execsnoop (libbpf-tools)", lambda: _running("execsnoop")),
         Peer("execsnoop (bcc)", lambda: _running("execsnoop-bpfcc")),
