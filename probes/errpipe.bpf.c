@@ -140,8 +140,10 @@ BPF_ARRAY(watched, struct places, 1); /* spawns that somebody foreign may be sta
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
 BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
 BPF_PROG_ARRAY(fork_again, 1);  /* task_newtask likewise */
-/* How many rows there are in processes for process ids that end alike: 0 spares a system call of a process that has
- * nothing to do with us the look-up in a hash. (A row that its map had no room for stays counted: slower, not wrong.) */
+/* How many rows there are in processes for process ids that end alike, and, times READER, threads in readers: 0 spares
+ * a system call of a process that has nothing to do with us the look-up in a hash. (One that its map had no room for
+ * stays counted: slower, not wrong.) */
+#define READER 0x10000
 BPF_ARRAY(hints, u32, HINTS);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(settings, u64, SETTINGS);
@@ -233,7 +235,28 @@ INLINE void change_hint(u32 key, int by)
 INLINE int may_have_row(u32 key)
 {
     u32 *hint = hint_of(key);
-    return hint && *hint;
+    return hint && *hint % READER;
+}
+
+/* 0 when no thread of the process is in readers for sure. */
+INLINE int may_be_reading(u32 key)
+{
+    u32 *hint = hint_of(key);
+    return hint && *hint / READER;
+}
+
+INLINE void start_reading(u32 key, u32 tid, struct reader *reader)
+{
+    change_hint(key, READER); /* first: without, the end of the read is not looked for */
+    int result = readers.insert(&tid, reader);
+    if (result && (readers.update(&tid, reader) || result == -EEXIST))
+        change_hint(key, -READER);
+}
+
+INLINE void stop_reading(u32 key, u32 tid)
+{
+    if (readers.delete(&tid) == 0)
+        change_hint(key, -READER);
 }
 
 INLINE struct process *row_of(u32 key) { return may_have_row(key) ? processes.lookup(&key) : 0; }

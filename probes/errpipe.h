@@ -159,6 +159,7 @@ struct process {
     u8 strays; /* it is the stray of a spawn */
     u8 unused;
     u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
+    u8 reads[MARKS]; /* ... and a read of it can be the wait for an own child: its write end is closed, or it is a dup */
     struct places may_hold;
     u32 own[PENDING]; /* without kernel types: 1 + the places of the spawns whose own child it is */
 };

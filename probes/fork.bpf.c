@@ -108,6 +108,7 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->shared = 0;
     to->is_own = to->kept = to->foreign = to->exec_error = to->strays = 0;
     __builtin_memcpy(to->marks, from->marks, MARKS);
+    __builtin_memset(to->reads, 0, MARKS);
 }
 
 #ifdef BTF
@@ -374,7 +375,7 @@ PROBE(sched, sched_process_exit)
     if (may_have_row(key)) {
         made.delete(&tid);
         calls.delete(&tid);
-        readers.delete(&tid);
+        stop_reading(key, tid);
     }
 #if defined(GROUP_DEAD)
     if (!args->group_dead)

@@ -221,7 +221,7 @@ SHARED int dup_made(void *ctx)
     s32 fd = call->fd;
     struct spawn *spawn = spawn_at(call->place);
     if (call->is_read_end) { /* a read of that is seen, too */
-        row->marks[(u32)fd % MARKS] = 1;
+        row->marks[(u32)fd % MARKS] = row->reads[(u32)fd % MARKS] = 1;
         spawn = 0;
     }
     calls.delete(&tid);
@@ -267,7 +267,7 @@ SHARED int dup_over(void *ctx)
     nothing |= closed && !file_at(&fds, old_fd); /* it fails */
 #endif
     if (!nothing && copied && end == END_READ)
-        row->marks[(u32)fd % MARKS] = 1;
+        row->marks[(u32)fd % MARKS] = row->reads[(u32)fd % MARKS] = 1;
     if (!nothing && copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
         free_spawn(copied, copied->id);
     if (!nothing && closed)

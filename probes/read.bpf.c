@@ -19,7 +19,7 @@ INLINE struct spawn *spawn_read(u64 *args)
 
 ENTER(read)
 {
-    u32 key = process_id(), tid = thread_id();
+    u32 key = process_id();
     struct process *row = row_of(key);
     if (!row)
         return 0;
@@ -27,14 +27,15 @@ ENTER(read)
     struct spawn *spawn = spawn_read(args);
 #else
     u32 fd = ARGUMENT(0, fd), end = END_OTHER;
-    struct spawn *spawn = may_have(row, fd) ? spawn_with(row, key, fd, &end) : 0;
+    struct spawn *spawn = row->reads[fd % MARKS] ? spawn_with(row, key, fd, &end) : 0;
     if (end != END_READ)
         return 0;
 #endif
     if (!spawn || spawn->pid != key || !spawn->own_pid || !spawn->parent_closed || spawn->ended)
         return 0;
+    u32 tid = thread_id();
     struct reader reader = {.id = spawn->id, .place = spawn->index};
-    readers.update(&tid, &reader);
+    start_reading(key, tid, &reader);
     u64 now = bpf_ktime_get_ns();
     spawn->reading = 1; /* its close is over: watch counts on that */
     spawn->elsewhere = 0;
@@ -69,8 +70,11 @@ ENTER(read)
 
 LEAVE(read)
 {
-    u32 tid = thread_id(), key = process_id();
-    struct reader *found = may_have_row(key) ? readers.lookup(&tid) : 0;
+    u32 key = process_id();
+    if (!may_be_reading(key))
+        return 0;
+    u32 tid = thread_id();
+    struct reader *found = readers.lookup(&tid);
     if (!found)
         return 0;
     /* After a signal, the thread reads again, unless it dies of it. To us it is one read. */
@@ -83,7 +87,7 @@ LEAVE(read)
     }
     u64 id = found->id;
     struct spawn *spawn = spawn_at(found->place);
-    readers.delete(&tid);
+    stop_reading(key, tid);
     if (!spawn || spawn->id != id)
         return 0;
     if (result == -EAGAIN) { /* it waits on, in poll, select or epoll */

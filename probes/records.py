@@ -283,6 +283,7 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
             ("strays", ctypes.c_uint8),
             ("unused", ctypes.c_uint8),
             ("marks", ctypes.c_uint8 * _MARKS),
+            ("reads", ctypes.c_uint8 * _MARKS),
             ("may_hold", watched_type(max_spawns)),
             ("own", ctypes.c_uint32 * _PENDING),
         ]

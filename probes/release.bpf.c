@@ -150,6 +150,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         }
 #endif
         *(volatile u64 *)&spawn->parent_closed = ns;
+        row->reads[(u32)spawn->read_fd % MARKS] = 1;
         if (spawn->is_socket && spawn->own_pid) {
             spawn->read_tid = thread_id();
             spawn->read_began = ns;
@@ -490,10 +491,11 @@ INLINE int go_on_closing(void *ctx)
 
 ENTER(close)
 {
-    u32 tid = thread_id(), key = process_id(), fd = ARGUMENT(0, fd), end;
+    u32 key = process_id(), fd = ARGUMENT(0, fd), end;
     struct process *row = row_of(key);
     if (!row || !may_have(row, fd) || !spawn_with(row, key, fd, &end))
         return 0;
+    u32 tid = thread_id();
     struct call call = {.fd = fd};
     calls.update(&tid, &call);
     return go_on_closing(args);
