@@ -129,7 +129,7 @@ BPF_TABLE("lru_hash", u32, struct process, processes, MAX_PROCESSES);
 BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct reader, readers, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
-BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS);
+BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS / 2); /* for as long as a program runs */
 BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS);
 BPF_TABLE("lru_hash", u64, u8, done, 4096); /* what happens once to each spawn: see once */
 BPF_TABLE("lru_hash", u32, struct stray_end, stray_ends, 1024);

@@ -85,7 +85,7 @@ class Options:
     tracepoints: bool = False
     max_spawns: int = 8192
     max_processes: int = 4096
-    max_threads: int = 8192
+    max_threads: int = 4096
     max_programs: int = 1024
     max_stacks: int = 8192
     buffer_pages: int = 128

@@ -2,13 +2,13 @@
 /*
  * Who holds these pipes: a BPF iterator over every open file of the host ("task_file", since Linux 5.8).
  *
- * compiler.py appends this file to errpipe.bpf.c, so both are compiled in one run of clang. The kernel calls
+ * Compiled with the other files in one run of clang. The kernel calls
  * open_files once for each open file when user space reads the iterator's fd; openfiles.py puts the pipes into the
  * map, reads, and parses the records. Without kernel types (BTF) there are no iterators, and nothing is left of this.
  */
 #ifdef BTF
 
-#define ASKED 16384 /* as _MOST in openfiles.py */
+#define ASKED 4096 /* as _MOST in openfiles.py */
 
 /* The pipes to look for, by the address of struct pipe_inode_info; the value means nothing. */
 BPF_HASH(asked, u64, u32, ASKED);

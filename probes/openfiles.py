@@ -18,7 +18,7 @@ from probes.bpfmap import BpfMap
 __all__ = ["Copy", "OpenFiles"]
 
 _COPY = struct.Struct("=QIIII")  # struct copy in openfiles.bpf.c
-_MOST = 16384  # ASKED there
+_MOST = 4096  # ASKED there
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,24 @@ class OpenFiles:
     The kernel shows the processes of the pid namespace of whoever asks, and of those below it.
     """
 
-    not_asked: int
-    """How many pipes of the last question it did not ask about, as the map has no room for them."""
-
     def __init__(self, link: int, asked: BpfMap[ctypes.c_uint32]) -> None:
-        self.not_asked = 0
         self._link = link
         self._map = asked
         self._asked: set[int] = set()  # what is in the map
 
     def holders(self, pipes: Collection[int]) -> dict[int, list[Copy]]:
-        """Makes one pass over every open file of the host; the copies of each pipe that it asked about.
+        """Makes a pass over every open file of the host for each 4,096 pipes; the copies of each pipe.
 
         pipes: addresses of struct pipe_inode_info (of a socketpair's end: struct socket); 0, unknown, is left
         out.  A copy that waits in the queue of a socket has no holder yet.  Files that are opened or closed
         meanwhile may be there or not.  Raises OSError.
         """
         known = [pipe for pipe in dict.fromkeys(pipes) if pipe]
-        wanted = known[:_MOST]
-        self.not_asked = len(known) - len(wanted)
-        if not wanted:
-            return {}
-        self._ask(set(wanted))
-        found: dict[int, list[Copy]] = {pipe: [] for pipe in wanted}
-        for copy in _parse(iterator.run(self._link)):
-            found[copy.pipe].append(copy)
+        found: dict[int, list[Copy]] = {pipe: [] for pipe in known}
+        for at in range(0, len(known), _MOST):
+            self._ask(set(known[at : at + _MOST]))
+            for copy in _parse(iterator.run(self._link)):
+                found[copy.pipe].append(copy)
         return found
 
     def _ask(self, wanted: set[int]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.live import bpfids
 
 __all__ = ["Memory", "cpu_seconds", "memory"]
 
 
 @dataclass(frozen=True)
 class Memory:
-    """MiB; maps: what the kernel charges for the eBPF maps that it has open."""
+    """MiB; maps: what the kernel charges for the eBPF maps of its programs."""
 
     rss: float
     private: float
@@ -27,11 +28,7 @@ def cpu_seconds(pid: int) -> float:
 def memory(pid: int) -> Memory:
     """Needs root."""
     rollup = _fields(Path(f"/proc/{pid}/smaps_rollup").read_text())
-    maps = 0
-    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            fields = _fields(file.read_text())
-            maps += int(fields["memlock"]) if "map_type" in fields else 0
+    maps = bpfids.map_bytes(bpfids.ids_of(pid))
     return Memory(_kib(rollup["Rss"]) / 1024, _kib(rollup["Private_Dirty"]) / 1024, maps / 2**20)
 
 

@@ -20,7 +20,7 @@ from probes.records import Spawn, process_type, watched_type
 BASE = {
     "-DMAX_SPAWNS=8192",
     "-DMAX_PROCESSES=4096",
-    "-DMAX_THREADS=8192",
+    "-DMAX_THREADS=4096",
     "-DMAX_PROGRAMS=1024",
 }
 
