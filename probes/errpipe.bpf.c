@@ -91,8 +91,9 @@ struct reader {
     u32 interrupted; /* by a signal: it reads on, or dies */
 };
 
-/* An event that concerns many spawns of one process: where it goes on. No padding: before 6.3 the verifier refuses a
- * structure on the stack that is not all set. */
+/* An event that concerns many spawns of one process: where it goes on. It stays in its map while a program works on it:
+ * what is read from there is a number of which the verifier knows nothing (see opaque). No padding: before 6.3 the
+ * verifier refuses a structure on the stack that is not all set. */
 struct walk {
     u64 ns;
     u32 how; /* HOW_*, HOW_FORK */
@@ -100,7 +101,10 @@ struct walk {
     u32 last;
     u32 from;  /* the next place to look at */
     u32 child; /* fork */
+    u32 seen;
+    u32 clean; /* exec: no write end of a followed pipe is open any more */
     u32 unused;
+    char comm[COMM_LEN]; /* of the process, or of its thread */
 };
 
 #define HOW_FORK 4

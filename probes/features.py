@@ -214,6 +214,7 @@ _MEMBERS: tuple[tuple[_Members, ...], ...] = (
                 "OFF_FDT_MAX": ("fdtable", "max_fds"),
                 "OFF_FDT_FD": ("fdtable", "fd"),
                 "OFF_FDT_CLOEXEC": ("fdtable", "close_on_exec"),
+                "OFF_FDT_OPEN": ("fdtable", "open_fds"),
                 "OFF_FILE_PRIVATE": ("file", "private_data"),
                 "OFF_FILE_MODE": ("file", "f_mode"),
                 "OFF_FILE_INODE": ("file", "f_inode"),

@@ -48,22 +48,25 @@ ENTER(close_range)
 #ifdef BTF
     if (flags & CLOSE_RANGE_CLOEXEC) /* the table says so at the exec */
         return 0;
-    struct walk walk = {.how = HOW_CLOSE, .first = first, .last = last};
+    struct walk *walk = 0;
 #ifdef FENTRY
-    struct walk *begun = walks.lookup(&tid);
-    if (begun) {
-        walk = *begun;
-        walks.delete(&tid);
-    } else {
-        walk.ns = bpf_ktime_get_ns();
+    walk = walks.lookup(&tid);
+    if (walk && walk->how != HOW_CLOSE)
+        walk = 0;
+#endif
+    if (!walk) {
+        struct walk fresh = {.ns = bpf_ktime_get_ns(), .how = HOW_CLOSE, .first = first, .last = last};
+        bpf_get_current_comm(fresh.comm, COMM_LEN);
+        walk = begin_walk(tid, &fresh);
     }
-    if (let_go(args, &walk) && go_on(&walk)) {
+#ifdef FENTRY
+    if (walk && let_go(args, walk)) {
         range_again.call(args, 0);
         count(WALKS_CUT);
     }
+    walks.delete(&tid);
 #else
-    walk.ns = bpf_ktime_get_ns();
-    if (go_on(&walk))
+    if (walk)
         shared.call(args, LET_GO_NEXT);
 #endif
 #endif
@@ -170,9 +173,12 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         /* (When the read has ended, the thread may go on with another pipe at the same addresses.) */
         u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
         u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & is_for(spawn, vfork);
-        u32 fd;
-        if (!(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
-            continue; /* the place can be used again: then it never came here */
+        u32 fd = 0;
+        /* Its own pipes whose write end it has not closed are there, without a look. The place of another one can be
+         * used again: then it never came here. */
+        if ((spawner | (mine ^ 1) | differ(spawn->parent_closed, 0)) &&
+            !(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
+            continue;
         set_place(&copy->may_hold, place);
         copy->kept = 1;
         copy->is_own |= spawner;
@@ -293,22 +299,21 @@ PROBE(task, task_newtask)
         lose_table(key);
 #ifdef BTF
     } else if (may_have_row(key)) {
-        struct walk *begun = walks.lookup(&tid), walk = {.how = HOW_FORK, .child = child};
-        if (begun) {
-            walk = *begun;
-            walks.delete(&tid);
-        } else {
-            walk.ns = bpf_ktime_get_ns();
+        struct walk *walk = walks.lookup(&tid);
+        if (!walk || walk->how != HOW_FORK || walk->child != child) {
+            struct walk fresh = {.ns = bpf_ktime_get_ns(), .how = HOW_FORK, .child = child};
+            walk = begin_walk(tid, &fresh);
         }
         struct fds fds;
         fds_of(task, &fds);
-        if (inherit(ctx, &walk, &fds, !!(flags & CLONE_VFORK), &own) && go_on(&walk)) {
+        if (walk && inherit(ctx, walk, &fds, !!(flags & CLONE_VFORK), &own)) {
             fork_again.call(ctx, 0);
             count(WALKS_CUT);
             struct process *copy = processes.lookup(&child);
             if (copy) /* what else it has is not known */
                 copy->shared = 1;
         }
+        walks.delete(&tid);
 #else
     } else {
         own = inherit(context, child, flags);
@@ -346,11 +351,14 @@ INLINE void begin_let_go(void *ctx, u32 key, u32 how)
     struct process *row = row_of(key);
     if (!row)
         return;
+    u32 tid = thread_id();
     struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how, .last = ~0U};
+    bpf_get_current_comm(walk.comm, COMM_LEN);
 #ifdef BTF
     end_stray(row, key, how, walk.ns);
+    walk.clean = how == HOW_EXEC && is_clean();
 #endif
-    if (go_on(&walk))
+    if (begin_walk(tid, &walk))
         shared.call(ctx, LET_GO_NEXT);
 }
 

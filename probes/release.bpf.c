@@ -50,7 +50,8 @@ INLINE u32 has_unread(struct spawn *spawn)
 
 #ifdef BTF
 /* A foreign process does, while the spawn is watched. left: the copies of others. */
-INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left)
+INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left,
+                            const char *comm)
 {
     u64 execed = differ(row->execed, 0), expected = row->expected & 1, descends = 0;
     LOOP
@@ -73,7 +74,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
         left -= 1; /* the own child's */
     release->left = left;
     release->stack = row->stack;
-    bpf_get_current_comm(&release->comm, COMM_LEN);
+    __builtin_memcpy(release->comm, comm, COMM_LEN);
     if (how == HOW_CLOSE && !row->execed) { /* does an exec follow? */
         u64 not_yet = 0;
         execs.update(&key, &not_yet);
@@ -205,7 +206,9 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
     if (!parent && !own) {
         if (!spawn->held && how != HOW_EXIT)
             return GO_ON;
-        return foreign_released(row, key, spawn, fd, how, ns, left);
+        char comm[COMM_LEN];
+        bpf_get_current_comm(comm, COMM_LEN);
+        return foreign_released(row, key, spawn, fd, how, ns, left, comm);
     }
 #else
     u32 left = LEFT_UNKNOWN;
@@ -308,15 +311,19 @@ INLINE int let_go(void *ctx, struct walk *walk)
         id = spawn ? *(volatile u64 *)&spawn->id : 0;
         if (!id)
             continue;
-        count_copies(&fds, spawn, walk->first, walk->last, &copies);
-        u32 seen = opaque(glance(row, key, spawn, walk, &copies));
+        if (walk->clean)
+            copies.inside = copies.outside = copies.standard = 0, copies.fd = copies.other_fd = -1;
+        else
+            count_copies(&fds, spawn, walk->first, walk->last, &copies);
+        *(volatile u32 *)&walk->seen = glance(row, key, spawn, walk, &copies);
+        u32 seen = *(volatile u32 *)&walk->seen;
         if (seen == MORE)
             goto closer;
         if (seen == IS_IDLE)
             free_spawn(spawn, id);
         if (seen == A_RELEASE) {
             u32 left = others(spawn, copies.inside);
-            verdict = foreign_released(row, key, spawn, copies.fd, walk->how, walk->ns, left);
+            verdict = foreign_released(row, key, spawn, copies.fd, walk->how, walk->ns, left, walk->comm);
             if (verdict)
                 goto act;
         }
@@ -362,25 +369,22 @@ INLINE int let_go(void *ctx, struct walk *walk)
 }
 #endif
 
-INLINE int go_on(struct walk *walk)
+INLINE struct walk *begin_walk(u32 tid, struct walk *walk)
 {
-    u32 tid = thread_id();
-    return walks.update(&tid, walk) == 0;
+    walks.update(&tid, walk);
+    return walks.lookup(&tid);
 }
 
 /* The rest of what begin_let_go began. */
 int let_go_next(void *ctx)
 {
     u32 tid = thread_id();
-    struct walk *found = walks.lookup(&tid);
-    if (!found)
-        return 0;
-    struct walk walk = *found;
-    walks.delete(&tid);
-    if (let_go(ctx, &walk) && go_on(&walk)) {
+    struct walk *walk = walks.lookup(&tid);
+    if (walk && let_go(ctx, walk)) {
         shared.call(ctx, LET_GO_NEXT);
         count(WALKS_CUT);
     }
+    walks.delete(&tid);
     return 0;
 }
 

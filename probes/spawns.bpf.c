@@ -181,16 +181,16 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
     u64 file = spawn->file;
     if (kernel_u64(file + OFF_FILE_PRIVATE) != spawn->key)
         return 0; /* it is gone, and was used again */
-    struct fds parents;
-    struct copies kept;
-    fds_at(spawn->files, &parents);
-    count_copies(&parents, spawn, 0, ~0U, &kept);
-    kept.inside *= differ(spawn->ended, 0) ^ 1; /* the parent may be gone, and its table another process's */
-    s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine - kept.inside;
-    /* The parent is in its close just now: its number is free, and its copy may be counted still. */
-    if (!kept.inside && spawn->parent_closed && !spawn->reading &&
-        bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS)
-        left -= 1;
+    s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine;
+    if (!spawn->ended && !spawn->parent_closed) { /* (then the parent may be gone, and its table another process's) */
+        struct fds parents;
+        struct copies kept;
+        fds_at(spawn->files, &parents);
+        count_copies(&parents, spawn, 0, ~0U, &kept);
+        left -= kept.inside;
+    } else if (spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS) {
+        left -= 1; /* the parent is in its close just now: its copy may be counted still */
+    }
     if (left < 0)
         left = 0;
     if (!spawn->is_socket) {

@@ -10,6 +10,19 @@ INLINE u64 kernel_u64(u64 address)
     return value;
 }
 
+INLINE u32 lowest_bit(u64 word)
+{
+    u32 bit = 0;
+    word &= -word;
+    bit += differ(word & 0xffffffff00000000ULL, 0) << 5;
+    bit += differ(word & 0xffff0000ffff0000ULL, 0) << 4;
+    bit += differ(word & 0xff00ff00ff00ff00ULL, 0) << 3;
+    bit += differ(word & 0xf0f0f0f0f0f0f0f0ULL, 0) << 2;
+    bit += differ(word & 0xccccccccccccccccULL, 0) << 1;
+    bit += differ(word & 0xaaaaaaaaaaaaaaaaULL, 0);
+    return bit;
+}
+
 #ifdef BTF
 /* A file descriptor table. */
 struct fds {
@@ -68,6 +81,8 @@ INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 la
     s64 fd = -1, other_fd = -1;
     LOOP
     for (int k = NUMBERS - 1; k >= 0; k--) {
+        if (spawn->fds[k] < 0) /* most have one number */
+            continue;
         u64 number = (u32)spawn->fds[k], has = there & has_at(fds, spawn, number);
         u64 in = (less(number, first) ^ 1) & (less(last, number) ^ 1) & has, out = in ^ has;
         standard += has & less(number, 3);
@@ -89,12 +104,43 @@ INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
     u64 held = 0, at = 0;
 #pragma unroll /* the verifier walks a loop in the loop of inherit three times as long */
     for (int k = NUMBERS - 1; k >= 0; k--) {
+        if (spawn->fds[k] < 0) /* most have one number */
+            continue;
         u64 number = (u32)spawn->fds[k], has = has_at(fds, spawn, number);
         at ^= (at ^ number) & -has;
         held |= has;
     }
     *fd = at;
     return held & is_there(spawn);
+}
+
+#define FEW_FDS 8
+
+/* 1: the current process has no write end of a followed pipe, nor many files, as most processes after an exec. */
+INLINE u32 is_clean(void)
+{
+    u64 table = kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_FDT);
+    u64 files = kernel_u64(table + OFF_FDT_FD), open = kernel_u64(table + OFF_FDT_OPEN);
+    u32 size = (u32)kernel_u64(table + OFF_FDT_MAX);
+    u64 rest = kernel_u64(open);
+    if (size > 1024)
+        return 0;
+    LOOP
+    for (u32 n = 1; n < 16; n++) {
+        if (n * 64 < size && kernel_u64(open + 8 * n))
+            return 0;
+    }
+    LOOP
+    for (int n = 0; n < FEW_FDS; n++) {
+        if (!rest)
+            return 1;
+        u64 file = kernel_u64(files + 8ULL * lowest_bit(rest));
+        u64 pipe = kernel_u64(file + OFF_FILE_PRIVATE);
+        rest &= rest - 1;
+        if (pipes.lookup(&pipe) && kernel_u64(file + OFF_FILE_MODE) & FMODE_WRITE)
+            return 0;
+    }
+    return 0;
 }
 #endif
 
@@ -126,37 +172,24 @@ INLINE void clear_place(struct places *set, u32 place)
         __sync_fetch_and_add(&set->words[word], -(1ULL << (place % 64)));
 }
 
-INLINE u32 lowest_bit(u64 word)
-{
-    u32 bit = 0;
-    word &= -word;
-    bit += differ(word & 0xffffffff00000000ULL, 0) << 5;
-    bit += differ(word & 0xffff0000ffff0000ULL, 0) << 4;
-    bit += differ(word & 0xff00ff00ff00ff00ULL, 0) << 3;
-    bit += differ(word & 0xf0f0f0f0f0f0f0f0ULL, 0) << 2;
-    bit += differ(word & 0xccccccccccccccccULL, 0) << 1;
-    bit += differ(word & 0xaaaaaaaaaaaaaaaaULL, 0);
-    return bit;
-}
-
-/* The next place in a set, NONE at its end, or LATER; from is where to go on. */
-INLINE u32 next_in(struct places *set, u32 *from)
+/* The next place in a set, NONE at its end, or LATER; from, in a map, is where to go on. */
+INLINE u32 next_in(struct places *set, volatile u32 *from)
 {
     u32 at = *from;
     if (at >= MAX_SPAWNS)
         return NONE;
     u32 word = below(at / 64, WORDS);
     if (at % (GROUP_WORDS * 64) == 0 && !set->used[below(word / GROUP_WORDS, USED / 8)]) {
-        *from = opaque(at + GROUP_WORDS * 64);
+        *from = at + GROUP_WORDS * 64;
         return LATER;
     }
     u64 rest = set->words[word] >> (at % 64);
     if (!rest) {
-        *from = opaque((at | 63) + 1);
+        *from = (at | 63) + 1;
         return LATER;
     }
     u32 place = at + lowest_bit(rest);
-    *from = opaque(place + 1);
+    *from = place + 1;
     return place;
 }
 
