@@ -58,7 +58,7 @@ _LOOK_NS = 250_000_000
 _SOONEST_LOOK_NS = 20_000_000
 """After the wait began: what is shorter ends before anybody can look."""
 _SEARCH_SHARE = 20
-"""Of the time, at most one part in so many goes into searching /proc for holders."""
+"""Of the time, at most one part in so many goes into asking who holds a pipe, the kernel or /proc."""
 _CENSUS_NS = 500_000_000
 _CENSUS_SHARE = 100
 """Likewise, for going through the spawns in flight that are not watched."""
@@ -601,6 +601,8 @@ class Tracer:
 
     def _copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
         """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
+        if now < self._next_search:
+            return None
         open_files = self._probes.open_files
         if open_files is not None:
             by_pipe = {spawn.pipe: spawn.id for spawn in waiting}
@@ -610,9 +612,8 @@ class Tracer:
                     holders = copies.setdefault(by_pipe[pipe], {})
                     for copy in found:
                         holders.setdefault(copy.pid, []).append(copy.fd)
+            self._next_search = now + _SEARCH_SHARE * (time.monotonic_ns() - now)
             return copies
-        if now < self._next_search:
-            return None
         ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in waiting}
         ids.pop(0, None)
         in_proc = procfs.find_holders(ids)

@@ -15,6 +15,7 @@ from agent import procfs, tracer
 from agent.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Release, Spawn, Stall
 from probes import loader, records, selftest
+from probes.openfiles import Copy
 from probes.records import How, RecordKind, ReleaseFlag
 from probes.stacks import Symbol
 from tests.unit.samples import UNSEEN
@@ -213,7 +214,7 @@ class _Kernel:
             self._receive(record)
         self._ring.clear()
 
-    open_files = None
+    open_files: Optional[_SlowFiles] = None
 
     def watched(self) -> list[records.Spawn]:
         return self.waiting
@@ -698,3 +699,27 @@ def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
     assert fork.stack is not None
     assert [frame.function for frame in fork.stack.frames] == ["0x10"]
     assert fork.missing == "fork: pid 7 has ended, so that addresses have no names"
+
+
+class _SlowFiles:
+    """An iterator over the open files of a big host."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def holders(self, pipes: Collection[int]) -> dict[int, list[Copy]]:
+        self.passes += 1
+        time.sleep(0.01)
+        return {pipe: [Copy(pipe, HOLDER, HOLDER, 4)] for pipe in pipes}
+
+
+def test_a_big_host_is_not_searched_all_the_time(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    files = looking.kernel.open_files = _SlowFiles()
+    began = time.monotonic_ns()
+    looking.tracing._look(began)
+    looking.tracing._look(began + 150_000_000)
+    assert files.passes == 1
+    assert [stall.culprit.pid for stall in looking.tracing.ongoing] == [HOLDER]  # as the first look found
+    looking.tracing._look(began + SECOND)
+    assert files.passes == 2
