@@ -57,8 +57,10 @@ _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
 _SOONEST_LOOK_NS = 20_000_000
 """After the wait began: what is shorter ends before anybody can look."""
-_SEARCH_SHARE = 20
-"""Of the time, at most one part in so many goes into asking who holds a pipe, the kernel or /proc."""
+_SEARCH_SHARE, _CALM_SHARE = 20, 200
+"""At most one part in so many of the time goes into asking the kernel or /proc who holds a pipe: while the
+youngest stall is younger than _YOUNG_NS, and later."""
+_YOUNG_NS = 2_000_000_000
 _CENSUS_NS = 500_000_000
 _CENSUS_SHARE = 100
 """Likewise, for going through the spawns in flight that are not watched."""
@@ -290,7 +292,7 @@ class Tracer:
         self._next_room = 0
         self._judged: OrderedDict[int, None] = OrderedDict()
         self._late_wakeups: dict[bytes, int] = {}
-        self._next_search = 0
+        self._searched, self._search_took = 0, 0
         self._next_census = 0
         self._next_tidy = 0
         self._self_test.begin()
@@ -601,7 +603,9 @@ class Tracer:
 
     def _copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
         """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
-        if now < self._next_search:
+        youngest = now - max(stall_began(spawn) or now for spawn in waiting)
+        share = _SEARCH_SHARE if youngest < _YOUNG_NS else _CALM_SHARE
+        if now < self._searched + share * self._search_took:
             return None
         open_files = self._probes.open_files
         if open_files is not None:
@@ -612,12 +616,12 @@ class Tracer:
                     holders = copies.setdefault(by_pipe[pipe], {})
                     for copy in found:
                         holders.setdefault(copy.pid, []).append(copy.fd)
-            self._next_search = now + _SEARCH_SHARE * (time.monotonic_ns() - now)
+            self._searched, self._search_took = now, time.monotonic_ns() - now
             return copies
         ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in waiting}
         ids.pop(0, None)
         in_proc = procfs.find_holders(ids)
-        self._next_search = now + _SEARCH_SHARE * (time.monotonic_ns() - now)
+        self._searched, self._search_took = now, time.monotonic_ns() - now
         return {ids[inode]: in_proc.get(inode, {}) for inode in ids}
 
     def _process(self, pid: int, processes: dict[int, Any]) -> Optional[Any]:
