@@ -32,8 +32,9 @@ class LoadError(Exception):
 class Attempt:
     """One way to compile: clang's flags, and where each program is attached (compiler.py).
 
-    tails: what is tail-called, in the order of its places in a map, by the map's name; ids: the ids in the
-    kernel's BTF of the kernel functions among the places in functions; iterators: by name of a program that
+    tails: what is tail-called, in the order of its places in a map, by the map's name; like: the program as
+    which one of them is loaded, if not at a tracepoint; ids: the ids in the kernel's BTF of the kernel
+    functions among the places in functions; iterators: by name of a program that
     the kernel may refuse, the id of the ``bpf_iter_KIND`` that it is for; without: maps that the sources do
     not have with these flags.
     """
@@ -44,6 +45,7 @@ class Attempt:
     ids: Mapping[str, int] = field(default_factory=dict)
     iterators: Mapping[str, int] = field(default_factory=dict)
     without: Sequence[str] = ()
+    like: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ Reads a JSON object:
             ``raw:event``, or ``fentry:FUNCTION`` and ``fexit:FUNCTION`` of the kernel
         ids: of such a FUNCTION in the kernel's BTF
         tails: by name of a map for tail calls, its programs in order
+        like: by name of one of those, the program in functions that it is loaded like (else a tracepoint's)
         iterators: by name of a program that the kernel may refuse, the id in the kernel's BTF of the
             ``bpf_iter_KIND`` that it is for
         without: names of maps that the sources do not have with these flags
@@ -180,7 +181,9 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
                         for function, event in attempt["functions"].items()
                     ]
                     started += [
-                        loaders.submit(bpf.load_func, function.encode(), bcc.BPF.TRACEPOINT)
+                        loaders.submit(
+                            _load_function, bcc, bpf, function, _event_of(attempt, function), attempt["ids"]
+                        )
                         for functions in attempt["tails"].values()
                         for function in functions
                         if function not in attempt["functions"]
@@ -208,6 +211,12 @@ def joined(sources: Sequence[str]) -> bytes:
         name = source.replace("\\", "\\\\").replace('"', '\\"')
         parts.append(f'#line 1 "{name}"\n'.encode() + Path(source).read_bytes() + b"\n")
     return b"".join(parts)
+
+
+def _event_of(attempt: dict[str, Any], tail: str) -> str:
+    """What a program that is only tail-called is loaded for."""
+    like = attempt["like"].get(tail)
+    return str(attempt["functions"][like]) if like else ""
 
 
 def _load_function(bcc: Any, bpf: Any, function: str, event: str, ids: dict[str, int]) -> None:

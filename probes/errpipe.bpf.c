@@ -45,21 +45,18 @@
 /*
  * The enter and the exit of a system call: at the tracepoint, or at the function that the kernel has for it, which
  * costs processes that have nothing to do with us a tenth of it. That function has one argument, the saved registers;
- * loader.py knows which of them is which argument. A program there cannot tail-call one that is attached elsewhere, so
- * what is a program of its own otherwise (SHARED) is part of it.
+ * loader.py knows which of them is which argument.
  */
 #ifdef FENTRY
 #define ENTER(call) int sys_enter_##call(u64 *args)
 #define LEAVE(call) int sys_exit_##call(u64 *args)
 #define ARGUMENT(place, name) (*(u64 *)(args[0] + OFF_ARGUMENT_##place))
 #define RESULT ((s64)args[1])
-#define SHARED INLINE
 #else
 #define ENTER(call) PROBE(syscalls, sys_enter_##call)
 #define LEAVE(call) PROBE(syscalls, sys_exit_##call)
 #define ARGUMENT(place, name) ((u64)args->name)
 #define RESULT (args->ret)
-#define SHARED
 #endif
 
 /* A loop of a few rounds: unrolled, it would be three times the code to compile. */
@@ -141,7 +138,10 @@ BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* processes that called exec afte
 BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
 BPF_ARRAY(watched, struct places, 1); /* spawns that somebody foreign may be stalling */
+/* Programs that others go on to. Those of one map are all attached alike, as the kernel wants it. */
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
+BPF_PROG_ARRAY(at_enter, ENTER_PROGRAMS);
+BPF_PROG_ARRAY(at_exit, EXIT_PROGRAMS);
 BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
 BPF_PROG_ARRAY(fork_again, 1);  /* task_newtask likewise */
 /* How many rows there are in processes for process ids that end alike, and, times READER, threads in readers: 0 spares

@@ -220,14 +220,9 @@ enum counter {
     COUNTERS
 };
 
-enum shared_program {
-    LET_GO_NEXT,
-    PIPE_MADE,
-    DUP_MADE,
-    DUP_OVER,
-    CLOSING,
-    SHARED_PROGRAMS
-};
+enum shared_program { LET_GO_NEXT, SHARED_PROGRAMS };
+enum enter_program { DUP_OVER, CLOSING, ENTER_PROGRAMS };
+enum exit_program { PIPE_MADE, DUP_MADE, EXIT_PROGRAMS };
 
 enum setting {
     SETTING_THRESHOLD_NS, /* stalls of at least this are sent to user space */

@@ -42,7 +42,12 @@ _SYSCALLS = "syscalls:"
 _UNROLL = "-DUNROLL"
 _AT_TRACEPOINTS = "attached to tracepoints, not to the functions of the system calls"
 _NO_TYPES = "no kernel types, so inherited copies cannot be checked at a fork"
-_SHARED_PROGRAMS = ("let_go_next", "pipe_made", "dup_made", "dup_over", "closing")  # as enum shared_program
+# As enum shared_program, enter_program and exit_program.
+_TAILS = {
+    "shared": ("let_go_next",),
+    "at_enter": ("dup_over", "closing"),
+    "at_exit": ("pipe_made", "dup_made"),
+}
 _OPEN_FILES = "open_files"
 _OPEN_FILES_KIND = "bpf_iter_task_file"
 _ASKED = "asked"
@@ -368,7 +373,7 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         "settings": (ctypes.c_int, ctypes.c_uint64),
         "records": (ctypes.c_int, ctypes.c_int),
         # The kernel empties such a map when nobody has it open.
-        "shared": (ctypes.c_int, ctypes.c_int),
+        **dict.fromkeys(_TAILS, (ctypes.c_int, ctypes.c_int)),
         "range_again": (ctypes.c_int, ctypes.c_int),
         "fork_again": (ctypes.c_int, ctypes.c_int),
     }
@@ -398,7 +403,7 @@ def _attempts(
     without_types = Attempt(
         [*_cflags(tracefs, options, None), include, _UNROLL],
         plain,
-        {"shared": _SHARED_PROGRAMS},
+        _TAILS,
         without=[_ASKED],
     )
     if offsets is None:
@@ -407,7 +412,7 @@ def _attempts(
     newtask = _function(_NEWTASK)
     # A raw tracepoint gets the task, and so the fd table.
     plain = {**plain, newtask: f"raw:{newtask}"}
-    tails = {"shared": _SHARED_PROGRAMS, "fork_again": [newtask]}
+    tails = {**_TAILS, "fork_again": [newtask]}
     attempts = [Attempt(flags, plain, tails, iterators=iterators), without_types]
     calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
     functions = _syscall_functions(functions_of, calls) if functions_of else None
@@ -416,9 +421,13 @@ def _attempts(
         at_functions = Attempt(
             [*flags, *functions.flags],
             {**plain, **functions.events},
-            {"shared": _SHARED_PROGRAMS[:1], "fork_again": [newtask], "range_again": again},
+            {**tails, "range_again": again},
             functions.ids,
             iterators,
+            like={
+                **dict.fromkeys(_TAILS["at_enter"], "sys_enter_close"),
+                **dict.fromkeys(_TAILS["at_exit"], "sys_exit_pipe2"),
+            },
         )
         attempts.insert(0, at_functions)
     return attempts

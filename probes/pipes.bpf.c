@@ -70,7 +70,7 @@ INLINE void remember_pipe(u32 tid, u64 id, u32 place)
 }
 
 /* The thread's pipe, pipe2 or socketpair has returned well. */
-SHARED int pipe_made(void *ctx)
+int pipe_made(void *ctx)
 {
     u32 tid = thread_id(), key = process_id();
     struct call *call = calls.lookup(&tid);
@@ -144,12 +144,8 @@ INLINE int pipe_returned(void *ctx, long result)
         calls.delete(&tid);
         return 0;
     }
-#ifdef FENTRY
-    return pipe_made(ctx);
-#else
-    shared.call(ctx, PIPE_MADE);
+    at_exit.call(ctx, PIPE_MADE);
     return 0;
-#endif
 }
 
 ENTER(pipe2) { return enter_pipe(ARGUMENT(0, fildes), 0); }
@@ -210,7 +206,7 @@ INLINE int enter_dup(s32 old_fd)
 }
 
 /* The thread's dup or fcntl has returned well. */
-SHARED int dup_made(void *ctx)
+int dup_made(void *ctx)
 {
     u32 tid = thread_id(), key = process_id();
     struct process *row = row_of(key);
@@ -241,16 +237,12 @@ INLINE int dup_returned(void *ctx, long result)
         calls.delete(&tid);
         return 0;
     }
-#ifdef FENTRY
-    return dup_made(ctx);
-#else
-    shared.call(ctx, DUP_MADE);
+    at_exit.call(ctx, DUP_MADE);
     return 0;
-#endif
 }
 
 /* A dup of the thread's old fd is about to be put over another fd: what is open there is closed. */
-SHARED int dup_over(void *ctx)
+int dup_over(void *ctx)
 {
     u32 tid = thread_id(), key = process_id(), end, other_end;
     struct process *row = row_of(key);
@@ -271,7 +263,7 @@ SHARED int dup_over(void *ctx)
     if (!nothing && copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
         free_spawn(copied, copied->id);
     if (!nothing && closed)
-        return go_on_closing(ctx);
+        at_enter.call(ctx, CLOSING);
     calls.delete(&tid);
     return 0;
 }
@@ -284,12 +276,8 @@ INLINE int enter_dup_over(void *ctx, s32 old_fd, s32 fd)
         return 0;
     struct call call = {.arg = old_fd, .fd = fd};
     calls.update(&tid, &call);
-#ifdef FENTRY
-    return dup_over(ctx);
-#else
-    shared.call(ctx, DUP_OVER);
+    at_enter.call(ctx, DUP_OVER);
     return 0;
-#endif
 }
 
 #ifdef HAVE_DUP

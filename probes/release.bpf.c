@@ -467,7 +467,7 @@ INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 }
 
 /* The thread closes the number in its call. */
-SHARED int closing(void *ctx)
+int closing(void *ctx)
 {
     u32 tid = thread_id(), key = process_id(), end;
     struct process *row = row_of(key);
@@ -483,16 +483,6 @@ SHARED int closing(void *ctx)
     return 0;
 }
 
-INLINE int go_on_closing(void *ctx)
-{
-#ifdef FENTRY
-    return closing(ctx);
-#else
-    shared.call(ctx, CLOSING);
-    return 0;
-#endif
-}
-
 ENTER(close)
 {
     u32 key = process_id(), fd = ARGUMENT(0, fd), end;
@@ -502,5 +492,6 @@ ENTER(close)
     u32 tid = thread_id();
     struct call call = {.fd = fd};
     calls.update(&tid, &call);
-    return go_on_closing(args);
+    at_enter.call(args, CLOSING);
+    return 0;
 }

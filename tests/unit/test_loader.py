@@ -167,10 +167,14 @@ def test_the_key_of_a_comm_is_padded_with_zeros(comm: bytes) -> None:
     assert bytes(loader._comm_key(comm)).ljust(16, b"\0") == comm.ljust(16, b"\0")
 
 
-def test_programs_are_shared_in_the_order_of_the_header(repo_root: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "enum"),
+    [("shared", "shared_program"), ("at_enter", "enter_program"), ("at_exit", "exit_program")],
+)
+def test_programs_are_tail_called_in_the_order_of_the_header(table: str, enum: str, repo_root: Path) -> None:
     header = (repo_root / "probes" / "errpipe.h").read_text()
-    *names, _end = header.split("enum shared_program {")[1].split("}")[0].replace(",", "").split()
-    assert [name.upper() for name in loader._SHARED_PROGRAMS] == names
+    *names, _end = header.split(f"enum {enum} {{")[1].split("}")[0].replace(",", "").split()
+    assert [name.upper() for name in loader._TAILS[table]] == names
 
 
 def test_bcc_is_not_loaded_here(repo_root: Path) -> None:
