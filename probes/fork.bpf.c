@@ -172,11 +172,12 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
             continue;
         /* (When the read has ended, the thread may go on with another pipe at the same addresses.) */
         u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
-        u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & is_for(spawn, vfork);
+        u64 given = (differ(spawn->own_pid, child) | differ(spawn->forked, walk->ns)) ^ 1; /* by inherit_own */
+        u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & (given | is_for(spawn, vfork));
         u32 fd = 0;
         /* Its own pipes whose write end it has not closed are there, without a look. The place of another one can be
          * used again: then it never came here. */
-        if ((spawner | (mine ^ 1) | differ(spawn->parent_closed, 0)) &&
+        if (((spawner ^ given) | (mine ^ 1) | differ(spawn->parent_closed, 0)) &&
             !(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
             continue;
         set_place(&copy->may_hold, place);
@@ -184,8 +185,8 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         copy->is_own |= spawner;
         copy->foreign |= spawner ^ 1;
         spawn->copy_lost |= row->shared;
-        if (spawner & (differ(spawn->own_pid, child) ^ 1) & (differ(spawn->forked, walk->ns) ^ 1))
-            continue; /* by inherit_own */
+        if (given)
+            continue;
         u64 strays = mine & (spawner ^ 1) & (differ(spawn->own_pid, 0) ^ 1);
         spawn->doubtful |= strays & (vfork ^ 1);
         if (spawner) {
