@@ -70,7 +70,7 @@ INLINE void remember_pipe(u32 tid, u64 id, u32 place)
 }
 
 /* The thread's pipe, pipe2 or socketpair has returned well. */
-int pipe_made(void *ctx)
+INLINE int follow_pipe(void)
 {
     u32 tid = thread_id(), key = process_id();
     struct call *call = calls.lookup(&tid);
@@ -135,24 +135,34 @@ int pipe_made(void *ctx)
     return 0;
 }
 
-INLINE int pipe_returned(void *ctx, long result)
+int pipe_made(void *ctx)
+{
+    return follow_pipe();
+}
+
+/* 1: it has made one that is followed. */
+INLINE int pipe_returned(long result)
 {
     u32 tid = thread_id();
     if (!calls.lookup(&tid))
         return 0;
-    if (result < 0) {
+    if (result < 0)
         calls.delete(&tid);
-        return 0;
-    }
-    at_exit.call(ctx, PIPE_MADE);
+    return result >= 0;
+}
+
+INLINE int leave_pipe(void *ctx, long result)
+{
+    if (pipe_returned(result))
+        at_exit.call(ctx, PIPE_MADE);
     return 0;
 }
 
 ENTER(pipe2) { return enter_pipe(ARGUMENT(0, fildes), 0); }
-LEAVE(pipe2) { return pipe_returned(args, RESULT); }
+LEAVE(pipe2) { return leave_pipe(args, RESULT); }
 #ifdef HAVE_PIPE
 ENTER(pipe) { return enter_pipe(ARGUMENT(0, fildes), 0); }
-LEAVE(pipe) { return pipe_returned(args, RESULT); }
+LEAVE(pipe) { return leave_pipe(args, RESULT); }
 #endif
 
 #ifdef HAVE_SOCKETPAIR
@@ -168,7 +178,11 @@ ENTER(socketpair)
         return 0;
     return enter_pipe(ARGUMENT(3, usockvec), 1);
 }
-LEAVE(socketpair) { return pipe_returned(args, RESULT); }
+#ifdef FENTRY /* the type of its function is another one than that of the others, so it cannot go on to their program */
+LEAVE(socketpair) { return pipe_returned(RESULT) ? follow_pipe() : 0; }
+#else
+LEAVE(socketpair) { return leave_pipe(args, RESULT); }
+#endif
 #endif
 
 /* ---- copies are made ---- */

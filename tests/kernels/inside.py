@@ -53,7 +53,7 @@ def main(cases: Sequence[str]) -> None:
     # What is right is who is named; an emulated machine's clocks say little.
     os.environ["TEST_TOLERANCE_SECONDS"] = "1"
     os.environ["MAY_STEP_THE_CLOCK"] = "1"
-    options = ["-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", "--show-capture=no"]
+    options = ["-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", "--show-capture=log"]
     pytest.main([*options, *(CASES[case] for case in cases)], plugins=[_Teller()])
 
 
