@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Follows every errpipe on the host: who made it, who lets go of its write end, how long its reader waits.
- * probes/README.md explains how; read it first. This file has the maps; those of each subject follow it, as one text.
+ * probes/README.md explains how; read it first. This file has the maps. The files of each subject follow it, and all are
+ * compiled as one text.
  *
  * Compiled by bcc. loader.py defines the sizes of the maps (MAX_*) and what the kernel has (features.py):
  *   UNROLL       the verifier takes no loops; never with BTF
@@ -33,9 +34,9 @@
 #define ERESTARTSYS 512 /* include/linux/errno.h: 512 to 516 never reach user space */
 #define ERESTART_RESTARTBLOCK 516
 
-#define IDLE_NS 1000000000 /* a pipe that is older and serves no spawn gives its place to another one */
-#define FORGOTTEN_NS 60000000000 /* a spawn that nobody reads for so long, too */
-#define CLOSING_NS 50000  /* a close is done after so long */
+#define IDLE_NS 1000000000 /* an older pipe that serves no spawn can lose its place to a new one */
+#define FORGOTTEN_NS 60000000000 /* so can a spawn whose pipe nobody has read for this long */
+#define CLOSING_NS 50000  /* by then a close that has begun is done */
 #define NOTICE_NS 20000000 /* notices to user space are at least this far apart */
 
 /* A program is named after its tracepoint; loader.py attaches it. (bcc attaches what is named by its own macro
@@ -59,7 +60,7 @@
 #define RESULT (args->ret)
 #endif
 
-/* A loop of a few rounds: unrolled, it would be three times the code to compile. */
+/* A loop of a few rounds. Unrolling it would triple the code to compile. */
 #ifdef UNROLL
 #define LOOP _Pragma("unroll")
 #define TRIES 8
@@ -72,7 +73,7 @@
 #define LATER (~1U) /* no place yet: go on */
 #define STEPS 64 /* places that one run of a program looks at; a tail call goes on (33 times at most) */
 
-/* What a thread is in the middle of between the enter and the exit of a system call, or two programs. */
+/* State of a thread between the enter and the exit of a system call, or between two programs. */
 struct call {
     u64 arg;   /* pipe: address of the two fds; dup: the spawn's id; dup2, dup3: the fd that is copied */
     u32 place; /* dup: the spawn's */
@@ -88,8 +89,8 @@ struct reader {
     u32 interrupted; /* by a signal: it reads on, or dies */
 };
 
-/* An event that concerns many spawns of one process: where it goes on. It stays in its map while a program works on it:
- * what is read from there is a number of which the verifier knows nothing (see opaque). No padding: before 6.3 the
+/* Progress of an event that concerns many spawns of one process. It stays in its map while a program works on it, as the
+ * verifier assumes nothing about numbers that come from a map (see opaque). No padding: before 6.3 the
  * verifier refuses a structure on the stack that is not all set. */
 struct walk {
     u64 ns;
@@ -138,15 +139,14 @@ BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* processes that called exec afte
 BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
 BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
 BPF_ARRAY(watched, struct places, 1); /* spawns that somebody foreign may be stalling */
-/* Programs that others go on to. Those of one map are all attached alike, as the kernel wants it. */
+/* Targets of tail calls. The kernel requires that all programs of one map are attached alike. */
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
 BPF_PROG_ARRAY(at_enter, ENTER_PROGRAMS);
 BPF_PROG_ARRAY(at_exit, EXIT_PROGRAMS);
 BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
 BPF_PROG_ARRAY(fork_again, 1);  /* task_newtask likewise */
-/* How many rows there are in processes for process ids that end alike, and, times READER, threads in readers: 0 spares
- * a system call of a process that has nothing to do with us the look-up in a hash. (One that its map had no room for
- * stays counted: slower, not wrong.) */
+/* Indexed by the low bits of the process id: the number of rows in processes, plus READER times the number of threads in
+ * readers. 0 saves an uninvolved process the hash look-up. (A row that was evicted stays counted, which costs time only.) */
 #define READER 0x10000
 BPF_ARRAY(hints, u32, HINTS);
 BPF_ARRAY(counters, u64, COUNTERS);
@@ -184,9 +184,8 @@ INLINE u64 setting(int which)
 INLINE u32 thread_id(void) { return (u32)bpf_get_current_pid_tgid(); }
 INLINE u32 process_id(void) { return bpf_get_current_pid_tgid() >> 32; }
 
-/* A number of which the verifier knows nothing, as a helper wrote it: it walks what follows once, and not once for each
- * value. (In memory of the thread's own: at the functions of system calls, a program can be preempted by another one
- * on its CPU.) */
+/* Returns the number unchanged. The verifier assumes nothing about it, as a helper has written it, so it walks what follows
+ * once and not once for each value. (On the stack, not per CPU: at a function, another program can preempt this one.) */
 INLINE u32 opaque(u32 number)
 {
     u32 copy = 0;
@@ -214,8 +213,8 @@ INLINE u64 less(u64 one, u64 other) /* both below 2^63 */
     return difference >> 63;
 }
 
-/* An index below a power of two. clang leaves the mask out where it knows the index to be small enough, and the
- * verifier misses it then: so clang is told that the index can be anything. */
+/* An index below a power of two. clang drops the mask where it knows that the index is small enough, but the
+ * verifier needs it, so the index is hidden from clang. */
 INLINE u32 below(u32 index, u32 size)
 {
     HIDE(index);
@@ -235,14 +234,14 @@ INLINE void change_hint(u32 key, int by)
         __sync_fetch_and_add(hint, by);
 }
 
-/* 0 when the process has no row for sure. */
+/* 0: the process certainly has no row. */
 INLINE int may_have_row(u32 key)
 {
     u32 *hint = hint_of(key);
     return hint && *hint % READER;
 }
 
-/* 0 when no thread of the process is in readers for sure. */
+/* 0: certainly no thread of the process is in readers. */
 INLINE int may_be_reading(u32 key)
 {
     u32 *hint = hint_of(key);
@@ -251,7 +250,7 @@ INLINE int may_be_reading(u32 key)
 
 INLINE void start_reading(u32 key, u32 tid, struct reader *reader)
 {
-    change_hint(key, READER); /* first: without, the end of the read is not looked for */
+    change_hint(key, READER); /* first: the end of the read is looked for only if this counts it */
     int result = readers.insert(&tid, reader);
     if (result && (readers.update(&tid, reader) || result == -EEXIST))
         change_hint(key, -READER);
@@ -300,7 +299,7 @@ INLINE struct spawn *spawn_at(u32 place)
     return spawns.lookup(&index);
 }
 
-/* What happens once to a spawn, whichever CPUs find at the same moment that it is due: a map's insertion is atomic. */
+/* Things that happen once to a spawn, even if two CPUs find them due at the same moment: map insertion is atomic. */
 #define ONCE_FINISHED 0
 #define ONCE_TOLD     1
 #define ONCE_FREED    2
@@ -310,7 +309,7 @@ INLINE int once(u64 id, u32 what)
 {
     u64 key = id << 2 | what;
     u8 one = 1;
-    /* An insertion can fail for another reason, when the other CPU is at it (-ENOMEM, -EBUSY): it is tried again. */
+    /* Insertion can also fail because another CPU is inserting (-ENOMEM, -EBUSY), so try again. */
     LOOP
     for (int n = 0; n < 3; n++) {
         int result = done.insert(&key, &one);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Processes: file descriptor tables, fork, exec and exit. */
 
-/* ---- one table for each process is what is followed ---- */
+/* ---- processes that share a table, or have several ---- */
 
-/* Called when a process's threads stop sharing one table, or share it with another process: from here on nothing that
- * this process lets go of is certain. */
+/* Called when the threads of a process stop sharing one table, or share it with another process. From then on, nothing that
+ * this process closes is certain to be closed. */
 INLINE void lose_table(u32 key)
 {
     u8 one = 1;
@@ -16,7 +16,7 @@ INLINE void lose_table(u32 key)
     }
 }
 
-/* The current thread goes on with a copy of its table, if anybody else uses that. */
+/* The current thread gets its own copy of the table if anybody else uses the table. */
 INLINE void unshare_files(u32 key)
 {
 #ifdef BTF
@@ -77,8 +77,8 @@ ENTER(close_range)
 /* ---- fork ---- */
 
 #ifdef STACKS
-/* Where the current thread is in user space: what a row keeps. A stack that is there already is shared; the place of
- * another one is not taken (no BPF_F_REUSE_STACKID), so that an id stays what it was. */
+/* The current thread's user stack, as a row keeps it. Equal stacks share an id; an id is never reused for another stack
+ * (no BPF_F_REUSE_STACKID). */
 INLINE u32 user_stack(void *ctx)
 {
     int id = stacks.get_stackid(ctx, BPF_F_USER_STACK);
@@ -93,7 +93,7 @@ INLINE u32 user_stack(void *ctx)
 INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec, u32 vfork)
 {
     start_own(spawn, now, cloexec);
-    spawn->stray.pid *= vfork; /* Go's own children are of vfork */
+    spawn->stray.pid *= vfork; /* Go uses vfork */
     spawn->doubtful = 0;
     process_comm(spawn->own_comm);
     *(volatile u32 *)&spawn->own_pid = child;
@@ -115,16 +115,16 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
 }
 
 #ifdef BTF
-/* Whether a pipe can have been made for the next child of its thread, too. Go's threads start the next program before the
- * last one's goroutine has closed its write end, by vfork. Others hand the pipe on to the later child: fork shows that at
- * once, vfork at the exec (handed_on). */
+/* Whether the pipe may have been made for the thread's new child. A Go thread starts the next program (by vfork) before the
+ * goroutine of the last one has closed its write end, so a later vfork does not count. Other programs hand a pipe to a later
+ * child: a fork shows this at once, a vfork shows it at the exec (handed_on). */
 INLINE u64 is_for(struct spawn *spawn, u32 vfork)
 {
     return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1);
 }
 
-/* The child is the own child of what its forker has made lately, and has a copy of. (First, so that no number of other
- * pipes is in the way.) */
+/* Makes the child the own child of the pipes that its forker has made lately and that the child has. (First, so that any
+ * number of other pipes does not matter.) */
 INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now, u32 vfork)
 {
     struct pending *pending = made.lookup(&tid);
@@ -149,8 +149,9 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
 }
 
 /*
- * Looks at the next spawns that the forking process may hold: which of them has the child? Its table was copied before,
- * and has not been used yet: it is the exact snapshot. 1: there are more; *own: it is the own child of one.
+ * Looks at the next spawns that the forking process may hold, and finds those that the child has inherited. The child's
+ * table is already copied and not used yet, so it is an exact snapshot. Returns 1 if there are more; *own: the child is
+ * the own child of one.
  */
 INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int *own)
 {
@@ -168,15 +169,15 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         if (place == NONE)
             goto end;
         struct spawn *spawn = place == LATER ? 0 : spawn_at(place);
-        if (!spawn || !spawn->id || spawn->outcome) /* the pipe of one that is over can be another one by now */
+        if (!spawn || !spawn->id || spawn->outcome) /* a spawn that is over: another pipe can be at its address by now */
             continue;
-        /* (When the read has ended, the thread may go on with another pipe at the same addresses.) */
+        /* (After the end of the read, the thread may use another pipe at the same address.) */
         u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
         u64 given = (differ(spawn->own_pid, child) | differ(spawn->forked, walk->ns)) ^ 1; /* by inherit_own */
         u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & (given | is_for(spawn, vfork));
         u32 fd = 0;
-        /* Its own pipes whose write end it has not closed are there, without a look. The place of another one can be
-         * used again: then it never came here. */
+        /* The child certainly has the process's own pipes whose write end is still open. Another pipe must be looked up: if
+         * its place has been reused, the process never had it. */
         if (((spawner ^ given) | (mine ^ 1) | differ(spawn->parent_closed, 0)) &&
             !(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
             continue;
@@ -197,7 +198,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
             *(volatile u32 *)&spawn->stray.pid = child;
             copy->strays = 1;
         } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
-            spawn->heir = child; /* its own child has forked on */
+            spawn->heir = child; /* the own child has forked */
             spawn->heir_released = 0;
         }
     }
@@ -311,7 +312,7 @@ PROBE(task, task_newtask)
             fork_again.call(ctx, 0);
             count(WALKS_CUT);
             struct process *copy = processes.lookup(&child);
-            if (copy) /* what else it has is not known */
+            if (copy) /* its other pipes are unknown */
                 copy->shared = 1;
         }
         walks.delete(&tid);
@@ -345,8 +346,8 @@ LEAVE(execve) { return exec_failed(RESULT); }
 LEAVE(execveat) { return exec_failed(RESULT); }
 #endif
 
-/* The process lets go of what it held by an exec (of its close-on-exec copies, which are closed already) or by its exit
- * (of all, which happens later). */
+/* Begins the walk over what the process lets go of: at an exec its close-on-exec copies, which are closed already; at its
+ * exit all copies, which are closed later. */
 INLINE void begin_let_go(void *ctx, u32 key, u32 how)
 {
     struct process *row = row_of(key);
@@ -389,7 +390,7 @@ PROBE(sched, sched_process_exit)
 #if defined(GROUP_DEAD)
     if (!args->group_dead)
         return 0;
-#elif defined(BTF) /* two threads that end at once can both see that nobody else lives */
+#elif defined(BTF) /* two threads that end at once may both see no other thread */
     u64 signal = kernel_u64(bpf_get_current_task() + OFF_TASK_SIGNAL);
     if ((u32)kernel_u64(signal + OFF_SIGNAL_LIVE))
         return 0;

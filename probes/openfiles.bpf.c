@@ -2,9 +2,9 @@
 /*
  * Who holds these pipes: a BPF iterator over every open file of the host ("task_file", since Linux 5.8).
  *
- * Compiled with the other files in one run of clang. The kernel calls
- * open_files once for each open file when user space reads the iterator's fd; openfiles.py puts the pipes into the
- * map, reads, and parses the records. Without kernel types (BTF) there are no iterators, and nothing is left of this.
+ * Compiled with the other files in one run of clang. The kernel calls open_files once for each open file when user
+ * space reads the iterator's fd; openfiles.py puts the pipes into the map, reads, and parses the records. Without kernel
+ * types (BTF) there are no iterators, and this file is empty.
  */
 #ifdef BTF
 

@@ -20,7 +20,7 @@ INLINE int enter_pipe(u64 fds, u32 is_socket)
     return 0;
 }
 
-/* Takes a place for a spawn: a free one, or that of a pipe that nobody has forked for; NONE: all are in use. */
+/* Takes a free place for a spawn, or the place of an idle pipe. NONE: all places are in use. */
 INLINE u32 take_place(u64 id, u64 now)
 {
     int zero = 0;
@@ -30,11 +30,11 @@ INLINE u32 take_place(u64 id, u64 now)
     LOOP
     for (int n = 0; n < TRIES; n++) {
         __sync_fetch_and_add(next, 1);
-        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* out of a row of pipes that stay */
+        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* leaves a long row of taken places */
         if (places.insert(&place, &id) == 0)
             return place;
         struct spawn *spawn = spawn_at(place);
-        /* One that has ended waits for a release that does not come: user space has looked at it meanwhile. */
+        /* A spawn that has ended waits for a release that does not come. User space has seen it by now. */
         if (spawn && spawn->id && now > spawn->created + IDLE_NS &&
             (!spawn->parent_closed || (spawn->ended && now > spawn->read_ended + IDLE_NS) ||
              (!spawn->reading && now > spawn->created + FORGOTTEN_NS)))
@@ -50,7 +50,7 @@ INLINE u32 take_place(u64 id, u64 now)
     return places.insert(&place, &id) == 0 ? place : NONE;
 }
 
-/* Remembers the thread's latest pipe. One that the thread made four pipes ago and never forked for is no errpipe. */
+/* Remembers the thread's latest pipe. A pipe that the thread made four pipes ago and never forked for is no errpipe. */
 INLINE void remember_pipe(u32 tid, u64 id, u32 place)
 {
     struct pending *pending = made.lookup(&tid);
@@ -69,7 +69,7 @@ INLINE void remember_pipe(u32 tid, u64 id, u32 place)
     pending->next = at + 1;
 }
 
-/* The thread's pipe, pipe2 or socketpair has returned well. */
+/* The thread's pipe, pipe2 or socketpair has succeeded. */
 INLINE int follow_pipe(void)
 {
     u32 tid = thread_id(), key = process_id();
@@ -80,7 +80,7 @@ INLINE int follow_pipe(void)
     u32 is_socket = call->is_socket;
     int unread = read_memory(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
-    if (unread) { /* its page has just been moved, or taken away by another thread */
+    if (unread) { /* the page has just been moved, or unmapped by another thread */
         count(UPDATES_FAILED);
         return 0;
     }

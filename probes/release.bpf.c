@@ -8,7 +8,7 @@ INLINE int is_own(struct spawn *spawn, struct process *row, u32 key)
     return *(volatile u32 *)&spawn->own_pid == key && spawn->forked == row->born && !spawn->own_released;
 }
 
-/* A spawn gets an own child; if it had another one before, that one was something else. */
+/* Resets what is known of the own child, as the spawn gets a new one. */
 INLINE void start_own(struct spawn *spawn, u64 forked, u32 cloexec)
 {
     spawn->own_released = 0;
@@ -18,7 +18,8 @@ INLINE void start_own(struct spawn *spawn, u64 forked, u32 cloexec)
     spawn->killed = 0;
     spawn->heir = 0;
     spawn->heir_released = 0;
-    /* So is who held a copy meanwhile. (An exit that was seen before the first one can still close its copy late.) */
+    /* Foreign holders of that time do not count. (A process that was exiting before the first own child was there can
+     * still close late.) */
     spawn->held = spawn->settled = 0;
     spawn->releases *= differ(spawn->own_pid, 0) ^ 1;
     __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
@@ -34,7 +35,7 @@ INLINE u32 killed_by(u32 how)
     return 0;
 }
 
-/* 1: something is in the pipe that the parent has not read. (Java's helper sends a sign of life before its second exec.) */
+/* 1: the pipe has data that the parent has not read. (Java's helper sends a sign of life before its second exec.) */
 INLINE u32 has_unread(struct spawn *spawn)
 {
 #ifdef BTF
@@ -49,7 +50,7 @@ INLINE u32 has_unread(struct spawn *spawn)
 }
 
 #ifdef BTF
-/* A foreign process does, while the spawn is watched. left: the copies of others. */
+/* Records that a foreign process has let go of a watched spawn. left: the copies of others. */
 INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left,
                             const char *comm)
 {
@@ -59,7 +60,8 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
     descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
     u64 late_exec = expected | ((differ(how, HOW_EXEC) ^ 1) & (execed ^ 1));
-    u32 cause = EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
+    u32 cause = EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec |
+                EXPOSED_OWN_DESCENDANT * descends;
     struct release *release = &spawn->last[below(spawn->releases, RELEASES)];
     __sync_fetch_and_add(&spawn->releases, 1);
     release->ns = ns;
@@ -91,7 +93,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
 #endif
 
 #ifdef BTF
-/* A stray calls exec, or exits: which of the spawns is its own, the parent's close shows later. */
+/* A stray calls exec, or exits. The parent's close shows later which spawn it belongs to. */
 INLINE void end_stray(struct process *row, u32 key, u32 how, u64 ns)
 {
     u32 killed = killed_by(how);
@@ -116,7 +118,7 @@ INLINE void adopt(struct spawn *spawn)
     u32 pid = spawn->stray.pid;
     start_own(spawn, spawn->stray.forked, 1);
     *(volatile u32 *)&spawn->own_pid = pid;
-    /* A barrier: its exec can be seen on another CPU just now, which writes stray_ends first and reads own_pid then. */
+    /* A barrier: another CPU that sees its exec just now writes stray_ends first, and then reads own_pid. */
     __sync_fetch_and_add(&spawn->known, 1);
     struct stray_end *end = stray_ends.lookup(&pid);
     if (end && end->born == spawn->forked) {
@@ -133,10 +135,10 @@ INLINE void adopt(struct spawn *spawn)
 #endif
 
 /*
- * The current process does; mine: its copies that are still open. An own child that closes its copy, or exits, without an
- * exec has ended a spawn if an exec failed before, or a signal kills it. If it has forked on and its child has a copy,
- * that one is the own child from now on (GLib forks twice). What remains is another use of a pipe: a worker's result, a
- * daemon that is ready.
+ * The current process lets go of its last copy; mine: its copies that are still open. An own child that closes its copy or
+ * exits without an exec ends the spawn if an exec has failed before or a signal kills it. If it has forked and its child has
+ * a copy, that child is the own child from now on (GLib forks twice). Everything else is another use of a pipe: a worker's
+ * result, a daemon that reports that it is ready.
  */
 INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 mine)
 {
@@ -146,7 +148,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         u32 tid = thread_id();
         if (spawn->stray.pid && (!spawn->own_pid || spawn->tid != tid)) {
             if (spawn->doubtful && spawn->stray.forker != tid)
-                return DROP; /* no fact says which of the children the pipe was made for */
+                return DROP; /* no fact tells for which child the pipe was made */
             adopt(spawn);
         }
 #endif
@@ -157,7 +159,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
             spawn->read_began = ns;
             spawn->reading = 1;
         }
-        mine = 0; /* they are counted among the parent's */
+        mine = 0; /* others() counts them among the parent's */
     } else if (row->shared) { /* another thread, or another process, may keep what this one lets go of */
         spawn->copy_lost = 1;
         return GO_ON;
@@ -165,7 +167,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         clear_place(&row->may_hold, spawn->index);
 #ifdef BTF
         if (how == HOW_CLOSE && is_stray(spawn, row, key))
-            spawn->stray.pid = 0; /* it never went to exec with it */
+            spawn->stray.pid = 0; /* it never called exec with it */
 #endif
     }
     if (own) {
@@ -222,12 +224,12 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 
 /* ---- an event that concerns many spawns of the current process ---- */
 
-/* struct process.kept, bits: a copy survived the exec; so did one of a spawn whose parent waits for this process. */
+/* Bits of struct process.kept: a copy survived the exec; and so did a copy whose parent waits for this process. */
 #define KEPT          1
 #define KEPT_EXPECTED 2
 
-/* 1: the spawner's thread has forked the process after the own child: what is no errpipe, it can have been made for this
- * one. (Go's next spawn has copies, too, which are close-on-exec.) */
+/* 1: the thread that made the pipe forked this process after the own child. If it keeps a copy past its exec, the pipe was
+ * made for it. (Go's next child has copies, too, but they are close-on-exec.) */
 INLINE u64 handed_on(struct process *row, struct spawn *spawn)
 {
     return (differ(row->forker, spawn->tid) ^ 1) & less(spawn->forked, row->born) & differ(spawn->own_pid, 0);
@@ -261,8 +263,8 @@ INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct w
     return released(row, key, spawn, copies->fd, how, walk->ns, copies->inside);
 }
 
-/* What a glance at a spawn says that the current process may hold. */
-#define NOTHING   0 /* nothing happens to it, or nobody waits for what goes */
+/* Results of a glance at a spawn that the current process may hold. */
+#define NOTHING   0 /* nothing to do: nothing goes, or nobody waits for it */
 #define A_RELEASE 1 /* a foreign holder of a watched spawn lets go of its last copy: there can be a thousand at once */
 #define MORE      2 /* look closer */
 #define IS_IDLE   3 /* a pipe of its own that serves no spawn: it goes with the process */
@@ -284,13 +286,13 @@ INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk
     spawn->stray.pid *= no_stray ^ 1;
     if (stale | goes)
         clear_place(&row->may_hold, spawn->index);
-    /* What an exit closes stays open for a while, in which the spawn can become one that is watched. */
+    /* The files of an exiting process stay open for a while, in which the spawn can become watched. */
     u64 counts = held | (differ(walk->how, HOW_EXIT) ^ 1);
     u64 idle = (differ(spawn->pid, key) ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
     return (goes & counts) * A_RELEASE | (((stale | goes | keeps) ^ 1) | handed) * MORE | idle * IS_IDLE;
 }
 
-/* Looks at the next places of the current process, up to one that is at its end, or needs a closer look. 1: go on. */
+/* Looks at the next places of the current process, up to the first that needs a closer look. 1: there are more. */
 INLINE int let_go(void *ctx, struct walk *walk)
 {
     u32 key = process_id(), verdict = GO_ON;
@@ -390,7 +392,7 @@ int let_go_next(void *ctx)
 
 /* ---- one file descriptor ---- */
 
-/* 0: the process has no end of a followed pipe at that number, as most system calls of one with pipes are about. */
+/* 0: the process has no end of a followed pipe at that number, as in most of its system calls. */
 INLINE int may_have(struct process *row, u32 fd) { return row->marks[fd % MARKS]; }
 
 #define END_OTHER 0 /* none, or one that was opened anew */
@@ -435,7 +437,7 @@ INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
     return spawn;
 }
 
-/* What is open at that number is about to be closed, or another file to be put over it. */
+/* The file at that number is about to be closed or replaced. */
 INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 end)
 {
     u64 ns = bpf_ktime_get_ns();
@@ -450,7 +452,7 @@ INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
     count_copies(&fds, spawn, fd, fd, &copies);
     if (copies.outside) { /* it has another one */
         if (spawn->pid == key && spawn->fds[0] == fd && !spawn->own_pid) {
-            /* It moved it before its fork: that is its number. */
+            /* The process moved it before its fork: that is its number now. */
             LOOP
             for (int k = 1; k < NUMBERS; k++) {
                 if (spawn->fds[k] == copies.other_fd)

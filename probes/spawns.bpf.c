@@ -3,7 +3,7 @@
 
 /* ---- the end of a spawn ---- */
 
-/* id: what it had when it was found. Another CPU can end it meanwhile, and its place be another one's then. */
+/* id: the spawn's when it was found. Another CPU can end it meanwhile, and another spawn can get the place. */
 INLINE void free_spawn(struct spawn *spawn, u64 id)
 {
     u64 key = spawn->key, other = spawn->other_key;
@@ -47,7 +47,7 @@ INLINE int is_long(struct spawn *spawn)
     u64 threshold = setting(SETTING_THRESHOLD_NS);
     if (!began)
         return 0;
-    /* A parent that waits in poll reads when all is over: user space knows whether it has waited. */
+    /* A parent that waits in poll reads only at the end. User space knows whether it has waited. */
     u64 kept = spawn->releases ? spawn->last[below(spawn->releases - 1, RELEASES)].ns : 0;
     return spawn->read_ended >= began + threshold || (spawn->held && kept >= spawn->own_released + threshold);
 }
@@ -85,15 +85,14 @@ INLINE void observe(struct histogram *histogram, u64 ns)
     __sync_fetch_and_add(&histogram->sum_ns, ns);
 }
 
-/* What is to be done with a spawn after an event. Each program comes to one place where it is done (settle), so that the
- * code for it is there once. */
+/* What to do with a spawn after an event. Each program calls settle in one place, so that its code exists once in each. */
 #define GO_ON   0
-#define CHECK   1 /* one of the two is known now: the end of the read, or what became of the own child */
+#define CHECK   1 /* the read has ended, or the own child has let go: are both known? */
 #define TELL    2 /* everything is known */
 #define DROP    3 /* it was another use of a pipe */
 #define EXPOSED 4 /* added to these: one more exposure, of a spawn whose exposures were counted before */
 
-/* How a spawn ended of which both are known. */
+/* The outcome of a spawn whose read has ended and whose own child has let go. */
 INLINE u32 outcome_of(struct spawn *spawn)
 {
     if (spawn->read_ended && spawn->own_how == HOW_EXEC)
@@ -151,8 +150,8 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
         *(volatile u8 *)&spawn->outcome = outcome;
         __sync_fetch_and_add(&spawn->known, 1); /* a barrier: foreign_released writes settled, and reads outcome */
 #ifdef BTF
-        /* The exec of a foreign holder is seen after its closes: it is waited for. (User space looks after those that
-         * wait for long.) */
+        /* The exec of a foreign holder is seen after its closes, so wait for it. (User space frees spawns that wait too
+         * long.) */
         if (spawn->held && spawn->eof && !*(volatile u8 *)&spawn->settled)
             return;
 #endif
@@ -172,15 +171,15 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
 
 #ifdef BTF
 /*
- * Copies of the write end that the kernel counts beyond those of the parent and so many (mine) that are about to go.
- * All copies that were made by fork, dup or SCM_RIGHTS share one struct file, whose count is right at once. A pipe that
- * was opened anew (/proc/PID/fd) has another one; the pipe counts those in writers, after a short while.
+ * The number of copies of the write end beyond the parent's and those (mine) that are about to go. All copies made by fork,
+ * dup or SCM_RIGHTS share one struct file, whose count is right at once. Opening /proc/PID/fd makes another struct file; the
+ * pipe counts those in writers, after a short while.
  */
 INLINE u32 others(struct spawn *spawn, u32 mine)
 {
     u64 file = spawn->file;
     if (kernel_u64(file + OFF_FILE_PRIVATE) != spawn->key)
-        return 0; /* it is gone, and was used again */
+        return 0; /* freed and reused */
     s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine;
     if (!spawn->ended && !spawn->parent_closed) { /* (then the parent may be gone, and its table another process's) */
         struct fds parents;
@@ -189,7 +188,7 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
         count_copies(&parents, spawn, 0, ~0U, &kept);
         left -= kept.inside;
     } else if (spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS) {
-        left -= 1; /* the parent is in its close just now: its copy may be counted still */
+        left -= 1; /* the parent is closing just now: its copy may still be counted */
     }
     if (left < 0)
         left = 0;
@@ -229,7 +228,7 @@ INLINE u32 read_end_released(struct spawn *spawn, u32 how, u64 ns)
         spawn->read_ended = ns;
         spawn->eof = 1;
     } else if (spawn->reading && spawn->elsewhere) {
-        spawn->read_ended = ns; /* it gave up waiting */
+        spawn->read_ended = ns; /* the parent gave up waiting */
     }
     spawn->reading = 0;
     *(volatile u8 *)&spawn->ended = 1;

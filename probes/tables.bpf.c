@@ -46,14 +46,14 @@ INLINE u64 file_at(struct fds *fds, u32 fd)
     return fd < fds->size ? kernel_u64(fds->files + 8ULL * fd) : 0;
 }
 
-/* 1: the file, that is the write end's, is the write end's still; it can have been freed and used again. */
+/* 1: the struct file still is the write end's. (It may have been freed and reused.) */
 INLINE u64 is_there(struct spawn *spawn)
 {
     u64 file = spawn->file;
     return (differ(kernel_u64(file + OFF_FILE_PRIVATE), spawn->key) ^ 1) & differ(file, 0);
 }
 
-/* 1: the table has a copy of the write end at that number (-1: no number), provided that is_there. */
+/* 1: the table has a copy of the write end at that number (-1: no number). Only valid if is_there. */
 INLINE u64 has_at(struct fds *fds, struct spawn *spawn, s32 fd)
 {
     u64 number = (u32)fd;
@@ -116,7 +116,7 @@ INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
 
 #define FEW_FDS 8
 
-/* 1: the current process has no write end of a followed pipe, nor many files, as most processes after an exec. */
+/* 1: the current process has few files, and no write end of a followed pipe: the usual state after an exec. */
 INLINE u32 is_clean(void)
 {
     u64 table = kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_FDT);
@@ -144,7 +144,7 @@ INLINE u32 is_clean(void)
 }
 #endif
 
-/* The name of the current task's process. That of its thread can be anything: Python 3.14 names them. */
+/* The comm of the current process. A thread can have any comm: Python 3.14 names its threads. */
 INLINE void process_comm(char *comm)
 {
 #ifdef BTF
