@@ -71,7 +71,7 @@ def judge(
     counts_copies: whether ``Spawn.held`` comes from the kernel's own count.
     execed: pids that called exec after they had let go by close.
     seen: when a look last found a process's copy open, by pid.
-    found: holders that the last look found, and of which no release is known.
+    found: holders that the last look found, and whose release was not seen.
     """
     began, ended = stall_began(spawn), spawn.read_ended
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):

@@ -183,7 +183,7 @@ class Summary:
     ) -> dict[str, Any]:
         """The summary's object; percentiles are null when nothing was spawned.
 
-        ongoing: stalls of which nobody has seen the end.  not_followed: what was lost, as losses.not_followed
+        ongoing: stalls whose end was not seen.  not_followed: what was lost, as losses.not_followed
         has it; nothing, where it is not told.
         """
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)

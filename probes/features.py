@@ -277,7 +277,7 @@ def tracepoints(tracefs: Path) -> list[str]:
 
 
 def flags(tracefs: Path) -> list[str]:
-    """The compile-time names of the features that are told by their tracepoints."""
+    """The compile-time names of the features that their tracepoints show to be there."""
     there = (feature for feature in FEATURES if feature.tracepoints and feature.is_there(tracefs))
     return [feature.flag for feature in there if feature.flag]
 
