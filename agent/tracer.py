@@ -57,9 +57,9 @@ _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
 _SOONEST_LOOK_NS = 20_000_000
 """After the wait began: what is shorter ends before anybody can look."""
-_SEARCH_SHARE, _CALM_SHARE = 20, 200
-"""At most one part in so many of the time goes into asking the kernel or /proc who holds a pipe: while the
-youngest stall is younger than _YOUNG_NS, and later."""
+_FRESH_SHARE, _SEARCH_SHARE, _CALM_SHARE = 5, 20, 200
+"""At most one part in so many of the time goes into asking the kernel or /proc who holds a pipe: for a stall
+that no search has served, while the youngest is younger than _YOUNG_NS, and later."""
 _YOUNG_NS = 2_000_000_000
 _CENSUS_NS = 500_000_000
 _CENSUS_SHARE = 100
@@ -240,11 +240,12 @@ class _Known:
     """What was learned of one spawn before its end was judged.
 
     polled: its parent was seen to wait in poll, select or epoll before it read.
-    holding: what the latest look found; seen: when a look last found a process's copy, by pid; empty_looks:
-    looks in a row that found nobody.
+    holding: what the latest search found; searched: there was one; seen: when a search last found a process's
+    copy, by pid; empty_looks: looks in a row that found nobody.
     """
 
     holding: tuple[Holder, ...] = ()
+    searched: bool = False
     seen: dict[int, int] = field(default_factory=dict)
     empty_looks: int = 0
     polled: bool = False
@@ -538,6 +539,7 @@ class Tracer:
             self._make_room_for_records()
             known = self._know(spawn.id)
             if copies is not None:
+                known.searched = True
                 known.holding = tuple(
                     self._holder(spawn, known, pid, fds, now, processes, comms)
                     for pid, fds in copies.get(spawn.id, {}).items()
@@ -605,6 +607,8 @@ class Tracer:
         """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
         youngest = now - max(stall_began(spawn) or now for spawn in waiting)
         share = _SEARCH_SHARE if youngest < _YOUNG_NS else _CALM_SHARE
+        if not all(self._know(spawn.id).searched for spawn in waiting):
+            share = _FRESH_SHARE
         if now < self._searched + share * self._search_took:
             return None
         open_files = self._probes.open_files

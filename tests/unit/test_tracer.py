@@ -728,3 +728,8 @@ def test_a_big_host_is_not_searched_all_the_time(
     looking.kernel.waiting.append(_blocked(id=2, read_began=4600 * MS, own_released=4600 * MS))
     looking.tracing._look(looking.at)
     assert files.passes == 4
+    looking.kernel.waiting.append(_blocked(id=3, read_began=4700 * MS, own_released=4700 * MS))
+    for at, passes in ((4740, 4), (4760, 5), (4860, 5)):  # a new one after 50 ms already, once
+        looking.at = at * MS
+        looking.tracing._look(looking.at)
+        assert (at, files.passes) == (at, passes)
