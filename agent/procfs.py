@@ -123,12 +123,12 @@ def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
         return False  # gone, running, or a kernel that does not tell
 
 
-def has_not_execed(pid: int, proc: Path = PROC) -> bool:
-    """Whether a process runs what it was forked with; False also when it is gone."""
+def has_not_execed(pid: int, proc: Path = PROC) -> Optional[bool]:
+    """Whether a process runs what it was forked with; None: it is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         stat = contents(f"{proc}/{pid}/stat")
         return bool(int(stat[stat.rindex(b")") + 1 :].split()[6]) & _PF_FORKNOEXEC)
-    return False
+    return None
 
 
 def is_in_exec(pid: int, proc: Path = PROC) -> bool:

@@ -634,13 +634,16 @@ class Tracer:
                 processes[pid] = self._probes.process(pid)
         return processes[pid]
 
-    def _cause_of_unseen(self, spawn: Spawn, pid: int) -> Cause:
+    def _cause_of_unseen(self, spawn: Spawn, known: _Known, pid: int) -> Cause:
         """Of a copy whose way to the process was not seen.
 
         One that was given away is passed on purpose; one that was lost sight of can be anything.
         """
         if not self._probes.sees_fd_tables:
-            return Cause.FORKED if procfs.has_not_execed(pid) else Cause.UNKNOWN
+            forked = procfs.has_not_execed(pid)
+            if forked is None:  # it has exited since the search: as the search before had it
+                return next((each.cause for each in known.holding if each.pid == pid), Cause.UNKNOWN)
+            return Cause.FORKED if forked else Cause.UNKNOWN
         return Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
 
     def _is_family(self, spawn: Spawn, pid: int, processes: dict[int, Any]) -> bool:
@@ -671,7 +674,7 @@ class Tracer:
             pid=pid,
             comm=comms[pid],
             fds=tuple(fds),
-            cause=self._cause_of_unseen(spawn, pid),
+            cause=self._cause_of_unseen(spawn, known, pid),
             acquired=None,
             released=None,
             confirmation=Confirmation.CONFIRMED,

@@ -733,3 +733,20 @@ def test_a_big_host_is_not_searched_all_the_time(
         looking.at = at * MS
         looking.tracing._look(looking.at)
         assert (at, files.passes) == (at, passes)
+
+
+def test_a_holder_that_exits_during_a_search_keeps_its_cause(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the kernel's types, /proc tells whether it was forked, as long as it is there."""
+    looking = _Looking(kernel)
+    looking.kernel.sees_fd_tables = False
+    host.copies = {INODE: {HOLDER: [4]}}
+    for answer, cause in (
+        (None, Cause.UNKNOWN),
+        (True, Cause.FORKED),
+        (None, Cause.FORKED),
+        (False, Cause.UNKNOWN),
+    ):
+        monkeypatch.setattr(procfs, "has_not_execed", lambda pid, answer=answer: answer)
+        assert looking.holder().cause is cause
