@@ -35,6 +35,24 @@ def emit(**fields: Any) -> None:
     os.write(1, (json.dumps(fields) + "\n").encode())
 
 
+def fork_worker(live: float) -> int:
+    """Fork a process that sleeps and exits, without exec."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(live)
+        os._exit(0)
+    return pid
+
+
+def fork_worker_beside(live: float) -> int:
+    """The same, by another thread, which has ended when this returns."""
+    pids: list[int] = []
+    forker = threading.Thread(target=lambda: pids.append(fork_worker(live)))
+    forker.start()
+    forker.join()
+    return pids[0]
+
+
 def emit_spawn(start: float, seconds: float, child: Optional[int], **fields: Any) -> None:
     """Report one Popen that the calling thread made."""
     global _spawns

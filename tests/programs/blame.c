@@ -152,13 +152,7 @@ int main(int argc, char **argv)
     pid_t innocent = fork_beside(be_innocent, NULL);
     if (!is_late)
         let_guilty_take();
-    pid_t child = fork();
-    if (child == 0) {
-        execl("/bin/true", "true", NULL);
-        _exit(127);
-    }
-    if (child < 0)
-        die("fork");
+    pid_t child = fork_true();
     if (is_late) {
         await_end(child);
         let_guilty_take();

@@ -29,13 +29,7 @@ static void *run(void *data)
     spawn->tid = gettid();
     pthread_barrier_wait(&made);
     pthread_barrier_wait(&go);
-    pid_t child = fork();
-    if (child == 0) {
-        execl("/bin/true", "true", NULL);
-        _exit(127);
-    }
-    if (child < 0)
-        die("fork");
+    pid_t child = fork_true();
     spawn->child = child;
     close(spawn->ends[1]);
     spawn->start = now();

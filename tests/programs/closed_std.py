@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import threading
 import time
 from typing import Any
 
-from _spawns import TRUE, HookedEnv, emit_spawn
+from _spawns import TRUE, HookedEnv, emit_spawn, fork_worker_beside
 
 
 def main() -> None:
@@ -26,17 +25,8 @@ def main() -> None:
     os.close(1)
     fields: dict[str, Any] = {"slow": 0}
 
-    def fork_worker() -> None:
-        worker = os.fork()
-        if worker == 0:
-            time.sleep(options.live)
-            os._exit(0)
-        fields["worker"] = worker
-
     def fork_beside() -> None:
-        forker = threading.Thread(target=fork_worker)
-        forker.start()
-        forker.join()
+        fields["worker"] = fork_worker_beside(options.live)
 
     start = time.monotonic()
     popen = subprocess.Popen(TRUE, env=HookedEnv(fork_beside))

@@ -15,16 +15,7 @@ import threading
 import time
 from typing import Any
 
-from _spawns import TRUE, HookedEnv, done, emit, spawn
-
-
-def fork_worker(live: float) -> int:
-    """Fork a process that sleeps and exits, without exec."""
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(live)
-        os._exit(0)
-    return pid
+from _spawns import TRUE, HookedEnv, done, emit, fork_worker, spawn
 
 
 def reap_worker(pid: int, start: float) -> None:

@@ -14,10 +14,9 @@ import collections
 import os
 import resource
 import threading
-import time
 from typing import Any
 
-from _spawns import TRUE, HookedEnv, done, spawn
+from _spawns import TRUE, HookedEnv, done, fork_worker_beside, spawn
 
 
 def _make_pipes(made: int, kept: int) -> None:
@@ -63,17 +62,8 @@ def main() -> None:
         _make_pipes(options.made, options.kept)
     fields: dict[str, Any] = {}
 
-    def fork_worker() -> None:
-        worker = os.fork()
-        if worker == 0:
-            time.sleep(options.live)
-            os._exit(0)
-        fields["worker"] = worker
-
     def fork_beside() -> None:
-        forker = threading.Thread(target=fork_worker)
-        forker.start()
-        forker.join()
+        fields["worker"] = fork_worker_beside(options.live)
 
     spawn(TRUE, fields, env=HookedEnv(fork_beside)).wait()
     os.waitpid(fields["worker"], 0)

@@ -27,13 +27,30 @@ static inline double now(void)
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Sleeps so long, whatever signals come. */
-static inline void rest(double seconds)
+/* Whatever signals come. */
+static inline void sleep_until(double when)
 {
-    double until = now() + seconds;
-    struct timespec t = {.tv_sec = (time_t)until, .tv_nsec = (long)((until - (time_t)until) * 1e9)};
+    struct timespec t = {.tv_sec = (time_t)when, .tv_nsec = (long)((when - (time_t)when) * 1e9)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
         ;
+}
+
+static inline void rest(double seconds)
+{
+    sleep_until(now() + seconds);
+}
+
+/* Forks a child that execs at once. */
+static inline pid_t fork_true(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        execl("/bin/true", "true", NULL);
+        _exit(127);
+    }
+    if (child < 0)
+        die("fork");
+    return child;
 }
 
 /* Memory that is one for all processes that are forked from now on. */

@@ -1,36 +1,8 @@
 /* One spawn as the runtimes do it, shared by the programs here. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
+#include "../../programs/play.h"
 #include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 static char *const true_argv[] = {"/bin/true", NULL};
-
-static inline void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static inline double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static inline void sleep_until(double when)
-{
-    struct timespec t = {.tv_sec = (time_t)when, .tv_nsec = (long)((when - (time_t)when) * 1e9)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
-        ;
-}
 
 static inline void exec_true(long delay_us)
 {
