@@ -110,7 +110,7 @@ def judge(
 def ongoing_stall(
     spawn: Spawn, holders: Sequence[Holder], now: int, min_ns: int, counts_copies: bool
 ) -> Optional[Stall]:
-    """The stall of a spawn whose parent waits now, or None when it is no stall of at least min_ns.
+    """The stall of a spawn whose parent waits now, or None if it has not been stalled for min_ns.
 
     holders: the foreign ones that are known; a wait without any has an unknown holder, if it has one.
     """

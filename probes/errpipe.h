@@ -110,7 +110,7 @@ struct spawn {
     u8 outcome;   /* OUTCOME_*, 0: not finished */
     u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
     u8 killed;    /* the signal that ended the own child before any exec, 0: none, or unknown (no kernel types) */
-    u8 doubtful;  /* there is no own child, and another child got a copy by a plain fork, or kept one at its exec */
+    u8 doubtful;  /* no own child yet, and a plain fork gave a copy to another child, or an exec left one in it */
     u8 settled;   /* the latest release left nobody */
     u8 listed;    /* in the list of watched spawns */
     u8 exposed;   /* the cause of the latest release, see enum exposure */

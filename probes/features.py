@@ -177,7 +177,7 @@ FEATURES = (
         "a function that reads pipes",
         "`anon_pipe_read` as of 6.15, `pipe_read` before",
         "the kernel takes a program there",
-        "reads of what is no pipe cost more",
+        "reads of files and sockets cost more",
         flag="PIPE_READ",
     ),
     Feature(
@@ -252,10 +252,10 @@ def _first_of(btf: Btf, alternatives: Sequence[_Members]) -> dict[str, int]:
         try:
             offsets = {name: btf.offset(*where) for name, where in members.offsets.items()}
         except BtfError as error:
-            missing = error
+            problem = error
         else:
             return {**offsets, **members.constants}
-    raise missing
+    raise problem
 
 
 def has_tracepoint(tracefs: Path, name: str) -> bool:
@@ -305,7 +305,7 @@ def table() -> str:
     rows = [("feature", "since Linux", "looked for", "without it"), ("---",) * 4]
     for feature in FEATURES:
         looked_for = feature.looked_for or "by its tracepoints"
-        without = feature.without or "nothing is lost: there is no such system call"
+        without = feature.without or "nothing: the kernel does not have this system call"
         rows.append((feature.name, feature.since, looked_for, without))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

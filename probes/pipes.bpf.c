@@ -50,7 +50,7 @@ INLINE u32 take_place(u64 id, u64 now)
     return places.insert(&place, &id) == 0 ? place : NONE;
 }
 
-/* Remembers the thread's latest pipe. A pipe that the thread made four pipes ago and never forked for is no errpipe. */
+/* Remembers the thread's latest pipe. Four pipes later, one that the thread has not forked for is not an errpipe. */
 INLINE void remember_pipe(u32 tid, u64 id, u32 place)
 {
     struct pending *pending = made.lookup(&tid);
