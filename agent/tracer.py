@@ -566,11 +566,10 @@ class Tracer:
                 known.told = True
                 self._on_stall(stall)
         self._ongoing = tuple(ongoing)
-        if (
-            waiting
-        ):  # the younger, the sooner: a short stall is looked at, too, and a long one not all the time
-            youngest = now - max(stall_began(spawn) or now for spawn in waiting.values())
-            self._next_look = min(self._next_look, now + max(_SOONEST_LOOK_NS, youngest))
+        if waiting:
+            # The younger, the sooner: a short stall is looked at, too, and a long one not all the time.
+            soon = max(_SOONEST_LOOK_NS, _youngest(waiting.values(), now))
+            self._next_look = min(self._next_look, now + soon)
         if self._options.stacks:
             self._make_room_for_stacks(now)
 
@@ -605,8 +604,7 @@ class Tracer:
 
     def _copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
         """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
-        youngest = now - max(stall_began(spawn) or now for spawn in waiting)
-        share = _SEARCH_SHARE if youngest < _YOUNG_NS else _CALM_SHARE
+        share = _SEARCH_SHARE if _youngest(waiting, now) < _YOUNG_NS else _CALM_SHARE
         if not all(self._know(spawn.id).searched for spawn in waiting):
             share = _FRESH_SHARE
         if now < self._searched + share * self._search_took:
@@ -756,6 +754,11 @@ class Tracer:
             self._stacks_lost, self._next_room = lost, now + _ROOM_NS
             with self._reading_maps:
                 self._probes.make_room_for_stacks()
+
+
+def _youngest(waiting: Collection[Spawn], now: int) -> int:
+    """For how many nanoseconds the latest of these parents has waited."""
+    return now - max(stall_began(spawn) or now for spawn in waiting)
 
 
 def _forked(holder: Holder, process: Any) -> Holder:

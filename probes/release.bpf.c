@@ -90,9 +90,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     }
     return (left ? GO_ON : TELL) | EXPOSED;
 }
-#endif
 
-#ifdef BTF
 /* A stray calls exec, or exits. The parent's close shows later which spawn it belongs to. */
 INLINE void end_stray(struct process *row, u32 key, u32 how, u64 ns)
 {
@@ -171,7 +169,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 #endif
     }
     if (own) {
-        u32 heir = spawn->heir, failed = row->exec_error || killed_by(how);
+        u32 heir = spawn->heir, killed = killed_by(how), failed = row->exec_error || killed;
         if (how != HOW_EXEC && !failed && !row->execed && heir) {
             struct process *next = processes.lookup(&heir);
             spawn->heir = 0;
@@ -188,7 +186,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
             return DROP;
         spawn->own_how = how;
         spawn->exec_error = how == HOW_EXEC ? 0 : row->exec_error;
-        spawn->killed = killed_by(how);
+        spawn->killed = killed;
         spawn->unread = has_unread(spawn);
         *(volatile u64 *)&spawn->own_released = ns;
         verdict = CHECK;
@@ -221,7 +219,6 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 }
 
 #ifdef BTF
-
 /* ---- an event that concerns many spawns of the current process ---- */
 
 /* Bits of struct process.kept: a copy survived the exec; and so did a copy whose parent waits for this process. */
