@@ -64,9 +64,9 @@ def test_the_lines_of_popen_and_of_the_fork(lab: Lab) -> None:
     assert found["holder"]["by"] == "py-spy"
     forker = _line_of(programs / "fork_beside_popen.py", "pid = fork_worker(live)")
     assert ("fork_beside_popen.py", forker) in _places(found["holder"])
-    # os.fork() has returned in the holder, which sleeps two lines further, in the same function.
-    fork = _line_of(programs / "fork_beside_popen.py", "pid = os.fork()")
-    assert ("fork_beside_popen.py", fork + 2) in _places(found["holder"])
+    # os.fork() has returned in the holder: it sleeps, in the same function.
+    sleep = _line_of(programs / "_spawns.py", "time.sleep(live)")
+    assert ("_spawns.py", sleep) in _places(found["holder"])
 
     assert ended["stacks"] == found
 
