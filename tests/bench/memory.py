@@ -50,7 +50,7 @@ def run(bench: Bench) -> Group:
                 series, scrapes = _scrape(agent)
                 rows.append(_row(data, agent, f"after {events:,.0f} spawns more", series, scrapes))
                 found = memory(agent.process.pid)
-                figures |= {"private memory": found.private, "RSS": found.rss}
+                figures |= {"private memory": found.private, "RSS": found.rss, "eBPF maps": found.maps}
     header = ["agent", "histogram series", "scrape, ms", "RSS, MiB", "private dirty, MiB", "maps, MiB"]
     starting = (
         "From the exec to the first traced event",

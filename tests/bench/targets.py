@@ -23,15 +23,18 @@ class Target:
 
 
 TARGETS = (
-    Target("close of the empty program's", 1.5, "times"),
-    Target("read /dev/zero of the empty program's", 1.5, "times"),
+    Target("close of the empty program's", 1.25, "times"),
+    Target("read /dev/zero of the empty program's", 1.25, "times"),
+    Target("fcntl of the empty program's", 1.25, "times"),
+    Target("dup + close of the empty program's", 1.25, "times"),
     Target("Popen, Python of untraced", 0.99, "times", least=True),
     Target("posix_spawn, C of untraced", 0.99, "times", least=True),
     Target("fork + exec, 8 threads, C of untraced", 0.99, "times", least=True),
     Target("CPU of the agent at 1,000", 0.5, "% of a core"),
     Target("lost records at the highest rate", 0, "records"),
-    Target("start to first traced event", 1, "s"),
-    Target("private memory", 40, "MiB"),
+    Target("start to first traced event", 0.8, "s"),
+    Target("private memory", 30, "MiB"),
+    Target("eBPF maps", 12, "MiB"),
     Target("RSS", 80, "MiB"),
     Target("scrape with 1,000 series", 20, "ms"),
 )

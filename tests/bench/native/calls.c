@@ -1,8 +1,8 @@
 /*
- * How long system calls take in a process that has nothing to do with spawning, pinned to a CPU.
+ * How long system calls take in a process that starts no program, pinned to a CPU: before it has made a pipe, and after.
  *
- * Batches of each call take turns until the time is over; one JSON object with the median batch of
- * each, nanoseconds of CPU time a call: what else runs on the CPU does not count.
+ * Batches of each call take turns until the time is over. Prints one JSON object: for each call the median batch, in
+ * nanoseconds of CPU time a call. Time that other processes use on that CPU does not count.
  *
  *     calls CPU SECONDS
  */
@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +20,7 @@
 #define MOST_BATCHES 100000
 #define NO_FD 999
 
-static int zero, ends[2];
+static int zero, fifo, ends[2];
 
 static double now_ns(clockid_t clock)
 {
@@ -53,6 +54,13 @@ static void read_zero_batch(void)
         syscall(SYS_read, zero, &byte, 1);
 }
 
+static void read_fifo_batch(void)
+{
+    char byte;
+    for (int i = 0; i < BATCH; i++)
+        syscall(SYS_read, fifo, &byte, 1);
+}
+
 static void read_pipe_batch(void)
 {
     char byte;
@@ -72,14 +80,19 @@ static void dup_close_batch(void)
         syscall(SYS_close, syscall(SYS_dup, zero));
 }
 
-static const struct {
+static const struct kind {
     const char *name;
     void (*batch)(void);
-} kinds[] = {
+} before[] = {
     {"getppid", getppid_batch},     {"close", close_batch}, {"read /dev/zero", read_zero_batch},
-    {"read pipe", read_pipe_batch}, {"fcntl", fcntl_batch}, {"dup + close", dup_close_batch},
+    {"read FIFO", read_fifo_batch}, {"fcntl", fcntl_batch}, {"dup + close", dup_close_batch},
+}, after[] = {
+    {"close, has a pipe", close_batch},
+    {"read its pipe", read_pipe_batch},
+    {"fcntl, has a pipe", fcntl_batch},
 };
-#define KINDS (sizeof kinds / sizeof *kinds)
+#define BEFORE (int)(sizeof before / sizeof *before)
+#define AFTER (int)(sizeof after / sizeof *after)
 
 static int compare(const void *a, const void *b)
 {
@@ -87,12 +100,33 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+static void measure(const struct kind *kinds, int number, double seconds)
+{
+    static double taken[BEFORE][MOST_BATCHES];
+    static char bytes[BATCH];
+    int batches = 0;
+    double end = now_ns(CLOCK_MONOTONIC) + seconds * 1e9;
+
+    for (; now_ns(CLOCK_MONOTONIC) < end && batches < MOST_BATCHES; batches++)
+        for (int kind = 0; kind < number; kind++) {
+            if (kinds[kind].batch == read_fifo_batch && write(fifo, bytes, BATCH) != BATCH)
+                die("write");
+            if (kinds[kind].batch == read_pipe_batch && write(ends[1], bytes, BATCH) != BATCH)
+                die("write");
+            double began = now_ns(CLOCK_THREAD_CPUTIME_ID);
+            kinds[kind].batch();
+            taken[kind][batches] = (now_ns(CLOCK_THREAD_CPUTIME_ID) - began) / BATCH;
+        }
+    for (int kind = 0; kind < number; kind++) {
+        qsort(taken[kind], batches, sizeof(double), compare);
+        printf("%s\"%s\": %.2f", kinds == before && !kind ? "{" : ", ", kinds[kind].name, taken[kind][batches / 2]);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static double taken[KINDS][MOST_BATCHES];
-    static char bytes[BATCH];
+    char name[] = "/tmp/calls-XXXXXX";
     cpu_set_t cpus;
-    int batches = 0;
 
     if (argc != 3)
         return 2;
@@ -101,20 +135,14 @@ int main(int argc, char **argv)
     if (sched_setaffinity(0, sizeof cpus, &cpus))
         die("sched_setaffinity");
     zero = open("/dev/zero", O_RDONLY);
-    if (zero < 0 || pipe(ends))
-        die("open");
-    double end = now_ns(CLOCK_MONOTONIC) + atof(argv[2]) * 1e9;
-    for (; now_ns(CLOCK_MONOTONIC) < end && batches < MOST_BATCHES; batches++)
-        for (size_t kind = 0; kind < KINDS; kind++) {
-            if (kinds[kind].batch == read_pipe_batch && write(ends[1], bytes, BATCH) != BATCH)
-                die("write");
-            double began = now_ns(CLOCK_THREAD_CPUTIME_ID);
-            kinds[kind].batch();
-            taken[kind][batches] = (now_ns(CLOCK_THREAD_CPUTIME_ID) - began) / BATCH;
-        }
-    for (size_t kind = 0; kind < KINDS; kind++) {
-        qsort(taken[kind], batches, sizeof(double), compare);
-        printf("%s\"%s\": %.2f", kind ? ", " : "{", kinds[kind].name, taken[kind][batches / 2]);
-    }
+    if (zero < 0 || !mkdtemp(name) || chdir(name) || mkfifo("fifo", 0600))
+        die("set-up");
+    fifo = open("fifo", O_RDWR);
+    if (fifo < 0 || unlink("fifo") || rmdir(name))
+        die("fifo");
+    measure(before, BEFORE, atof(argv[2]) * BEFORE / (BEFORE + AFTER));
+    if (pipe(ends))
+        die("pipe");
+    measure(after, AFTER, atof(argv[2]) * AFTER / (BEFORE + AFTER));
     puts("}");
 }
