@@ -43,7 +43,7 @@ ENV PATH=/opt/spawnstall/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 EXPOSE 9848
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
-    CMD ["/opt/spawnstall/bin/python", "-I", "-m", "agent.health", "/etc/spawnstall/agent.yaml"]
+    CMD ["/opt/spawnstall/bin/python", "-I", "-m", "agent.serve.health", "/etc/spawnstall/agent.yaml"]
 # No USER: docker and Kubernetes give capabilities to root only. podman gives them to any --user.
 ENTRYPOINT ["trace-popen"]
 CMD ["agent", "--config", "/etc/spawnstall/agent.yaml"]

@@ -69,7 +69,7 @@ lint: dev ## check style and types
 	$(PYTHON) -m mypy --strict agent config dashboards probes tests
 
 fuzz: dev ## the unit tests that are given garbage, with many more examples (FUZZ_EXAMPLES=2000)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/unit/test_fuzz_*.py
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/unit/*/test_fuzz_*.py
 
 lock: ## write the lists of dependencies with their hashes anew (LOCK=--upgrade)
 	@config/lock.sh $(LOCK)

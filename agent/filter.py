@@ -6,8 +6,8 @@ import fnmatch
 from collections.abc import Callable, Sequence
 from typing import Optional
 
+from agent.escape import printable
 from agent.model import Identity, Stall
-from agent.report import printable
 
 __all__ = ["Filter"]
 

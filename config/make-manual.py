@@ -14,7 +14,7 @@ from pathlib import Path
 import shtab
 from argparse_manpage.manpage import Manpage
 
-from agent.arguments import trace_parser
+from agent.cli.arguments import trace_parser
 
 _FOLDER = Path(__file__).parent / "manual"
 _FILES = {"--config", "--html", "--replay", "--report", "--trace", "-o"}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent import snapshot
-from agent.losses import LOSSES
+from agent.reports.losses import LOSSES
 from tests.bench import stats
 from tests.bench.bench import Bench, Group
 from tests.bench.cost import cpu_seconds

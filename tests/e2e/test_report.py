@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agent.collection import Collection
-from agent.htmlreport import html_report
-from agent.replay import read_report
-from agent.tracefile import trace_events
+from agent.render.perfetto import trace_events
+from agent.render.run_html import html_report
+from agent.reports.collection import Collection
+from agent.reports.replay import read_report
 from tests.e2e.browser import Browser
 from tests.live.lab import Lab, Object
 from tests.traceformat import check

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Optional
 
-from agent import procfs
+from agent.host import procfs
 from agent.model import Spawn, Stall
-from agent.tracer import Tracer, TracerOptions
+from agent.tracing.tracer import Tracer, TracerOptions
 from tests.live.lab import Lab
 
 __all__ = ["STEPS", "Observer", "Stepped"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import procfs
+from agent.host import procfs
 from tests.live.bpfids import Ids, ids_of, still_there
 from tests.live.lab import Lab, RunningAgent, json_lines
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agent.server import MOST_CONNECTIONS
+from agent.serve.server import MOST_CONNECTIONS
 from tests.bench.cost import memory
 from tests.live.lab import PYTHON, Lab, RunningAgent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.model import Spawn, Stall
-from agent.tracer import Tracer, TracerOptions
+from agent.tracing.tracer import Tracer, TracerOptions
 from tests.live.lab import PYTHON, Lab, json_lines
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agent.tracer import Tracer, TracerOptions
+from agent.tracing.tracer import Tracer, TracerOptions
 from probes import compiled, compiler, loader
 from probes.compiled import Compiled
 

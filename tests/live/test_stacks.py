@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import stacks
+from agent.host import pyspy
 from agent.model import Stall
-from agent.tracer import Tracer, TracerOptions
+from agent.tracing.tracer import Tracer, TracerOptions
 from tests.live.lab import PYTHON, Lab, Object, json_lines
 
 FORCED = ("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")
@@ -108,9 +108,9 @@ def test_a_process_that_hangs_already(lab: Lab) -> None:
 
 def test_without_py_spy_the_rest_stands(lab: Lab) -> None:
     code = (
-        "import sys, agent.stacks\n"
-        "agent.stacks.find_py_spy = lambda: None\n"
-        "from agent.cli import main\n"
+        "import sys, agent.host.pyspy\n"
+        "agent.host.pyspy.find_py_spy = lambda: None\n"
+        "from agent.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
     lab.trace_popen = [sys.executable, "-c", code]
@@ -202,24 +202,24 @@ def test_without_btf(lab: Lab) -> None:
 @pytest.fixture
 def py_spy() -> str:
     """The real one."""
-    found = stacks.find_py_spy()
+    found = pyspy.find_py_spy()
     assert found is not None
     return found
 
 
 def test_py_spy_says_what_is_no_python(py_spy: str) -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeping:
-        with pytest.raises(stacks.StackError, match=f"pid {sleeping.pid} runs no Python that py-spy knows"):
-            stacks.python_stack(py_spy, sleeping.pid, sleeping.pid)
+        with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} runs no Python that py-spy knows"):
+            pyspy.python_stack(py_spy, sleeping.pid, sleeping.pid)
         sleeping.kill()
-    with pytest.raises(stacks.StackError, match=f"pid {sleeping.pid} ended before py-spy had looked"):
-        stacks.python_stack(py_spy, sleeping.pid, sleeping.pid)
+    with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} ended before py-spy had looked"):
+        pyspy.python_stack(py_spy, sleeping.pid, sleeping.pid)
 
 
 def test_py_spy_without_permission(lab: Lab, py_spy: str) -> None:
     code = (
         "import sys\n"
-        "from agent.stacks import StackError, python_stack\n"
+        "from agent.host.pyspy import StackError, python_stack\n"
         "try: python_stack(sys.argv[1], int(sys.argv[2]), int(sys.argv[2]))\n"
         "except StackError as error: print(error)\n"
     )

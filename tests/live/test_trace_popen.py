@@ -146,8 +146,8 @@ def test_reader_that_has_had_enough(lab: Lab) -> None:
 def test_not_root(lab: Lab) -> None:
     """The modules are loaded before root is given up: nobody else may be able to read a checkout."""
     code = (
-        "import os, sys, agent.tracer\n"
-        "from agent.cli import main\n"
+        "import os, sys, agent.tracing.tracer\n"
+        "from agent.cli.main import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "main(sys.argv[1:])\n"
     )

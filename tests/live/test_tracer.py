@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.model import Cause, Confirmation, Spawn, Stall
-from agent.tracer import TraceError, Tracer, TracerOptions
+from agent.tracing.tracer import TraceError, Tracer, TracerOptions
 from probes import compiled, features, loader, preflight
 from probes.btf import Btf, BtfError
 from probes.compiled import Compiled

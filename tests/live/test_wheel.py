@@ -64,7 +64,11 @@ def test_every_file_of_the_packages_is_in_it(repo_root: Path, wheel: Path) -> No
         for path in ours
         if path.is_file() and path.suffix not in (".pyc", ".md")
     }
-    assert {"probes/errpipe.bpf.c", "probes/shim/include/linux/types.h", "agent/page.html"} <= wanted
+    assert {
+        "probes/errpipe.bpf.c",
+        "probes/shim/include/linux/types.h",
+        "agent/render/agent_html.html",
+    } <= wanted
     assert wanted <= there
     assert not {name for name in there if name.startswith(("tests/", "dashboards/", "config/"))}
 

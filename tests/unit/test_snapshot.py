@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent import report, snapshot
+from agent import snapshot
 from agent.snapshot import Finding, take
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -574,11 +574,6 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
     }
     assert any("read size 50000" in line for line in found["evidence"])
     assert any("close-on-exec" in line for line in found["evidence"])
-
-
-@given(st.binary(max_size=16))
-def test_printable_is_the_same_as_in_reports(comm: bytes) -> None:
-    assert snapshot.printable(comm) == report.printable(comm)
 
 
 def test_only_the_standard_library_is_imported() -> None:

@@ -1,7 +1,7 @@
-"""Made-up hosts: what agent.metrics says of them, as a template whose counters go on.
+"""Made-up hosts: what agent.serve.metrics says of them, as a template whose counters go on.
 
-The names, labels and buckets are those of agent.metrics itself, fed with a fake source; the maps and probes
-are those of a real agent.  So the set of series is a real one.
+Names, labels and buckets come from agent.serve.metrics itself, fed with a fake source; maps and probes come
+from a real agent.  So the set of series is a real one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall
-from agent.tracer import ProbeStatus, Program
+from agent.tracing.tracer import ProbeStatus, Program
 from tests import lognormal
 from tests.unit.samples import BEGAN, MS, SECOND, holder, spawn, stall, waiting
-from tests.unit.test_metrics import FakeSource, metrics_of, program
+from tests.unit.serve.test_metrics import FakeSource, metrics_of, program
 
 __all__ = ["KINDS", "Kind", "Template", "exposition", "series_by_part", "source_like"]
 

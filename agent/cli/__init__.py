@@ -1,0 +1,1 @@
+"""What trace-popen does: arguments, one run, its outputs."""

@@ -1,0 +1,189 @@
+"""Where the reports of one run go: to a terminal or pipe, to a file, into what is drawn at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any, Optional, Protocol
+
+from rich.console import Console
+
+from agent import snapshot
+from agent.clock import Clock
+from agent.diagnosis import spawn_steps
+from agent.filter import Filter
+from agent.host.identity import identify
+from agent.host.pyspy import Taken
+from agent.model import Spawn, Stall
+from agent.render.steptable import step_table
+from agent.render.text import spawn_line, stall_text, summary_text
+from agent.reports.collection import Collection
+from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
+
+__all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
+
+
+class Sink(Protocol):
+    """Takes the JSON object of each report, as it comes."""
+
+    def write(self, report: Mapping[str, Any]) -> None: ...
+
+
+class Lines:
+    """A sink that writes as the reports come, flushed at once.
+
+    A stream that cannot be written any more (a full disk) ends nothing: failure then says why, in one line.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.failure: Optional[str] = None
+        self._stream = stream
+
+    def write(self, report: Mapping[str, Any]) -> None:
+        """Writes one report."""
+        if self.failure is not None:
+            return
+        try:
+            self._put(report)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.failure = f"{self._stream.name}: {error.strerror}: the reports in it are not all"
+
+    def _put(self, report: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class JsonLines(Lines):
+    """One object a line."""
+
+    def _put(self, report: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(report) + "\n")
+
+
+class Text(Lines):
+    """For a person."""
+
+    def __init__(self, console: Console, steps: bool) -> None:
+        super().__init__(console.file)
+        self._console = console
+        self._steps = steps
+
+    def _put(self, report: Mapping[str, Any]) -> None:
+        if report["type"] == "summary":
+            self._console.print(summary_text(report))
+        elif report["type"] == "spawn":
+            self._console.print(spawn_line(report), soft_wrap=True)
+        else:
+            self._console.print(stall_text(report, steps=not self._steps), crop=False)
+            table = step_table(report) if self._steps else None
+            if table is not None:
+                self._console.print(table)
+
+
+class Drawing:
+    """Keeps the objects (the longest, when there are too many), and draws them at the end.
+
+    stream: unbuffered.
+    """
+
+    def __init__(self, stream: IO[bytes], draw: Callable[[Collection], str]) -> None:
+        self._collection = Collection()
+        self._stream = stream
+        self._draw = draw
+
+    def write(self, report: Mapping[str, Any]) -> None:
+        """Keeps a report."""
+        self._collection.add(report)
+
+    def finish(self) -> None:
+        """Writes the file, all of it or nothing (half a page looks whole); raises OSError with its name."""
+        left = self._draw(self._collection).encode()
+        try:
+            while left:
+                left = left[self._stream.write(left) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a device
+                self._stream.truncate(0)
+            raise OSError(error.errno, error.strerror, self._stream.name) from error
+
+
+def html(collection: Collection) -> str:
+    """A page."""
+    from agent.render.run_html import html_report
+
+    return html_report(collection)
+
+
+def trace(collection: Collection) -> str:
+    """A trace for Perfetto."""
+    from agent.render.perfetto import trace_events
+
+    return json.dumps(trace_events(collection))
+
+
+class Reports:
+    """Makes the object of everything that passes the filter, counts it, and gives it to each sink.
+
+    every: spawns too, not only stalls.
+    """
+
+    def __init__(self, sinks: list[Sink], every: bool = False, filter: Optional[Filter] = None) -> None:
+        self.summary = Summary()
+        self.longest_stall_ns = 0
+        self._sinks = sinks
+        self._every = every
+        self._filter = filter or Filter()
+        self._clock = Clock()
+        self._passed: set[int] = set()
+
+    def stall(self, stall: Stall) -> None:
+        """Takes a stall, ongoing or ended."""
+        if not self._filter.passes_stall(stall):
+            return
+        self._passed.add(stall.spawn.id)
+        self.summary.add_stall(stall)
+        report = stall_object(stall, self._clock)
+        self.longest_stall_ns = max(self.longest_stall_ns, int(report["stall_seconds"] * 1e9))
+        self._write(report)
+
+    def spawn(self, spawn: Spawn) -> None:
+        """Takes an ended spawn."""
+        passed = spawn.id in self._passed  # with its stall, when its parent was there to be asked
+        self._passed.discard(spawn.id)
+        if not passed and not self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
+            return
+        self.summary.add_spawn(spawn)
+        if self._every:
+            self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
+
+    def snapshot(self, finding: snapshot.Finding, stacks: Optional[Taken] = None) -> None:
+        """Takes a stall that was found in /proc; stacks: those that were asked for."""
+        if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
+            return
+        report = snapshot_object(finding.to_object(), stacks)
+        self.summary.add_sampled(report)
+        self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
+        self._write(report)
+
+    def end(self, lost_records: int, ongoing: int, not_followed: Mapping[str, int]) -> None:
+        """Gives the summary; ongoing: stalls that nobody has seen the end of; not_followed: as in Summary."""
+        self._write(self.summary.object(lost_records, ongoing, not_followed))
+
+    def _write(self, report: Mapping[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.write(report)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader has had enough (| head): rich would exit with status 1."""
+        raise BrokenPipeError
+
+
+def text_console(stream: IO[str]) -> Console:
+    """A console for reports: as wide as the terminal, 80 columns in a pipe."""
+    return _Console(file=stream, highlight=False)

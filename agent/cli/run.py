@@ -1,0 +1,131 @@
+"""What trace-popen does with its options: opens the files, traces, looks or replays, and has it all reported.
+
+Exit status: as in cli.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Optional
+
+from rich.console import Console
+
+from agent.cli import session
+from agent.cli.arguments import fail
+from agent.cli.command import Command
+from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
+from agent.filter import Filter
+from agent.reports.replay import ReplayError, read_report
+from agent.tracing.tracer import Prepared
+
+__all__ = ["run"]
+
+_STALLED = 3
+
+
+def run(options: argparse.Namespace, command: Optional[Command], prepared: Optional[Prepared]) -> int:
+    """Returns the exit status.
+
+    command: what is to be traced; prepared: with that, and with whatever else the options trace; None: they
+    ask for a snapshot or a replay.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a comm is not always in the locale's encoding
+    with contextlib.ExitStack() as cleanup:
+        try:
+            filter = Filter(options.comm, options.user, options.container)
+            output = _open(options.output, cleanup) if options.output else sys.stdout
+            kept = [JsonLines(_open(options.report, cleanup))] if options.report else []
+            drawings = [
+                Drawing(cleanup.enter_context(Path(path).open("wb", buffering=0)), draw)
+                for path, draw in ((options.html, html), (options.trace, trace))
+                if path
+            ]
+        except OSError as error:
+            return fail(f"{error.filename}: {error.strerror}")
+        console = text_console(output)
+        shown = JsonLines(output) if options.json else Text(console, options.steps)
+        sinks: list[Sink] = [shown, *kept, *drawings]
+        try:
+            if options.replay:
+                status = _replay(Path(options.replay), sinks)
+            else:
+                reports = Reports(sinks, options.all, filter)
+                status = _live(options, reports, output, command, prepared, console)
+            for drawing in drawings:
+                drawing.finish()
+        except (session.SessionError, ReplayError) as error:
+            return fail(str(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return fail(f"{where}{error.strerror}: the reports cannot be written")
+        for sink in sinks:
+            if isinstance(sink, Lines) and sink.failure is not None:
+                status = fail(sink.failure)
+        return status
+
+
+def _live(
+    options: argparse.Namespace,
+    reports: Reports,
+    output: IO[str],
+    command: Optional[Command],
+    prepared: Optional[Prepared],
+    console: Console,
+) -> int:
+    if prepared is None:
+        status = _snapshot(options, reports, output)
+    else:
+        status_console = _status_console(options, console, command)
+        status = session.run(options, reports, command, prepared, status_console)
+    if options.fail_on_stall and reports.longest_stall_ns > (options.max_stall_ms or 0) * 1e6:
+        return _STALLED
+    return status
+
+
+def _replay(path: Path, sinks: Sequence[Sink]) -> int:
+    for report in read_report(path, lambda warning: print(f"trace-popen: {warning}", file=sys.stderr)):
+        for sink in sinks:
+            sink.write(report)
+    return 0
+
+
+def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
+    file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115
+
+    def close() -> None:
+        with contextlib.suppress(OSError):  # what could not be written was told when it was
+            file.close()
+
+    cleanup.callback(close)
+    return file
+
+
+def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:
+    found = session.take_snapshot(options.pid, reports, options.stacks)
+    if not found and not options.json:
+        what = "no thread of it is blocked on an errpipe now"
+        print(f"pid {', '.join(map(str, options.pid))}: {what}", file=output)
+    return 0
+
+
+def _status_console(
+    options: argparse.Namespace, console: Console, command: Optional[Command]
+) -> Optional[Console]:
+    """Where the status line can stand: where the reports go, or else on standard error.
+
+    A COMMAND has the terminal for itself.
+    """
+    if command is not None:
+        return None
+    if console.is_terminal and not options.json:
+        return console
+    errors = Console(stderr=True)
+    return errors if errors.is_terminal and not console.is_terminal else None

@@ -1,0 +1,145 @@
+"""One stall as HTML, from its JSON object: the answer in a line, and below it all that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from agent.model import Cause
+from agent.render.markup import moment
+from agent.render.timeline import CAPTION, timeline
+from agent.render.words import (
+    WHY,
+    container_words,
+    duration,
+    late_words,
+    seen_words,
+    stack_lines,
+    what_happened,
+)
+
+__all__ = ["child_name", "holder_name", "stall_details", "stall_span"]
+
+_MOST_HOLDERS = 12
+_MOST_STEPS = 60
+_MOST_EVIDENCE = 30
+_NO_TIMES = "Found in /proc: who has the pipe's write end (dashed) and who waits; when it began is not known."
+
+
+def stall_details(stall: Mapping[str, Any], name: str, today: str, is_open: bool) -> str:
+    """A ``<details>`` whose id is name; today is the date (YYYY-MM-DD) that need not be said."""
+    ongoing = stall["state"] == "ongoing"
+    parent, culprit = stall["parent"], stall["holders"][0]
+    verb = "waits to start" if ongoing else "waited to start"
+    if stall.get("certainty") == "possible":
+        verb = f"possibly {verb}"
+    more = len(stall["holders"]) - 1
+    others = f" and {more} more" if more else ""
+    day = "" if stall["time"].startswith(today) else f"{escape(stall['time'][:10])} "
+    caption = CAPTION if stall["steps"] else _NO_TIMES
+    return (
+        f'<details class="stall {stall["state"]}" id="{escape(name)}"'
+        f' data-state="{stall["state"]}" data-parent="{parent["pid"]}"{" open" if is_open else ""}>'
+        f'<summary><time datetime="{escape(stall["time"])}" title="{escape(moment(stall["time"]))}">'
+        f"{day}{escape(stall['time'][11:19])}</time>"
+        f'<span class="story"><b>{escape(parent["comm"])}</b> {verb} <b>{escape(child_name(stall))}</b>,'
+        f' <span class="by">held by <b>{escape(holder_name(culprit))}</b>{others}</span>'
+        f' <span class="chip">{escape(culprit["cause"])}</span></span>'
+        f'<span class="span">{stall_span(stall)}</span></summary>'
+        f'<div class="body"><p class="advice">{escape(stall["advice"])}'
+        f' <span class="see">{escape(stall["advice_source"])}</span></p>{_late(stall)}'
+        f'<ul class="holders"><li><b>{escape(parent["comm"])}</b> {escape("; ".join(_parent(parent)))}</li>'
+        f"{''.join(_holders(stall))}</ul>{_stacks(stall, name)}"
+        f"<figure>{timeline(stall)}<figcaption>{escape(caption)}</figcaption></figure>"
+        f"{_evidence(stall.get('evidence') or ())}{_steps(stall)}</div></details>"
+    )
+
+
+def holder_name(holder: Mapping[str, Any]) -> str:
+    """Its comm, plain text."""
+    return "somebody unknown" if holder["pid"] is None else str(holder["comm"])
+
+
+def child_name(stall: Mapping[str, Any]) -> str:
+    """The own child's comm, plain text."""
+    return "a program" if stall["child"] is None else str(stall["child"]["comm"])
+
+
+def stall_span(stall: Mapping[str, Any]) -> str:
+    """How long it lasted, or has lasted so far."""
+    seconds = stall["stall_seconds"]
+    return "time unknown" if seconds is None else duration(seconds * 1e9)
+
+
+def _late(stall: Mapping[str, Any]) -> str:
+    said = late_words(stall)
+    return "" if said is None else f'<p class="late">{escape(said)}</p>'
+
+
+def _holders(stall: Mapping[str, Any]) -> Iterable[str]:
+    holders = stall["holders"]
+    for holder in holders[:_MOST_HOLDERS]:
+        if holder["pid"] is None:
+            yield "<li><b>somebody</b> whose copy was not seen</li>"
+            continue
+        said = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
+        if holder["fds"]:
+            said.append("fd " + ", ".join(str(fd) for fd in holder["fds"][:_MOST_HOLDERS]))
+        seen = seen_words(holder, stall)
+        if seen is not None:
+            said.append(seen)
+        yield f"<li><b>{escape(holder_name(holder))}</b> {escape('; '.join(said))}</li>"
+    more = len(holders) - _MOST_HOLDERS
+    if more > 0:
+        yield f"<li>and {more} more</li>"
+
+
+def _stacks(stall: Mapping[str, Any], name: str) -> str:
+    if not stall.get("stacks"):
+        return ""
+    return (
+        f'<details class="stacks" id="stacks-{escape(name)}" data-state="{stall["state"]}">'
+        f"<summary>Where in the code</summary><pre>{escape(chr(10).join(stack_lines(stall['stacks'])))}</pre>"
+        "</details>"
+    )
+
+
+def _parent(parent: Mapping[str, Any]) -> list[str]:
+    thread = "" if parent["tid"] == parent["pid"] else f", thread {parent['tid']}"
+    return [f"pid {parent['pid']}{thread}: waits for its child's exec", *_identity(parent)]
+
+
+def _identity(process: Mapping[str, Any]) -> Iterable[str]:
+    if process["exe"] is not None:
+        yield f"{process['exe']}, uid {process['uid']}"
+    if process["container"] is not None:
+        yield container_words(process["container"])
+
+
+def _evidence(lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    shown = list(lines[:_MOST_EVIDENCE])
+    if len(lines) > _MOST_EVIDENCE:
+        shown.append(f"and {len(lines) - _MOST_EVIDENCE} more")
+    return f'<ul class="evidence">{"".join(f"<li>{escape(line)}</li>" for line in shown)}</ul>'
+
+
+def _steps(stall: Mapping[str, Any]) -> str:
+    errpipe, steps = stall["errpipe"], stall["steps"]
+    if not steps:
+        return ""
+    parent, child = stall["parent"], stall["child"] or {"pid": None, "comm": ""}
+    names = {parent["pid"]: parent["comm"], child["pid"]: child["comm"]}
+    names.update((holder["pid"], holder["comm"]) for holder in stall["holders"])
+    rows = []
+    for number, step in enumerate(steps[:_MOST_STEPS], 1):
+        what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child["pid"])
+        rows.append(
+            f"<tr><td>{number}</td><td>{step['seconds'] * 1e3:,.3f} ms</td>"
+            f"<td>{escape(names.get(step['pid'], ''))} {step['pid']}</td><td>{escape(what)}</td></tr>"
+        )
+    if len(steps) > _MOST_STEPS:
+        rows.append(f"<tr><td></td><td></td><td></td><td>and {len(steps) - _MOST_STEPS} more</td></tr>")
+    return f'<table class="steps">{"".join(rows)}</table>'

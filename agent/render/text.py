@@ -1,0 +1,185 @@
+"""What trace-popen prints for a person: the answer first, then the evidence.
+
+Made from the JSON objects of report.py, so that a report that was kept can be shown again.  Renderables of
+rich: a terminal gets colour and its own width, a pipe gets the same words without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.text import Text
+
+from agent.model import Cause
+from agent.render.words import (
+    WHY,
+    clock_words,
+    container_words,
+    count,
+    duration,
+    late_words,
+    seen_words,
+    stack_lines,
+    what_happened,
+)
+from agent.reports.losses import loss_lines
+
+__all__ = ["spawn_line", "stall_text", "summary_text"]
+
+_OUTCOME_STYLES = {"ok": "green", "exec_failed": "red", "abandoned": "yellow"}
+
+
+def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
+    """A stall: who is blocked, by whom, why, and what to do; then the evidence, and with steps its steps."""
+    entries = []
+    for number, holder in enumerate(stall["holders"]):
+        entries.append(_entry("held by" if number == 0 else "also by", _holder(holder)))
+        entries.append(_entry("", Text(", ".join(_evidence(holder, stall)), "dim")))
+    entries.append(_entry("do", Text(stall["advice"], "green")))
+    entries.append(_entry("", Text(stall["advice_source"], "dim", no_wrap=True)))
+    entries += _listed("who", _identities(stall))
+    entries += _listed("seen", stall.get("evidence", ()))
+    told = [f"  {line}" for line in stack_lines(stall["stacks"])] if "stacks" in stall else []
+    told += _steps(stall) if steps else ()
+    # Whole, however narrow the console is: a path that is cut has lost its line number.
+    lines = [Text(line, "dim", no_wrap=True, overflow="ignore") for line in told]
+    return Group(_Hanging("", "  ", _headline(stall)), *entries, *lines)
+
+
+def spawn_line(spawn: Mapping[str, Any]) -> Text:
+    """One line for a spawn that ended."""
+    text = Text(f"{spawn['time'][11:23]}  ")
+    outcome = spawn["outcome"] or "unknown"
+    text.append(f"{outcome:<11}", _OUTCOME_STYLES.get(outcome, ""))
+    span = "-" if spawn["spawn_seconds"] is None else duration(spawn["spawn_seconds"] * 1e9)
+    text.append(f" {span:>8}  {_process(spawn['parent'])} -> {_process(spawn['child'])}")
+    return text
+
+
+def summary_text(summary: Mapping[str, Any]) -> Text:
+    """The end of a run."""
+    text = Text()
+    text.append(
+        f"{summary['seconds']:.1f} s: {count(summary['spawns'], 'spawn')},"
+        f" {count(summary['stalls'], 'stall')}, {count(summary['exec_failures'], 'failed exec')},"
+        f" {count(summary['lost_records'], 'lost record')}\n",
+        "bold",
+    )
+    known = {name: value for name, value in summary["spawn_seconds"].items() if value is not None}
+    if known:
+        quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in known.items())
+        text.append(f"  a spawn took: {quantiles}\n")
+    if summary["stalls"]:
+        text.append(f"  stalled in all: {duration(summary['stalled_seconds'] * 1e9)}, held by\n")
+    for holder in summary["holders"]:
+        text.append(
+            f"    {holder['comm'] or 'unknown':<16} {holder['cause']:<15}"
+            f" {count(holder['stalls'], 'stall')}, {duration(holder['seconds'] * 1e9)}\n"
+        )
+    if summary["ongoing"]:
+        text.append(f"  still going on: {count(summary['ongoing'], 'stall')}\n", "bold red")
+    if summary["lost_records"]:
+        text.append("  records were lost: there were more stalls than are shown here\n", "red")
+    for line in loss_lines(summary.get("not_followed", {}), besides="records_lost"):
+        text.append(f"  not followed: {line}\n", "red")
+    text.rstrip()
+    return text
+
+
+def _headline(stall: Mapping[str, Any]) -> Text:
+    ongoing = stall["state"] == "ongoing"
+    text = Text()
+    if not ongoing:
+        text.append("STALL", "bold yellow")
+    elif stall.get("certainty") == "possible":
+        text.append("POSSIBLE STALL GOING ON", "bold red")
+    else:
+        text.append("STALL GOING ON", "bold red")
+    text.append(f"  {_process(stall['parent'])} {'has been' if ongoing else 'was'} blocked")
+    if stall["stall_seconds"] is not None:
+        text.append(" for ")
+        text.append(duration(stall["stall_seconds"] * 1e9), "bold")
+    child = stall["child"]
+    text.append(f" in starting {_process(child)}" if child else " in starting a program")
+    began = clock_words(stall, stall["began_seconds"])
+    if began is not None:
+        text.append(f", {'since' if ongoing else 'from'} {began}")
+    text.append(".")
+    late = late_words(stall)
+    if late is not None:
+        text.append(f" {late}")
+    return text
+
+
+def _holder(holder: Mapping[str, Any]) -> Text:
+    if holder["pid"] is None:
+        return Text.assemble(("somebody", "bold"), " whose copy was not seen: cause unknown")
+    name = (_process(holder), "bold")
+    return Text.assemble(name, f": {WHY[Cause(holder['cause'])]}")
+
+
+def _evidence(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Iterable[str]:
+    yield f"cause {holder['cause']}"
+    if holder["fds"]:
+        yield f"fd {', '.join(str(fd) for fd in holder['fds'])}"
+    if holder["forked_by"]:
+        yield f"forked by {_process({**holder['forked_by'], 'comm': ''})}"
+    if holder["released_by"]:
+        yield f"let go by {holder['released_by']}"
+    seen = seen_words(holder, stall)
+    if seen is not None:
+        yield seen
+
+
+def _identities(stall: Mapping[str, Any]) -> Iterable[str]:
+    """Executable, user and container of each process of which that is known."""
+    for process in (stall["parent"], *stall["holders"]):
+        if process["uid"] is None:
+            continue
+        exe = f"{process['exe']}, " if process["exe"] is not None else ""
+        inside = f", {container_words(process['container'])}" if process["container"] else ""
+        yield f"{process['pid']} is {exe}uid {process['uid']}{inside}"
+
+
+def _steps(stall: Mapping[str, Any]) -> Iterable[str]:
+    errpipe, child = stall["errpipe"], stall["child"] or {"pid": None}
+    for step in stall["steps"]:
+        what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child["pid"])
+        yield f"  {step['seconds'] * 1e3:>12,.3f} ms  pid {step['pid']:<8} {what}"
+
+
+def _process(process: Mapping[str, Any]) -> str:
+    """As in ``web-app (pid 29033, thread 29040)``."""
+    thread = "" if process.get("tid", process["pid"]) == process["pid"] else f", thread {process['tid']}"
+    place = f"pid {process['pid']}{thread}"
+    return f"{process['comm']} ({place})" if process["comm"] else place
+
+
+def _listed(label: str, lines: Iterable[str]) -> Iterable[_Hanging]:
+    for line in lines:
+        yield _entry(label, Text(line, "dim"))
+        label = ""
+
+
+class _Hanging:
+    """Text that is wrapped to the console's width; its first line begins in another way than the rest."""
+
+    def __init__(self, first: str, rest: str, text: Text) -> None:
+        self._first, self._rest = first, rest
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(20, options.max_width - len(self._rest))
+        lines = [self._text] if self._text.no_wrap else self._text.wrap(console, width)
+        before = self._first
+        for line in lines:
+            line.rstrip()
+            yield Text.assemble((before, "dim"), line, no_wrap=True, overflow="ignore")
+            before = self._rest
+
+
+def _entry(label: str, text: Text) -> _Hanging:
+    """Text beside a label."""
+    return _Hanging(f"  {label:<9}", " " * 11, text)

@@ -1,0 +1,227 @@
+"""A stall's timeline as SVG: who has the write end, who waits, and when; from the stall's JSON object.
+
+Rows are the parent, its own child and each foreign holder.  The picture is as wide as its place: x is in
+percent, y and text in pixels, so that it stays readable on a telephone.  Colours come from ``timeline.css``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, Optional
+
+from agent.render.words import duration
+
+__all__ = ["CAPTION", "began_seconds", "timeline"]
+
+CAPTION = (
+    "Solid: has the pipe's write end. Outlined: waits in read. Shaded: the stall."
+    " The numbers are the steps; short intervals are drawn wider than they are."
+)
+"""What a reader of the picture has to know."""
+
+_MOST_HOLDERS = 8
+_MOST_STEPS = 60
+_MOST_NAME = 24
+_LEAST_SHARE = 0.065  # of the width for one interval: marks side by side do not touch on a telephone
+_MOST_WIDENED = 0.75  # of the width for all of them
+_TOP, _ROW, _BAR, _BOTTOM = 22, 46, 12, 22
+_BAR_FROM_TOP = 21  # below the row's label
+
+
+@dataclass
+class _Row:
+    """One process; bars are (from, to, kind), marks are (number of the step, time, words)."""
+
+    pid: Optional[int]
+    name: str
+    role: str
+    bars: list[tuple[float, float, str]] = field(default_factory=list)
+    marks: list[tuple[int, float, str]] = field(default_factory=list)
+
+
+class _Scale:
+    """Seconds to percent of the width; every interval between two known times has a least width."""
+
+    def __init__(self, times: Iterable[float]) -> None:
+        self._times = sorted(set(times))
+        spans = [after - before for before, after in zip(self._times, self._times[1:])]
+        least = min(_LEAST_SHARE, _MOST_WIDENED / max(1, len(spans)))
+        rest = 1 - least * len(spans)
+        whole = sum(spans) or 1
+        self._places = [0.0]
+        for span in spans:
+            self._places.append(self._places[-1] + least + rest * span / whole)
+
+    def place(self, seconds: float) -> str:
+        """As an attribute of SVG; the time has to be one of the known ones."""
+        return f"{self._places[self._times.index(seconds)] * 100:.2f}%"
+
+    def width(self, start: float, end: float) -> str:
+        """Of a bar."""
+        places = [self._places[self._times.index(each)] for each in (start, end)]
+        return f"{max(0.0, places[1] - places[0]) * 100:.2f}%"
+
+
+def began_seconds(stall: Mapping[str, Any]) -> Optional[float]:
+    """When the stall began, in seconds since the errpipe's creation; None: not known."""
+    at = {step["what"]: step["seconds"] for step in stall["steps"]}
+    released = [at[what] for what in ("child_closed", "child_execed", "child_exited") if what in at]
+    return max(at["read_began"], *released) if released and "read_began" in at else None
+
+
+def timeline(stall: Mapping[str, Any]) -> str:
+    """An ``<svg>`` of a stall; its text is escaped.  What is not known is drawn dashed."""
+    steps = stall["steps"]
+    span = _stall_span(stall)
+    began, end = span or (0.0, max((step["seconds"] for step in steps), default=1.0))
+    rows = _rows(stall, began, end)
+    times = [0.0, began, end, *_times(rows)]
+    scale = _Scale(times)
+    height = _TOP + _ROW * len(rows) + _BOTTOM
+    title = (
+        f"{stall['parent']['comm']} waits for {_holder_names(stall)}"
+        if stall["state"] == "ongoing"
+        else f"{stall['parent']['comm']} waited for {_holder_names(stall)}"
+    )
+    parts = [
+        f'<svg class="timeline" role="img" height="{height}" xmlns="http://www.w3.org/2000/svg">',
+        f"<title>{escape(title)}</title>",
+        f"<desc>{escape(_description(stall))}</desc>",
+    ]
+    if span:
+        parts += [
+            f'<rect class="stall" x="{scale.place(began)}" y="{_TOP - 4}"'
+            f' width="{scale.width(began, end)}" height="{_ROW * len(rows) + 4}" rx="3"/>',
+            _stall_label(stall, scale, began, end),
+        ]
+    for number, row in enumerate(rows):
+        parts += _draw(row, _TOP + number * _ROW, scale)
+    if steps:
+        y = height - 6
+        parts.append(f'<text class="time" x="0" y="{y}">0</text>')
+        last = duration(max(times) * 1e9) + (", now" if stall["state"] == "ongoing" else "")
+        parts.append(f'<text class="time end" x="100%" y="{y}">{last}</text>')
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+def _stall_span(stall: Mapping[str, Any]) -> Optional[tuple[float, float]]:
+    """From and to; None: found in /proc, no time is known, and none is shown."""
+    began = began_seconds(stall)
+    if began is None or stall["stall_seconds"] is None:
+        return None
+    return began, round(began + stall["stall_seconds"], 9)  # the same number as that of a step at that time
+
+
+def _stall_label(stall: Mapping[str, Any], scale: _Scale, began: float, end: float) -> str:
+    wide = float(scale.width(began, end).rstrip("%"))
+    left = float(scale.place(began).rstrip("%"))
+    return (
+        f'<text class="time middle" x="{left + wide / 2:.2f}%" y="{_TOP - 9}">'
+        f"stall {duration(stall['stall_seconds'] * 1e9)}</text>"
+    )
+
+
+def _rows(stall: Mapping[str, Any], began: float, end: float) -> list[_Row]:
+    at = {step["what"]: step["seconds"] for step in reversed(stall["steps"])}
+    parent, child, errpipe = stall["parent"], stall["child"], stall["errpipe"]
+    thread = "" if parent["tid"] == parent["pid"] else f", thread {parent['tid']}"
+    rows = [
+        _Row(
+            parent["pid"], parent["comm"], f"pid {parent['pid']}{thread}, waits in read({errpipe['read_fd']})"
+        )
+    ]
+    closed = at.get("parent_closed_write_end")
+    if closed is not None:
+        rows[0].bars.append((0.0, closed, "parent"))
+    read_ended = at.get("read_ended", at.get("parent_died", end))  # later than the stall, if woken late
+    rows[0].bars.append((at.get("read_began", began), max(end, read_ended), "waits"))
+    if child is not None:
+        own = _Row(child["pid"], child["comm"], f"pid {child['pid']}, own child")
+        if "child_forked" in at:
+            own.bars.append((at["child_forked"], max(at["child_forked"], _released(at, began)), "child"))
+        rows.append(own)
+    for holder in stall["holders"][:_MOST_HOLDERS]:
+        rows.append(_holder_row(holder, began, end))
+    more = len(stall["holders"]) - _MOST_HOLDERS
+    if more > 0:
+        rows.append(_Row(None, f"{more} more", "holders"))
+    for number, step in enumerate(stall["steps"][:_MOST_STEPS], 1):
+        for row in rows:
+            if row.pid == step["pid"]:
+                row.marks.append((number, step["seconds"], step["what"].replace("_", " ")))
+                break
+    return rows
+
+
+def _released(at: Mapping[str, float], began: float) -> float:
+    return next((at[what] for what in ("child_closed", "child_execed", "child_exited") if what in at), began)
+
+
+def _holder_row(holder: Mapping[str, Any], began: float, end: float) -> _Row:
+    if holder["pid"] is None:
+        return _Row(None, "somebody", "who was not seen", [(began, end, "unseen")])
+    row = _Row(holder["pid"], holder["comm"], f"pid {holder['pid']}, holder: {holder['cause']}")
+    start, until = holder["acquired_seconds"], holder["released_seconds"]
+    until = end if until is None else until
+    if start is None:
+        row.bars.append((began, max(began, until), "unseen"))
+    else:
+        row.bars.append((start, max(start, until), "holder"))
+    return row
+
+
+def _times(rows: Iterable[_Row]) -> Iterable[float]:
+    for row in rows:
+        for start, end, _ in row.bars:
+            yield start
+            yield end
+        for _, seconds, _ in row.marks:
+            yield seconds
+
+
+def _draw(row: _Row, top: int, scale: _Scale) -> Iterable[str]:
+    y = top + _BAR_FROM_TOP
+    middle = y + _BAR / 2
+    name = row.name if len(row.name) <= _MOST_NAME else row.name[: _MOST_NAME - 1] + "…"
+    yield (
+        f'<text y="{top + 12}"><title>{escape(row.name)} {escape(row.role)}</title>'
+        f'<tspan class="name">{escape(name)}</tspan>'
+        f' <tspan class="role" dx="4">{escape(row.role)}</tspan></text>'
+    )
+    yield f'<line class="lane" x1="0" x2="100%" y1="{middle}" y2="{middle}"/>'
+    for start, end, kind in row.bars:
+        yield (
+            f'<rect class="{kind}" x="{scale.place(start)}" y="{y}"'
+            f' width="{scale.width(start, end)}" height="{_BAR}" rx="2"/>'
+        )
+    for number, seconds, words in row.marks:
+        x = scale.place(seconds)
+        yield (
+            f'<g class="mark"><title>{number}: {escape(words)}, {duration(seconds * 1e9)}</title>'
+            f'<circle cx="{x}" cy="{middle}" r="8"/>'
+            f'<text x="{x}" y="{middle + 3.5}">{number}</text></g>'
+        )
+
+
+def _holder_names(stall: Mapping[str, Any]) -> str:
+    names = [holder["comm"] or "somebody unknown" for holder in stall["holders"][:3]]
+    more = len(stall["holders"]) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def _description(stall: Mapping[str, Any]) -> str:
+    """The picture in words, for who cannot see it."""
+    said = []
+    for holder in stall["holders"][:_MOST_HOLDERS]:
+        who = (
+            "Somebody who was not seen"
+            if holder["pid"] is None
+            else f"{holder['comm']} (pid {holder['pid']})"
+        )
+        until = holder["released_seconds"]
+        kept = "still has" if until is None else f"had, until {duration(until * 1e9)},"
+        said.append(f"{who} {kept} the write end of the pipe; cause: {holder['cause']}.")
+    return " ".join(said)

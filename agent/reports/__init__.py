@@ -1,0 +1,1 @@
+"""The JSON objects of a report, and what becomes of them."""

@@ -1,0 +1,155 @@
+"""The agent: traces the whole host, logs each stall, serves the metrics and the page, until SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Optional
+
+from prometheus_client import disable_created_metrics
+
+from agent.clock import Clock
+from agent.filter import Filter
+from agent.host import privileges
+from agent.model import Stall
+from agent.reports.objects import stall_object
+from agent.serve.history import History
+from agent.serve.metrics import Metrics
+from agent.serve.notify import Notifier
+from agent.serve.stalllog import StallLog
+from agent.serve.status import Status
+from agent.serve.web import WebError, WebServer
+from agent.settings.agentfile import Config, ConfigError
+from agent.settings.webfile import Security
+from agent.tracing.tracer import Prepared, TraceError, Tracer, TracerOptions
+
+__all__ = ["DaemonError", "run"]
+
+_log = logging.getLogger(__name__)
+_POLL_SECONDS = 0.5  # the tracer looks more often, and wakes for that alone
+_HEALTHY_SECONDS = 5.0
+
+
+class DaemonError(Exception):
+    """The agent cannot start: one line, and nothing is left half-started."""
+
+
+class _Agent:
+    """Joins tracer, log and metrics; ``configure`` takes a new configuration while it runs."""
+
+    def __init__(self, config: Config, prepared: Prepared) -> None:
+        self._clock = Clock()
+        self._polled = 0.0
+        self._config = config
+        self._history = History(config.web.history)
+        self.tracer = Tracer(prepared, self._stall)
+        self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
+        self.log = StallLog(config.log.stalls_per_minute, self.metrics.add_not_logged)
+        self._filter = Filter()
+        self._set_filter(config)
+
+    def configure(self, config: Config) -> None:
+        """Uses what can be changed now, and says what cannot."""
+        old, self._config = self._config, config
+        for name, before, after in (
+            ("web", old.web, config.web),
+            ("stacks", old.stacks, config.stacks),
+            ("probes", old.probes, config.probes),
+            ("labels.container", old.labels.container, config.labels.container),
+        ):
+            if before != after:
+                _log.warning("%s has changed: that needs a restart", name)
+        options = TracerOptions.of(config)
+        self.tracer.set_thresholds(options.min_ns, options.ongoing_ns)
+        self._set_filter(config)
+        self.log.most = config.log.stalls_per_minute
+        logging.getLogger().setLevel(config.log.level.upper())
+
+    def _set_filter(self, config: Config) -> None:
+        self._filter = Filter(config.filter.comm, config.filter.uid, config.filter.container)
+        self.metrics.configure(config.labels, self._filter)
+
+    def _stall(self, stall: Stall) -> None:
+        if not self._filter.passes_stall(stall):
+            return
+        self.metrics.add_stall(stall)
+        self._history.add(stall)
+        self.log.add(json.dumps(stall_object(stall, self._clock)))
+
+    def status(self) -> Status:
+        """To be made when tracing begins."""
+        return Status(self.tracer, self._history, self._clock, self.is_healthy, self.tracer.bcc_version)
+
+    def poll(self) -> None:
+        self.tracer.run_once(_POLL_SECONDS)
+        self.log.poll()
+        self._polled = time.monotonic()
+
+    def is_healthy(self) -> bool:
+        """Whether the tracer is being polled; what it sees is told by the metrics."""
+        return time.monotonic() - self._polled < _HEALTHY_SECONDS
+
+
+def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError.
+
+    prepared: by the options that the configuration has; reread: gives the configuration as it is now
+    (SIGHUP), or raises ConfigError.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # in the text format they are gauges that nobody asked for
+    came: set[int] = set()
+
+    def note(number: int, _frame: Optional[FrameType]) -> None:
+        came.add(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+    try:
+        security = Security(Path(config.web.config_file) if config.web.config_file else None)
+        web = WebServer(config.web.host, config.web.port, security)
+    except (ConfigError, WebError) as error:
+        raise DaemonError(str(error)) from error
+    try:
+        agent = _Agent(config, prepared)
+    except TraceError as error:
+        web.close()
+        raise DaemonError(str(error)) from error
+    with agent.tracer:
+        privileges.drop(agent.tracer.counters)  # before there are threads, and before the self-test
+        wrong = agent.tracer.start()
+        if wrong is not None:
+            _log.error("the self-test failed: %s; what is reported cannot be trusted", wrong)
+        notifier = Notifier(os.environ)
+        agent.poll()
+        web.start(agent.metrics.registry, agent.is_healthy, agent.status().read)
+        _log.info("tracing; see %s://%s:%d", web.scheme, config.web.listen.rpartition(":")[0], web.port)
+        notifier.ready()
+        while came.isdisjoint((signal.SIGTERM, signal.SIGINT)):
+            if signal.SIGHUP in came:
+                came.remove(signal.SIGHUP)
+                _reload(agent, reread)
+            agent.poll()
+            notifier.alive()
+        notifier.stopping()
+        web.stop()
+        agent.tracer.drain()
+        agent.log.close()
+    _log.info("stopped")
+    return 0
+
+
+def _reload(agent: _Agent, reread: Callable[[], Config]) -> None:
+    try:
+        agent.configure(reread())
+    except ConfigError as error:
+        agent.metrics.set_reloaded(False)
+        _log.error("the configuration stays as it was: %s", error)
+    else:
+        agent.metrics.set_reloaded(True)
+        _log.info("read the configuration again")

@@ -1,0 +1,326 @@
+"""The Prometheus metrics: kernel aggregates read when Prometheus scrapes, stalls counted as they end.
+
+The names and labels are a contract (README, "Metrics").
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Optional, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from agent import __version__
+from agent.clock import Clock
+from agent.filter import Filter
+from agent.model import Confirmation, Stall
+from agent.reports.losses import LOSSES
+from agent.reports.objects import stall_id
+from agent.serve.labels import OTHER, Label
+from agent.settings import agentfile
+from agent.tracing.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
+
+__all__ = ["Metrics", "Source", "evictions"]
+
+_Durations = Callable[[Program], tuple[Sequence[int], int]]
+_DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
+    (
+        "spawnstall_spawn_seconds",
+        "From the errpipe's creation to the end of its read.",
+        lambda program: (program.spawn_buckets, program.spawn_sum_ns),
+    ),
+    (
+        "spawnstall_exec_seconds",
+        "From the fork to the own child's release of the errpipe.",
+        lambda program: (program.exec_buckets, program.exec_sum_ns),
+    ),
+    (
+        "spawnstall_vfork_seconds",
+        "Spawns without an errpipe (posix_spawn): how long the parent was blocked in vfork.",
+        lambda program: (program.vfork_buckets, program.vfork_sum_ns),
+    ),
+)
+"""The histograms by comm: name, description, buckets and sum of nanoseconds of a program."""
+
+_PAIRS_PER_LABEL = 5
+_BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
+
+
+class Source(Protocol):
+    """What is read at a scrape; Tracer is one."""
+
+    @property
+    def ongoing(self) -> tuple[Stall, ...]: ...
+
+    @property
+    def confirmations(self) -> dict[Confirmation, int]: ...
+
+    @property
+    def self_test_failure(self) -> object: ...
+
+    def programs(self) -> dict[bytes, Program]: ...
+
+    def counters(self) -> dict[str, int]: ...
+
+    def map_entries(self) -> dict[str, tuple[int, int]]: ...
+
+    def probes(self) -> dict[str, ProbeStatus]: ...
+
+
+class Metrics(Collector):
+    """The collector of everything; ``add_stall`` is to be called for each ended stall."""
+
+    def __init__(self, source: Source, clock: Clock, labels: agentfile.Labels, bcc_version: str) -> None:
+        self._source = source
+        self._clock = clock
+        self._bcc_version = bcc_version
+        self._stall_labels = ("comm", "holder", "cause") + (("container",) if labels.container else ())
+        self.registry = CollectorRegistry()
+        self._stall_seconds = Histogram(
+            "spawnstall_stall_seconds",
+            "How long readers of errpipes waited for foreign holders (ended stalls).",
+            self._stall_labels,
+            buckets=_BOUNDS_SECONDS,
+            registry=self.registry,
+        )
+        self._not_logged = Counter(
+            "spawnstall_stalls_not_logged",
+            "Stalls that are not in the log, as it had enough of them in that minute.",
+            registry=self.registry,
+        )
+        self.configure(labels, Filter())
+        self.set_reloaded(True)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def configure(self, labels: agentfile.Labels, filter: Filter) -> None:
+        """Bounds label values and filters parents from now on; labels.container stays as it was."""
+        rules = [(rule.match, rule.name) for rule in labels.rules]
+        self._comm = Label(labels.limit, labels.allow, rules)
+        self._holder = Label(labels.limit, labels.allow, rules)
+        self._container = Label(labels.limit)
+        self._pairs: set[tuple[str, str]] = set()
+        self._most_pairs = _PAIRS_PER_LABEL * labels.limit
+        self._filter = filter
+
+    def set_reloaded(self, success: bool) -> None:
+        """Notes how the last reading of the configuration went."""
+        self._reload_succeeded = success
+        if success:
+            self._reloaded = time.time()
+
+    def add_stall(self, stall: Stall) -> None:
+        """Counts an ended stall; the exemplar (OpenMetrics only) is its id in the log and on the page."""
+        if stall.ended is not None:
+            self._stall_seconds.labels(*self._values(stall)).observe(
+                (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
+            )
+
+    def add_not_logged(self) -> None:
+        """Counts a stall that was left out of the log."""
+        self._not_logged.inc()
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: so that registering does not read the kernel's maps."""
+        return ()
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        """The families that are read from the kernel side now."""
+        began = time.monotonic()
+        yield from self._programs()
+        yield from self._in_progress()
+        yield from self._honesty()
+        yield from self._probes()
+        yield from self._configuration()
+        yield _info(
+            "spawnstall_build_info",
+            "Versions; the value is 1.",
+            {"version": __version__, "kernel": platform.release(), "bcc": self._bcc_version},
+        )
+        yield GaugeMetricFamily(
+            "spawnstall_scrape_duration_seconds",
+            "How long this scrape took to read the kernel side.",
+            value=time.monotonic() - began,
+        )
+
+    def _programs(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        by_comm: dict[str, list[Program]] = {}
+        for name, found in sorted(self._source.programs().items()):
+            if name != OTHER.encode() and not self._filter.passes_comm(name):
+                continue
+            comm = OTHER if name == OTHER.encode() else self._comm.value(name)
+            by_comm.setdefault(comm, []).append(found)
+        spawns = CounterMetricFamily(
+            "spawnstall_spawns", "Spawns that have ended.", labels=("comm", "outcome")
+        )
+        for comm, programs in by_comm.items():
+            spawns.add_metric((comm, "ok"), sum(program.ok for program in programs))
+            spawns.add_metric((comm, "exec_failed"), sum(program.exec_failed for program in programs))
+            spawns.add_metric((comm, "abandoned"), sum(program.abandoned for program in programs))
+        yield spawns
+        exposures = CounterMetricFamily(
+            "spawnstall_exposures",
+            "Foreign processes that still had a copy when the own child had let go: each can stall a reader.",
+            labels=("comm", "cause"),
+        )
+        late_wakeups = CounterMetricFamily(
+            "spawnstall_late_wakeups",
+            "Long reads of errpipes that nobody foreign kept waiting: the reader was woken late.",
+            labels=("comm",),
+        )
+        for comm, programs in by_comm.items():
+            for cause in sorted({cause for program in programs for cause in program.exposures}):
+                number = sum(program.exposures.get(cause, 0) for program in programs)
+                exposures.add_metric((comm, cause.value), number)
+            late_wakeups.add_metric((comm,), sum(program.late_wakeups for program in programs))
+        yield exposures
+        yield late_wakeups
+        for metric, text, of in _DURATIONS:
+            seconds = HistogramMetricFamily(metric, text, labels=("comm",))
+            for comm, programs in by_comm.items():
+                counts, sums_ns = zip(*map(of, programs))
+                _add_histogram(seconds, comm, counts, sum(sums_ns))
+            yield seconds
+
+    def _in_progress(self) -> Iterator[GaugeMetricFamily]:
+        ongoing = [stall for stall in self._source.ongoing if self._filter.passes_stall(stall)]
+        counts: dict[tuple[str, ...], int] = {}
+        for stall in ongoing:
+            labels = self._values(stall)
+            counts[labels] = counts.get(labels, 0) + 1
+        in_progress = GaugeMetricFamily(
+            "spawnstall_stalls_in_progress",
+            "Readers that wait for foreign holders now.",
+            labels=self._stall_labels,
+        )
+        for labels, number in counts.items():
+            in_progress.add_metric(labels, number)
+        yield in_progress
+        oldest = min((self._clock.timestamp(stall.began) for stall in ongoing), default=0.0)
+        yield GaugeMetricFamily(
+            "spawnstall_oldest_stall_start_timestamp_seconds",
+            "When the oldest stall in progress began, 0 when there is none.",
+            value=oldest,
+        )
+
+    def _honesty(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        counters = self._source.counters()
+        for name, counter, text in LOSSES:
+            yield CounterMetricFamily(f"spawnstall_{name}", text, value=counters[counter])
+        entries = self._source.map_entries()
+        now = GaugeMetricFamily("spawnstall_map_entries", "Entries of an eBPF map.", labels=("map",))
+        most = GaugeMetricFamily("spawnstall_map_max_entries", "Room of an eBPF map.", labels=("map",))
+        evicted = CounterMetricFamily(
+            "spawnstall_map_evictions",
+            "Entries that a full map dropped before their end.",
+            labels=("map",),
+        )
+        for name, (used, limit) in entries.items():
+            now.add_metric((name,), used)
+            most.add_metric((name,), limit)
+            dropped = evictions(name, used, counters)
+            if dropped is not None:
+                evicted.add_metric((name,), dropped)
+        yield now
+        yield most
+        yield evicted
+        confirmations = CounterMetricFamily(
+            "spawnstall_confirmations",
+            "Holders of stalls in progress that a look at the open files of the host found.",
+            labels=("result",),
+        )
+        for result, number in self._source.confirmations.items():
+            confirmations.add_metric((result.value,), number)
+        yield confirmations
+        yield GaugeMetricFamily(
+            "spawnstall_selftest_success",
+            "1 when the start-up self-test passed.",
+            value=1 if self._source.self_test_failure is None else 0,
+        )
+
+    def _probes(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        probes = self._source.probes()
+        attached = GaugeMetricFamily(
+            "spawnstall_probe_attached",
+            "1 when the program at a tracepoint is attached: without one, some answers are unknown.",
+            labels=("probe",),
+        )
+        runs = CounterMetricFamily(
+            "spawnstall_probe_runs", "Runs of the program at a tracepoint.", labels=("probe",)
+        )
+        seconds = CounterMetricFamily(
+            "spawnstall_probe_run_seconds", "Time in the program at a tracepoint.", labels=("probe",)
+        )
+        counted = 0
+        for probe, status in probes.items():
+            attached.add_metric((probe,), int(status.attached))
+            if status.runs is not None and status.run_ns is not None:
+                counted = 1
+                runs.add_metric((probe,), status.runs)
+                seconds.add_metric((probe,), status.run_ns / 1e9)
+        yield attached
+        yield GaugeMetricFamily(
+            "spawnstall_bpf_stats_enabled",
+            "1 while the sysctl kernel.bpf_stats_enabled counts the programs' runs and time.",
+            value=counted,
+        )
+        yield runs
+        yield seconds
+
+    def _configuration(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "spawnstall_config_last_reload_successful",
+            "1 when the configuration that was read last is in use.",
+            value=int(self._reload_succeeded),
+        )
+        yield GaugeMetricFamily(
+            "spawnstall_config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was read.",
+            value=self._reloaded,
+        )
+
+    def _values(self, stall: Stall) -> tuple[str, ...]:
+        culprit = stall.culprit
+        comm, holder = self._comm.value(stall.spawn.comm), self._holder.value(culprit.comm)
+        # Each label is bounded, and so are their pairs: 100 times 100 would be 10,000.
+        if (comm, holder) not in self._pairs and len(self._pairs) >= self._most_pairs:
+            comm, holder = OTHER, OTHER
+        self._pairs.add((comm, holder))
+        values = (comm, holder, culprit.cause.value)
+        if "container" not in self._stall_labels:
+            return values
+        if stall.identity is None or stall.identity.container is None:
+            return (*values, "")
+        return (*values, self._container.value(stall.identity.container.id[:12].encode()))
+
+
+def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int]:
+    """Entries that a full map dropped; None: that is not counted for this map."""
+    if f"{name}_added" not in counters:
+        return None
+    return max(0, counters[f"{name}_added"] - counters[f"{name}_deleted"] - used)
+
+
+def _add_histogram(
+    family: HistogramMetricFamily, comm: str, counts: Sequence[Sequence[int]], sum_ns: int
+) -> None:
+    total = 0
+    buckets = []
+    for bound, column in zip((*_BOUNDS_SECONDS, None), zip(*counts)):
+        total += sum(column)
+        buckets.append(("+Inf" if bound is None else repr(bound), total))
+    family.add_metric((comm,), buckets, sum_ns / 1e9)
+
+
+def _info(name: str, text: str, labels: dict[str, str]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=tuple(labels))
+    family.add_metric(tuple(labels.values()), 1)
+    return family

@@ -1,0 +1,88 @@
+"""What the agent knows now, as one JSON object: stalls, and its own health (README, "/api/stalls")."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from agent import __version__
+from agent.clock import Clock
+from agent.reports.losses import LOSSES
+from agent.reports.objects import stall_object
+from agent.serve.history import History
+from agent.serve.metrics import Source, evictions
+
+__all__ = ["Status"]
+
+
+class Status:
+    """Made when tracing begins: its CPU time does not count what starting up has cost."""
+
+    def __init__(
+        self,
+        source: Source,
+        history: History,
+        clock: Clock,
+        healthy: Callable[[], bool],
+        bcc_version: str,
+    ) -> None:
+        self._source = source
+        self._history = history
+        self._clock = clock
+        self._healthy = healthy
+        self._bcc_version = bcc_version
+        self._began = time.monotonic_ns()
+        self._cpu_began = time.process_time()
+
+    def read(self) -> dict[str, Any]:
+        """The object: ``ongoing`` (the oldest first), ``ended`` (the newest first) and ``agent``."""
+        # A stall that ends between the two is in both, and one that has just ended is judged a moment later.
+        ongoing = sorted(self._source.ongoing, key=lambda stall: stall.began)
+        ended, total = self._history.read()
+        ended_ids = {stall.spawn.id for stall in ended}
+        return {
+            "ongoing": [
+                stall_object(stall, self._clock) for stall in ongoing if stall.spawn.id not in ended_ids
+            ],
+            "ended": [stall_object(stall, self._clock) for stall in ended],
+            "agent": self._agent(total),
+        }
+
+    def _agent(self, ended: int) -> dict[str, Any]:
+        now = time.monotonic_ns()
+        counters = self._source.counters()
+        return {
+            "host": socket.gethostname(),
+            "version": __version__,
+            "kernel": platform.release(),
+            "bcc": self._bcc_version,
+            "time": self._clock.rfc3339(now),
+            "started": self._clock.rfc3339(self._began),
+            "uptime_seconds": (now - self._began) / 1e9,
+            "cpu_seconds": time.process_time() - self._cpu_began,
+            "healthy": self._healthy(),
+            "self_test_failure": self._source.self_test_failure,
+            "stalls_ended": ended,
+            "history_limit": self._history.limit,
+            "probes": {
+                name: {
+                    "attached": probe.attached,
+                    "runs": probe.runs,
+                    "run_seconds": None if probe.run_ns is None else probe.run_ns / 1e9,
+                }
+                for name, probe in self._source.probes().items()
+            },
+            "losses": {name: counters[counter] for name, counter, _ in LOSSES},
+            "confirmations": {result.value: number for result, number in self._source.confirmations.items()},
+            "maps": {
+                name: {
+                    "entries": used,
+                    "max_entries": limit,
+                    "evictions": evictions(name, used, counters),
+                }
+                for name, (used, limit) in self._source.map_entries().items()
+            },
+        }

@@ -1,0 +1,174 @@
+"""The agent's configuration: a YAML file, the environment, and ``--set``.
+
+``config/agent.yaml`` has every key with its default and says when to change it.  A single key is overridden
+by ``SPAWNSTALL_SECTION_KEY`` in the environment, and that by ``--set section.key=VALUE``; values are YAML.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Optional
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from agent.settings.yamlfile import ConfigError, Section, check, key_name, parse, read, shown, unknown_key
+
+__all__ = ["Config", "ConfigError", "Filter", "Labels", "Rule", "load"]
+
+_log = logging.getLogger(__name__)
+_PREFIX = "SPAWNSTALL_"
+
+
+class Web(Section):
+    """Where metrics and the page are served.
+
+    config_file: of TLS and users (webconfig.py), "" for none; in a file, relative to that file's folder.
+    history: ended stalls that are kept for the page and /api/stalls.
+    """
+
+    listen: str = "127.0.0.1:9848"
+    config_file: str = ""
+    history: int = Field(default=100, ge=0, le=10_000)
+
+    @field_validator("config_file")
+    @classmethod
+    def _is_beside_its_file(cls, value: str, info: ValidationInfo) -> str:
+        return str(info.context / value) if value and info.context else value
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError("expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848")
+        return value
+
+    @property
+    def host(self) -> str:
+        """Without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """TCP port, 0 for any free one."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class Stalls(Section):
+    """Which stalls are told."""
+
+    min_ms: float = Field(default=10, ge=1, le=3_600_000)
+    ongoing_seconds: float = Field(default=1, ge=0.25, le=3600)
+
+
+class Stacks(Section):
+    """Whether it is told where in the code a stall came about."""
+
+    capture: bool = False
+
+
+class Filter(Section):
+    """Of which parents stalls are told; an empty list: of all."""
+
+    comm: list[str] = Field(default_factory=list)
+    uid: list[int] = Field(default_factory=list)
+    container: list[str] = Field(default_factory=list)
+
+
+class Rule(Section):
+    """A regular expression, and the label value that stands for every comm that it matches as a whole."""
+
+    match: str
+    name: str = Field(min_length=1, max_length=64)
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"expected a regular expression: {error}") from error
+        return value
+
+
+class Labels(Section):
+    """Which values the labels of the metrics may take."""
+
+    limit: int = Field(default=100, ge=1, le=10_000)
+    allow: list[str] = Field(default_factory=list)
+    rules: list[Rule] = Field(default_factory=list)
+    container: bool = False
+
+
+class Probes(Section):
+    """How the kernel side is attached."""
+
+    attach: Literal["auto", "tracepoints"] = "auto"
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    stalls_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+
+
+class Config(Section):
+    """The whole file."""
+
+    web: Web = Web()
+    stalls: Stalls = Stalls()
+    stacks: Stacks = Stacks()
+    filter: Filter = Filter()
+    labels: Labels = Labels()
+    probes: Probes = Probes()
+    log: Log = Log()
+
+
+def load(
+    path: Optional[Path], environ: Optional[Mapping[str, str]] = None, settings: Sequence[str] = ()
+) -> Config:
+    """The configuration of a file (None: all defaults), the environment and ``--set``; raises ConfigError."""
+    document = {} if path is None else read(path, Config)
+    sources: dict[str, str] = {}
+    for source, section, key, text in (*_from_environment(environ or {}), *_from_settings(settings)):
+        try:
+            value = parse(text, source)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {shown(text)}: expected a value in YAML") from error
+        there = document.get(section, {})
+        if isinstance(there, dict):  # or check says so
+            document[section] = {**there, key: value}
+        sources[key_name((section, key))] = source
+    return check(document, Config, "built-in defaults" if path is None else path, sources)
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """Source, section, key and text of each variable that is meant for us."""
+    found = []
+    for name, text in sorted(environ.items()):
+        section, _, key = name.removeprefix(_PREFIX).lower().partition("_")
+        if not name.startswith(_PREFIX):
+            continue
+        if section in Config.model_fields:
+            found.append((f"environment variable {name}", section, key, text))
+        else:  # Kubernetes sets SPAWNSTALL_PORT and the like beside a service of that name
+            _log.warning("the environment variable %s names no section of the configuration: ignored", name)
+    return found
+
+
+def _from_settings(settings: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    found = []
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        section, dot, key = name.partition(".")
+        source = f"--set {shown(setting)}"
+        if not (equals and dot and key):
+            raise ConfigError(f"{source}: expected SECTION.KEY=VALUE, as in stalls.min_ms=50")
+        if section not in Config.model_fields:
+            raise ConfigError(f"{source}: {unknown_key((section,), Config)}")
+        found.append((source, section, key, text))
+    return found

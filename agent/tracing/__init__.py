@@ -1,0 +1,1 @@
+"""Kernel records become the model's spawns and stalls."""

@@ -1,0 +1,117 @@
+"""agent.cli.outputs: what is written where."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli.outputs import Drawing, JsonLines, Reports, Sink, Text, text_console
+from agent.filter import Filter
+from agent.model import Outcome
+from tests.unit.samples import UNSEEN, holder, spawn, stall
+
+
+def _tell(reports: Reports) -> None:
+    reports.stall(stall(ended=None))
+    reports.stall(stall(holder(comm=b"\x1b[31m\n")))
+    reports.stall(stall(UNSEEN))
+    reports.spawn(spawn())
+    reports.spawn(spawn(outcome=Outcome.EXEC_FAILED))
+    reports.end(lost_records=3, ongoing=1, not_followed={"records_lost": 3, "slots_overflowed": 12})
+
+
+def _objects(**options: Any) -> list[dict[str, Any]]:
+    output = io.StringIO()
+    _tell(Reports([JsonLines(output)], **options))
+    return [json.loads(line) for line in output.getvalue().splitlines()]
+
+
+def _text(steps: bool = False) -> list[str]:
+    output = io.StringIO()
+    _tell(Reports([Text(text_console(output), steps)], every=True))
+    return output.getvalue().splitlines()
+
+
+def test_json_is_one_object_a_line() -> None:
+    output = io.StringIO()
+    _tell(Reports([JsonLines(output)], every=True))
+    objects = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [(each["type"], each.get("state")) for each in objects] == [
+        ("stall", "ongoing"),
+        ("stall", "ended"),
+        ("stall", "ended"),
+        ("spawn", "ended"),
+        ("spawn", "ended"),
+        ("summary", None),
+    ]
+    assert objects[1]["holders"][0]["comm"] == r"\x1b[31m\n"
+    told = {key: objects[-1][key] for key in ("spawns", "stalls", "exec_failures", "lost_records", "ongoing")}
+    assert told == {"spawns": 2, "stalls": 2, "exec_failures": 1, "lost_records": 3, "ongoing": 1}
+    lost = {name: number for name, number in objects[-1]["not_followed"].items() if number}
+    assert lost == {"records_lost": 3, "slots_overflowed": 12}
+
+
+def test_without_all_only_stalls_are_told_and_all_spawns_counted() -> None:
+    objects = _objects()
+    assert [each["type"] for each in objects] == ["stall", "stall", "stall", "summary"]
+    assert objects[-1]["spawns"] == 2
+
+
+def test_what_the_filter_leaves_out_is_not_counted_either() -> None:
+    objects = _objects(filter=Filter(comms=["other"]), every=True)
+    assert [each["type"] for each in objects] == ["summary"]
+    assert (objects[0]["spawns"], objects[0]["stalls"]) == (0, 0)
+
+
+def test_the_longest_stall_is_known() -> None:
+    reports = Reports([])
+    assert reports.longest_stall_ns == 0
+    reports.stall(stall())
+    assert reports.longest_stall_ns == 500_000_000
+
+
+def test_text_for_people() -> None:
+    lines = _text()
+    assert sum(line.startswith("STALL") for line in lines) == 3
+    assert sum("->" in line for line in lines) == 2
+    assert any(line.endswith("2 spawns, 2 stalls, 1 failed exec, 3 lost records") for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert "" not in lines
+
+
+@pytest.mark.parametrize("kind", [JsonLines, lambda output: Text(text_console(output), steps=False)])
+def test_each_report_is_flushed(kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("w") as output:
+        sinks: list[Sink] = [kind(output)]
+        reports = Reports(sinks, every=True)
+        reports.stall(stall())
+        first = path.stat().st_size
+        assert first > 0
+        reports.spawn(spawn())
+        assert path.stat().st_size > first
+
+
+def test_what_is_drawn_is_drawn_at_the_end() -> None:
+    output = io.BytesIO()
+    drawing = Drawing(output, lambda collection: f"{len(collection.stalls)} stalls")
+    _tell(Reports([drawing]))
+    assert output.getvalue() == b""
+    drawing.finish()
+    assert output.getvalue() == b"2 stalls"  # two of the three are one: going on, and ended
+
+
+def test_a_full_disk_ends_nothing_and_is_said() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        lines = JsonLines(full)
+        other = io.StringIO()
+        _tell(Reports([lines, JsonLines(other)]))
+        assert lines.failure == "/dev/full: No space left on device: the reports in it are not all"
+        with contextlib.suppress(OSError):
+            full.close()
+    assert len(other.getvalue().splitlines()) == 4

@@ -1,0 +1,347 @@
+"""agent.host.procfs: on a tree of files, and on this very process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.host.procfs import (
+    comm_of,
+    contents,
+    descendants,
+    find_holders,
+    is_alive,
+    is_blocked_on,
+    is_in_exec,
+    is_stopped,
+    pipe_inode,
+)
+from tests.unit.samples import FakeProc
+
+WRITE_ONLY, READ_ONLY, READ_WRITE = "0100001", "0100000", "0100002"
+WRITE_ONLY_CLOEXEC = "02000001"
+READ_ONLY_CLOEXEC = "02000000"
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    return FakeProc(tmp_path)
+
+
+def test_contents_are_all_of_a_file(tmp_path: Path) -> None:
+    text = bytes(range(256)) * 1000
+    (tmp_path / "file").write_bytes(text)
+    assert contents(str(tmp_path / "file")) == text
+
+
+# -- is_alive, comm_of --
+
+
+def test_is_alive(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.process(21, tgid=20)
+    assert is_alive(20, proc.root)
+    assert not is_alive(21, proc.root)  # a thread
+    assert not is_alive(2, proc.root)
+    assert not is_alive(22, proc.root)
+
+
+def test_a_status_that_is_not_text(proc: FakeProc) -> None:
+    proc.process(20)
+    (proc.root / "20/status").write_bytes(b"Name:\t\xff\xfe\nTgid:\t20\n")
+    assert is_alive(20, proc.root)
+
+
+def test_a_process_cannot_pose_as_another_by_its_name(proc: FakeProc) -> None:
+    """The kernel escapes a newline in Name: as a backslash and an n."""
+    proc.process(21, tgid=20)
+    (proc.root / "21/status").write_text("Name:\t\\nTgid:\t21\nTgid:\t20\n")
+    assert not is_alive(21, proc.root)
+
+
+@pytest.mark.parametrize(
+    "comm", [b"python3", b"", b"a b) S 1 (c", b"\xff\x1b[31m", b" spaces ", b"two\nlines"]
+)
+def test_comm_of(comm: bytes, proc: FakeProc) -> None:
+    proc.process(20, comm=comm)
+    assert comm_of(20, proc.root) == comm
+
+
+def test_the_comm_of_nobody(proc: FakeProc) -> None:
+    assert comm_of(20, proc.root) == b""
+
+
+# -- descendants --
+
+
+def test_descendants(proc: FakeProc) -> None:
+    #     1 -> 10 -> 20 -> 30
+    #          10 -> 21
+    #     1 -> 11 -> 22
+    for pid, parent in ((1, 0), (10, 1), (20, 10), (21, 10), (30, 20), (11, 1), (22, 11)):
+        proc.process(pid, parent)
+    assert sorted(descendants(10, proc.root)) == [20, 21, 30]
+    assert sorted(descendants(1, proc.root)) == [10, 11, 20, 21, 22, 30]
+    assert descendants(30, proc.root) == []
+    assert descendants(99, proc.root) == []
+
+
+@pytest.mark.parametrize(
+    "comm", [b"a b", b")", b"x) S 99 (y", b"(((", b"\xff", b"new\nline", b"", b") 1 1 1"]
+)
+def test_a_comm_may_hold_anything(comm: bytes, proc: FakeProc) -> None:
+    proc.process(20, parent=10, comm=comm)
+    assert descendants(10, proc.root) == [20]
+    assert descendants(99, proc.root) == []
+
+
+def test_a_process_that_ends_while_it_is_looked_at(proc: FakeProc) -> None:
+    proc.process(20, parent=10)
+    (proc.process(21, parent=10) / "stat").unlink()
+    assert descendants(10, proc.root) == [20]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60))
+def test_a_stat_that_makes_no_sense(proc: FakeProc, garbage: bytes) -> None:
+    if not (proc.root / "20").exists():
+        proc.process(20, parent=10)
+        proc.process(21, parent=10)
+    (proc.root / "21/stat").write_bytes(garbage)
+    assert 20 in descendants(10, proc.root)
+
+
+def test_parents_in_a_circle(proc: FakeProc) -> None:
+    """Pids are reused while the tree is read."""
+    proc.process(20, parent=21)
+    proc.process(21, parent=20)
+    assert sorted(descendants(20, proc.root)) == [20, 21]
+
+
+def test_what_is_no_process(proc: FakeProc) -> None:
+    proc.process(20, parent=10)
+    (proc.root / "self").symlink_to("20")
+    (proc.root / "sys").mkdir()
+    (proc.root / "uptime").write_text("1 1\n")
+    assert descendants(10, proc.root) == [20]
+
+
+# -- pipes --
+
+
+def test_pipe_inode(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+    proc.fd(20, 4, "anon_inode:[123]")
+    proc.fd(20, 5, "/tmp/pipe:[123]")
+    proc.fd(20, 6, "anon_inode:[eventpoll]")
+    proc.fd(20, 7, "pipe:[18446744073709551615]")
+    assert pipe_inode(20, 3, proc.root) == 123
+    assert [pipe_inode(20, fd, proc.root) for fd in (4, 5, 6)] == [None, None, None]
+    assert pipe_inode(20, 7, proc.root) == 2**64 - 1
+    assert pipe_inode(20, 99, proc.root) is None
+    assert pipe_inode(99, 3, proc.root) is None
+
+
+@pytest.mark.parametrize("flags", [WRITE_ONLY, WRITE_ONLY_CLOEXEC, READ_WRITE])
+def test_a_holder(flags: str, proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 0, "/dev/null", READ_ONLY)
+    proc.fd(20, 3, "pipe:[123]", flags)
+    proc.fd(20, 7, "pipe:[124]")
+    assert find_holders({123}, proc.root) == {123: {20: [3]}}
+
+
+@pytest.mark.parametrize("flags", [READ_ONLY, READ_ONLY_CLOEXEC])
+def test_who_only_reads_holds_nothing(flags: str, proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]", flags)
+    assert find_holders({123}, proc.root) == {}
+
+
+def test_a_read_end_beside_the_write_end(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]", READ_ONLY)
+    proc.fd(20, 4, "pipe:[123]", WRITE_ONLY)
+    assert find_holders({123}, proc.root) == {123: {20: [4]}}
+
+
+def test_another_pipe_is_no_match(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[1234]")
+    proc.fd(20, 4, "anon_inode:[123]")
+    assert find_holders({123}, proc.root) == {}
+
+
+@pytest.mark.parametrize("forbidden", ["listdir", "readlink"])
+def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatch, forbidden: str) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+
+    def refuse(_path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, forbidden, refuse)
+    assert find_holders({123}, proc.root) == {}
+
+
+def test_a_file_that_is_closed_between_two_looks(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]", flags=None)
+    assert find_holders({123}, proc.root) == {}
+
+
+def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+    for text in ("", "pos:\t0\n", "\n\n"):
+        (proc.root / "20/fdinfo/3").write_text(text)
+        assert find_holders({123}, proc.root) == {}
+
+
+def test_find_holders(proc: FakeProc) -> None:
+    for pid in (20, 21, 22, 23):
+        proc.process(pid)
+    proc.fd(20, 3, "pipe:[123]", READ_ONLY)
+    proc.fd(20, 4, "pipe:[123]", WRITE_ONLY)
+    proc.fd(20, 5, "pipe:[123]", WRITE_ONLY_CLOEXEC)
+    proc.fd(21, 4, "pipe:[123]", READ_WRITE)
+    proc.fd(21, 5, "pipe:[124]")
+    proc.fd(22, 3, "pipe:[123]", READ_ONLY)
+    proc.fd(22, 4, "anon_inode:[123]")
+    proc.fd(22, 5, "pipe:[125]", flags=None)  # closed between two looks
+    (proc.root / "23/fdinfo").rmdir()
+    (proc.root / "23/fd").rmdir()
+    (proc.root / "meminfo").touch()
+    found = find_holders({123, 125, 126}, proc.root)
+    assert {inode: {pid: sorted(fds) for pid, fds in by.items()} for inode, by in found.items()} == {
+        123: {20: [4, 5], 21: [4]}
+    }
+    assert find_holders({124}, proc.root) == {124: {21: [5]}}
+    assert find_holders((), proc.root) == {}
+
+
+# -- the real /proc --
+
+
+def test_this_process() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        inode = pipe_inode(os.getpid(), read_end)
+        assert inode == os.fstat(read_end).st_ino == pipe_inode(os.getpid(), write_end)
+        assert inode is not None
+        assert find_holders({inode})[inode] == {os.getpid(): [write_end]}
+        os.close(write_end)
+        write_end = -1
+        assert find_holders({inode}) == {}
+    finally:
+        os.close(read_end)
+        if write_end >= 0:
+            os.close(write_end)
+
+
+def test_a_child_of_this_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in descendants(os.getpid())
+        assert is_alive(child.pid)
+        child.communicate(b"\n")
+    assert not is_alive(child.pid)
+    assert comm_of(child.pid) == b""
+
+
+def test_a_thread_of_this_process_is_no_process() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        assert not is_alive(thread.native_id)
+        assert is_alive(os.getpid())
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("syscall", "blocked"),
+    [
+        ("45 0x7 0x7ffc 0x8 0x0 0x0 0x0 0x7ffc 0x7f12\n", True),
+        ("45 0x8 0x7ffc 0x8 0x0 0x0 0x0 0x7ffc 0x7f12\n", False),
+        ("running\n", False),
+        ("-1 0x7 0x7f12\n", False),
+        ("", False),
+    ],
+)
+def test_is_blocked_on(syscall: str, blocked: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "5" / "task" / "6"
+    folder.mkdir(parents=True)
+    assert is_blocked_on(5, 6, 7, tmp_path) is False
+    (folder / "syscall").write_text(syscall)
+    assert is_blocked_on(5, 6, 7, tmp_path) is blocked
+
+
+_READ, _EXEC, _EXECAT = "0 0x3 0x0\n", "59 0x55d0 0x0\n", "322 0x3 0x0\n"
+
+
+@pytest.mark.parametrize(
+    ("threads", "in_exec"),
+    [
+        ((_EXEC,), True),
+        ((_EXECAT,), True),
+        ((_READ, _EXEC), True),
+        (("running\n", _EXEC), True),
+        (("", _EXEC), True),
+        ((None, _EXEC), True),  # has ended meanwhile
+        ((_READ,), False),
+        (("running\n",), False),
+        (("-1 0x7 0x7f12\n",), False),
+        (("",), False),
+        ((None,), False),
+        ((), False),
+    ],
+)
+def test_is_in_exec(
+    threads: tuple[Optional[str], ...], in_exec: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert is_in_exec(5, tmp_path) is False  # there is nobody
+    # In any order: a thread may be the first or the last that is listed.
+    for pid, order in ((5, threads), (6, threads[::-1])):
+        (tmp_path / str(pid) / "task").mkdir(parents=True)
+        for tid, syscall in enumerate(order, pid):
+            folder = tmp_path / str(pid) / "task" / str(tid)
+            folder.mkdir()
+            if syscall is not None:
+                (folder / "syscall").write_text(syscall)
+        assert is_in_exec(pid, tmp_path) is in_exec
+
+
+def test_on_a_machine_whose_system_calls_are_not_known_nobody_is_in_an_exec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    (tmp_path / "5/task/5").mkdir(parents=True)
+    (tmp_path / "5/task/5/syscall").write_text(_EXEC)
+    assert is_in_exec(5, tmp_path) is False
+
+
+def test_is_stopped() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        try:
+            assert not is_stopped(process.pid, process.pid)
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            assert is_stopped(process.pid, process.pid)
+        finally:
+            process.kill()
+    assert not is_stopped(process.pid, process.pid)

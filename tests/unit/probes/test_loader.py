@@ -1,0 +1,183 @@
+"""probes.loader: what it works out before the kernel is asked."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Optional
+
+import pytest
+
+from probes import loader
+from probes.compiled import Attempt
+from probes.loader import Options
+from probes.records import Spawn, process_type, watched_type
+
+BASE = {
+    "-DMAX_SPAWNS=8192",
+    "-DMAX_PROCESSES=4096",
+    "-DMAX_THREADS=4096",
+    "-DMAX_PROGRAMS=1024",
+}
+
+
+@pytest.fixture
+def tracefs(tmp_path: Path) -> Path:
+    """Of a kernel with no tracepoint."""
+    return tmp_path
+
+
+def flags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]] = None) -> set[str]:
+    found = loader._cflags(tracefs, options, offsets)
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def test_a_kernel_without_anything_special(tracefs: Path) -> None:
+    assert flags(tracefs, Options(threshold_ns=1)) == BASE
+
+
+def test_options(tracefs: Path) -> None:
+    options = Options(
+        threshold_ns=1,
+        targets=True,
+        every=True,
+        max_spawns=64,
+        max_processes=2,
+        max_threads=3,
+        max_programs=4,
+    )
+    assert flags(tracefs, options) == {
+        "-DTARGETS",
+        "-DEVERY",
+        "-DMAX_SPAWNS=64",
+        "-DMAX_PROCESSES=2",
+        "-DMAX_THREADS=3",
+        "-DMAX_PROGRAMS=4",
+    }
+
+
+def test_stacks(tracefs: Path) -> None:
+    options = Options(threshold_ns=1, stacks=True, max_stacks=64)
+    assert flags(tracefs, options) == {*BASE, "-DSTACKS", "-DMAX_STACKS=64"}
+
+
+def test_offsets(tracefs: Path) -> None:
+    offsets = {"OFF_TASK_FILES": 2920, "FILE_COUNT_ONE": 0}
+    assert flags(tracefs, Options(threshold_ns=1), offsets) == {
+        *BASE,
+        "-DBTF",
+        "-DOFF_TASK_FILES=2920",
+        "-DFILE_COUNT_ONE=0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EPERM, "it takes CAP_PERFMON"),
+        (errno.EMFILE, "allow more open files"),
+        (errno.ENOMEM, "allow more memory"),
+    ],
+)
+def test_a_kernel_that_gives_no_rings_is_one_line(
+    number: int, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    maps = dict.fromkeys(("spawns", "processes", "programs", "records"))
+    compiled = SimpleNamespace(
+        attempt=Attempt([], {}), refused=None, maps=maps, attached={}, close=lambda: closed.append(1)
+    )
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, "perf_event_open: no")
+
+    monkeypatch.setattr("probes.preflight.check", lambda: Path("/nowhere"))
+    compilation = SimpleNamespace(result=lambda: compiled)
+    monkeypatch.setattr(loader, "Compilation", lambda **_: compilation)
+    monkeypatch.setattr(loader, "_attempts", lambda *_: [])
+    monkeypatch.setattr(loader, "PerfBuffer", refuse)
+    with pytest.raises(loader.LoadError) as caught:
+        loader.Probes(Options(threshold_ns=1, use_btf=False), lambda record: None)
+    assert str(caught.value).startswith(f"no buffer for the records: perf_event_open: no: {cure}")
+    assert "\n" not in str(caught.value)
+    assert closed == [1]
+
+
+class _Maps(loader.Probes):
+    """Probes whose maps are what a test says."""
+
+    def __init__(self, **maps: Any) -> None:
+        self._compiled = SimpleNamespace(maps=maps)  # type: ignore[assignment]
+        self._spawns = maps.get("spawns", {})
+        self._processes = maps.get("processes", {})
+        self._stacks = None
+        self._unreadable = 0
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(4, sys.byteorder)
+
+
+def test_the_spawns_in_flight_are_at_the_places_that_are_taken() -> None:
+    spawns = {2: Spawn(id=7), 5: Spawn(id=0), 9: Spawn(id=8)}
+    probes = _Maps(places={_key(2): 1, _key(5): 2, _key(3): 4}, spawns=spawns)
+    assert [spawn.id for spawn in probes.spawns()] == [7]  # one is free again, one has gone
+
+
+@pytest.mark.parametrize("places", [[], [0], [63, 64], [1, 62, 127, 500]])
+def test_the_spawns_that_are_watched(places: list[int]) -> None:
+    words = watched_type(512)()
+    for place in places:
+        words.words[place // 64] |= 1 << place % 64
+    probes = _Maps(watched={0: words}, spawns={place: Spawn(id=place + 1, held=1) for place in range(512)})
+    assert [spawn.id for spawn in probes.watched()] == [place + 1 for place in places]
+
+
+def test_who_may_hold_a_copy() -> None:
+    """A process that was forked after the pipe was made, and whose bit is set."""
+    process = process_type(512)(born=10)
+    process.may_hold.words[1] = 1 << 36
+    probes = _Maps(processes={5: process})
+    found = probes.process(5)
+    assert probes.may_hold(found, 100, created=9)
+    assert not probes.may_hold(found, 100, created=10)  # the place was another spawn's then
+    assert not probes.may_hold(found, 99, created=9)
+    assert not probes.may_hold(found, 36, created=9)
+    assert probes.process(6) is None
+
+
+def test_every_process_with_its_pid() -> None:
+    one, other = process_type(64)(born=1), process_type(64)(born=2)
+    probes = _Maps(processes={_key(7): one, _key(1 << 20): other})
+    assert {pid: process.born for pid, process in probes.processes()} == {7: 1, 1 << 20: 2}
+
+
+def test_when_a_process_called_exec_after_it_had_let_go() -> None:
+    probes = _Maps(execs={5: ctypes.c_uint64(99), 6: ctypes.c_uint64(0)})
+    assert [probes.execed(pid) for pid in (5, 6, 7)] == [99, 0, 0]
+
+
+@pytest.mark.parametrize("comm", [b"", b"sh", b"fifteen letters", b"\xff\x1b"])
+def test_the_key_of_a_comm_is_padded_with_zeros(comm: bytes) -> None:
+    assert bytes(loader._comm_key(comm)).ljust(16, b"\0") == comm.ljust(16, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("table", "enum"),
+    [("shared", "shared_program"), ("at_enter", "enter_program"), ("at_exit", "exit_program")],
+)
+def test_programs_are_tail_called_in_the_order_of_the_header(table: str, enum: str, repo_root: Path) -> None:
+    header = (repo_root / "probes" / "errpipe.h").read_text()
+    *names, _end = header.split(f"enum {enum} {{")[1].split("}")[0].replace(",", "").split()
+    assert [name.upper() for name in loader._TAILS[table]] == names
+
+
+def test_bcc_is_not_loaded_here(repo_root: Path) -> None:
+    modules = "probes.loader, agent.tracing.tracer, agent.serve.daemon, agent.cli.main"
+    code = f"import sys, {modules}; sys.exit('bcc' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=True)

@@ -1,0 +1,62 @@
+"""agent.reports.collection: each stall once, and no more than are asked for."""
+
+from __future__ import annotations
+
+from agent.reports.collection import Collection
+from tests.unit.reportsamples import ended, found, ongoing, plain_spawn, summary
+
+
+def test_a_stall_that_was_told_while_it_went_on_is_told_once() -> None:
+    told = Collection([ongoing(1), ended(2), ended(1)])
+    assert [(stall["id"][-1], stall["state"]) for stall in told.stalls] == [("1", "ended"), ("2", "ended")]
+
+
+def test_a_stall_that_has_not_ended_stays_ongoing() -> None:
+    told = Collection([ongoing(1, 0.5), ongoing(1, 0.7)])
+    assert [stall["stall_seconds"] for stall in told.stalls] == [0.7]
+
+
+def test_stalls_from_proc_have_no_id() -> None:
+    """The same thread can stall again: only what was going on is continued."""
+    first = [found(seconds=1.0), found(seconds=2.0, state="ended")]
+    told = Collection([*first, found(seconds=3.0, state="ended"), found(tid=7, seconds=4.0)])
+    assert [stall["stall_seconds"] for stall in told.stalls] == [2.0, 3.0, 4.0]
+
+
+def test_another_read_of_the_same_thread_is_another_stall() -> None:
+    told = Collection([found(seconds=1.0), found(seconds=2.0, read_fd=9)])
+    assert [stall["stall_seconds"] for stall in told.stalls] == [1.0, 2.0]
+
+
+def test_the_last_summary_counts() -> None:
+    told = Collection([summary(1), summary(5)])
+    assert told.summary is not None
+    assert (told.summary["spawns"], told.summaries) == (5, 2)
+    assert Collection().summary is None
+
+
+def test_the_longest_are_kept_in_their_order() -> None:
+    stalls = [{**ended(number), "stall_seconds": number * 7919 % 101} for number in range(100)]
+    told = Collection(stalls, limit=10)
+    longest = sorted(stalls, key=lambda stall: stall["stall_seconds"])[-10:]
+    assert told.stalls == [stall for stall in stalls if stall in longest]
+    assert told.stalls_left_out == 90
+
+
+def test_no_length_is_longer_than_any() -> None:
+    told = Collection([found(), *({**ended(number), "stall_seconds": 1e9} for number in range(9))], limit=2)
+    assert told.stalls[0]["stall_seconds"] is None
+
+
+def test_a_stall_that_was_left_out_and_then_ended_is_counted_once() -> None:
+    longer = [{**ended(number), "stall_seconds": 5.0} for number in range(2, 8)]
+    told = Collection([ongoing(1, 1.0), *longer, {**ended(1), "stall_seconds": 9.0}], limit=2)
+    assert told.stalls[0]["stall_seconds"] == 9.0
+    assert told.stalls_left_out == 5
+
+
+def test_spawns_are_bounded_too() -> None:
+    spawns = [{**plain_spawn(), "spawn_seconds": float(number)} for number in range(30)]
+    told = Collection(spawns, limit=3)
+    assert [spawn["spawn_seconds"] for spawn in told.spawns] == [27.0, 28.0, 29.0]
+    assert (told.spawns_left_out, told.stalls_left_out) == (27, 0)

@@ -1,0 +1,103 @@
+"""agent.reports.losses and agent.cli.session: what is not followed is said."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from agent.cli import session
+from agent.reports.losses import LOSSES, loss_lines, not_followed
+
+NONE = {counter: 0 for _, counter, _ in LOSSES}
+
+
+def test_what_was_lost_is_the_difference_of_two_readings() -> None:
+    before = {**NONE, "spawns_refused": 5, "misses": 7, "processes_added": 1}
+    now = {**before, "spawns_refused": 17, "updates_failed": 1, "processes_added": 99}
+    lost = not_followed(before, now)
+    assert list(lost) == [name for name, _, _ in LOSSES]
+    assert {name: number for name, number in lost.items() if number} == {
+        "slots_overflowed": 12,
+        "map_updates_failed": 1,
+    }
+
+
+def test_lines() -> None:
+    lost = {"slots_overflowed": 1234, "walks_cut": 0, "tables_shared": 1, "later_loss": 3}
+    assert list(loss_lines(lost)) == [
+        "1,234 pipes had no place (slots_overflowed)",
+        "1 fork shared an fd table (tables_shared)",
+        "3 were lost (later_loss)",
+    ]
+    assert list(loss_lines({"records_lost": 3}, besides="records_lost")) == []
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in LOSSES])
+def test_each_has_words_for_one_and_for_several(name: str) -> None:
+    [one], [two] = loss_lines({name: 1}), loss_lines({name: 2})
+    assert one.startswith("1 ") and two.startswith("2 ") and one[1:] != two[1:]
+    assert one.endswith(f" ({name})") and two.endswith(f" ({name})")
+    assert "was lost (" not in one.replace("record was lost", "")
+
+
+class _Tracer:
+    """Counts as a test says."""
+
+    def __init__(self) -> None:
+        self.counts = dict(NONE)
+
+    def counters(self) -> dict[str, int]:
+        return dict(self.counts)
+
+
+def test_each_kind_is_said_once_when_it_begins_to_count(capsys: pytest.CaptureFixture[str]) -> None:
+    tracer = _Tracer()
+    tracer.counts["misses"] = 3  # before the start
+    losses = session._Losses(tracer, session._Update(None).say)  # type: ignore[arg-type]
+
+    def said() -> list[str]:
+        losses._next = 0.0
+        losses.look()
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return captured.err.splitlines()
+
+    assert said() == []
+    tracer.counts["spawns_refused"] = 12
+    assert said() == ["trace-popen: some spawns are not followed: 12 pipes had no place (slots_overflowed)"]
+    tracer.counts["spawns_refused"] = 13
+    tracer.counts["tables_shared"] = 1
+    assert said() == ["trace-popen: some spawns are not followed: 1 fork shared an fd table (tables_shared)"]
+    assert said() == []
+    lost = losses.tell()
+    assert {name: number for name, number in lost.items() if number} == {
+        "slots_overflowed": 13,
+        "tables_shared": 1,
+    }
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_is_said_above_the_status_line(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = io.StringIO()
+    with session._status_line(Console(file=screen, force_terminal=True, width=60)) as update:
+        assert update._live is not None
+        update._live.update("counting", refresh=True)
+        update.say("a loss")
+        assert update._live.is_started
+        cleared = screen.getvalue()
+    assert "counting" in cleared
+    update.say("at the end")
+    assert not update._live.is_started
+    assert capsys.readouterr().err == "a loss\nat the end\n"
+
+
+def test_counters_are_read_now_and_then_only() -> None:
+    tracer = _Tracer()
+    losses = session._Losses(tracer, print)  # type: ignore[arg-type]
+    losses.look()
+    tracer.counts.clear()
+    before = losses._next
+    losses.look()
+    assert losses._next == before

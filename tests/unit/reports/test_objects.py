@@ -1,0 +1,412 @@
+"""agent.reports.objects: the JSON objects, which are a contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.advice import advise
+from agent.clock import Clock
+from agent.diagnosis import spawn_steps
+from agent.escape import printable
+from agent.host.pyspy import Taken
+from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step
+from agent.reports.losses import LOSSES
+from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
+from tests.unit.samples import (
+    BEGAN,
+    CHILD,
+    CREATED,
+    ENDED,
+    HOLDER,
+    MS,
+    PARENT,
+    SECOND,
+    SPAWNER,
+    UNSEEN,
+    holder,
+    spawn,
+    stall,
+    waiting,
+    with_stacks,
+)
+
+
+class FixedClock(Clock):
+    """Monotonic zero is 2026-11-24T09:00:00Z."""
+
+    def _measured(self) -> int:
+        return 1_795_510_800 * SECOND
+
+
+CLOCK = FixedClock()
+
+# -- printable --
+
+
+@pytest.mark.parametrize(
+    ("comm", "text"),
+    [
+        (b"python3", "python3"),
+        (b"", ""),
+        (b"two words", "two words"),
+        (b"\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        (b"\x9b31m", r"\x9b31m"),
+        ("\x9b31m".encode(), r"\x9b31m"),  # C1 control, well-formed
+        (b"\xff\xfe", r"\xff\xfe"),
+        (b"cut \xe2\x82", r"cut \xe2\x82"),
+        (b'"quoted"', '"quoted"'),
+        (b"line\nbreak", r"line\nbreak"),
+        (b"\r\t\0\x7f", r"\r\t\x00\x7f"),
+        ("grün 日本".encode(), "grün 日本"),
+        ("\u202egpj".encode(), r"\u202egpj"),  # right-to-left override
+        ("a\u2028b".encode(), r"a\u2028b"),
+        ("\U0001f600".encode(), "\U0001f600"),
+    ],
+)
+def test_printable(comm: bytes, text: str) -> None:
+    assert printable(comm) == text
+
+
+@given(st.binary(max_size=16))
+def test_whatever_a_process_calls_itself_is_printable(comm: bytes) -> None:
+    text = printable(comm)
+    assert text.isprintable()
+    text.encode("utf-8")  # no lone surrogates
+    assert len(text) <= 10 * 16
+    assert json.loads(json.dumps(text)) == text
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=15))
+def test_what_can_be_shown_is_shown_as_it_is(text: str) -> None:
+    assert printable(text.encode()) == text
+
+
+# -- clock --
+
+
+def test_rfc3339() -> None:
+    assert CLOCK.rfc3339(0) == "2026-11-24T09:00:00.000000Z"
+    assert CLOCK.rfc3339(61 * SECOND + 250 * MS) == "2026-11-24T09:01:01.250000Z"
+    assert CLOCK.timestamp(SECOND // 2) == 1_795_510_800.5
+
+
+def test_the_clock_is_the_walls() -> None:
+    assert abs(Clock().timestamp(time.monotonic_ns()) - time.time()) < 1
+
+
+@pytest.mark.parametrize("step", [-86_400, 3_600])
+def test_a_step_of_the_wall_clock(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Moments follow the clock, as those who read them do; durations are what they were."""
+    clock, real = Clock(), time.time_ns
+    told = stall(ended=None)
+    before, created = stall_object(told, clock), clock.timestamp(told.spawn.created)
+    monkeypatch.setattr(time, "time_ns", lambda: real() + step * SECOND)
+    after = stall_object(told, clock)
+    assert clock.timestamp(told.spawn.created) == pytest.approx(created + step, abs=1)
+    assert after["time"] != before["time"]
+    assert after["stall_seconds"] == pytest.approx(before["stall_seconds"], abs=60)
+    for name in ("spawn_seconds", "exec_seconds", "began_seconds", "steps", "holders"):
+        assert after[name] == before[name]
+
+
+def test_a_moment_keeps_its_time_to_the_microsecond() -> None:
+    clock = Clock()
+    moment = time.monotonic_ns()
+    assert len({clock.rfc3339(moment) for _ in range(1000)}) == 1
+
+
+# -- objects --
+
+COMMON = {
+    "time": "2026-11-24T10:23:20.000000Z",
+    "parent": {"pid": PARENT, "tid": SPAWNER, "comm": "parent"},
+    "child": {"pid": CHILD, "comm": "child"},
+    "errpipe": {"read_fd": 5, "write_fd": 6},
+    "exec_seconds": 0.004,
+}
+
+
+def test_stall_object() -> None:
+    step = Step(BEGAN, CHILD, None, "child_execed")
+    identity = Identity("/usr/bin/worker\x1b", 33, Container("ab" * 32, "podman", None))
+    first = holder(
+        released=ENDED,
+        released_by="exit",
+        confirmation=Confirmation.CONFIRMED,
+        seen=CREATED + 250 * MS,
+        identity=identity,
+    )
+    told = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
+    assert told == {
+        **COMMON,
+        "type": "stall",
+        "id": "000000000000004d",
+        "parent": {
+            "pid": PARENT,
+            "tid": SPAWNER,
+            "comm": "parent",
+            "exe": None,
+            "uid": None,
+            "container": None,
+        },
+        "state": "ended",
+        "advice": advise(Cause.FORKED).text,
+        "advice_source": advise(Cause.FORKED).source,
+        "began_seconds": 0.005,
+        "spawn_seconds": 0.505,
+        "stall_seconds": 0.5,
+        "late_wakeup_seconds": 0.0,
+        "holders": [
+            {
+                "pid": HOLDER,
+                "comm": "worker",
+                "exe": "/usr/bin/worker\\x1b",
+                "uid": 33,
+                "container": {"id": "ab" * 32, "runtime": "podman", "pod_uid": None},
+                "fds": [6],
+                "cause": "forked",
+                "acquired_seconds": 0.0005,
+                "forked_by": {"pid": PARENT, "tid": SPAWNER + 1},
+                "released_seconds": 0.505,
+                "released_by": "exit",
+                "confirmed": True,
+                "confirmation": "confirmed",
+                "last_seen_seconds": 0.25,
+            },
+            {
+                "pid": None,
+                "comm": None,
+                "exe": None,
+                "uid": None,
+                "container": None,
+                "fds": [],
+                "cause": "unknown",
+                "acquired_seconds": None,
+                "forked_by": None,
+                "released_seconds": None,
+                "released_by": None,
+                "confirmed": False,
+                "confirmation": None,
+                "last_seen_seconds": None,
+            },
+        ],
+        "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
+    }
+
+
+def test_a_stall_that_is_going_on() -> None:
+    now = time.monotonic_ns()
+    began = now - 2 * SECOND
+    of = waiting(created=began - 5 * MS)
+    told = stall_object(stall(began=began, ended=None, of=of), CLOCK)
+    assert told["type"] == "stall"
+    assert told["state"] == "ongoing"
+    assert told["spawn_seconds"] is None
+    assert 2 <= told["stall_seconds"] < 12
+    assert told["holders"][0]["released_seconds"] is None
+    assert set(told) == set(stall_object(stall(), CLOCK))
+    assert told["id"] == stall_object(stall(), CLOCK)["id"]
+
+
+def test_a_reader_that_was_woken_late() -> None:
+    """The stall ends with the release, and the spawn with the read."""
+    told = stall_object(stall(ended=BEGAN + 200 * MS, late=300 * MS), CLOCK)
+    assert told["stall_seconds"] == 0.2
+    assert told["late_wakeup_seconds"] == 0.3
+    assert told["spawn_seconds"] == 0.505
+
+
+def test_only_a_holder_that_a_look_found_is_confirmed() -> None:
+    told = stall_object(stall(holder(confirmation=None)), CLOCK)
+    assert told["holders"][0]["confirmed"] is False
+    assert told["holders"][0]["confirmation"] is None
+
+
+def test_stacks_are_there_only_when_they_were_asked_for() -> None:
+    assert "stacks" not in stall_object(stall(), CLOCK)
+    asked = stall_object(dataclasses.replace(stall(), missing=()), CLOCK)["stacks"]
+    assert asked == {"reader": None, "fork": None, "holder": None, "missing": []}
+
+
+def test_stacks() -> None:
+    assert stall_object(with_stacks(stall()), CLOCK)["stacks"] == {
+        "reader": {
+            "by": "py-spy",
+            "frames": [
+                {"function": "_execute_child", "file": "/srv/_execute_child.py", "line": 1},
+                {"function": "main", "file": "/srv/main.py", "line": 2},
+            ],
+        },
+        "fork": {
+            "by": "kernel",
+            "frames": [
+                {"function": "_Fork", "file": "/lib/libc.so.6", "line": None},
+                {"function": "0x2a", "file": None, "line": None},
+            ],
+        },
+        "holder": {
+            "by": "py-spy",
+            "frames": [{"function": "sleep_on", "file": "/srv/sleep_on.py", "line": 1}],
+        },
+        "missing": ["holder 9: something"],
+    }
+
+
+@given(st.text(), st.text())
+def test_hostile_names_in_stacks(function: str, line: str) -> None:
+    hostile = Stack("py-spy", (Frame(function, function, 1),), ENDED)
+    found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=(line,)), CLOCK)
+    [frame] = found["stacks"]["reader"]["frames"]
+    for text in (frame["function"], frame["file"], *found["stacks"]["missing"]):
+        assert text.isprintable()
+    json.dumps(found).encode()
+
+
+def test_a_lone_surrogate_in_a_stack() -> None:
+    hostile = Stack("py-spy", (Frame("\ud800", None, 1),), ENDED)
+    found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=()), CLOCK)
+    assert found["stacks"]["reader"]["frames"][0]["function"] == r"\ud800"
+
+
+def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
+    holders = [{"pid": None, "cause": "unknown"}, {"pid": HOLDER, "cause": "forked"}]
+    found = {"parent": {"pid": None}, "holders": holders}
+    assert "stacks" not in snapshot_object(found)
+    reader = Stack("py-spy", (Frame("main\n", "/a.py", 3),), ENDED)
+    stacks = snapshot_object(found, Taken(reader, {HOLDER: reader}, ("why\n",)))["stacks"]
+    assert stacks == {
+        "reader": {"by": "py-spy", "frames": [{"function": r"main\n", "file": "/a.py", "line": 3}]},
+        "fork": None,
+        "holder": None,
+        "missing": ["fork: it was before it could be traced", r"why\n"],
+    }
+    found["holders"] = holders[1:]
+    assert snapshot_object(found, Taken(None, {HOLDER: reader}))["stacks"]["holder"] == stacks["reader"]
+
+
+def test_spawn_object() -> None:
+    told = spawn_object(spawn(), spawn_steps(spawn()), CLOCK)
+    steps = told.pop("steps")
+    assert told == {
+        **COMMON,
+        "type": "spawn",
+        "state": "ended",
+        "outcome": "ok",
+        "spawn_seconds": 0.505,
+    }
+    assert steps[0] == {"seconds": 0.0, "pid": PARENT, "tid": SPAWNER, "what": "errpipe_created"}
+    assert steps[-1] == {"seconds": 0.505, "pid": PARENT, "tid": SPAWNER, "what": "read_ended"}
+
+
+def test_a_spawn_that_did_not_get_far() -> None:
+    few = spawn(forked=None, own_released=None, read_began=None, read_ended=None, outcome=Outcome.ABANDONED)
+    told = spawn_object(few, [], CLOCK)
+    assert told["outcome"] == "abandoned"
+    assert told["spawn_seconds"] is None
+    assert told["exec_seconds"] is None
+    assert told["steps"] == []
+
+
+@given(st.binary(max_size=15), st.binary(max_size=15), st.binary(max_size=15))
+def test_hostile_comms_in_an_object(parent: bytes, child: bytes, other: bytes) -> None:
+    told = stall_object(stall(holder(comm=other), of=spawn(comm=parent, child_comm=child)), CLOCK)
+    line = json.dumps(told)
+    assert line.isascii() and line.isprintable()
+    assert json.loads(line) == told
+
+
+# -- summary --
+
+
+def summary(*durations: int) -> Summary:
+    made = Summary()
+    for each in durations:
+        made.add_spawn(spawn(read_ended=CREATED + each))
+    return made
+
+
+def test_an_empty_summary() -> None:
+    told = Summary().object(0)
+    assert told.pop("seconds") >= 0
+    assert told == {
+        "type": "summary",
+        "spawns": 0,
+        "stalls": 0,
+        "ongoing": 0,
+        "exec_failures": 0,
+        "lost_records": 0,
+        "not_followed": {name: 0 for name, _, _ in LOSSES},
+        "spawn_seconds": {"p50": None, "p95": None, "p99": None, "max": None},
+        "stalled_seconds": 0.0,
+        "holders": [],
+    }
+
+
+def test_what_is_counted() -> None:
+    made = Summary()
+    made.add_spawn(spawn())
+    made.add_spawn(spawn(outcome=Outcome.EXEC_FAILED))
+    made.add_spawn(spawn(outcome=Outcome.ABANDONED, read_ended=CREATED + 90 * SECOND))
+    made.add_spawn(spawn(outcome=Outcome.ABANDONED, read_ended=None))
+    told = made.object(17)
+    assert (told["spawns"], told["exec_failures"], told["lost_records"]) == (4, 1, 17)
+    assert told["spawn_seconds"]["max"] == 0.505  # what was abandoned has no duration
+
+
+def test_what_was_not_followed_is_in_the_summary() -> None:
+    told = Summary().object(0, not_followed={"slots_overflowed": 12, "walks_cut": 1})["not_followed"]
+    assert {name: number for name, number in told.items() if number} == {
+        "slots_overflowed": 12,
+        "walks_cut": 1,
+    }
+    assert list(told) == [name for name, _, _ in LOSSES]
+
+
+def test_holders_of_a_summary_the_worst_first() -> None:
+    made = Summary()
+    made.add_stall(stall(holder(comm=b"mild"), ended=BEGAN + 100 * MS))
+    made.add_stall(stall(holder(comm=b"bad", pid=1), ended=BEGAN + 150 * MS))
+    made.add_stall(stall(holder(comm=b"bad", pid=2), holder(comm=b"mild"), ended=BEGAN + 250 * MS))
+    made.add_stall(stall(holder(comm=b"bad", cause=Cause.LEAKED), ended=BEGAN + 1 * MS))
+    made.add_stall(stall(UNSEEN, ended=BEGAN + 200 * MS))
+    made.add_stall(stall(ended=None))  # its end will be counted
+    told = made.object(0)
+    assert told["stalls"] == 5
+    assert told["stalled_seconds"] == pytest.approx(0.701)
+    assert [tuple(each.values()) for each in told["holders"]] == [
+        ("bad", "forked", 2, 0.4),
+        (None, "unknown", 1, 0.2),
+        ("mild", "forked", 1, 0.1),
+        ("bad", "leaked", 1, 0.001),
+    ]
+    assert list(told["holders"][0]) == ["comm", "cause", "stalls", "seconds"]
+
+
+def test_quantiles() -> None:
+    told = summary(*(each * MS for each in range(1000, 0, -1))).object(0)["spawn_seconds"]
+    assert told["max"] == 1.0
+    for name, value in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        assert told[name] == pytest.approx(value, abs=0.0011)
+
+
+def test_quantiles_of_one_spawn() -> None:
+    assert set(summary(7 * MS).object(0)["spawn_seconds"].values()) == {0.007}
+
+
+@given(st.lists(st.integers(0, 3600 * SECOND), min_size=1, max_size=300))
+def test_what_holds_for_all_quantiles(durations: list[int]) -> None:
+    told: dict[str, Any] = dict(summary(*durations).object(0)["spawn_seconds"])
+    seconds = [each / 1e9 for each in durations]
+    assert list(told.values()) == sorted(told.values())
+    assert told["max"] == max(seconds)
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        assert told[name] in seconds
+        assert sum(each <= told[name] for each in seconds) >= share * len(seconds)
+        assert sum(each >= told[name] for each in seconds) >= (1 - share) * len(seconds) - 1e-9

@@ -1,0 +1,208 @@
+"""agent.reports.replay: a report read again, and files that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.model import Cause
+from agent.reports import replay
+from agent.reports.objects import stall_object
+from agent.reports.replay import ReplayError, read_report
+from tests.unit.reports.test_objects import CLOCK
+from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, summary
+from tests.unit.samples import UNSEEN, stall
+
+_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class _Report:
+    """A file, and what was warned of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.warnings: list[str] = []
+
+    def read(self, content: bytes) -> list[dict[str, Any]]:
+        self.path.write_bytes(content)
+        return list(read_report(self.path, self.warnings.append))
+
+    def problem(self, content: bytes) -> str:
+        """What is said of a file that is no report, after its name."""
+        with pytest.raises(ReplayError) as raised:
+            self.read(content)
+        message = str(raised.value)
+        assert message.startswith(f"{self.path}:")
+        assert "\n" not in message
+        return message[len(str(self.path)) :]
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> _Report:
+    return _Report(tmp_path / "report.jsonl")
+
+
+_LATER_KEYS = {"late_wakeup_seconds", "not_followed"}
+"""That earlier versions did not write."""
+
+
+def _lines(*told: object) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in told)
+
+
+def test_what_was_written_is_read(report: _Report) -> None:
+    unseen = stall_object(stall(UNSEEN), CLOCK)
+    told = [ended(), ongoing(), found(), found(child=7, write_fd=4), unseen, plain_spawn(), summary()]
+    assert report.read(_lines(*told)) == told
+    assert report.warnings == []
+
+
+@_FOLDER
+@given(told=objects.filter(bool))
+def test_whatever_is_let_through_is_unchanged_but_printable(
+    told: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def is_same(read: Any, written: Any) -> bool:
+        if isinstance(written, dict):
+            return read.keys() == written.keys() and all(is_same(read[key], written[key]) for key in written)
+        if isinstance(written, list):
+            return len(read) == len(written) and all(map(is_same, read, written))
+        if isinstance(written, str) and not written.isprintable():
+            return bool(read.isprintable())
+        return bool(read == written)
+
+    assert is_same(_Report(tmp_path / "any.jsonl").read(_lines(*told)), told)
+
+
+def test_what_is_not_printable_is_escaped(report: _Report) -> None:
+    [read] = report.read(_lines({**ended(), "advice": "a\x1b[2J\nb\u202e"}))
+    assert read["advice"] == r"a\x1b[2J\nb\u202e"
+
+
+def test_it_is_read_as_it_is_taken(report: _Report) -> None:
+    report.path.write_bytes(_lines(ended()) + b"garbage\n")
+    reader = read_report(report.path, report.warnings.append)
+    assert next(reader) == ended()
+    with pytest.raises(ReplayError):
+        next(reader)
+
+
+def test_keys_of_later_versions_are_kept(report: _Report) -> None:
+    news = {**ended(), "weather": {"parent": ["a.py:1"]}}
+    assert report.read(_lines(news)) == [news]
+
+
+@pytest.mark.parametrize("length", [1, 100, 500])
+def test_a_last_line_that_was_cut_off_is_left_out(length: int, report: _Report) -> None:
+    assert report.read(_lines(ended()) + _lines(ended())[:length]) == [ended()]
+    [warning] = report.warnings
+    assert warning == f"{report.path}:2: the last line is cut off: 1 object of {length} bytes left out"
+
+
+def test_a_last_line_without_its_newline_is_whole(report: _Report) -> None:
+    assert report.read(_lines(ended(), summary())[:-1])[1]["type"] == "summary"
+    assert report.warnings == []
+
+
+def test_empty_lines_are_nothing(report: _Report) -> None:
+    assert report.read(b"\n" + _lines(ended()) + b"\n \r\n") == [ended()]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", ": is empty: expected a report as 'trace-popen --json' writes it"),
+        (b"\n\n", ": is empty: expected a report as 'trace-popen --json' writes it"),
+        (b"STALL  web-app (pid 1)", ":1: no JSON: expected value at column 1: expected one object, as"),
+        (b"\xff\xfe\n", ":1: no JSON: expected value at column 1"),
+        (b"\0" * 100 + b"\n", ":1: no JSON"),
+        (b"[1, 2]\n", ":1: [1, 2]: expected an object"),
+        (b"17\n", ":1: 17: expected an object"),
+        (b'{"kind": "x"}\n', ":1: expected an object with type stall, spawn, summary"),
+        (b'{"type": ["x"]}\n', ":1: expected an object with type stall, spawn, summary"),
+        (b'{"type": "stall"}\n', ":1: id: is missing: expected in a stall"),
+        (b'{"type": "summary"}\n', ":1: seconds: is missing: expected in a summary"),
+        (b"[" * 100_000 + b"\n", ":1: no JSON: recursion limit exceeded"),
+        (b'{"type": "stall", "id": "\\ud800"}\n', ":1: no JSON"),  # what no encoding can write again
+    ],
+)
+def test_what_is_no_report(content: bytes, problem: str, report: _Report) -> None:
+    assert report.problem(content).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("time", "yesterday", "time: 'yesterday': expected a time such as"),
+        ("time", "2026-13-24T09:00:00.000000Z", "time: '2026-13-24T09:00:00.000000Z': expected a time"),
+        ("time", None, "time: None: expected a valid string"),
+        ("state", "over", "state: 'over': expected 'ongoing' or 'ended'"),
+        ("parent", 5, "parent: 5: expected an object"),
+        ("parent.pid", "5", "parent.pid: '5': expected a valid integer"),
+        ("parent.pid", True, "parent.pid: True: expected a valid integer"),
+        ("parent.pid", -1, "parent.pid: -1: expected greater than or equal to 0"),
+        ("parent.pid", 1 << 23, "parent.pid: 8388608: expected less than or equal to"),
+        ("parent.comm", "x" * 300, f"parent.comm: '{'x' * 56}...: String should have at most 256"),
+        ("stall_seconds", float("inf"), "stall_seconds: inf: expected"),
+        ("stall_seconds", float("nan"), "stall_seconds: nan: expected a finite number"),
+        ("stall_seconds", -1.0, "stall_seconds: -1.0: expected greater than or equal to 0"),
+        ("stall_seconds", 1e300, "stall_seconds: 1e+300: expected less than or equal to"),
+        ("holders", [], "holders: []: List should have at least 1 item"),
+        ("holders.0.cause", "x", f"holders.0.cause: 'x': expected '{Cause.FORKED.value}', 'leaked'"),
+        ("holders.0.comm", None, "holders.0: "),
+        ("steps.0.seconds", None, "steps.0.seconds: None: expected a valid number"),
+        ("steps.0.what", "{x}", "steps.0.what: '{x}': String should match pattern"),
+        ("errpipe.read_fd", None, "errpipe.read_fd: None: expected a valid integer"),
+        ("evidence", [3], "evidence.0: 3: expected a valid string"),
+        ("late_wakeup_seconds", -1.0, "late_wakeup_seconds: -1.0: expected greater than or equal to 0"),
+        ("holders.0.last_seen_seconds", "x", "holders.0.last_seen_seconds: 'x': expected a valid number"),
+    ],
+)
+def test_values_that_cannot_be(path: str, value: object, problem: str, report: _Report) -> None:
+    wrong = json.loads(json.dumps(ended()))
+    *way, last = path.split(".")
+    place: Any = wrong
+    for key in way:
+        place = place[int(key)] if key.isdecimal() else place[key]
+    place[last] = value
+    assert report.problem(_lines(summary(), wrong)).startswith(f":2: {problem}")
+
+
+@pytest.mark.parametrize("kind", ["stall", "spawn", "summary"])
+def test_every_key_of_the_readme_is_needed(kind: str, report: _Report) -> None:
+    whole = {"stall": ended(), "spawn": plain_spawn(), "summary": summary()}[kind]
+    for key in whole.keys() - {"type"} - _LATER_KEYS:
+        without = {name: value for name, value in whole.items() if name != key}
+        assert report.problem(_lines(without)) == f":1: {key}: is missing: expected in a {kind}"
+
+
+def test_a_report_of_an_earlier_version(report: _Report) -> None:
+    stalled, told = ended(), summary()
+    del stalled["late_wakeup_seconds"], told["not_followed"]
+    del stalled["holders"][0]["last_seen_seconds"]
+    stalled["holders"][0]["confirmation"] = "mismatch"
+    assert report.read(_lines(stalled, told)) == [stalled, told]
+
+
+def test_a_line_that_is_too_long(report: _Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_LONGEST_LINE", 1000)
+    assert report.problem(b"{" * 2000) == ":1: longer than 1,000 bytes: expected one object"
+
+
+@_FOLDER
+@given(content=st.binary(max_size=200))
+def test_garbage_is_a_replay_error(content: bytes, tmp_path: Path) -> None:
+    _Report(tmp_path / "garbage").problem(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("nowhere", "No such file or directory"), (".", "Is a directory")]
+)
+def test_files_that_cannot_be_read(name: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ReplayError, match=problem):
+        list(read_report(tmp_path / name, lambda _warning: None))

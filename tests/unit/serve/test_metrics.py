@@ -1,0 +1,608 @@
+"""agent.serve.metrics: the exposition as Prometheus parses it."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent import __version__
+from agent.filter import Filter
+from agent.model import Cause, Confirmation, Container, Identity, Stall
+from agent.reports.losses import LOSSES
+from agent.reports.objects import stall_id
+from agent.serve.labels import OTHER
+from agent.serve.metrics import Metrics
+from agent.settings.agentfile import Labels as LabelOptions
+from agent.settings.agentfile import Rule
+from agent.tracing.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
+from tests.unit.reports.test_objects import CLOCK
+from tests.unit.samples import BEGAN, MS, SECOND, UNSEEN, holder, spawn, stall
+
+BUCKETS = len(BUCKET_BOUNDS_NS) + 1
+COUNTERS = (
+    "misses",
+    "stacks_lost",
+    "spawns_refused",
+    "pipes_forgotten",
+    "numbers_overflowed",
+    "walks_cut",
+    "records_lost",
+    "programs_full",
+    "tables_shared",
+    "updates_failed",
+    "processes_added",
+    "processes_deleted",
+)
+
+
+EXPOSED = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
+"""The causes that the kernel side can tell."""
+
+
+def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: Any) -> Program:
+    none = (0,) * BUCKETS
+    plain = Program(
+        ok=ok,
+        exec_failed=exec_failed,
+        abandoned=abandoned,
+        late_wakeups=0,
+        exposures=dict.fromkeys(EXPOSED, 0),
+        spawn_buckets=none,
+        spawn_sum_ns=0,
+        exec_buckets=none,
+        exec_sum_ns=0,
+        vfork_buckets=none,
+        vfork_sum_ns=0,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+@dataclass
+class FakeSource:
+    """A tracer that has seen what a test says."""
+
+    ongoing: tuple[Stall, ...] = ()
+    confirmations: dict[Confirmation, int] = field(default_factory=lambda: dict.fromkeys(Confirmation, 0))
+    self_test_failure: Optional[str] = None
+    by_comm: dict[bytes, Program] = field(default_factory=lambda: {OTHER.encode(): program()})
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    entries: dict[str, tuple[int, int]] = field(
+        default_factory=lambda: {"places": (0, 8192), "processes": (0, 4096), "programs": (1, 1024)}
+    )
+    statuses: dict[str, ProbeStatus] = field(
+        default_factory=lambda: {
+            "task:task_newtask": ProbeStatus(True, 7, 1_500_000),
+            "syscalls:sys_enter_dup": ProbeStatus(False, None, None),
+        }
+    )
+
+    def programs(self) -> dict[bytes, Program]:
+        return self.by_comm
+
+    def counters(self) -> dict[str, int]:
+        return self.counts
+
+    def map_entries(self) -> dict[str, tuple[int, int]]:
+        return self.entries
+
+    def probes(self) -> dict[str, ProbeStatus]:
+        return self.statuses
+
+
+Labels = dict[str, str]
+
+
+class Scrape:
+    """What one scrape says."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        text = generate_latest(metrics.registry).decode()
+        self.families: dict[str, Metric] = {}
+        for family in text_string_to_metric_families(text):
+            assert family.name not in self.families
+            self.families[family.name] = family
+
+    def samples(self, name: str) -> list[tuple[Labels, float]]:
+        """Labels and values of the samples with exactly that name."""
+        return [
+            (sample.labels, sample.value)
+            for family in self.families.values()
+            for sample in family.samples
+            if sample.name == name
+        ]
+
+    def value(self, name: str, **labels: str) -> float:
+        found = [value for its, value in self.samples(name) if its == labels]
+        assert len(found) == 1, f"{name} {labels}: {self.samples(name)}"
+        return found[0]
+
+    def buckets(self, name: str, **labels: str) -> dict[str, float]:
+        return {
+            its["le"]: value
+            for its, value in self.samples(f"{name}_bucket")
+            if {key: text for key, text in its.items() if key != "le"} == labels
+        }
+
+
+def metrics_of(source: FakeSource, limit: int = 100) -> Metrics:
+    return Metrics(source, CLOCK, LabelOptions(limit=limit), "0.26.0")
+
+
+def scrape(source: Optional[FakeSource] = None) -> Scrape:
+    return Scrape(metrics_of(source or FakeSource()))
+
+
+# -- the contract --
+
+CONTRACT = {
+    "spawnstall_spawns": ("counter", {"comm", "outcome"}),
+    "spawnstall_spawn_seconds": ("histogram", {"comm"}),
+    "spawnstall_exec_seconds": ("histogram", {"comm"}),
+    "spawnstall_exposures": ("counter", {"comm", "cause"}),
+    "spawnstall_late_wakeups": ("counter", {"comm"}),
+    "spawnstall_stall_seconds": ("histogram", {"comm", "holder", "cause"}),
+    "spawnstall_stalls_in_progress": ("gauge", {"comm", "holder", "cause"}),
+    "spawnstall_oldest_stall_start_timestamp_seconds": ("gauge", set()),
+    "spawnstall_records_lost": ("counter", set()),
+    "spawnstall_probe_misses": ("counter", set()),
+    "spawnstall_slots_overflowed": ("counter", set()),
+    "spawnstall_pipes_forgotten": ("counter", set()),
+    "spawnstall_numbers_overflowed": ("counter", set()),
+    "spawnstall_walks_cut": ("counter", set()),
+    "spawnstall_stalls_not_logged": ("counter", set()),
+    "spawnstall_stacks_lost": ("counter", set()),
+    "spawnstall_programs_full": ("counter", set()),
+    "spawnstall_tables_shared": ("counter", set()),
+    "spawnstall_map_updates_failed": ("counter", set()),
+    "spawnstall_map_entries": ("gauge", {"map"}),
+    "spawnstall_map_max_entries": ("gauge", {"map"}),
+    "spawnstall_map_evictions": ("counter", {"map"}),
+    "spawnstall_confirmations": ("counter", {"result"}),
+    "spawnstall_selftest_success": ("gauge", set()),
+    "spawnstall_build_info": ("gauge", {"version", "kernel", "bcc"}),
+    "spawnstall_vfork_seconds": ("histogram", {"comm"}),
+    "spawnstall_probe_attached": ("gauge", {"probe"}),
+    "spawnstall_probe_runs": ("counter", {"probe"}),
+    "spawnstall_probe_run_seconds": ("counter", {"probe"}),
+    "spawnstall_bpf_stats_enabled": ("gauge", set()),
+    "spawnstall_scrape_duration_seconds": ("gauge", set()),
+    "spawnstall_config_last_reload_successful": ("gauge", set()),
+    "spawnstall_config_last_reload_success_timestamp_seconds": ("gauge", set()),
+    "process_cpu_seconds": ("counter", set()),
+    "process_max_fds": ("gauge", set()),
+    "process_open_fds": ("gauge", set()),
+    "process_resident_memory_bytes": ("gauge", set()),
+    "process_start_time_seconds": ("gauge", set()),
+    "process_virtual_memory_bytes": ("gauge", set()),
+}
+
+
+def test_names_types_and_labels() -> None:
+    metrics = metrics_of(FakeSource(ongoing=(stall(ended=None),)))
+    metrics.add_stall(stall())
+    families = Scrape(metrics).families
+    told = {
+        name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+        for name, family in families.items()
+        # The library's own: when a counter began, and what is not promised.
+        if not name.endswith("_created") and name != "spawnstall_scrape_errors"
+    }
+    assert told == CONTRACT
+    assert all(
+        family.documentation.endswith(".")
+        for name, family in families.items()
+        if name.startswith("spawnstall_")
+    )
+
+
+def test_counters_end_in_total() -> None:
+    scraped = scrape()
+    for name, (kind, _labels) in CONTRACT.items():
+        if kind == "counter":
+            assert all(sample.name == f"{name}_total" for sample in scraped.families[name].samples)
+
+
+def test_what_is_zero_is_there_from_the_first_scrape() -> None:
+    scraped = scrape()
+    for outcome in ("ok", "exec_failed", "abandoned"):
+        assert scraped.value("spawnstall_spawns_total", comm=OTHER, outcome=outcome) == 0
+    assert scraped.value("spawnstall_late_wakeups_total", comm=OTHER) == 0
+    for cause in EXPOSED:
+        assert scraped.value("spawnstall_exposures_total", comm=OTHER, cause=cause.value) == 0
+    assert scraped.value("spawnstall_oldest_stall_start_timestamp_seconds") == 0
+    assert scraped.value("spawnstall_confirmations_total", result="confirmed") == 0
+    for name in (
+        "records_lost",
+        "probe_misses",
+        "slots_overflowed",
+        "pipes_forgotten",
+        "numbers_overflowed",
+        "walks_cut",
+        "programs_full",
+        "tables_shared",
+        "stacks_lost",
+        "map_updates_failed",
+    ):
+        assert scraped.value(f"spawnstall_{name}_total") == 0
+
+
+def test_build_info() -> None:
+    value = scrape().value(
+        "spawnstall_build_info", version=__version__, kernel=platform.release(), bcc="0.26.0"
+    )
+    assert value == 1
+
+
+def test_registering_does_not_read_the_kernel() -> None:
+    class Unreadable(FakeSource):
+        def programs(self) -> dict[bytes, Program]:
+            raise AssertionError
+
+    metrics_of(Unreadable())
+
+
+# -- programs --
+
+
+def test_spawns_by_comm_and_outcome() -> None:
+    scraped = scrape(FakeSource(by_comm={b"make": program(5, 6, 7), b"sh": program(1)}))
+    told = {(its["comm"], its["outcome"]): value for its, value in scraped.samples("spawnstall_spawns_total")}
+    assert told == {
+        ("make", "ok"): 5,
+        ("make", "exec_failed"): 6,
+        ("make", "abandoned"): 7,
+        ("sh", "ok"): 1,
+        ("sh", "exec_failed"): 0,
+        ("sh", "abandoned"): 0,
+    }
+
+
+def test_exposures_by_comm_and_cause() -> None:
+    some = {Cause.FORKED: 3, Cause.LEAKED: 0, Cause.LATE_EXEC: 2, Cause.OWN_DESCENDANT: 1}
+    scraped = scrape(FakeSource(by_comm={b"make": program(exposures=some), b"sh": program()}))
+    told = {
+        (its["comm"], its["cause"]): value for its, value in scraped.samples("spawnstall_exposures_total")
+    }
+    assert told == {
+        **{("make", cause.value): number for cause, number in some.items()},
+        **{("sh", cause.value): 0 for cause in EXPOSED},
+    }
+
+
+def test_late_wakeups_by_comm() -> None:
+    scraped = scrape(FakeSource(by_comm={b"make": program(late_wakeups=4), b"sh": program()}))
+    told = {its["comm"]: value for its, value in scraped.samples("spawnstall_late_wakeups_total")}
+    assert told == {"make": 4, "sh": 0}
+
+
+def test_exposures_and_late_wakeups_beyond_the_limit_are_added_up() -> None:
+    exposed = dict.fromkeys(EXPOSED, 2)
+    by_comm = {b"p%d" % number: program(late_wakeups=3, exposures=exposed) for number in range(5)}
+    scraped = Scrape(metrics_of(FakeSource(by_comm=by_comm), limit=2))
+    assert scraped.value("spawnstall_late_wakeups_total", comm=OTHER) == 9
+    assert scraped.value("spawnstall_late_wakeups_total", comm="p0") == 3
+    for cause in EXPOSED:
+        assert scraped.value("spawnstall_exposures_total", comm=OTHER, cause=cause.value) == 6
+
+
+@pytest.mark.parametrize("kind", ["spawn", "exec", "vfork"])
+def test_kernel_histogram(kind: str) -> None:
+    counts = tuple(range(1, BUCKETS + 1))
+    changes: dict[str, Any] = {f"{kind}_buckets": counts, f"{kind}_sum_ns": 1_500 * MS}
+    scraped = scrape(FakeSource(by_comm={b"sh": program(**changes)}))
+    name = f"spawnstall_{kind}_seconds"
+    buckets = scraped.buckets(name, comm="sh")
+    bounds = [*(str(bound / 1e9) for bound in BUCKET_BOUNDS_NS), "+Inf"]
+    assert buckets == {le: sum(counts[: place + 1]) for place, le in enumerate(bounds)}
+    assert list(buckets) == bounds
+    assert scraped.value(f"{name}_count", comm="sh") == sum(counts)
+    assert scraped.value(f"{name}_sum", comm="sh") == 1.5
+    for other in {"spawn", "exec", "vfork"} - {kind}:
+        assert scraped.value(f"spawnstall_{other}_seconds_count", comm="sh") == 0
+
+
+def test_all_histograms_have_the_same_bounds() -> None:
+    metrics = metrics_of(FakeSource(by_comm={b"sh": program()}))
+    metrics.add_stall(stall())
+    scraped = Scrape(metrics)
+    bounds = list(scraped.buckets("spawnstall_spawn_seconds", comm="sh"))
+    labels = {"comm": "parent", "holder": "worker", "cause": "forked"}
+    assert list(scraped.buckets("spawnstall_stall_seconds", **labels)) == bounds
+    assert bounds[0] == "6.4e-05"
+
+
+def test_programs_beyond_the_limit_are_added_up() -> None:
+    ones = (1,) * BUCKETS
+    by_comm = {
+        f"p{number}".encode(): program(1, 2, 3, spawn_buckets=ones, spawn_sum_ns=SECOND)
+        for number in range(5)
+    }
+    by_comm[OTHER.encode()] = program(100, spawn_buckets=ones, spawn_sum_ns=SECOND)
+    scraped = Scrape(metrics_of(FakeSource(by_comm=by_comm), limit=2))
+    assert scraped.value("spawnstall_spawns_total", comm=OTHER, outcome="ok") == 103
+    assert scraped.value("spawnstall_spawns_total", comm=OTHER, outcome="abandoned") == 9
+    assert scraped.value("spawnstall_spawns_total", comm="p0", outcome="ok") == 1
+    assert scraped.buckets("spawnstall_spawn_seconds", comm=OTHER)["+Inf"] == 4 * BUCKETS
+    assert scraped.value("spawnstall_spawn_seconds_sum", comm=OTHER) == 4
+
+
+def test_two_comms_that_look_the_same_are_one() -> None:
+    scraped = scrape(FakeSource(by_comm={b"\xff": program(1), rb"\xff": program(2)}))
+    assert scraped.value("spawnstall_spawns_total", comm=r"\xff", outcome="ok") == 3
+
+
+# -- stalls --
+
+LABELS = {"comm": "parent", "holder": "worker", "cause": "forked"}
+
+
+@pytest.mark.parametrize("place", range(len(BUCKET_BOUNDS_NS)))
+def test_a_stall_of_exactly_a_bound_is_in_its_bucket(place: int) -> None:
+    bound = BUCKET_BOUNDS_NS[place]
+    metrics = metrics_of(FakeSource())
+    metrics.add_stall(stall(ended=BEGAN + bound))
+    metrics.add_stall(stall(ended=BEGAN + bound + 1_000))
+    buckets = list(Scrape(metrics).buckets("spawnstall_stall_seconds", **LABELS).values())
+    assert buckets == [0] * place + [1] + [2] * (BUCKETS - place - 1)
+
+
+def test_stalls_are_counted_by_the_culprit() -> None:
+    metrics = metrics_of(FakeSource())
+    metrics.add_stall(stall(holder(comm=b"a", cause=Cause.LEAKED), holder(comm=b"b")))
+    metrics.add_stall(stall(holder(comm=b"a", cause=Cause.LEAKED)))
+    metrics.add_stall(stall(UNSEEN))
+    scraped = Scrape(metrics)
+    assert scraped.samples("spawnstall_stall_seconds_count") == [
+        ({"comm": "parent", "holder": "a", "cause": "leaked"}, 2),
+        ({"comm": "parent", "holder": "unknown", "cause": "unknown"}, 1),
+    ]
+    assert [value for _, value in scraped.samples("spawnstall_stall_seconds_sum")] == [1.0, 0.5]
+
+
+def test_a_stall_is_counted_when_it_has_ended() -> None:
+    metrics = metrics_of(FakeSource())
+    metrics.add_stall(stall(ended=None))
+    assert Scrape(metrics).samples("spawnstall_stall_seconds_count") == []
+
+
+def test_stalls_in_progress() -> None:
+    source = FakeSource(
+        ongoing=(
+            stall(began=BEGAN + 7 * SECOND, ended=None),
+            stall(began=BEGAN, ended=None),
+            stall(UNSEEN, began=BEGAN + 3 * SECOND, ended=None, of=spawn(comm=b"other")),
+        )
+    )
+    metrics = metrics_of(source)
+    scraped = Scrape(metrics)
+    assert scraped.value("spawnstall_stalls_in_progress", **LABELS) == 2
+    assert (
+        scraped.value("spawnstall_stalls_in_progress", comm="other", holder="unknown", cause="unknown") == 1
+    )
+    oldest = scraped.value("spawnstall_oldest_stall_start_timestamp_seconds")
+    assert oldest == pytest.approx(CLOCK.timestamp(BEGAN), abs=1e-3)
+    source.ongoing = ()
+    assert Scrape(metrics).samples("spawnstall_stalls_in_progress") == []
+    assert Scrape(metrics).value("spawnstall_oldest_stall_start_timestamp_seconds") == 0
+
+
+# -- labels --
+
+
+def test_ten_thousand_comms() -> None:
+    """A process chooses its own comm, as often as it likes."""
+    metrics = metrics_of(FakeSource(), limit=50)
+    for number in range(10_000):
+        name = f"c{number}".encode()
+        metrics.add_stall(stall(holder(comm=b"h" + name), of=spawn(comm=name)))
+    scraped = Scrape(metrics)
+    counts = scraped.samples("spawnstall_stall_seconds_count")
+    assert sum(value for _, value in counts) == 10_000
+    for label in ("comm", "holder"):
+        values = {its[label] for its, _ in counts}
+        assert len(values) == 51
+        assert OTHER in values
+    assert scraped.value("spawnstall_stall_seconds_count", comm=OTHER, holder=OTHER, cause="forked") == 9_950
+
+
+def test_ten_thousand_comms_in_one_scrape() -> None:
+    source = FakeSource(
+        ongoing=tuple(
+            stall(holder(comm=b"h%d" % number), ended=None, of=spawn(comm=b"s%d" % number))
+            for number in range(10_000)
+        ),
+        by_comm={b"p%d" % number: program(1) for number in range(10_000)},
+    )
+    scraped = Scrape(metrics_of(source, limit=20))
+    spawns = scraped.samples("spawnstall_spawns_total")
+    assert len({its["comm"] for its, _ in spawns}) == 21
+    assert sum(value for _, value in spawns) == 10_000
+    in_progress = scraped.samples("spawnstall_stalls_in_progress")
+    assert {its["comm"] for its, _ in in_progress} == {OTHER}  # the programs were first
+    assert len({its["holder"] for its, _ in in_progress}) == 21
+    assert sum(value for _, value in in_progress) == 10_000
+
+
+def test_a_comm_that_had_a_label_keeps_it() -> None:
+    metrics = metrics_of(FakeSource(), limit=1)
+    for comm in (b"first", b"second", b"first"):
+        metrics.add_stall(stall(holder(comm=comm)))
+    counts = {
+        its["holder"]: value for its, value in Scrape(metrics).samples("spawnstall_stall_seconds_count")
+    }
+    assert counts == {"first": 2, OTHER: 1}
+
+
+@pytest.mark.parametrize(
+    ("comm", "label"),
+    [
+        (b'"} 1\nfake_metric 2', r'"} 1\nfake_metric 2'),
+        (b"\xff\x1b[0m", r"\xff\x1b[0m"),
+        (b"back\\slash", "back\\slash"),
+        (b"", "unknown"),
+        ("日本".encode(), "日本"),
+    ],
+)
+def test_hostile_comms(comm: bytes, label: str) -> None:
+    metrics = metrics_of(FakeSource(by_comm={comm: program(1)}))
+    metrics.add_stall(stall(holder(comm=comm), of=spawn(comm=comm)))
+    scraped = Scrape(metrics)
+    assert scraped.value("spawnstall_spawns_total", comm=label, outcome="ok") == 1
+    assert scraped.value("spawnstall_stall_seconds_count", comm=label, holder=label, cause="forked") == 1
+    assert all(name.startswith(("spawnstall_", "process_")) for name in scraped.families)
+
+
+# -- honesty --
+
+
+def test_counters_of_the_kernel_side() -> None:
+    counts = {name: 100 + place for place, name in enumerate(COUNTERS)}
+    scraped = scrape(FakeSource(counts=counts))
+    told = {
+        "probe_misses": "misses",
+        "slots_overflowed": "spawns_refused",
+        "pipes_forgotten": "pipes_forgotten",
+        "numbers_overflowed": "numbers_overflowed",
+        "walks_cut": "walks_cut",
+        "records_lost": "records_lost",
+        "programs_full": "programs_full",
+        "tables_shared": "tables_shared",
+        "stacks_lost": "stacks_lost",
+        "map_updates_failed": "updates_failed",
+    }
+    assert {name: counter for name, counter, _ in LOSSES} == told
+    for metric, counter in told.items():
+        assert scraped.value(f"spawnstall_{metric}_total") == counts[counter]
+
+
+def test_maps_and_what_they_dropped() -> None:
+    counts = {**dict.fromkeys(COUNTERS, 0), "processes_added": 500, "processes_deleted": 380}
+    entries = {"places": (9, 8192), "processes": (100, 4096), "programs": (3, 1024)}
+    scraped = scrape(FakeSource(counts=counts, entries=entries))
+    for name, (used, limit) in entries.items():
+        assert scraped.value("spawnstall_map_entries", map=name) == used
+        assert scraped.value("spawnstall_map_max_entries", map=name) == limit
+    assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 20)]
+    counts["processes_added"] = 7  # counted at different moments, so fewer than none is none
+    scraped = scrape(FakeSource(counts=counts, entries=entries))
+    assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 0)]
+
+
+def test_confirmations() -> None:
+    scraped = scrape(FakeSource(confirmations={Confirmation.CONFIRMED: 3}))
+    assert scraped.value("spawnstall_confirmations_total", result="confirmed") == 3
+
+
+@pytest.mark.parametrize(("failure", "value"), [(None, 1), ("it saw nothing", 0)])
+def test_self_test(failure: Optional[str], value: int) -> None:
+    assert scrape(FakeSource(self_test_failure=failure)).value("spawnstall_selftest_success") == value
+
+
+def test_a_second_scrape_reads_again() -> None:
+    source = FakeSource(by_comm={b"sh": program(1)})
+    metrics = metrics_of(source)
+    assert Scrape(metrics).value("spawnstall_spawns_total", comm="sh", outcome="ok") == 1
+    source.by_comm = {b"sh": program(2)}
+    assert Scrape(metrics).value("spawnstall_spawns_total", comm="sh", outcome="ok") == 2
+
+
+# -- labels and filters --
+
+
+def test_rules_and_the_allow_list() -> None:
+    labels = LabelOptions(limit=1, allow=["nginx"], rules=[Rule(match="w-[0-9]+", name="worker")])
+    metrics = Metrics(FakeSource(), CLOCK, labels, "0.26.0")
+    for comm in (b"first", b"second", b"nginx", b"w-1", b"w-2", b"w-x"):
+        metrics.add_stall(stall(of=spawn(comm=comm)))
+    counts = {its["comm"]: n for its, n in Scrape(metrics).samples("spawnstall_stall_seconds_count")}
+    assert counts == {"first": 1, OTHER: 2, "nginx": 1, "worker": 2}
+
+
+def test_container_label_when_asked_for() -> None:
+    metrics = Metrics(FakeSource(), CLOCK, LabelOptions(container=True), "0.26.0")
+    inside = Identity("/bin/x", 0, Container("0123456789abcdef" * 4, None, None))
+    metrics.add_stall(dataclasses.replace(stall(), identity=inside))
+    metrics.add_stall(stall())
+    found = {its["container"] for its, _ in Scrape(metrics).samples("spawnstall_stall_seconds_count")}
+    assert found == {"0123456789ab", ""}
+
+
+def test_the_filter_of_comms_is_for_spawns_too() -> None:
+    source = FakeSource(
+        by_comm={b"make": program(5), b"sh": program(1)},
+        ongoing=(stall(ended=None, of=spawn(comm=b"sh")), stall(ended=None, of=spawn(comm=b"make"))),
+    )
+    metrics = metrics_of(source)
+    metrics.configure(LabelOptions(), Filter(comms=["s*"]))
+    scraped = Scrape(metrics)
+    for name in (
+        "spawnstall_spawns_total",
+        "spawnstall_exposures_total",
+        "spawnstall_late_wakeups_total",
+        "spawnstall_stalls_in_progress",
+    ):
+        assert {its["comm"] for its, _ in scraped.samples(name)} == {"sh"}
+
+
+# -- openmetrics --
+
+
+def test_a_stall_is_the_exemplar_of_its_bucket() -> None:
+    metrics = metrics_of(FakeSource())
+    metrics.add_stall(stall())
+    text = openmetrics.generate_latest(metrics.registry).decode()  # type: ignore[no-untyped-call]
+    [line] = [line for line in text.splitlines() if "stall_id" in line]
+    assert line.startswith("spawnstall_stall_seconds_bucket")
+    assert f'# {{stall_id="{stall_id(stall())}"}} 0.5' in line
+
+
+# -- the agent itself --
+
+
+def test_probes_and_their_run_time() -> None:
+    scraped = scrape()
+    assert scraped.value("spawnstall_probe_attached", probe="task:task_newtask") == 1
+    assert scraped.value("spawnstall_probe_attached", probe="syscalls:sys_enter_dup") == 0
+    assert scraped.value("spawnstall_probe_runs_total", probe="task:task_newtask") == 7
+    assert scraped.value("spawnstall_probe_run_seconds_total", probe="task:task_newtask") == 0.0015
+    assert scraped.value("spawnstall_bpf_stats_enabled") == 1
+
+
+def test_without_the_kernels_statistics_there_are_no_run_times() -> None:
+    scraped = scrape(FakeSource(statuses={"task:task_newtask": ProbeStatus(True, None, None)}))
+    assert scraped.samples("spawnstall_probe_runs_total") == []
+    assert scraped.value("spawnstall_bpf_stats_enabled") == 0
+
+
+def test_reloads_of_the_configuration() -> None:
+    metrics = metrics_of(FakeSource())
+    name = "spawnstall_config_last_reload_success"
+    first = Scrape(metrics).value(f"{name}_timestamp_seconds")
+    assert time.time() - 60 < first <= time.time()
+    metrics.set_reloaded(False)
+    assert Scrape(metrics).value(f"{name}ful") == 0
+    assert Scrape(metrics).value(f"{name}_timestamp_seconds") == first
+    metrics.set_reloaded(True)
+    assert Scrape(metrics).value(f"{name}ful") == 1
+    assert Scrape(metrics).value(f"{name}_timestamp_seconds") > first
+
+
+def test_pairs_of_comm_and_holder_are_bounded_too() -> None:
+    metrics = metrics_of(FakeSource(), limit=10)
+    for parent in range(10):
+        for other in range(10):
+            made = stall(holder(comm=b"h%d" % other), of=spawn(comm=b"p%d" % parent))
+            metrics.add_stall(made)
+    samples = Scrape(metrics).samples("spawnstall_stall_seconds_count")
+    assert len(samples) == 51
+    [(_, rest)] = [(its, n) for its, n in samples if its["comm"] == OTHER]
+    assert rest == 50

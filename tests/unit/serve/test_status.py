@@ -1,0 +1,84 @@
+"""agent.serve.status: the object of /api/stalls."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agent.reports.objects import stall_object
+from agent.serve.history import History
+from agent.serve.status import Status
+from tests.unit.reports.test_objects import CLOCK
+from tests.unit.samples import BEGAN, SECOND, spawn, stall, waiting
+from tests.unit.serve.test_metrics import FakeSource
+
+
+def _status(source: FakeSource, history: History, healthy: bool = True) -> dict[str, Any]:
+    return Status(source, history, CLOCK, lambda: healthy, "0.26.0").read()
+
+
+def test_the_stalls_are_those_of_reports() -> None:
+    history = History(5)
+    first, second = stall(of=spawn(id=1)), stall(of=spawn(id=2))
+    history.add(first)
+    history.add(second)
+    source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
+    told = _status(source, history)
+    assert told["ended"] == [stall_object(second, CLOCK), stall_object(first, CLOCK)]
+    [ongoing] = told["ongoing"]
+    assert ongoing["state"] == "ongoing"
+    assert ongoing["id"] == "0000000000000003"
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_what_goes_on_longest_comes_first() -> None:
+    source = FakeSource(
+        ongoing=tuple(
+            stall(began=BEGAN + after * SECOND, ended=None, of=waiting(id=after)) for after in (2, 1, 3)
+        )
+    )
+    told = _status(source, History(5))
+    assert [one["id"][-1] for one in told["ongoing"]] == ["1", "2", "3"]
+
+
+def test_a_stall_that_ended_between_two_looks_is_told_once() -> None:
+    history = History(5)
+    history.add(stall(of=spawn(id=7)))
+    told = _status(FakeSource(ongoing=(stall(ended=None, of=waiting(id=7)),)), history)
+    assert told["ongoing"] == []
+    assert [one["id"] for one in told["ended"]] == ["0000000000000007"]
+
+
+def test_the_agents_health() -> None:
+    source = FakeSource(self_test_failure="no holder")
+    source.counts.update(records_lost=3, processes_added=100, processes_deleted=80)
+    source.entries["processes"] = (8, 4096)
+    history = History(1)
+    for number in range(4):
+        history.add(stall(of=spawn(id=number)))
+    agent = _status(source, history, healthy=False)["agent"]
+    assert agent["healthy"] is False
+    assert agent["self_test_failure"] == "no holder"
+    assert (agent["stalls_ended"], agent["history_limit"]) == (4, 1)
+    assert agent["losses"]["records_lost"] == 3
+    assert set(agent["losses"]) == {
+        "records_lost",
+        "probe_misses",
+        "slots_overflowed",
+        "pipes_forgotten",
+        "numbers_overflowed",
+        "walks_cut",
+        "stacks_lost",
+        "programs_full",
+        "tables_shared",
+        "map_updates_failed",
+    }
+    assert agent["maps"]["processes"] == {"entries": 8, "max_entries": 4096, "evictions": 12}
+    assert agent["maps"]["programs"]["evictions"] is None
+    assert agent["probes"] == {
+        "task:task_newtask": {"attached": True, "runs": 7, "run_seconds": 0.0015},
+        "syscalls:sys_enter_dup": {"attached": False, "runs": None, "run_seconds": None},
+    }
+    assert agent["confirmations"] == {"confirmed": 0}
+    assert 0 <= agent["uptime_seconds"] < 60
+    assert 0 <= agent["cpu_seconds"] < 60

@@ -1,0 +1,527 @@
+"""agent.serve.web: the real server, on a free port."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import Any, Optional
+
+import bcrypt
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.serve import server
+from agent.serve.history import History
+from agent.serve.status import Status
+from agent.serve.web import WebError, WebServer
+from agent.settings.webfile import Security
+from tests.unit.certificates import Authority, Pair
+from tests.unit.reports.test_objects import CLOCK
+from tests.unit.samples import spawn, stall
+from tests.unit.serve.test_metrics import FakeSource
+
+
+@dataclass
+class Answer:
+    status: int
+    body: str
+    headers: Message
+
+    @property
+    def kind(self) -> str:
+        return str(self.headers["Content-Type"])
+
+
+class Site:
+    """A running server."""
+
+    def __init__(self, host: str = "127.0.0.1", security: Optional[Security] = None) -> None:
+        self.healthy = True
+        self.registry = CollectorRegistry()
+        self.history = History(100)
+        status = Status(FakeSource(), self.history, CLOCK, lambda: self.healthy, "0.26.0")
+        self.server = WebServer(host, 0, security)
+        self.base = f"{self.server.scheme}://{f'[{host}]' if ':' in host else host}:{self.server.port}"
+        self.server.start(self.registry, lambda: self.healthy, status.read)
+
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        data: Optional[bytes] = None,
+        tls: Optional[ssl.SSLContext] = None,
+        authorization: Optional[str] = None,
+    ) -> Answer:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20, context=tls) as answer:
+                return Answer(answer.status, answer.read().decode(), answer.headers)
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.read().decode(), error.headers)
+
+    def connect(self) -> socket.socket:
+        """A client that says nothing by itself."""
+        return socket.create_connection(("127.0.0.1", self.server.port), timeout=20)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.server.stop()
+
+
+@pytest.fixture
+def site(running: Site) -> Site:
+    running.healthy = True
+    return running
+
+
+def test_metrics(site: Site) -> None:
+    Gauge("answer", "Of it all.", registry=site.registry).set(42)
+    answer = site.ask("/metrics")
+    assert answer.status == 200
+    assert answer.kind.startswith("text/plain; version=")
+    (family,) = text_string_to_metric_families(answer.body)
+    assert [(sample.name, sample.value) for sample in family.samples] == [("answer", 42)]
+
+
+def test_healthz(site: Site) -> None:
+    answer = site.ask("/healthz")
+    assert (answer.status, answer.body, answer.kind) == (200, "ok\n", "text/plain; charset=utf-8")
+    site.healthy = False
+    answer = site.ask("/healthz")
+    assert (answer.status, answer.body, answer.kind) == (503, "not tracing\n", "text/plain; charset=utf-8")
+    site.healthy = True
+    assert site.ask("/healthz").status == 200
+
+
+def test_page(site: Site) -> None:
+    answer = site.ask("/")
+    assert answer.status == 200
+    assert answer.kind == "text/html; charset=utf-8"
+    assert answer.body.startswith("<!doctype html>")
+    for path in ("/metrics", "/healthz", "/api/stalls"):
+        assert f'href=".{path}"' in answer.body
+        assert site.ask(path).status == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/x", "/healthz/", "/../etc/passwd", "/favicon.ico"])
+def test_not_found(path: str, site: Site) -> None:
+    answer = site.ask(path)
+    assert answer.status == 404
+    assert answer.body == "/, /api/stalls, /metrics or /healthz\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/api/stalls", "/nothing"])
+def test_only_reading_is_allowed(method: str, path: str, site: Site) -> None:
+    answer = site.ask(path, method, b"" if method == "POST" else None)
+    assert (answer.status, answer.body) == (405, "GET or HEAD\n")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/", "/metrics", "/api/stalls"])
+def test_head(path: str, site: Site) -> None:
+    assert site.ask(path, "HEAD").status == 200
+    with site.connect() as client, client.makefile("rb") as answer:
+        client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+        assert answer.read().endswith(b"\r\n\r\n")  # and no body
+
+
+def test_api_stalls() -> None:
+    site = Site()
+    try:
+        site.history.add(stall(of=spawn(id=7)))
+        answer = site.ask("/api/stalls")
+        told = json.loads(answer.body)
+        assert answer.kind == "application/json"
+        assert [each["id"] for each in told["ended"]] == ["0000000000000007"]
+        assert told["ongoing"] == []
+        assert told["agent"]["healthy"] is True
+        assert "stall-0000000000000007" in site.ask("/").body
+        assert "stall-0000000000000007" not in site.ask("/?news").body
+    finally:
+        site.server.stop()
+
+
+@pytest.mark.parametrize("path", ["/", "/api/stalls", "/metrics", "/healthz", "/nothing"])
+def test_headers_of_every_answer(path: str, site: Site) -> None:
+    headers = site.ask(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'sha256-")
+    assert headers["X-Frame-Options"] == "deny"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_a_query_is_ignored(site: Site) -> None:
+    assert site.ask("/healthz?verbose=1").status == 200
+
+
+def test_a_client_that_says_nothing_does_not_hold_up_others(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.server.port)):
+        assert site.ask("/healthz").status == 200
+
+
+def test_a_slow_scrape_does_not_hold_up_the_health_check() -> None:
+    """Each request has a thread of its own."""
+    site = Site()
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow() -> float:
+        asked.set()
+        go_on.wait(10)
+        return 1
+
+    Gauge("slow", "Waits.", registry=site.registry).set_function(slow)
+    scraper = threading.Thread(target=site.ask, args=("/metrics",))
+    scraper.start()
+    try:
+        assert asked.wait(10)
+        assert site.ask("/healthz").status == 200
+    finally:
+        go_on.set()
+        scraper.join()
+        site.server.stop()
+
+
+def test_nonsense_in_place_of_a_request(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as client:
+        client.sendall(b"\xff\xfe\x00 nonsense\r\n\r\n")
+        assert b" 400 " in client.recv(4096)
+    assert site.ask("/healthz").status == 200
+
+
+def test_ipv6() -> None:
+    try:
+        site = Site("::1")
+    except WebError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    try:
+        assert site.ask("/healthz").status == 200
+    finally:
+        site.server.stop()
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(WebError) as caught:
+            WebServer("127.0.0.1", port)
+    said = str(caught.value)
+    assert said.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert "web.listen" in said
+    assert "\n" not in said
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(WebError, match=r"^cannot listen on 192\.0\.2\.1:0: "):
+        WebServer("192.0.2.1", 0)  # TEST-NET-1
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_the_port_is_given_back(started: bool) -> None:
+    web = WebServer("127.0.0.1", 0)
+    port = web.port
+    if started:
+        web.start(CollectorRegistry(), lambda: True, dict)
+        web.stop()
+    else:
+        web.close()
+    with contextlib.closing(socket.socket()) as client:
+        assert client.connect_ex(("127.0.0.1", port)) != 0
+    again = WebServer("127.0.0.1", port)
+    again.close()
+
+
+def test_the_port_is_taken_before_anything_is_answered() -> None:
+    web = WebServer("127.0.0.1", 0)
+    try:
+        with pytest.raises(WebError):
+            WebServer("127.0.0.1", web.port)
+    finally:
+        web.close()
+
+
+# -- clients that take their time --
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A server with four places."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "_MOST_THREADS", 8)
+    site = Site()
+    yield site
+    site.server.stop()
+
+
+def _threads() -> int:
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_half_open_clients_do_not_take_all_places(crowded: Site) -> None:
+    with contextlib.ExitStack() as clients:
+        for number in range(40):
+            client = clients.enter_context(crowded.connect())
+            client.sendall(b"GET / HTTP/1.0\r\nX: "[: number % 20])
+            if number % 10 == 9:
+                assert crowded.ask("/healthz").status == 200
+        assert _threads() <= 8
+
+
+def test_the_oldest_gives_way(crowded: Site) -> None:
+    with contextlib.ExitStack() as clients:
+        waiting = [clients.enter_context(crowded.connect()) for _ in range(4)]
+        _until(lambda: _threads() == 4)
+        assert crowded.ask("/healthz").status == 200
+        waiting[0].settimeout(10)
+        assert waiting[0].recv(1) == b""
+        waiting[3].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert waiting[3].recv(20).startswith(b"HTTP/1.0 200")
+
+
+@contextlib.contextmanager
+def _slow_scrapes(site: Site, number: int) -> Iterator[threading.Event]:
+    """So many clients whose answers are at work until the event is set."""
+    go_on = threading.Event()
+
+    def slow() -> float:
+        go_on.wait(30)
+        return 1
+
+    Gauge("slow", "Waits.", registry=site.registry).set_function(slow)
+    with contextlib.ExitStack() as clients:
+        try:
+            for _ in range(number):
+                clients.enter_context(site.connect()).sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            yield go_on
+        finally:
+            go_on.set()
+
+
+def test_threads_that_do_not_end_are_not_followed_by_ever_more(
+    crowded: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off while it computes its answer, a thread goes on until it has it."""
+    monkeypatch.setattr(server, "_ROOM_SECONDS", 0.01)
+    with _slow_scrapes(crowded, 30):
+        _until(lambda: _threads() >= 8)
+        with crowded.connect() as last, contextlib.suppress(ConnectionError):
+            assert last.recv(1) == b""
+        assert _threads() == 8
+    _until(lambda: _threads() == 0)
+    assert crowded.ask("/healthz").status == 200
+
+
+def test_who_comes_when_all_threads_are_at_work_is_served_by_the_next(
+    crowded: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_ROOM_SECONDS", 30)
+    with _slow_scrapes(crowded, 8) as go_on:
+        _until(lambda: _threads() == 8)
+        with crowded.connect() as last:
+            last.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            last.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                last.recv(1)
+            go_on.set()
+            last.settimeout(20)
+            assert last.recv(20).startswith(b"HTTP/1.0 200")
+
+
+def test_a_request_that_comes_by_the_byte_is_given_up(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """A deadline for all of it, not for each byte."""
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 1)
+    with site.connect() as client:
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                client.sendall(b"x")
+                client.settimeout(0.1)
+                with contextlib.suppress(TimeoutError):
+                    if client.recv(1) == b"":
+                        break
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("line", [b"X: " + b"x" * 20_000, b"X: x\r\n" * 5000])
+def test_a_request_that_is_too_long(line: bytes, site: Site) -> None:
+    with site.connect() as client, contextlib.suppress(ConnectionError):
+        client.sendall(b"GET / HTTP/1.0\r\n" + line)
+        assert client.recv(4096).startswith(b"HTTP/1.0 431 ")
+    assert site.ask("/healthz").status == 200
+
+
+def test_a_client_that_hangs_up_is_no_news(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    for said in (b"", b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.0\r\n\r\n"):
+        with site.connect() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset
+            client.sendall(said)
+    assert site.ask("/healthz").status == 200
+    assert capfd.readouterr().err == ""
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("host", ["a\0b", "\ud800"])
+def test_what_is_no_name_of_a_host_is_one_line(host: str) -> None:
+    with pytest.raises(WebError, match=r"cannot listen on '.*set web.listen to an address$"):
+        WebServer(host, 0)
+
+
+# -- TLS and users --
+
+
+@contextlib.contextmanager
+def _secured(folder: Path, document: Any) -> Iterator[Site]:
+    file = folder / "web.yml"
+    file.write_text(yaml.safe_dump(document))
+    site = Site("127.0.0.1", Security(file))
+    try:
+        yield site
+    finally:
+        site.server.stop()
+
+
+def _tls(pair: Pair, **more: str) -> dict[str, Any]:
+    return {"cert_file": str(pair.certificate), "key_file": str(pair.key), **more}
+
+
+def _client(authority: Authority, own: Optional[Pair] = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    if own is not None:
+        context.load_cert_chain(own.certificate, own.key)
+    return context
+
+
+def test_https(tmp_path: Path, authority: Authority, pair: Pair) -> None:
+    with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site:
+        assert site.base.startswith("https://")
+        for path in ("/", "/metrics", "/healthz", "/api/stalls"):
+            assert site.ask(path, tls=_client(authority)).status == 200
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            site.ask("/", tls=ssl.create_default_context())
+
+
+def test_a_client_without_handshake_does_not_hold_up_others(
+    tmp_path: Path, authority: Authority, pair: Pair
+) -> None:
+    with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site, contextlib.ExitStack() as clients:
+        for said in (b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 500):
+            clients.enter_context(site.connect()).sendall(said)
+        assert site.ask("/healthz", tls=_client(authority)).status == 200
+
+
+def test_clients_without_handshake_do_not_take_all_places(
+    tmp_path: Path, authority: Authority, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "_MOST_THREADS", 8)
+    with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site, contextlib.ExitStack() as clients:
+        for _ in range(3):
+            for _ in range(10):
+                clients.enter_context(site.connect()).sendall(b"\x16\x03\x01")
+            assert site.ask("/healthz", tls=_client(authority)).status == 200
+        assert _threads() <= 8
+
+
+def test_a_handshake_that_does_not_end_is_given_up(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 0.5)
+    with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site, site.connect() as client:
+        client.sendall(b"\x16\x03\x01")
+        assert client.recv(1) == b""
+
+
+def test_client_certificates(tmp_path: Path, authority: Authority, pair: Pair) -> None:
+    wanted = _tls(
+        pair, client_auth_type="RequireAndVerifyClientCert", client_ca_file=str(authority.certificate)
+    )
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other", "stranger").sign("client")
+    with _secured(tmp_path, {"tls_server_config": wanted}) as site:
+        assert site.ask("/healthz", tls=_client(authority, authority.sign("client"))).status == 200
+        for own in (None, stranger):
+            with pytest.raises(OSError, match=r"(?i)alert|reset|EOF|closed"):
+                site.ask("/healthz", tls=_client(authority, own))
+
+
+def test_versions_of_tls(tmp_path: Path, authority: Authority, pair: Pair) -> None:
+    with _secured(tmp_path, {"tls_server_config": _tls(pair, min_version="TLS13")}) as site:
+        client = _client(authority)
+        assert site.ask("/healthz", tls=client).status == 200
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(urllib.error.URLError):
+            site.ask("/healthz", tls=client)
+
+
+def test_a_renewed_certificate_is_used_from_the_next_connection_on(
+    tmp_path: Path, authority: Authority
+) -> None:
+    first, second = authority.sign("first"), authority.sign("second")
+    names = {"cert_file": "now.crt", "key_file": "now.key"}
+
+    def install(pair: Pair) -> None:
+        (tmp_path / "now.key").write_bytes(pair.key.read_bytes())
+        (tmp_path / "now.crt").write_bytes(pair.certificate.read_bytes())
+
+    def name(port: int) -> Any:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+            _client(authority).wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            return dict(part[0] for part in client.getpeercert()["subject"])["commonName"]  # type: ignore[index,misc]
+
+    install(first)
+    with _secured(tmp_path, {"tls_server_config": names}) as site:
+        assert name(site.server.port) == "first"
+        install(second)
+        assert name(site.server.port) == "second"
+
+
+def _login(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/api/stalls", "/nothing"])
+def test_users(path: str, tmp_path: Path) -> None:
+    hashed = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
+    with _secured(tmp_path, {"basic_auth_users": {"ali": hashed}}) as site:
+        expected = 404 if path == "/nothing" else 200
+        assert site.ask(path, authorization=_login("ali", "open sesame")).status == expected
+        for wrong in (None, _login("ali", "open barley"), _login("baba", "open sesame")):
+            answer = site.ask(path, authorization=wrong)
+            assert (answer.status, answer.body) == (401, "Unauthorized\n")
+            assert answer.headers["WWW-Authenticate"] == "Basic"
+
+
+def test_headers_of_the_web_configuration_win(tmp_path: Path) -> None:
+    headers = {"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=9"}
+    with _secured(tmp_path, {"http_server_config": {"headers": headers}}) as site:
+        answer = site.ask("/")
+        assert answer.headers.get_all("X-Frame-Options") == ["sameorigin"]
+        assert answer.headers["Strict-Transport-Security"] == "max-age=9"

@@ -1,0 +1,301 @@
+"""agent.settings.agentfile: every way in which a file can be wrong, and what is said about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from agent.settings.agentfile import Config, ConfigError, Web, load
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "agent.yaml"
+
+
+def complaint(file: Path, text: str) -> str:
+    """What load says of a file, without the file's name, which it must begin with."""
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{file}:") for line in lines)
+    return "\n".join(line.removeprefix(str(file)).removeprefix(": ") for line in lines)
+
+
+# -- the file in config/ --
+
+
+def test_the_annotated_file_has_every_key_with_its_default(repo_root: Path) -> None:
+    path = repo_root / "config" / "agent.yaml"
+    written = yaml.safe_load(path.read_text())
+    assert written == Config().model_dump()
+    assert {section: list(keys) for section, keys in written.items()} == {
+        section: list(keys) for section, keys in Config().model_dump().items()
+    }
+    assert load(path) == Config()
+
+
+def test_the_annotated_file_says_when_to_change_each_key(repo_root: Path) -> None:
+    lines = (repo_root / "config" / "agent.yaml").read_text().splitlines()
+    for before, line in zip(lines, lines[1:]):
+        if line.startswith("  ") and not line.lstrip().startswith("#"):
+            assert before.lstrip().startswith("#"), f"no comment above {line.strip()}"
+
+
+# -- what is accepted --
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}\n", "web: {}\n"])
+def test_what_is_left_out_has_its_default(text: str, file: Path) -> None:
+    file.write_text(text)
+    assert load(file) == Config()
+
+
+def test_every_key_can_be_set(file: Path) -> None:
+    sections = {
+        "web": {"listen": "0.0.0.0:80", "config_file": "/etc/web.yml", "history": 7},
+        "stalls": {"min_ms": 1.5, "ongoing_seconds": 30},
+        "stacks": {"capture": True},
+        "filter": {"comm": ["a*", "!b"], "uid": [0, 33], "container": ["host"]},
+        "labels": {
+            "limit": 7,
+            "allow": ["nginx"],
+            "rules": [{"match": "w-[0-9]+", "name": "w"}],
+            "container": True,
+        },
+        "probes": {"attach": "tracepoints"},
+        "log": {"level": "error", "stalls_per_minute": 7},
+    }
+    file.write_text(yaml.safe_dump(sections))
+    assert load(file).model_dump() == sections
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stalls: {min_ms: 1, ongoing_seconds: 0.25}\nlabels: {limit: 1}\nweb: {history: 0}",
+        "stalls: {min_ms: 3600000, ongoing_seconds: 3600}\nlabels: {limit: 10000}\nweb: {history: 10000}",
+    ],
+)
+def test_the_bounds_themselves_are_accepted(text: str, file: Path) -> None:
+    file.write_text(text)
+    load(file)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [
+        ("127.0.0.1:9848", "127.0.0.1", 9848),
+        ("[::1]:9848", "::1", 9848),
+        ("[::]:0", "::", 0),
+        ("localhost:65535", "localhost", 65535),
+    ],
+)
+def test_listen(listen: str, host: str, port: int) -> None:
+    web = Web(listen=listen)
+    assert (web.host, web.port) == (host, port)
+
+
+def test_the_web_configuration_is_beside_the_file_that_names_it(file: Path) -> None:
+    file.write_text("web: {config_file: tls/web.yml}\n")
+    assert load(file).web.config_file == str(file.parent / "tls" / "web.yml")
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Config().stalls.min_ms = 5
+
+
+# -- what is not --
+
+
+def test_no_file(file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(caught.value) == f"{file}: No such file or directory"
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: Is a directory"
+
+
+def test_not_text(file: Path) -> None:
+    file.write_bytes(b"web:\n  \xff\xfe: 1\n")
+    with pytest.raises(ConfigError, match=r"agent\.yaml: not UTF-8 text \(invalid start byte at byte 7\)$"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("web: [\n", ":2:1: not YAML: expected the node content, but found '<stream end>'"),
+        ("log: {}\na: b: c\n", ":2:5: not YAML: mapping values are not allowed here"),
+        ("web:\n\tlisten: x\n", ":2:1: not YAML: found character '\\t' that cannot start any token"),
+        ("? [a]\n: b\n", ":1:3: not YAML: found unhashable key"),
+        ("web: !!python/object:os.system x\n", ":1:6: not YAML: could not determine a constructor"),
+        ("log: {}\n---\nlog: {}\n", ":2:1: not YAML: but found another document"),
+    ],
+)
+def test_not_yaml(text: str, said: str, file: Path) -> None:
+    assert complaint(file, text).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("- web\n", "['web']"), ("just words\n", "'just words'"), ("42\n", "42"), ("false\n", "False")],
+)
+def test_no_keys(text: str, shown: str, file: Path) -> None:
+    assert complaint(file, text) == f"expected keys such as 'web:', found {shown}"
+
+
+def test_a_long_value_is_cut(file: Path) -> None:
+    said = complaint(file, "x" * 500)
+    assert said.endswith("...")
+    assert len(said) < 120
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("wbe: {}", "wbe: unknown key; did you mean 'web'?"),
+        ("stall: {}", "stall: unknown key; did you mean 'stalls'?"),
+        ("zzz: 1", "zzz: unknown key; expected one of web, stalls, stacks, filter, labels, probes, log"),
+        ("web: {listn: x}", "web.listn: unknown key; did you mean 'listen'?"),
+        ("stalls: {min: 1}", "stalls.min: unknown key; did you mean 'min_ms'?"),
+        (
+            "stalls: {ongoing_second: 1}",
+            "stalls.ongoing_second: unknown key; did you mean 'ongoing_seconds'?",
+        ),
+        ("stalls: {zzz: 1}", "stalls.zzz: unknown key; expected one of min_ms, ongoing_seconds"),
+        ("web: {min_ms: 1}", "web.min_ms: unknown key; expected one of listen, config_file, history"),
+    ],
+)
+def test_unknown_key(text: str, said: str, file: Path) -> None:
+    assert complaint(file, text) == said
+
+
+ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("web: {listen: '127.0.0.1'}", f"web.listen: '127.0.0.1': {ADDRESS}"),
+        ("web: {listen: ':9848'}", f"web.listen: ':9848': {ADDRESS}"),
+        ("web: {listen: 'host:http'}", f"web.listen: 'host:http': {ADDRESS}"),
+        ("web: {listen: 'host:65536'}", f"web.listen: 'host:65536': {ADDRESS}"),
+        ("web: {listen: 'host:-1'}", f"web.listen: 'host:-1': {ADDRESS}"),
+        ("web: {listen: 'host:'}", f"web.listen: 'host:': {ADDRESS}"),
+        ("web: {listen: ''}", f"web.listen: '': {ADDRESS}"),
+        ("web: {listen: 9848}", "web.listen: 9848: expected a valid string"),
+        ("web: {history: -1}", "web.history: -1: expected greater than or equal to 0"),
+        ("web: {history: 10001}", "web.history: 10001: expected less than or equal to 10000"),
+        ("stalls: {min_ms: 0}", "stalls.min_ms: 0: expected greater than or equal to 1"),
+        ("stalls: {min_ms: .inf}", "stalls.min_ms: inf: expected less than or equal to 3600000"),
+        ("stalls: {min_ms: .nan}", "stalls.min_ms: nan: expected "),
+        ("stalls: {min_ms: ten}", "stalls.min_ms: 'ten': expected a valid number"),
+        (
+            "stalls: {ongoing_seconds: 0.2}",
+            "stalls.ongoing_seconds: 0.2: expected greater than or equal to 0.25",
+        ),
+        ("labels: {limit: 0}", "labels.limit: 0: expected greater than or equal to 1"),
+        ("labels: {limit: 10001}", "labels.limit: 10001: expected less than or equal to 10000"),
+        ("labels: {limit: 1.5}", "labels.limit: 1.5: expected a valid integer"),
+        ("log: {level: loud}", "log.level: 'loud': expected 'debug', 'info', 'warning' or 'error'"),
+        ("log: {level: INFO}", "log.level: 'INFO': expected 'debug', 'info', 'warning' or 'error'"),
+        ("web: 5", "web: 5: expected keys: listen"),
+        ("1: x", "1: "),
+    ],
+)
+def test_bad_value(text: str, said: str, file: Path) -> None:
+    found = complaint(file, text)
+    assert found.startswith(said)
+    assert "\n" not in found
+
+
+def test_all_that_is_wrong_is_said_at_once(file: Path) -> None:
+    said = complaint(file, "wbe: {}\nlabels: {limit: 0}\nlog: {level: loud}\n").splitlines()
+    assert sorted(line.split(":")[0] for line in said) == ["labels.limit", "log.level", "wbe"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stalls: {min_ms: true}", "stalls.min_ms: True: expected a valid number"),
+        ("labels: {limit: '5'}", "labels.limit: '5': expected a valid integer"),
+        ("filter: {uid: [root]}", "filter.uid.0: 'root': expected a valid integer"),
+        ("filter: {comm: x}", "filter.comm: 'x': expected a valid list"),
+        (
+            "labels: {rules: [{match: '(', name: x}]}",
+            "labels.rules.0.match: '(': expected a regular expression: missing ), unterminated subpattern at"
+            " position 0",
+        ),
+        (
+            "labels: {rules: [{mtch: x, name: x}]}",
+            "labels.rules.0.match: {'mtch': 'x', 'name': 'x'}: Field required\n"
+            "labels.rules.0.mtch: unknown key; did you mean 'match'?",
+        ),
+    ],
+)
+def test_what_is_not_of_the_right_kind(text: str, expected: str, file: Path) -> None:
+    assert complaint(file, text) == expected
+
+
+def test_a_key_that_is_there_twice(file: Path) -> None:
+    said = complaint(file, "stalls: {min_ms: 1}\nlog: {}\nstalls: {min_ms: 2}\n")
+    assert said == ":3:1: not YAML: the key 'stalls' is there twice"
+
+
+# -- single keys --
+
+
+def test_the_environment_overrides_the_file_and_set_overrides_that(file: Path) -> None:
+    file.write_text("stalls: {min_ms: 1, ongoing_seconds: 2}\nlabels: {limit: 3}\n")
+    environ = {"SPAWNSTALL_STALLS_MIN_MS": "4", "SPAWNSTALL_LABELS_LIMIT": "5", "HOME": "/"}
+    config = load(file, environ, ["labels.limit=6", "filter.uid=[1, 2]"])
+    assert (config.stalls.min_ms, config.stalls.ongoing_seconds, config.labels.limit) == (4, 2, 6)
+    assert config.filter.uid == [1, 2]
+    assert load(None, environ).labels.limit == 5
+
+
+@pytest.mark.parametrize(
+    ("environ", "settings", "expected"),
+    [
+        (
+            {"SPAWNSTALL_STALLS_MIN_MS": "x"},
+            [],
+            "environment variable SPAWNSTALL_STALLS_MIN_MS: stalls.min_ms: 'x': expected a valid number",
+        ),
+        (
+            {"SPAWNSTALL_STALLS_MIN": "1"},
+            [],
+            "environment variable SPAWNSTALL_STALLS_MIN: stalls.min: unknown key; did you mean 'min_ms'?",
+        ),
+        (
+            {},
+            ["labels.limit=0"],
+            "--set 'labels.limit=0': labels.limit: 0: expected greater than or equal to 1",
+        ),
+        ({}, ["labels=0"], "--set 'labels=0': expected SECTION.KEY=VALUE, as in stalls.min_ms=50"),
+        ({}, ["labels.limit"], "--set 'labels.limit': expected SECTION.KEY=VALUE, as in stalls.min_ms=50"),
+        ({}, ["lables.limit=1"], "--set 'lables.limit=1': lables: unknown key; did you mean 'labels'?"),
+        ({}, ["labels.limit={"], "--set 'labels.limit={': '{': expected a value in YAML"),
+    ],
+)
+def test_a_wrong_override_is_named_as_what_it_is(
+    environ: dict[str, str], settings: list[str], expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, environ, settings)
+    assert str(caught.value) == expected
+
+
+def test_variables_of_a_kubernetes_service_are_not_ours(caplog: pytest.LogCaptureFixture) -> None:
+    assert load(None, {"SPAWNSTALL_PORT_9848_TCP": "tcp://10.0.0.1:9848"}) == Config()
+    assert "SPAWNSTALL_PORT_9848_TCP names no section" in caplog.text

@@ -1,0 +1,753 @@
+"""agent.tracing.tracer: how the kernel side's records become plain data, and how many of them may wait."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Optional
+
+import pytest
+
+from agent.host import procfs
+from agent.host.identity import identify
+from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Release, Spawn, Stall
+from agent.tracing import tracer
+from probes import loader, records, selftest
+from probes.openfiles import Copy
+from probes.records import How, RecordKind, ReleaseFlag
+from probes.stacks import Symbol
+from tests.unit.samples import UNSEEN
+
+RELEASE: dict[str, Any] = {
+    "how": How.EXIT,
+    "ns": 2,
+    "acquired": 3,
+    "pid": 4,
+    "parent": 6,
+    "forker": 7,
+    "fd": 8,
+    "flags": 0,
+    "left": 9,
+    "comm": b"worker",
+}
+SPAWN: dict[str, Any] = {
+    "kind": RecordKind.SPAWN,
+    "index": 14,
+    "id": 1,
+    "key": 15,
+    "inode": 2,
+    "created": 3,
+    "forked": 4,
+    "parent_closed": 5,
+    "read_began": 6,
+    "own_released": 7,
+    "read_ended": 8,
+    "pid": 9,
+    "tid": 10,
+    "own_pid": 11,
+    "read_fd": 12,
+    "fds": (13, 21, -1, -1),
+    "own_how": How.EXEC,
+    "outcome": records.Outcome.OK,
+    "comm": b"parent",
+    "own_comm": b"child",
+}
+PLAIN = Spawn(
+    id=1,
+    inode=2,
+    pid=9,
+    tid=10,
+    comm=b"parent",
+    child=11,
+    child_comm=b"child",
+    read_fd=12,
+    write_fd=13,
+    created=3,
+    forked=4,
+    parent_closed=5,
+    read_began=6,
+    own_released=7,
+    own_released_by="exec",
+    read_ended=8,
+    outcome=Outcome.OK,
+    pipe=15,
+    place=14,
+)
+
+
+def release(**changes: Any) -> Release:
+    return tracer._release(records.Release(**{**RELEASE, **changes}))
+
+
+def spawn(**changes: Any) -> Spawn:
+    return tracer._spawn(records.Spawn(**{**SPAWN, **changes}))
+
+
+def test_release() -> None:
+    assert release() == Release(
+        at=2,
+        acquired=3,
+        pid=4,
+        parent=6,
+        forker=7,
+        comm=b"worker",
+        fd=8,
+        by="exit",
+        execed=False,
+        descendant=False,
+        expected=False,
+        left=9,
+    )
+
+
+@pytest.mark.parametrize(("how", "by"), [(How.CLOSE, "close"), (How.EXEC, "exec"), (How.EXIT, "exit")])
+def test_how_a_copy_ended(how: How, by: str) -> None:
+    assert release(how=how).by == by
+    assert spawn(own_how=how).own_released_by == by
+
+
+@pytest.mark.parametrize(
+    ("flag", "changes"),
+    [
+        (ReleaseFlag.EXECED, {"execed": True}),
+        (ReleaseFlag.DESCENDANT, {"descendant": True}),
+        (ReleaseFlag.EXPECTED, {"expected": True}),
+        (ReleaseFlag.EXECED | ReleaseFlag.EXPECTED, {"execed": True, "expected": True}),
+    ],
+)
+def test_flags_of_a_release(flag: ReleaseFlag, changes: dict[str, Any]) -> None:
+    assert release(flags=flag) == dataclasses.replace(release(), **changes)
+
+
+@pytest.mark.parametrize(("left", "told"), [(0, 0), (3, 3), (records.LEFT_UNKNOWN, None)])
+def test_how_many_copies_were_left(left: int, told: Optional[int]) -> None:
+    assert release(left=left).left == told
+
+
+def test_where_the_stack_of_a_fork_is_kept() -> None:
+    assert release().stack_id == 0
+    assert release(stack=12).stack_id == 12
+
+
+def test_spawn() -> None:
+    assert spawn() == PLAIN
+
+
+@pytest.mark.parametrize("time", ["forked", "parent_closed", "read_began", "own_released", "read_ended"])
+def test_what_has_not_come_is_none(time: str) -> None:
+    changes: dict[str, Any] = {time: None}
+    assert spawn(**{time: 0}) == dataclasses.replace(PLAIN, **changes)
+
+
+def test_a_spawn_in_flight() -> None:
+    found = spawn(outcome=0, own_how=0)
+    assert found.outcome is None
+    assert found.own_released_by is None
+
+
+@pytest.mark.parametrize("name", ["OK", "EXEC_FAILED", "ABANDONED"])
+def test_outcome(name: str) -> None:
+    assert spawn(outcome=records.Outcome[name]).outcome is Outcome[name]
+
+
+@pytest.mark.parametrize("fact", ["reading", "held", "copy_lost", "read_cut", "is_socket", "elsewhere"])
+def test_facts_of_a_spawn(fact: str) -> None:
+    changes: dict[str, Any] = {fact: True}
+    assert spawn(**{fact: 1}) == dataclasses.replace(PLAIN, **changes)
+
+
+def test_the_releases_of_a_spawn() -> None:
+    assert spawn().releases == ()
+    assert spawn(last=(records.Release(**RELEASE),)).releases == (release(),)
+
+
+def test_the_releases_of_a_spawn_are_in_the_order_of_time() -> None:
+    """The kernel side keeps the latest in a ring."""
+    ring = tuple(records.Release(**{**RELEASE, "ns": ns, "pid": ns}) for ns in (40, 50, 20, 30))
+    assert [each.at for each in spawn(last=ring).releases] == [20, 30, 40, 50]
+
+
+def test_a_child_that_was_killed() -> None:
+    assert not spawn().child_killed
+    assert spawn(killed=9).child_killed
+
+
+def test_a_failed_exec() -> None:
+    assert spawn(exec_error=2).exec_error == 2
+
+
+def test_a_comm_is_the_bytes_that_the_kernel_has() -> None:
+    assert spawn(comm=b"\xff\x1b").comm == b"\xff\x1b"
+    assert release(comm=b"").comm == b""
+
+
+MS = 1_000_000
+SECOND = 1000 * MS
+NOBODY = 1 << 30
+"""A pid that nobody has."""
+
+
+class _Kernel:
+    """In the place of the probes: a ring of three records, which come while others are judged."""
+
+    sees_fd_tables = True
+
+    def __init__(self, _options: object, receive: Callable[[loader.Record], None]) -> None:
+        self._receive = receive
+        self._ring: list[records.Spawn] = []
+        self.lost = 0
+        self.waiting: list[records.Spawn] = []
+        self.known: dict[int, Any] = {}
+        self.execs: dict[int, int] = {}
+        self.by_comm: dict[bytes, records.Program] = {}
+
+    def send(self, number: int) -> None:
+        if len(self._ring) < 3:
+            self._ring.append(_stalled(number))
+        else:
+            self.lost += 1
+
+    def poll(self, _timeout_ms: int) -> None:
+        for record in self._ring:
+            self._receive(record)
+        self._ring.clear()
+
+    open_files: Optional[_Files] = None
+
+    def watched(self) -> list[records.Spawn]:
+        return self.waiting
+
+    def spawns(self) -> list[records.Spawn]:
+        return []
+
+    def free(self, place: int) -> None:
+        """Nothing is kept at a place here."""
+
+    def process(self, pid: int) -> Optional[Any]:
+        return self.known.get(pid)
+
+    may_hold = loader.Probes.may_hold
+
+    def execed(self, pid: int) -> int:
+        return self.execs.get(pid, 0)
+
+    def programs(self) -> dict[bytes, records.Program]:
+        return dict(self.by_comm)
+
+    def forget_program(self, comm: bytes) -> None:
+        self.by_comm.pop(comm, None)
+
+    def counters(self) -> dict[records.Counter, int]:
+        return {records.Counter.RECORDS_LOST: self.lost}
+
+    def counter(self, which: records.Counter) -> int:
+        return self.lost if which is records.Counter.RECORDS_LOST else 0
+
+    def misses(self) -> int:
+        return 0
+
+
+_TIMES: dict[str, Any] = {"created": 1, "forked": 2, "parent_closed": 3, "read_began": 4, "own_released": 5}
+
+
+def _stalled(number: int, how: How = How.EXIT) -> records.Spawn:
+    """A spawn with a foreign holder, and a pid that nobody has."""
+    last = records.Release(**{**RELEASE, "ns": 50 * MS, "left": 0, "how": how})
+    spawn = {**SPAWN, **_TIMES, "id": number, "read_ended": 50 * MS + 1, "pid": NOBODY, "held": 1}
+    return records.Spawn(**{**spawn, "last": (last,), "releases": 1})
+
+
+def _blocked(**changes: Any) -> records.Spawn:
+    """A spawn whose parent waits since 5 nanoseconds after the clock began."""
+    spawn = {**SPAWN, **_TIMES, "read_ended": 0, "outcome": 0, "reading": 1, "held": 1, "pid": NOBODY}
+    return records.Spawn(**{**spawn, **changes})
+
+
+def replace_probes(patch: pytest.MonkeyPatch, probes: Callable[..., Any]) -> None:
+    """Nothing is compiled, and no self-test played, for what a test has in the place of the probes."""
+    patch.setattr(loader, "Probes", probes)
+    patch.setattr(loader, "Loading", lambda *_arguments: object())
+    patch.setattr(loader, "CompilerProcess", contextlib.nullcontext)
+    patch.setattr(selftest.SelfTest, "begin", lambda self: None)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> list[_Kernel]:
+    made: list[_Kernel] = []
+
+    def probes(*arguments: Any) -> _Kernel:
+        made.append(_Kernel(*arguments))
+        return made[0]
+
+    replace_probes(monkeypatch, probes)
+    return made
+
+
+def test_records_that_come_while_stalls_are_judged_are_not_lost(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer, "_EMPTY_NS", 0)
+    told: list[int] = []
+
+    def tell(stall: Stall) -> None:
+        told.append(stall.spawn.id)
+        for number in (1, 2):
+            if len(told) <= 20:
+                kernel[0].send(stall.spawn.id * 2 + number)
+
+    tracing = tracer.Tracer(tracer.TracerOptions(), tell)
+    kernel[0].send(0)
+    for _ in range(20):
+        tracing.drain()
+    assert sorted(told) == list(range(41))
+    assert tracing.counters()["records_lost"] == 0
+
+
+def test_records_that_wait_are_bounded_and_the_rest_is_lost(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer, "_MOST_RECORDS", 2)
+    told: list[Stall] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    for number in (1, 2, 3, 4):
+        kernel[0].send(number)
+    tracing.drain()
+    assert [stall.spawn.id for stall in told] == [1, 2]
+    assert tracing.counters()["records_lost"] == 2  # one in the ring, one here
+
+
+@pytest.mark.parametrize(
+    ("how", "execed", "cause"),
+    [
+        (How.CLOSE, 0, Cause.FORKED),
+        (How.CLOSE, 50 * MS - 1, Cause.FORKED),  # before it had this copy, or with it
+        (How.CLOSE, 50 * MS, Cause.LATE_EXEC),
+        (How.CLOSE, 80 * MS, Cause.LATE_EXEC),
+        (How.EXIT, 80 * MS, Cause.FORKED),
+    ],
+)
+def test_whether_a_holder_that_closed_its_copy_went_on_to_exec_is_the_cause(
+    how: How, execed: int, cause: Cause, kernel: list[_Kernel]
+) -> None:
+    told: list[Stall] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    kernel[0]._receive(_stalled(1, how))
+    tracing.run_once(0)
+    assert told == []  # it is given a moment
+    kernel[0].execs[RELEASE["pid"]] = execed
+    tracing.drain()
+    assert [stall.culprit.cause for stall in told] == [cause]
+
+
+def test_a_spawn_that_nobody_foreign_held_is_judged_at_once(kernel: list[_Kernel]) -> None:
+    spawns: list[Spawn] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(every=True), lambda stall: None, spawns.append)
+    record = _stalled(1)
+    record.held = 0
+    kernel[0]._receive(record)
+    tracing.run_once(0)
+    assert [spawn.id for spawn in spawns] == [1]
+
+
+@dataclasses.dataclass
+class _Host:
+    """What a look at the open files of the host finds, and how often it was looked for."""
+
+    copies: dict[int, dict[int, list[int]]] = dataclasses.field(default_factory=dict)
+    looks: int = 0
+    stopped: bool = False
+    blocked: bool = True
+    in_exec: bool = False
+
+    def find_holders(self, inodes: Collection[int]) -> dict[int, dict[int, list[int]]]:
+        self.looks += 1
+        return {inode: by for inode, by in self.copies.items() if inode in inodes}
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
+    made = _Host()
+    monkeypatch.setattr(procfs, "find_holders", made.find_holders)
+    monkeypatch.setattr(procfs, "is_stopped", lambda pid, tid: made.stopped)
+    monkeypatch.setattr(procfs, "is_blocked_on", lambda pid, tid, fd: made.blocked)
+    monkeypatch.setattr(procfs, "is_in_exec", lambda pid: made.in_exec)
+    monkeypatch.setattr(procfs, "comm_of", lambda pid: b"holder")
+    return made
+
+
+INODE = SPAWN["inode"]
+HOLDER = NOBODY + 1
+
+
+class _Looking:
+    """A tracer whose kernel side watches one spawn that waits."""
+
+    def __init__(self, kernel: list[_Kernel], **options: Any) -> None:
+        self.told: list[Stall] = []
+        self.tracing = tracer.Tracer(tracer.TracerOptions(**options), self.told.append)
+        self.kernel = kernel[0]
+        self.kernel.waiting = [_blocked()]
+        self.at = SECOND // 2
+
+    def look(self, after: int = SECOND // 4) -> tuple[Stall, ...]:
+        """A look, later than the one before."""
+        self.at += after
+        self.tracing._search_took = 0
+        self.tracing._look(self.at)
+        return self.tracing.ongoing
+
+    def holder(self) -> Holder:
+        """The only holder of the only stall that a look finds."""
+        [stall] = self.look()
+        [holder] = stall.holders
+        return holder
+
+    def process(self, **changes: Any) -> Any:
+        """One that was forked with a copy after the pipe was made."""
+        made = records.process_type(64)(**{"born": 3, "parent": (30, 20, 10, 1), "forker": 31, **changes})
+        made.may_hold.words[0] = 1 << SPAWN["index"]
+        return made
+
+
+def test_a_look_names_who_has_the_write_end_open(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4, 9]}}
+    assert looking.holder() == Holder(
+        pid=HOLDER,
+        comm=b"holder",
+        fds=(4, 9),
+        cause=Cause.PASSED,
+        acquired=None,
+        released=None,
+        confirmation=Confirmation.CONFIRMED,
+        seen=looking.at,
+    )
+    first = looking.at
+    assert looking.holder().seen == looking.at > first
+    assert looking.tracing.confirmations == {Confirmation.CONFIRMED: 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "in_exec", "cause"),
+    [
+        ({}, False, Cause.FORKED),
+        ({}, True, Cause.LATE_EXEC),
+        ({"expected": 1}, False, Cause.LATE_EXEC),
+        ({"execed": 7}, False, Cause.LEAKED),
+        ({"execed": 7}, True, Cause.LEAKED),
+        ({"execed": 7, "expected": 1}, False, Cause.LATE_EXEC),
+        ({"parent": (30, SPAWN["own_pid"], 0, 0)}, False, Cause.OWN_DESCENDANT),
+        ({"parent": (SPAWN["own_pid"], 0, 0, 0), "execed": 7}, False, Cause.OWN_DESCENDANT),
+    ],
+)
+def test_the_cause_of_a_holder_that_was_forked_with_its_copy(
+    changes: dict[str, Any], in_exec: bool, cause: Cause, kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    host.copies, host.in_exec = {INODE: {HOLDER: [4]}}, in_exec
+    process = looking.kernel.known[HOLDER] = looking.process(**changes)
+    holder = looking.holder()
+    assert holder.cause is cause
+    assert (holder.acquired, holder.parent, holder.forker) == (process.born, process.parent[0], 31)
+
+
+def test_who_was_forked_before_the_own_child_does_not_descend_from_it(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    """Its parent had that pid before."""
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(forked=4)]
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.kernel.known[HOLDER] = looking.process(parent=(SPAWN["own_pid"], 0, 0, 0), born=3)
+    assert looking.holder().cause is Cause.FORKED
+
+
+@pytest.mark.parametrize("changes", [{"shared": 1}, {"born": 1}, {"may_hold": None}])
+def test_a_copy_that_was_not_inherited_was_passed(
+    changes: dict[str, Any], kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    process = looking.process(**{name: value for name, value in changes.items() if value is not None})
+    if "may_hold" in changes:
+        process.may_hold.words[0] = 0
+    looking.kernel.known[HOLDER] = process
+    holder = looking.holder()
+    assert (holder.cause, holder.acquired, holder.parent) == (Cause.PASSED, None, None)
+
+
+@pytest.mark.parametrize(("copy_lost", "sees_fd_tables"), [(1, True), (0, False)])
+def test_how_somebody_got_a_copy_that_cannot_be_followed_is_unknown(
+    copy_lost: int, sees_fd_tables: bool, kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(copy_lost=copy_lost)]
+    looking.kernel.sees_fd_tables = sees_fd_tables
+    host.copies = {INODE: {HOLDER: [4]}}
+    assert looking.holder().cause is Cause.UNKNOWN
+
+
+def test_neither_the_parent_nor_its_own_child_is_a_holder(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    own = SPAWN["own_pid"]
+    host.copies = {INODE: {NOBODY: [4], own: [4]}}
+    assert looking.look() == ()
+    looking.kernel.known[own] = looking.process(born=_TIMES["forked"])
+    assert [stall.holders for stall in looking.look()] == [(UNSEEN,)]
+    # Another process has the own child's pid now.
+    looking.kernel.known[own] = looking.process(born=SECOND)
+    assert looking.holder().pid == own
+
+
+def test_a_wait_without_a_holder_is_told_at_the_second_look(kernel: list[_Kernel], host: _Host) -> None:
+    """At the first, it is most likely just ending."""
+    looking = _Looking(kernel)
+    assert looking.look() == ()
+    [stall] = looking.look()
+    assert stall.culprit.cause is Cause.UNKNOWN
+    host.copies = {INODE: {HOLDER: [4]}}
+    assert looking.holder().pid == HOLDER
+    host.copies = {}
+    assert looking.look() == ()
+    host.stopped = True
+    assert looking.look() == ()  # it does not read on, whoever has let go
+
+
+def test_a_pair_of_sockets_is_waited_on_only_while_the_parent_is_blocked_on_it(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(is_socket=1)]
+    host.copies, host.blocked = {INODE: {HOLDER: [4]}}, False
+    assert looking.look() == ()
+    host.blocked = True
+    assert looking.holder().pid == HOLDER
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"reading": 0}, {"own_released": 0}, {"read_began": 0}, {"own_released": SECOND * 3 // 4 - 1}],
+)
+def test_who_does_not_wait_is_not_looked_at(
+    changes: dict[str, Any], kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(**changes)]
+    assert looking.look() == ()
+    assert host.looks == 0
+
+
+def test_looking_takes_a_small_share_of_the_time(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that took 50 ms is not done again for a second."""
+    looking = _Looking(kernel)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: looking.at + 50 * MS)
+    looking.look()
+    for after, looks in ((999 * MS, 1), (2 * MS, 2)):
+        looking.at += after
+        looking.tracing._look(looking.at)
+        assert host.looks == looks
+
+
+def test_a_stall_is_told_once_while_it_goes_on(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel, ongoing_ns=SECOND)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.look()
+    assert looking.told == []
+    for _ in range(3):
+        looking.look()
+    assert [stall.ended for stall in looking.told] == [None]
+
+
+def test_who_was_seen_and_has_let_go_is_confirmed(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    looking.at = 20 * MS
+    host.copies = {INODE: {RELEASE["pid"]: [8]}}
+    [stall] = looking.look(after=10 * MS)
+    assert stall.culprit.pid == RELEASE["pid"]
+    looking.kernel.waiting = []
+    looking.kernel._receive(_stalled(SPAWN["id"]))
+    looking.tracing.drain()
+    [told] = looking.told
+    assert [(each.pid, each.confirmation, each.seen) for each in told.holders] == [
+        (RELEASE["pid"], Confirmation.CONFIRMED, 30 * MS)
+    ]
+    assert looking.tracing.ongoing == ()
+
+
+def test_who_was_seen_last_and_has_not_let_go_comes_first(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    looking.at = 20 * MS
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.look(after=10 * MS)
+    looking.kernel.waiting = []
+    record = _stalled(SPAWN["id"])
+    record.last[0].left = 1
+    looking.kernel._receive(record)
+    looking.tracing.drain()
+    assert [holder.pid for holder in looking.told[-1].holders] == [HOLDER, RELEASE["pid"]]
+
+
+def test_a_spawn_that_has_ended_and_sends_no_record_is_judged_by_a_look(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    """It waits for a release that does not come: of a copy that is not followed."""
+    looking = _Looking(kernel)
+    ended = _stalled(SPAWN["id"])
+    ended.last[0].left = 1
+    ended.read_ended = 700 * MS
+    looking.kernel.waiting = [ended]
+    looking.look()
+    assert looking.told == []  # its record may be on its way
+    for _ in range(2):
+        looking.look()
+    [told] = looking.told
+    assert (told.spawn.id, told.culprit.cause) == (SPAWN["id"], Cause.UNKNOWN)
+
+
+def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    tracing.run_once(0)
+    later = tracing._next_look
+    assert later > time.monotonic_ns() + 100 * MS
+    kernel[0]._receive(records.Notice(kind=RecordKind.WAITING, id=1))
+    tracing.run_once(0)
+    assert tracing._next_look <= time.monotonic_ns() + 20 * MS
+    # A second one does not put it off.
+    soon = tracing._next_look
+    kernel[0]._receive(records.Notice(kind=RecordKind.WAITING, id=2))
+    tracing.run_once(0)
+    assert tracing._next_look <= max(soon, time.monotonic_ns() + 250 * MS)
+
+
+def test_programs(kernel: list[_Kernel]) -> None:
+    counted = records.Program(ok=1, exec_failed=2, abandoned=3, late_wakeups=4, exposures=(5, 6, 7, 8))
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    kernel[0].by_comm = {b"make": counted}
+    [(comm, told)] = tracing.programs().items()
+    assert comm == b"make"
+    assert (told.ok, told.exec_failed, told.abandoned, told.late_wakeups) == (1, 2, 3, 4)
+    assert told.exposures == {
+        Cause.FORKED: 5,
+        Cause.LEAKED: 6,
+        Cause.LATE_EXEC: 7,
+        Cause.OWN_DESCENDANT: 8,
+    }
+    assert [exposure.name.lower() for exposure in records.Exposure] == [
+        cause.value for cause in told.exposures
+    ]
+
+
+@pytest.mark.parametrize(("held", "late"), [(1, 5), (0, 4)])
+def test_a_late_wakeup_is_counted_here_or_by_the_kernel_side(
+    held: int, late: int, kernel: list[_Kernel]
+) -> None:
+    """Never twice: the kernel side counts those of whom nobody foreign had a copy."""
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    kernel[0].by_comm = {b"parent": records.Program(late_wakeups=4)}
+    record = _stalled(1, How.CLOSE)
+    record.held, record.read_ended = held, 300 * MS
+    kernel[0]._receive(record)
+    tracing.drain()
+    assert tracing.programs()[b"parent"].late_wakeups == late
+
+
+def test_comms_that_no_spawn_had_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
+    hour = 3600 * SECOND
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    kernel[0].by_comm = {
+        b"used": records.Program(used=2 * hour),
+        b"unused": records.Program(used=hour - 1),
+        b"new": records.Program(used=0),
+        b"~other": records.Program(used=1),  # where all are counted that find no place
+    }
+    tracing._tidy(2 * hour)
+    assert set(kernel[0].by_comm) == {b"used", b"new", b"~other"}
+
+
+def test_a_long_stall_is_told_whatever_its_process_calls_itself(kernel: list[_Kernel]) -> None:
+    told: list[Stall] = []
+    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    record = _stalled(1, How.EXIT)
+    record.comm, record.read_ended = selftest.COMM, 60 * MS
+    kernel[0]._receive(record)
+    tracing.drain()
+    assert [stall.spawn.comm for stall in told] == [selftest.COMM]
+
+
+def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pid may be another's by then, and the names with it."""
+    ended = False
+
+    def who(pid: int, seen: int) -> Optional[Identity]:
+        return None if ended else identify(os.getpid(), time.monotonic_ns())
+
+    def symbolise(pid: int, addresses: tuple[int, ...]) -> list[Symbol]:
+        nonlocal ended
+        ended = True
+        return [Symbol("another", None)]
+
+    monkeypatch.setattr(tracer, "symbolise", symbolise)
+    monkeypatch.setattr(tracer, "identify", who)
+    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    monkeypatch.setattr(kernel[0], "fork_stack", lambda stack, born: (0x10,), raising=False)
+    fork = tracing._look_up_fork(7, 1, 1)
+    assert fork.stack is not None
+    assert [frame.function for frame in fork.stack.frames] == ["0x10"]
+    assert fork.missing == "fork: pid 7 has ended, so that addresses have no names"
+
+
+class _Files:
+    """An iterator over the open files."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def holders(self, pipes: Collection[int]) -> dict[int, list[Copy]]:
+        self.passes += 1
+        return {pipe: [Copy(pipe, HOLDER, HOLDER, 4)] for pipe in pipes}
+
+
+def test_a_big_host_is_not_searched_all_the_time(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of 10 ms takes a twentieth of the time at most, and a two hundredth when no stall is new."""
+    looking = _Looking(kernel)
+    files = looking.kernel.open_files = _Files()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: looking.at + 10 * MS)
+    for at, passes in ((500, 1), (690, 1), (710, 2), (2100, 2), (2700, 2), (2720, 3), (4700, 3)):
+        looking.at = at * MS
+        looking.tracing._look(looking.at)
+        assert (at, files.passes) == (at, passes)
+        assert [stall.culprit.pid for stall in looking.tracing.ongoing] == [HOLDER]
+    looking.kernel.waiting.append(_blocked(id=2, read_began=4600 * MS, own_released=4600 * MS))
+    looking.tracing._look(looking.at)
+    assert files.passes == 4
+    looking.kernel.waiting.append(_blocked(id=3, read_began=4700 * MS, own_released=4700 * MS))
+    for at, passes in ((4740, 4), (4760, 5), (4860, 5)):  # a new one after 50 ms already, once
+        looking.at = at * MS
+        looking.tracing._look(looking.at)
+        assert (at, files.passes) == (at, passes)
+
+
+def test_a_holder_that_exits_during_a_search_keeps_its_cause(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the kernel's types, /proc tells whether it was forked, as long as it is there."""
+    looking = _Looking(kernel)
+    looking.kernel.sees_fd_tables = False
+    host.copies = {INODE: {HOLDER: [4]}}
+    for answer, cause in (
+        (None, Cause.UNKNOWN),
+        (True, Cause.FORKED),
+        (None, Cause.FORKED),
+        (False, Cause.UNKNOWN),
+    ):
+        monkeypatch.setattr(procfs, "has_not_execed", lambda pid, answer=answer: answer)
+        assert looking.holder().cause is cause
