@@ -181,15 +181,16 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
     if (kernel_u64(file + OFF_FILE_PRIVATE) != spawn->key)
         return 0; /* freed and reused */
     s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine;
-    if (!spawn->ended && !spawn->parent_closed) { /* (then the parent may be gone, and its table another process's) */
+    u64 closing = spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS;
+    if (!spawn->ended) { /* (otherwise the parent may have exited, and its table may belong to another process) */
         struct fds parents;
         struct copies kept;
         fds_at(spawn->files, &parents);
         count_copies(&parents, spawn, 0, ~0U, &kept);
         left -= kept.inside;
-    } else if (spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS) {
-        left -= 1; /* the parent is closing just now: its copy may still be counted */
+        closing &= differ(kept.inside, 0) ^ 1;
     }
+    left -= closing; /* the copy is no longer in the parent's table, but may still be counted */
     if (left < 0)
         left = 0;
     if (!spawn->is_socket) {
