@@ -30,7 +30,8 @@ Which pipes the tracer must follow (``Pipe.followed``), and what it must know of
 6. A pipe is dropped when the maker lets go of the read end (the very fd) by close, dup2 over it, exec or
    exit before there is an own child, or while the maker has a copy of the write end, or in the same moment;
 7. when another process than the maker puts a copy over fd 0 to 2, or has one there after its exec; when a
-   child of the spawner that was forked after the own child has a copy after its exec;
+   child of the spawner that was forked after the own child has a copy after its exec (after the child whose
+   place the own child took, if the own child had let go by then);
 8. when the own child closes (or replaces) its last copy, or exits after a copy has survived an exec, and
    no heir takes its place, unless it is killed. (A close or an exit after an exec that failed is the end of
    a failed spawn.)
@@ -220,6 +221,7 @@ class Pipe:
     doubtful: bool = False
     heir: Optional[int] = None
     heir_execed: bool = False
+    own_since: int = 0  # the child whose fork counts as the own child's
     exec_failed: bool = False
     maker_closed: bool = False
     read_ended: bool = False
@@ -251,7 +253,7 @@ class Pipe:
         """The child is the own child from now on."""
         if self.own is not None:
             self.releases.clear()
-        self.own = child
+        self.own = self.own_since = child
         self.own_cloexec = cloexec
         self.own_how = None
         self.heir = None
@@ -443,6 +445,8 @@ class Model:
             pipe.own, pipe.heir = pipe.heir, None
             if pipe.heir_execed:
                 self._own_released(pipe, How.EXEC)
+            else:
+                pipe.own_since = pipe.own
         elif how is How.CLOSE or process.execed:
             pipe.drop("its own child let go without an exec, or kept it through one")
         else:
@@ -540,7 +544,7 @@ class Model:
                 pipe.doubtful = True
                 if pipe.stray == process.number:
                     pipe.stray = None
-            elif process.forker == (pipe.maker, pipe.spawner) and process.number > pipe.own:
+            elif process.forker == (pipe.maker, pipe.spawner) and process.number > pipe.own_since:
                 pipe.drop("kept by a later child of its spawner")
             elif pipe.stray == process.number != pipe.own:
                 pipe.stray = None

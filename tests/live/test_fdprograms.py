@@ -136,6 +136,21 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
+    "the heir had called exec before it took the own child's place": """
+        0.0 pipe2 1
+        0.0 fork
+        0.0 vfork
+        1.0 fork
+        2.0 dup3 4 10 0
+        3.0 exec
+        1.0 close 4
+        2.0 exec
+        0.0 close 4
+        3.0 kill
+        2.0 kill
+        1.0 kill
+        0.0 kill
+        """,
 }
 
 
