@@ -55,7 +55,7 @@ class Compiled:
     attempt: the one that the kernel took; refused: why not the first, None: it was the first;
     programs: the fd of each by its name; attached: why it is not attached, None: it is;
     iterators: the fd of each one's link, by the program's name; no_iterators: why the kernel refused
-    the others.
+    the others; cached: they had been compiled before, and the bytecode was kept.
     """
 
     maps: Mapping[str, BpfMap[Any]]
@@ -64,6 +64,7 @@ class Compiled:
     iterators: Mapping[str, int]
     no_iterators: Mapping[str, str]
     bcc_version: str
+    cached: bool
     attempt: Attempt
     refused: Optional[str]
     fds: Sequence[int]
@@ -138,12 +139,13 @@ class Compilation:
         attempts: Sequence[Attempt],
         needed: Sequence[str],
         maps: Mapping[str, tuple[Any, Any]],
+        tracefs: Path,
     ) -> None:
         """Begins it.
 
         sources: compiled as one text, in this order; attempts: the first one that the kernel takes is used;
         needed: programs without which there are none; maps: the types of key and value of those that are
-        wanted here.
+        wanted here; tracefs: its folder.
         """
         self._process, self._attempts, self._maps = process, attempts, maps
         process.ask(
@@ -153,6 +155,7 @@ class Compilation:
                 "shim": str(_HERE / "shim"),
                 "needed": list(needed),
                 "maps": list(maps),
+                "tracefs": str(tracefs),
             }
         )
 
@@ -175,6 +178,7 @@ class Compilation:
             iterators=dict(zip(linked, rest)),
             no_iterators={name: why for name, why in answer["iterators"].items() if why is not None},
             bcc_version=answer["bcc"],
+            cached=answer["cached"],
             attempt=self._attempts[answer["attempt"]],
             refused=answer["refused"],
             fds=fds[: len(sizes) + len(answer["attached"]) + len(linked)],

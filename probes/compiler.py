@@ -1,4 +1,4 @@
-"""Compiles, loads and attaches the programs in a process of its own, and hands their file descriptors over.
+"""Compiles, loads and attaches the programs in a process of its own, and passes their file descriptors on.
 
     python -m probes.compiler SOCKET    (the fd of a SOCK_STREAM socketpair; run by compiled.py)
 
@@ -7,7 +7,7 @@ programs and attachments live on in the kernel as long as somebody has them open
 
 Reads a JSON object:
     sources: paths; they are compiled one after the other as a single text
-    shim: a path
+    shim, tracefs: paths
     maps: names of those that are wanted
     attempts: the first that the kernel takes is used; each with
         flags: clang's
@@ -28,6 +28,7 @@ that the kernel took, and attachment:
     iterators: likewise
     bcc: its version
     attempt, refused: the index of the one that the kernel took, and why not the first (null: it was)
+    cached: whether it was compiled before (cache.py)
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import socket
 import sys
@@ -46,9 +48,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
-from probes import fentry, iterator
+from probes import attachment, fentry, iterator, programs
+from probes.bpfmap import BpfMap
+from probes.bytecode import Bytecode, create, extract
+from probes.cache import Cache, default_folder
 from probes.syscallfunctions import AT_FUNCTIONS
 
 _ONCE = ["-g0", "-Xclang", "-disable-llvm-passes"]
@@ -57,6 +62,7 @@ full: both make a third of the time that compiling takes."""
 
 
 _LOADERS = 4
+_RAW = "raw:"
 
 
 class NoBccError(Exception):
@@ -65,73 +71,87 @@ class NoBccError(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """bpf: bcc's; attachments: those that are made already, by program (its fd)."""
+    """maps, programs: their fds by name; iterators: the fd of each one's link, or why the kernel refused it;
+    attachments: the fds of those that are made already, by program."""
 
-    bpf: Any
+    bytecode: Bytecode
+    maps: dict[str, int]
+    programs: dict[str, int]
+    iterators: dict[str, Union[int, str]]
     attachments: dict[str, int]
+
+    def close(self) -> None:
+        """Frees everything."""
+        links = [link for link in self.iterators.values() if isinstance(link, int)]
+        for fd in (*self.attachments.values(), *links, *self.programs.values(), *self.maps.values()):
+            os.close(fd)
 
 
 def main() -> None:
     """Does it once."""
     connection = socket.socket(fileno=int(sys.argv[1]))
-    with contextlib.suppress(NoBccError):  # said when it is asked for
-        import_bcc()  # takes longer than it takes the question to come
+    cache = Cache(default_folder())
+    if cache.is_empty:
+        with contextlib.suppress(NoBccError):  # reported when bcc is needed
+            import_bcc()  # takes longer than the question takes to arrive
     with connection.makefile("r") as reader:
         question = reader.readline()
     if not question:
-        return  # nobody wants to know any more, or whoever did was killed
+        return  # the process that would have asked was killed, or needs nothing
     fds: list[int] = []
     try:
-        answer = _compile(json.loads(question), fds)
+        answer = _compile(json.loads(question), cache, fds)
     except Exception as error:  # bcc raises plain Exception
         answer = {"error": str(error), "no_bcc": isinstance(error, NoBccError)}
         fds = []
-    # Not closed in good order: bcc would disable what it attached, for everybody.
     text = json.dumps(answer).encode()
     with contextlib.suppress(BrokenPipeError):  # likewise
         socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
         connection.sendall(text)
-    os._exit(0)
+    os._exit(0)  # bcc and LLVM take a while to clean up
 
 
-def _compile(wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    bcc = import_bcc()
-    loaded, attempt, refused = _load(bcc, wanted)
+def _compile(wanted: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, Any]:
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # maps and programs count as locked memory before Linux 5.11
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    loaded, attempt, refused, cached = _load(wanted, cache)
     used = wanted["attempts"][attempt]
-    bpf, functions = loaded.bpf, used["functions"]
-    attached = {
-        function: None if function in loaded.attachments else _attach(bpf, function, event)
-        for function, event in functions.items()
-    }
+    tracefs, attachments = Path(wanted["tracefs"]), dict(loaded.attachments)
+    attached: dict[str, Optional[str]] = {}
+    for function, event in used["functions"].items():
+        attached[function] = None
+        if function not in attachments:
+            try:
+                attachments[function] = _attach(loaded.programs[function], event, tracefs)
+            except OSError as error:
+                attached[function] = str(error)
     for function in wanted["needed"]:
         if attached[function] is not None:
             raise RuntimeError(
-                f"the kernel has no {functions[function]} for the probes: {attached[function]}"
+                f"the kernel has no {used['functions'][function]} for the probes: {attached[function]}"
             )
-    maps = {}
-    for name in wanted["maps"]:
-        if name in used["without"]:
-            continue
-        table = bpf[name.encode()]
-        fds.append(table.map_fd)
-        maps[name] = [ctypes.sizeof(table.Key), ctypes.sizeof(table.Leaf)]
-    fds += [bpf.funcs[function.encode()].fd for function in functions]
-    iterators: dict[str, Optional[str]] = {}
-    for name, kind in used["iterators"].items():
-        try:
-            fds.append(_link(bpf, name, kind))
-            iterators[name] = None
-        except Exception as error:  # bcc raises plain Exception
-            iterators[name] = str(error)
-    fds += [*loaded.attachments.values(), *bpf.tracepoint_fds.values(), *bpf.raw_tracepoint_fds.values()]
-    version = str(getattr(bcc, "__version__", "unknown"))
+    layouts = {layout.name: layout for layout in loaded.bytecode.maps}
+    maps = {
+        name: [layouts[name].key_size, layouts[name].value_size]
+        for name in wanted["maps"]
+        if name not in used["without"]
+    }
+    fds += [loaded.maps[name] for name in maps]
+    fds += [loaded.programs[function] for function in used["functions"]]
+    fds += [link for link in loaded.iterators.values() if isinstance(link, int)]
+    fds += attachments.values()
     return {
         "maps": maps,
         "attached": attached,
-        "iterators": iterators,
-        "bcc": version,
+        "iterators": {
+            name: None if isinstance(link, int) else link for name, link in loaded.iterators.items()
+        },
+        "bcc": loaded.bytecode.compiler,
         "attempt": attempt,
         "refused": refused,
+        "cached": cached,
     }
 
 
@@ -152,20 +172,43 @@ def import_bcc() -> Any:
     return bcc
 
 
-def _load(bcc: Any, wanted: dict[str, Any]) -> tuple[Loaded, int, Optional[str]]:
-    """What the kernel took first, the index of that attempt, and why it took none before."""
+def _load(wanted: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[str], bool]:
+    """What the kernel took first, its index, why it took none before, and whether it was cached."""
     refused: list[str] = []
     for index, attempt in enumerate(wanted["attempts"]):
+        key = _key(wanted, attempt)
+        with contextlib.suppress(RuntimeError, ValueError, KeyError, TypeError):
+            kept = cache.get(key)
+            if kept is not None:
+                return load(Bytecode.decode(kept), attempt), index, refused[0] if refused else None, True
         try:
-            return load(bcc, wanted, attempt), index, refused[0] if refused else None
+            bytecode = compile_(wanted, attempt)
+            loaded = load(bytecode, attempt)
         except RuntimeError as error:
             refused.append(str(error))
+            continue
+        cache.put(key, bytecode.encode())
+        return loaded, index, refused[0] if refused else None, False
     raise RuntimeError(refused[-1])  # of the one that asks least of the kernel
 
 
-def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
-    """Compiles and loads, in one of the ways; raises RuntimeError."""
-    attachments: dict[str, int] = {}
+def _key(wanted: dict[str, Any], attempt: dict[str, Any]) -> str:
+    """Names all that the bytecode depends on: sources, headers, flags, and the kernel with its formats."""
+    headers = sorted([*Path(__file__).parent.glob("*.h"), *Path(wanted["shim"]).rglob("*.h")])
+    texts = [joined(wanted["sources"]), *(header.read_bytes() for header in headers)]
+    names = [*_ONCE, *attempt["flags"], *_names(attempt), *wanted["maps"], *platform.uname()[2:5]]
+    return Cache.key([*texts, *(name.encode() for name in names)])
+
+
+def _names(attempt: dict[str, Any]) -> list[str]:
+    """The programs that an attempt loads, each once."""
+    tails = [function for functions in attempt["tails"].values() for function in functions]
+    return list(dict.fromkeys([*attempt["functions"], *tails, *attempt["iterators"]]))
+
+
+def compile_(wanted: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
+    """Compiles in one of the ways; raises RuntimeError, or NoBccError."""
+    bcc = import_bcc()
     with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
         shim = Path(folder) / "shim"
         shutil.copytree(wanted["shim"], shim)
@@ -175,33 +218,50 @@ def load(bcc: Any, wanted: dict[str, Any], attempt: dict[str, Any]) -> Loaded:
         with _captured_stderr(Path(folder) / "stderr") as said:
             try:
                 bpf = bcc.BPF(text=joined(wanted["sources"]), cflags=[*_ONCE, *attempt["flags"]])
-                with ThreadPoolExecutor(_LOADERS) as loaders:  # the verifier works on several at a time
-                    started = [
-                        loaders.submit(_load_function, bcc, bpf, function, event, attempt["ids"])
-                        for function, event in attempt["functions"].items()
-                    ]
-                    started += [
-                        loaders.submit(
-                            _load_function, bcc, bpf, function, _event_of(attempt, function), attempt["ids"]
-                        )
-                        for functions in attempt["tails"].values()
-                        for function in functions
-                        if function not in attempt["functions"]
-                    ]
-                for each in started:
-                    each.result()
-                for name, functions in attempt["tails"].items():
-                    for index, function in enumerate(functions):
-                        program = bpf.funcs[function.encode()]
-                        bpf[name.encode()][ctypes.c_int(index)] = ctypes.c_int(program.fd)
-                for function, event in attempt["functions"].items():
-                    if event.startswith(AT_FUNCTIONS):
-                        attachments[function] = fentry.attach(bpf.funcs[function.encode()].fd)
+                programs = {name: bpf.dump_func(name.encode()) for name in _names(attempt)}
+                named = [*wanted["maps"], *attempt["tails"]]
+                maps = {name: bpf[name.encode()].map_fd for name in named if name not in attempt["without"]}
+                return extract(str(getattr(bcc, "__version__", "unknown")), programs, maps)
             except Exception as error:  # bcc raises plain Exception
-                for fd in attachments.values():
-                    os.close(fd)
-                raise RuntimeError(f"the kernel did not take the probes: {error}{said()}") from error
-    return Loaded(bpf, attachments)
+                raise RuntimeError(f"the probes do not compile: {error}{said()}") from error
+
+
+def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
+    """Creates the maps and loads the programs; raises RuntimeError."""
+    loaded = Loaded(bytecode, {}, {}, {}, {})
+    try:
+        for layout in bytecode.maps:
+            loaded.maps[layout.name] = create(layout)
+        fds = [loaded.maps[layout.name] for layout in bytecode.maps]
+        names = [name for name in _names(attempt) if name not in attempt["iterators"]]
+
+        def one(name: str) -> int:
+            return _load_program(name, bytecode.linked(name, fds), attempt)
+
+        with ThreadPoolExecutor(_LOADERS) as loaders:  # the verifier works on several at a time
+            started = {name: loaders.submit(one, name) for name in names}
+        problems = [each.exception() for each in started.values()]
+        loaded.programs.update(
+            (name, each.result())
+            for (name, each), problem in zip(started.items(), problems)
+            if problem is None
+        )
+        for problem in problems:
+            if problem is not None:
+                raise problem
+        for name, functions in attempt["tails"].items():
+            targets = BpfMap(loaded.maps[name], ctypes.c_int, ctypes.c_int)
+            for index, function in enumerate(functions):
+                targets.set(index, loaded.programs[function])
+        for name, kind in attempt["iterators"].items():
+            loaded.iterators[name] = _link(name, bytecode.linked(name, fds), kind)
+        for function, event in attempt["functions"].items():
+            if event.startswith(AT_FUNCTIONS):
+                loaded.attachments[function] = fentry.attach(loaded.programs[function])
+    except OSError as error:
+        loaded.close()
+        raise RuntimeError(f"the kernel did not take the probes: {error}") from error
+    return loaded
 
 
 def joined(sources: Sequence[str]) -> bytes:
@@ -213,42 +273,33 @@ def joined(sources: Sequence[str]) -> bytes:
     return b"".join(parts)
 
 
-def _event_of(attempt: dict[str, Any], tail: str) -> str:
-    """What a program that is only tail-called is loaded for."""
-    like = attempt["like"].get(tail)
-    return str(attempt["functions"][like]) if like else ""
+def _load_program(name: str, instructions: bytes, attempt: dict[str, Any]) -> int:
+    """Loads a program for the place where it is attached; one that is only tail-called like another one."""
+    functions = attempt["functions"]
+    event = str(functions.get(name) or functions.get(attempt["like"].get(name), ""))
+    if event.startswith(AT_FUNCTIONS):
+        side, place = event.split(":")
+        return fentry.load(name, instructions, attempt["ids"][place], side == "fexit")
+    kind = programs.RAW_TRACEPOINT if event.startswith(_RAW) else programs.TRACEPOINT
+    return programs.load(name, instructions, kind)
 
 
-def _load_function(bcc: Any, bpf: Any, function: str, event: str, ids: dict[str, int]) -> None:
-    name = function.encode()
-    if not event.startswith(AT_FUNCTIONS):
-        bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT if event.startswith("raw:") else bcc.BPF.TRACEPOINT)
-        return
-    side, place = event.split(":")
-    bpf.funcs[name] = bcc.BPF.Function(
-        bpf, name, fentry.load(function, bpf.dump_func(name), ids[place], side == "fexit")
-    )
-
-
-def _link(bpf: Any, name: str, kind: int) -> int:
-    """Loads an iterator's program; the fd of its link, which keeps it."""
-    program = iterator.load(name, bpf.dump_func(name.encode()), kind)
+def _link(name: str, instructions: bytes, kind: int) -> Union[int, str]:
+    """Loads an iterator's program; the fd of its link, which keeps it, or why the kernel refused."""
     try:
-        return iterator.link(program)
-    finally:
-        os.close(program)
-
-
-def _attach(bpf: Any, function: str, event: str) -> Any:
-    """None, or why it did not work."""
-    try:
-        if event.startswith("raw:"):
-            bpf.attach_raw_tracepoint(event.removeprefix("raw:").encode(), function.encode())
-        else:
-            bpf.attach_tracepoint(event.encode(), fn_name=function.encode())
-    except Exception as error:  # bcc raises plain Exception
+        program = iterator.load(name, instructions, kind)
+        try:
+            return iterator.link(program)
+        finally:
+            os.close(program)
+    except OSError as error:
         return str(error)
-    return None
+
+
+def _attach(program: int, event: str, tracefs: Path) -> int:
+    if event.startswith(_RAW):
+        return attachment.to_raw_tracepoint(program, event[len(_RAW) :])
+    return attachment.to_tracepoint(program, event, tracefs)
 
 
 def version_header(release: str) -> str:

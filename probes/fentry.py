@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from typing import Optional
 
-from probes import tracing
+from probes import programs
 from probes.bpfcall import bpf
 
 __all__ = ["attach", "load", "problem"]
@@ -31,7 +31,7 @@ def load(name: str, instructions: bytes, function: int, at_exit: bool) -> int:
 
     instructions: with the fds of maps in them.  Raises OSError, with the verifier's last line.
     """
-    return tracing.load(name, instructions, function, _FEXIT if at_exit else _FENTRY)
+    return programs.load(name, instructions, programs.TRACING, _FEXIT if at_exit else _FENTRY, function)
 
 
 def attach(program: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from probes import tracing
+from probes import programs
 from probes.bpfcall import bpf
 
 __all__ = ["link", "load", "run"]
@@ -41,7 +41,7 @@ def load(name: str, instructions: bytes, function: int) -> int:
 
     function: the id of ``bpf_iter_KIND`` in the kernel's BTF.  Raises OSError, with the verifier's last line.
     """
-    return tracing.load(name, instructions, function, _TRACE_ITER)
+    return programs.load(name, instructions, programs.TRACING, _TRACE_ITER, function)
 
 
 def link(program: int) -> int:

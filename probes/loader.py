@@ -129,6 +129,7 @@ class Loading:
                 ),
                 needed=[_function(name) for name in features.needed()],
                 maps=mirrors,
+                tracefs=self.tracefs,
             )
             self._process = undo.pop_all()
 
@@ -136,6 +137,7 @@ class Loading:
         """Waits for them, once.  Raises preflight.PreflightError or LoadError, as above."""
         with self._process:
             compiled = self._compilation.result()
+        _log.debug("the probes were %s", "compiled before" if compiled.cached else "compiled")
         if compiled.refused is None:
             return compiled
         if _UNROLL not in compiled.attempt.flags:

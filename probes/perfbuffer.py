@@ -8,21 +8,17 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import platform
 import select
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
+from probes import perfevent
 from probes.bpfmap import BpfMap
 
 __all__ = ["PerfBuffer"]
 
-_SYSCALL = {"x86_64": 298, "aarch64": 241, "ppc64le": 319, "s390x": 331}  # <asm/unistd.h>
 _TYPE_SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
-_FLAG_CLOEXEC = 8
 _MOST_PAGES = 4096  # 16 MiB, of all rings
-_IOC_ENABLE = 0x2400
 _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
 _HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
@@ -30,47 +26,18 @@ _LENGTH = struct.Struct("=I")
 _SMALLEST = _HEADER.size + _LENGTH.size  # a record with nothing in it; the kernel's are multiples of 8 bytes
 
 
-class _Attributes(ctypes.Structure):
-    """The beginning of struct perf_event_attr (PERF_ATTR_SIZE_VER0), as far as it is used here."""
-
-    _fields_ = [
-        ("type", ctypes.c_uint32),
-        ("size", ctypes.c_uint32),
-        ("config", ctypes.c_uint64),
-        ("sample_period", ctypes.c_uint64),
-        ("sample_type", ctypes.c_uint64),
-        ("read_format", ctypes.c_uint64),
-        ("flags", ctypes.c_uint64),
-        ("wakeup_events", ctypes.c_uint32),
-        ("bp_type", ctypes.c_uint32),
-        ("bp_addr", ctypes.c_uint64),
-    ]
-
-
 class _Ring:
     """One CPU's."""
 
     def __init__(self, cpu: int, pages: int) -> None:
-        attributes = _Attributes(
+        attributes = perfevent.Attributes(
             type=_TYPE_SOFTWARE,
-            size=ctypes.sizeof(_Attributes),
             config=_BPF_OUTPUT,
             sample_period=1,
             sample_type=_SAMPLE_RAW,
             wakeup_events=1,
         )
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = libc.syscall(
-            ctypes.c_long(_SYSCALL[platform.machine()]),
-            ctypes.byref(attributes),
-            -1,
-            cpu,
-            -1,
-            ctypes.c_ulong(_FLAG_CLOEXEC),
-        )
-        if self.fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, f"perf_event_open: {os.strerror(number)}")
+        self.fd = perfevent.open_event(attributes, cpu)
         self._size = pages * mmap.PAGESIZE
         try:
             self._memory = mmap.mmap(self.fd, mmap.PAGESIZE + self._size)
@@ -79,8 +46,7 @@ class _Ring:
             raise
         self._head = ctypes.c_uint64.from_buffer(self._memory, _HEAD_AT)
         self._tail = ctypes.c_uint64.from_buffer(self._memory, _TAIL_AT)
-        if libc.ioctl(self.fd, _IOC_ENABLE, 0) < 0:
-            raise OSError(ctypes.get_errno(), "cannot enable a perf event")
+        perfevent.enable(self.fd)
 
     def take(self, receive: Callable[[bytes], None]) -> None:
         """Gives each record that has come, in its order."""
@@ -127,7 +93,7 @@ class PerfBuffer:
         self._receive = receive
         self._rings: dict[int, _Ring] = {}
         self._poll = select.epoll()
-        cpus = _online_cpus()
+        cpus = perfevent.online_cpus()
         while pages > 1 and pages * len(cpus) > _MOST_PAGES:
             pages //= 2
         for cpu in cpus:
@@ -155,12 +121,3 @@ def _largest_ring(cpu: int, pages: int) -> _Ring:
         if pages == 1:
             raise
         return _largest_ring(cpu, pages // 2)
-
-
-def _online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:
-    """The CPUs of a list such as ``0-3,8``."""
-    cpus: list[int] = []
-    for part in path.read_text().strip().split(","):
-        first, _, last = part.partition("-")
-        cpus += range(int(first), int(last or first) + 1)
-    return cpus

@@ -1,20 +1,19 @@
-"""Loads programs of the type "tracing" by bpf(2): each is for one function of the kernel, by its id in BTF.
-
-bcc tells what they are for by their names, which differ from version to version; this needs only the
-instructions.  Structures and commands: <linux/bpf.h>.
-"""
+"""Loads programs by bpf(2), without bcc.  Structures and commands: <linux/bpf.h>."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from probes.bpfcall import bpf
 
-__all__ = ["load"]
+__all__ = ["RAW_TRACEPOINT", "TRACEPOINT", "TRACING", "load"]
+
+TRACEPOINT, RAW_TRACEPOINT, TRACING = 5, 17, 26
+"""enum bpf_prog_type."""
 
 _PROG_LOAD = 5
-_TYPE_TRACING = 26
 _LOG_SIZE = 1 << 16
 
 
@@ -46,16 +45,16 @@ class _Load(ctypes.Structure):
     ]
 
 
-def load(name: str, instructions: bytes, function: int, attach_type: int) -> int:
-    """Loads a program for a kernel function, which is given by its id in the kernel's BTF; returns its fd.
+def load(name: str, instructions: bytes, type_: int, attach_type: int = 0, function: int = 0) -> int:
+    """Loads a program and returns its fd.
 
-    instructions: with the fds of maps in them; attach_type: of enum bpf_attach_type.
-    Raises OSError, with the verifier's last line.
+    instructions: with the fds of maps in them; attach_type, function: for TRACING, of enum bpf_attach_type,
+    and the id of the kernel's function in its BTF.  Raises OSError, with the verifier's last line.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"GPL")
     attributes = _Load(
-        prog_type=_TYPE_TRACING,
+        prog_type=type_,
         insn_cnt=len(instructions) // 8,
         insns=ctypes.addressof(code),
         license=ctypes.addressof(license_),
@@ -66,12 +65,14 @@ def load(name: str, instructions: bytes, function: int, attach_type: int) -> int
     try:
         return bpf(_PROG_LOAD, attributes)
     except OSError as error:
-        log = ctypes.create_string_buffer(_LOG_SIZE)  # not asked for at once: it takes time
+        if error.errno == errno.E2BIG and type_ != TRACING:
+            attributes.prog_name = b""  # kernels before 4.15 know no names (commit cb4d2b3f03d8)
+        log = ctypes.create_string_buffer(_LOG_SIZE)  # only now, as it takes time
         attributes.log_level, attributes.log_size = 1, _LOG_SIZE
         attributes.log_buf = ctypes.addressof(log)
         try:
             return bpf(_PROG_LOAD, attributes)
         except OSError:
             lines = [line for line in log.value.decode(errors="replace").splitlines() if line]
-            said = [line for line in lines if not line.startswith("processed ")][-1:]
-            raise OSError(error.errno, f"{os.strerror(error.errno or 0)} {said}") from error
+            last = [line for line in lines if not line.startswith("processed ")][-1:]
+            raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)} {last}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from probes.compiled import Attempt, Compilation, CompilerProcess
+from probes.preflight import find_tracefs
 
 __all__ = ["attached", "source"]
 
@@ -25,7 +26,8 @@ def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
     file.write_text(source(tracepoints))
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}
     with CompilerProcess() as process:
-        compiled = Compilation(process, [file], [Attempt([], functions)], list(functions), {}).result()
+        attempt = Attempt([], functions)
+        compiled = Compilation(process, [file], [attempt], list(functions), {}, find_tracefs()).result()
     try:
         yield
     finally:

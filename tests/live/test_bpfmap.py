@@ -11,7 +11,8 @@ import pytest
 
 from probes.bpfcall import BPF_SYSCALL
 from probes.bpfmap import BpfMap
-from probes.perfbuffer import PerfBuffer, _online_cpus
+from probes.perfbuffer import PerfBuffer
+from probes.perfevent import online_cpus
 
 _CREATE = 0
 _HASH, _PERF_EVENT_ARRAY, _LRU_HASH = 1, 4, 9
@@ -64,7 +65,7 @@ def test_rings_of_every_cpu_are_entered() -> None:
     fd = _create(_PERF_EVENT_ARRAY, 4, 4, 128)
     rings: BpfMap[ctypes.c_int] = BpfMap(fd, ctypes.c_int, ctypes.c_int)
     buffer = PerfBuffer(rings, 1, lambda record: None)
-    assert len(buffer._rings) == len(_online_cpus()) == os.cpu_count()
+    assert len(buffer._rings) == len(online_cpus()) == os.cpu_count()
     buffer.poll(1)
     buffer.close()
     os.close(fd)

@@ -82,8 +82,10 @@ def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["host", "command"])
-def bpf(request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """bcc's, loaded here as the agent has it done, and as trace-popen -- COMMAND --all has."""
+def loaded(
+    request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[compiler.Loaded]:
+    """Compiled and loaded here as the agent has it done, and as trace-popen -- COMMAND --all has."""
     asked: list[dict[str, Any]] = []
     plain = compiled.CompilerProcess.ask
 
@@ -97,15 +99,16 @@ def bpf(request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.Monk
     with loader.Probes(options, lambda record: None) as probes:
         assert not probes.sees_fd_tables
     [wanted] = asked
-    loaded = compiler.load(compiler.import_bcc(), wanted, wanted["attempts"][0]).bpf
+    attempt = wanted["attempts"][0]
+    loaded = compiler.load(compiler.compile_(wanted, attempt), attempt)
     yield loaded
-    loaded.cleanup()
+    loaded.close()
 
 
 @pytest.fixture
-def programs(bpf: Any) -> dict[str, list[_Instruction]]:
+def programs(loaded: compiler.Loaded) -> dict[str, list[_Instruction]]:
     """As clang made them, before the kernel changes them."""
-    programs = {name.decode(): _instructions(bpf.dump_func(name)) for name in bpf.funcs}
+    programs = {name: _instructions(code) for name, code in loaded.bytecode.programs.items()}
     assert {"sys_enter_close", "task_newtask", "let_go_next", "closing"} <= set(programs)
     return programs
 
@@ -137,10 +140,10 @@ def test_programs_use_nothing_newer(programs: dict[str, list[_Instruction]]) -> 
         assert {step.value for step in calls} <= set(_HELPERS), name
 
 
-def test_programs_are_walked_quickly(bpf: Any) -> None:
+def test_programs_are_walked_quickly(loaded: compiler.Loaded) -> None:
     """By this kernel's verifier, which knows a little more than theirs."""
-    for name, function in bpf.funcs.items():
-        lines = Path(f"/proc/self/fdinfo/{function.fd}").read_text().splitlines()
+    for name, fd in loaded.programs.items():
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
         told = dict(line.split(":", 1) for line in lines if ":" in line)
         if "verified_insns" not in told:
             pytest.skip("this kernel does not tell (since 5.16)")

@@ -90,7 +90,12 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
     closed = []
     maps = dict.fromkeys(("spawns", "processes", "programs", "records"))
     compiled = SimpleNamespace(
-        attempt=Attempt([], {}), refused=None, maps=maps, attached={}, close=lambda: closed.append(1)
+        attempt=Attempt([], {}),
+        refused=None,
+        cached=False,
+        maps=maps,
+        attached={},
+        close=lambda: closed.append(1),
     )
 
     def refuse(*_arguments: object) -> None:

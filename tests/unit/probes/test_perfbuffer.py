@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probes import perfbuffer
+from probes import perfbuffer, perfevent
 
 
 class _Machine:
@@ -37,7 +37,7 @@ class _Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Machine]:
     made = _Machine()
     monkeypatch.setattr(perfbuffer, "_Ring", made.ring)
-    monkeypatch.setattr(perfbuffer, "_online_cpus", lambda: list(range(made.cpus)))
+    monkeypatch.setattr(perfevent, "online_cpus", lambda: list(range(made.cpus)))
     yield made
     for fd in made.fds:
         os.close(fd)

@@ -1,0 +1,44 @@
+"""Attaches loaded programs to tracepoints, without bcc.  The fd that is returned keeps a program attached."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from probes import perfevent
+from probes.bpfcall import bpf
+
+__all__ = ["to_raw_tracepoint", "to_tracepoint"]
+
+_RAW_TRACEPOINT_OPEN = 17
+_TYPE_TRACEPOINT, _SAMPLE_RAW = 2, 1 << 10
+
+
+class _Open(ctypes.Structure):
+    """union bpf_attr of BPF_RAW_TRACEPOINT_OPEN."""
+
+    _fields_ = [("name", ctypes.c_uint64), ("prog_fd", ctypes.c_uint32)]
+
+
+def to_tracepoint(program: int, event: str, tracefs: Path) -> int:
+    """event: as in ``syscalls:sys_enter_close``.  Raises OSError."""
+    number = int((tracefs / "events" / event.replace(":", "/") / "id").read_text())
+    attributes = perfevent.Attributes(
+        type=_TYPE_TRACEPOINT, config=number, sample_period=1, sample_type=_SAMPLE_RAW, wakeup_events=1
+    )
+    # The kernel runs the program for events on all CPUs, whichever CPU this event is for.
+    fd = perfevent.open_event(attributes, perfevent.online_cpus()[0])
+    try:
+        perfevent.attach(fd, program)
+        perfevent.enable(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def to_raw_tracepoint(program: int, name: str) -> int:
+    """name: as in ``task_newtask``.  Raises OSError."""
+    text = ctypes.create_string_buffer(name.encode())
+    return bpf(_RAW_TRACEPOINT_OPEN, _Open(name=ctypes.addressof(text), prog_fd=program))
