@@ -27,7 +27,7 @@ _DROP = """\
 import subprocess, sys
 from pathlib import Path
 from typing import Optional
-from agent import privileges
+from agent.host import privileges
 def read_maps():
     if sys.argv[2] == "refused":
         raise PermissionError(1, "bpf")
