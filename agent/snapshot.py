@@ -4,7 +4,7 @@ This file stands alone: standard library only, Python 3.6 and later.  Copy it to
 
     python3 snapshot.py PID [--interval SECONDS] [--duration SECONDS]
 
-as root; it prints one JSON object a line, with the keys of a live stall (README, "JSON") and "source",
+as root; it prints one JSON object a line, with the keys of a live stall (agent/reports/JSON.md) and "source",
 "certainty" ("certain" or "possible") and "evidence".
 
 What is looked for is a thread that is blocked in ``read`` on a pipe whose write end its own process does

@@ -1,4 +1,4 @@
-"""The agent's metrics as the README lists them: what dashboards and rules may use."""
+"""The agent's metrics as agent/serve/METRICS.md lists them: what dashboards and rules may use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ROW = re.compile(
 _SUFFIXES = {"gauge": ("",), "counter": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
-def contract(readme: Path) -> dict[str, frozenset[str]]:
+def contract(repo_root: Path) -> dict[str, frozenset[str]]:
     """The labels of every sample by its name."""
     found = {}
-    for line in readme.read_text().splitlines():
+    for line in (repo_root / "agent" / "serve" / "METRICS.md").read_text().splitlines():
         match = _ROW.match(line)
         for name in re.findall(r"\w+", match["names"]) if match else ():
             assert match is not None

@@ -16,7 +16,7 @@ _LIMIT = 10_000
 
 
 class Collection:
-    """Takes JSON objects (README, "JSON") in the order in which they were written.
+    """Takes JSON objects (JSON.md) in the order in which they were written.
 
     A stall that was told while it was going on and again when it had ended is one stall.
     """

@@ -1,4 +1,4 @@
-"""Spawns, stalls and summaries as JSON objects: the contract that scripts rely on (README, "JSON").
+"""Spawns, stalls and summaries as JSON objects: the contract that scripts rely on (JSON.md).
 
 Seconds in an object count from the errpipe's creation.  A comm is any 15 bytes: what is not UTF-8 or not
 printable is written as an escape (``\\xff``), so that every reader and terminal can take it.

@@ -1,4 +1,4 @@
-"""Reads a report again: the JSON lines that ``trace-popen --json`` wrote (README, "JSON"), on any machine.
+"""Reads a report again: the JSON lines that ``trace-popen --json`` wrote (JSON.md), on any machine.
 
 Every object is checked, so that whoever renders it can rely on its keys, but for those that earlier versions
 did not have.  A key that is not known is kept and not looked at: it is news of a later version.

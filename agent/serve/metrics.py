@@ -1,6 +1,6 @@
 """The Prometheus metrics: kernel aggregates read when Prometheus scrapes, stalls counted as they end.
 
-The names and labels are a contract (README, "Metrics").
+The names and labels are a contract (METRICS.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the agent knows now, as one JSON object: stalls, and its own health (README, "/api/stalls")."""
+"""What the agent knows now, as one JSON object: stalls, and its own health (HTTP.md)."""
 
 from __future__ import annotations
 

@@ -119,9 +119,9 @@ def _stalling(lab: Lab) -> Iterator[None]:
         yield
 
 
-def test_the_agent_exports_what_the_readme_lists(repo_root: Path, monitoring: Monitoring) -> None:
+def test_the_agent_exports_what_the_metrics_page_lists(repo_root: Path, monitoring: Monitoring) -> None:
     """Histograms of stalls and label values come with the first of each, so programs have to run."""
-    wanted = set(contract(repo_root / "README.md"))
+    wanted = set(contract(repo_root))
 
     def missing() -> set[str]:
         return wanted - {name for name, _ in monitoring.agent.metrics()}

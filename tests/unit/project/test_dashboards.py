@@ -130,7 +130,7 @@ def _every_expression(repo_root: Path) -> dict[str, str]:
 
 
 def test_expressions_use_metrics_and_labels_that_there_are(repo_root: Path) -> None:
-    known = known_metrics(contract(repo_root / "README.md"))
+    known = known_metrics(contract(repo_root))
     for name, expr in _every_expression(repo_root).items():
         used = uses(expr)
         assert used, name
@@ -143,7 +143,7 @@ def test_every_metric_is_used(repo_root: Path) -> None:
     """Except what only tells whether others are there."""
     used = {metric for expr in _every_expression(repo_root).values() for metric, _ in uses(expr)}
     names = {metric.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for metric in used}
-    wanted = contract(repo_root / "README.md")
+    wanted = contract(repo_root)
     assert {
         metric
         for metric in wanted
@@ -152,7 +152,7 @@ def test_every_metric_is_used(repo_root: Path) -> None:
 
 
 def test_recordings_are_named_after_their_labels(repo_root: Path) -> None:
-    known = known_metrics(contract(repo_root / "README.md"))
+    known = known_metrics(contract(repo_root))
     assert set(Counter(recording.record for recording in recordings()).values()) == {1}
     for recording in recordings():
         available = frozenset().union(*(known[metric] for metric, _ in uses(recording.expr)))
@@ -160,7 +160,7 @@ def test_recordings_are_named_after_their_labels(repo_root: Path) -> None:
 
 
 def test_the_contract_is_read(repo_root: Path) -> None:
-    found = contract(repo_root / "README.md")
+    found = contract(repo_root)
     assert found["spawnstall_stall_seconds_bucket"] == {"comm", "holder", "cause", "le"}
     assert found["spawnstall_map_max_entries"] == {"map"}
     assert "process_cpu_seconds_total" in found
@@ -178,7 +178,7 @@ def test_a_shard_sends_on_what_the_fleet_dashboard_reads(repo_root: Path) -> Non
     }
     assert len(read) > 20
     assert not {metric for metric in read if stays.fullmatch(metric)}
-    by_comm = {metric for metric, labels in contract(repo_root / "README.md").items() if "comm" in labels}
+    by_comm = {metric for metric, labels in contract(repo_root).items() if "comm" in labels}
     assert {metric for metric in by_comm if not stays.fullmatch(metric)} == {"spawnstall_stalls_in_progress"}
 
 
