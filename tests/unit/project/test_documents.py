@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from agent.clock import Clock
-from agent.diagnosis import spawn_steps
-from agent.host.pyspy import Taken
 from agent.model import Cause
 from agent.render.words import what_happened
-from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
-from agent.snapshot import Finding, Holder
+from agent.reports.objects import stall_object
 from tests.bench.fleet.hosts import series_by_part
-from tests.unit.samples import spawn, stall, with_stacks
+from tests.examples.examples import EXAMPLES, Example, current, shown
+from tests.unit.reportsamples import ended, found, plain_spawn, summary
+from tests.unit.samples import stall, with_stacks
 from tests.unit.serve.test_metrics import FakeSource
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -95,6 +94,12 @@ def test_the_page_of_trace_popen_has_every_option() -> None:
     assert documented == options - {"-h", "--help"}
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.report.stem)
+def test_examples_are_todays_output(example: Example) -> None:
+    """``.venv/bin/python -m tests.examples`` writes them."""
+    assert shown(example) == current(example)
+
+
 # -- JSON --
 
 
@@ -104,9 +109,14 @@ def _json_section(title: str) -> str:
 
 
 def _keys_of_rows(section: str) -> set[str]:
-    """The keys in the first column of its tables, without those whose own keys have rows."""
+    """The keys in the first column of its tables."""
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
     keys = {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
+    return _innermost(keys)
+
+
+def _innermost(keys: set[str]) -> set[str]:
+    """Without ``holders`` where ``holders[].pid`` is there."""
     return {key for key in keys if not any(other.startswith((f"{key}.", f"{key}[")) for other in keys)}
 
 
@@ -124,33 +134,17 @@ def _keys(value: Mapping[str, Any]) -> set[str]:
 
 
 def test_the_page_of_json_has_every_key_of_a_stall() -> None:
-    live = stall_object(with_stacks(stall()), Clock())
-    live["steps"] = spawn_object(spawn(), spawn_steps(spawn()), Clock())["steps"]
-    finding = Finding(
-        time=0.0,
-        pid=1,
-        tid=1,
-        comm=b"parent",
-        child=2,
-        child_comm=b"child",
-        read_fd=5,
-        write_fd=6,
-        holders=(Holder(3, b"worker", (6,), "forked"),),
-        certain=True,
-        evidence=("read size 50000",),
-        pipe="pipe:[1]",
-    )
-    found = snapshot_object(finding.to_object(), Taken())
     identity = {"exe", "uid", "container"}
     documented = _keys_of_rows(_json_section("stall"))
     assert identity <= documented
-    assert documented - identity == _keys(live) | _keys({**found, "steps": live["steps"]})
+    made = (ended(), found(), stall_object(with_stacks(stall()), Clock()))
+    assert documented - identity == _innermost({key for each in made for key in _keys(each)})
 
 
 def test_the_page_of_json_has_every_key_of_a_spawn_and_a_summary() -> None:
     words = set(re.findall(r"`([^`]+)`", _json_section("spawn")))
-    assert spawn_object(spawn(), (), Clock()).keys() <= words
-    assert Summary().object(0).keys() == _keys_of_rows(_json_section("summary"))
+    assert plain_spawn().keys() <= words
+    assert summary().keys() == _keys_of_rows(_json_section("summary"))
 
 
 def test_the_page_of_json_has_steps_that_there_are() -> None:
