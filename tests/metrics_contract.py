@@ -1,4 +1,4 @@
-"""The agent's metrics as agent/serve/METRICS.md lists them: the only ones that dashboards and rules may use."""
+"""The agent's metrics as agent/serve/METRICS.md lists them; dashboards and rules use no others."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ EXAMPLES = (
 
 
 def current(example: Example) -> str:
-    """The block as it is to be."""
+    """The block that trace-popen prints today."""
     reports = [json.loads(line) for line in example.report.read_text().splitlines()]
     if example.only_stacks:
         [stall] = reports
@@ -79,7 +79,7 @@ def current(example: Example) -> str:
 
 
 def shown(example: Example) -> str:
-    """The block as it is in the document."""
+    """The block that the document shows."""
     return _found(example).group()
 
 
