@@ -9,6 +9,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from agent.advice import advise
+from agent.model import Cause
 
 __all__ = ["EXAMPLES", "Example", "current", "replaced", "shown"]
 
@@ -65,7 +69,7 @@ EXAMPLES = (
 
 def current(example: Example) -> str:
     """The block that trace-popen prints today."""
-    reports = [json.loads(line) for line in example.report.read_text().splitlines()]
+    reports = [_with_advice(json.loads(line)) for line in example.report.read_text().splitlines()]
     if example.only_stacks:
         [stall] = reports
         without = _replay([{key: value for key, value in stall.items() if key != "stacks"}], example)
@@ -95,7 +99,16 @@ def _found(example: Example) -> re.Match[str]:
     return found
 
 
-def _replay(reports: list[object], example: Example) -> list[str]:
+def _with_advice(report: dict[str, Any]) -> dict[str, Any]:
+    """A stall with the advice that it would have today."""
+    if report["type"] == "stall":
+        cause, exe = report["holders"][0]["cause"], report["parent"]["exe"]
+        advice = advise(Cause(cause), exe)
+        report["advice"], report["advice_source"] = advice.text, advice.source
+    return report
+
+
+def _replay(reports: list[dict[str, Any]], example: Example) -> list[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         file.writelines(json.dumps(report) + "\n" for report in reports)
         file.flush()
