@@ -1,1 +1,1 @@
-"""Pictures of the dashboards: a tool for who changes them, see preview.py."""
+"""Pictures of the dashboards, to review a change: see preview.py."""

@@ -1,4 +1,4 @@
-// Draws one dashboard: window.PREVIEW has its JSON, Prometheus' address, the time range and the variables.
+// Draws one dashboard. window.PREVIEW holds its JSON, the address of Prometheus, the time range and the variables.
 
 import { createTheme, dateTime, getValueFormat } from '@grafana/data';
 import { BigValue, PanelChrome, Table, ThemeContext, TimeSeries } from '@grafana/ui';
@@ -31,7 +31,7 @@ function draw(panel, frames, width, height) {
   return <Heatmap frames={frames} unit={panel.options.yAxis.unit} width={width} height={height} />;
 }
 
-// @grafana/ui has no heatmap: this is ours, and only roughly what Grafana shows.
+// @grafana/ui has no heatmap; this one only resembles Grafana's.
 function Heatmap({ frames, unit, width, height }) {
   const bound = (frame) => Number(frame.fields[1].labels.le.replace('+Inf', 'Infinity'));
   const rows = [...frames].sort((a, b) => bound(a) - bound(b));
@@ -53,7 +53,7 @@ function Heatmap({ frames, unit, width, height }) {
   </svg>;
 }
 
-// One panel that cannot be drawn says why; the others are.
+// A panel that cannot be drawn shows the error and does not affect the others.
 class Boundary extends React.Component {
   state = {};
   static getDerivedStateFromError = (error) => ({ error });

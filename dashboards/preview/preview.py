@@ -1,10 +1,10 @@
-"""Draws the generated dashboards with Grafana's own panel components, and keeps a picture of each.
+"""Draw the generated dashboards with Grafana's own panel components, and save a picture of each.
 
     config/setup-preview.sh
     .venv/bin/python -m dashboards.preview.preview
 
-A Prometheus is back-filled with a made-up fleet (simulate.py) and the recording rules; a headless Chromium
-draws dashboards/generated/*.json against it, to dashboards/*.png.  The heatmaps are only like Grafana's.
+A Prometheus is back-filled with a simulated fleet (simulate.py) and the recording rules; a headless Chromium
+draws dashboards/generated/*.json from it to dashboards/*.png. The heatmaps only resemble Grafana's.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dashboards.preview.servers import prometheus
 from dashboards.preview.simulate import STALLING_HOST, openmetrics
-from tests.e2e.servers import prometheus
 
 _FOLDER = Path(__file__).parent
 _ROOT = _FOLDER.parent.parent
 _SECONDS = 3 * 3600
 _WIDTH, _ROW = 1600, 36
-_RULE_PASSES = 4  # ratios, of slow spawns, of all, of buckets: so deep are rules that read rules
+_RULE_PASSES = 4  # the depth of rules that read rules: ratios, slow spawns, all spawns, buckets
 
 
 def main() -> None:
-    """Makes both pictures."""
+    """Draw both pictures."""
     until = math.floor(time.time()) // 60 * 60
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _bundle(folder)
         _fill(folder, until)
-        with prometheus(folder, {}) as server:
+        with prometheus(folder, {}) as port:
             for file in sorted((_ROOT / "dashboards" / "generated").glob("*.json")):
                 board = json.loads(file.read_text())
-                _draw(folder, board, server.port, until, _ROOT / "dashboards" / f"{file.stem}.png")
+                _draw(folder, board, port, until, _ROOT / "dashboards" / f"{file.stem}.png")
 
 
 def _bundle(folder: Path) -> None:
@@ -54,7 +54,7 @@ def _bundle(folder: Path) -> None:
 
 
 def _fill(folder: Path, until: int) -> None:
-    """The raw samples, then the recording rules; each pass sees what the one before has recorded."""
+    """Add the raw samples, then the recording rules; each pass reads what the pass before recorded."""
     text, data = folder / "fleet.txt", folder / "prometheus"
     since = until - _SECONDS
     with text.open("w") as out:
@@ -63,9 +63,9 @@ def _fill(folder: Path, until: int) -> None:
     _quietly([*backfill, "openmetrics", str(text), str(data)])
     rules = str(_ROOT / "config" / "prometheus" / "recording.yaml")
     for _ in range(_RULE_PASSES):
-        with prometheus(folder, {}) as server:
+        with prometheus(folder, {}) as port:
             span = [f"--start={since}", f"--end={until}", "--eval-interval=60s"]
-            url = f"--url=http://127.0.0.1:{server.port}"
+            url = f"--url=http://127.0.0.1:{port}"
             _quietly([*backfill, "rules", *span, url, f"--output-dir={data}", rules])
 
 
@@ -74,7 +74,13 @@ def _draw(folder: Path, board: dict[str, Any], port: int, until: int, picture: P
     preview = {
         "dashboard": board,
         "prometheus": f"http://127.0.0.1:{port}",
-        "variables": {"job": "spawnstall", "instance": instance, "__rate_interval": "5m", "__range": "3h"},
+        "variables": {
+            "cluster": ".*",
+            "job": "spawnstall",
+            "instance": instance,
+            "__rate_interval": "5m",
+            "__range": "3h",
+        },
         "from": until - _SECONDS,
         "to": until,
         "step": 60,

@@ -1,4 +1,4 @@
-// Asks Prometheus what a panel's queries say, and gives Grafana's data frames, ready to be drawn.
+// Sends a panel's queries to Prometheus and converts the answers to Grafana's data frames, ready to be drawn.
 
 import { FieldType, fieldReducers, getDisplayProcessor, standardTransformers, toDataFrame } from '@grafana/data';
 import { standardTransformersRegistry, transformDataFrame } from '@grafana/data';

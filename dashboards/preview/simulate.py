@@ -1,4 +1,4 @@
-"""Three hours of a made-up fleet's metrics, as OpenMetrics text to back-fill a Prometheus with."""
+"""Three hours of metrics of a simulated fleet, as OpenMetrics text to back-fill a Prometheus."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 
-from tests import lognormal
+from dashboards.preview import lognormal
 
 __all__ = ["STALLING_HOST", "openmetrics"]
 
 STALLING_HOST = "web06:9848"
-"""One with a stall in progress at the end."""
+"""A host with a stall in progress at the end."""
 
 _HOSTS = 24
 _STEP = 60  # seconds from sample to sample
@@ -24,7 +24,7 @@ _Sample = tuple[str, Labels, float]
 
 
 class _Histogram:
-    """A log-normal one of the agent's buckets."""
+    """A log-normal histogram with the agent's buckets."""
 
     def __init__(self, median: float, sigma: float) -> None:
         self._median, self._sigma = median, sigma
@@ -32,7 +32,7 @@ class _Histogram:
         self._sum = 0.0
 
     def add(self, number: float, slow: float = 0.0, slow_seconds: float = 0.4) -> None:
-        """So many values, of which such a share is about so slow."""
+        """Add values; the share ``slow`` of them takes about ``slow_seconds``."""
         for share, median in ((1 - slow, self._median), (slow, slow_seconds)):
             for index, part in enumerate(lognormal.shares(median, self._sigma)):
                 self._counts[index] += number * share * part
@@ -67,7 +67,7 @@ class _Host:
         self._cpu = self._runs = 0.0
 
     def samples(self, now: float, since: float) -> Iterator[_Sample]:
-        """What the host says at a time; ``since`` is when it began."""
+        """Return the samples of the host at a time; ``since`` is its start."""
         age = now - since
         wave = self._busy * (1 + 0.4 * math.sin(age / 1800 + self._index))
         stalling = self._index % 5 == 0 and (age // 1800) % 3 != 0
@@ -138,7 +138,7 @@ class _Host:
 
 
 def openmetrics(since: int, until: int) -> Iterator[str]:
-    """Its lines: families one after another, as the format wants it."""
+    """Return the lines, grouped by family as the format requires."""
     families: dict[str, list[str]] = {}
     hosts = [_Host(index) for index in range(_HOSTS)]
     for now in range(since, until + 1, _STEP):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import socket
-import subprocess
 import time
 import urllib.parse
 import urllib.request
@@ -15,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
+
+from dashboards.preview import servers
 
 __all__ = ["Alertmanager", "Prometheus", "alertmanager", "eventually", "prometheus"]
 
 
 def eventually(check: Callable[[], bool], what: Callable[[], str], seconds: float = 300) -> None:
-    """Returns when the check holds; fails with ``what()`` when it does not within so long."""
+    """Return when the check holds; fail with ``what()`` if it does not within so many seconds."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, what()
@@ -31,27 +30,27 @@ def eventually(check: Callable[[], bool], what: Callable[[], str], seconds: floa
 
 @dataclass(frozen=True)
 class Alertmanager:
-    """One that runs."""
+    """A running Alertmanager."""
 
     port: int
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Those that are active: Prometheus has sent them, and has not sent their end."""
+        """Return the active alerts: sent by Prometheus, and not resolved."""
         return [dict(alert) for alert in _get(self.port, "/api/v2/alerts", {"active": "true"})]
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """One that runs."""
+    """A running Prometheus."""
 
     port: int
 
     def get(self, path: str, query: dict[str, str], seconds: float = 30) -> Any:
-        """What its HTTP API answers, within so long; raises OSError."""
+        """Return the answer of the HTTP API within so many seconds; raises OSError."""
         return _get(self.port, path, query, seconds)
 
     def own_metrics(self) -> dict[str, float]:
-        """What it says of itself: the sum of each name's samples."""
+        """Return its own metrics: the sum of the samples of each name."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
         sums: dict[str, float] = {}
@@ -60,12 +59,12 @@ class Prometheus:
         return sums
 
     def instant(self, expr: str) -> list[float]:
-        """The values that are numbers."""
+        """Return the values of an instant query, without NaN."""
         answer = self.get("/api/v1/query", {"query": expr})
         return _numbers(series["value"] for series in answer["data"]["result"])
 
     def over_time(self, expr: str, seconds: int) -> list[float]:
-        """The values that are numbers, of the last seconds, one a second."""
+        """Return the values of a range query over the last seconds, one per second, without NaN."""
         now = time.time()
         query = {"query": expr, "start": str(now - seconds), "end": str(now), "step": "1"}
         answer = self.get("/api/v1/query_range", query)
@@ -74,8 +73,8 @@ class Prometheus:
 
 @contextlib.contextmanager
 def alertmanager(folder: Path) -> Iterator[Alertmanager]:
-    """Without receivers; ended by SIGTERM."""
-    port = _free_port()
+    """Run one without receivers until the block ends."""
+    port = servers.free_port()
     config = folder / "alertmanager.yaml"
     config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
     command = [
@@ -85,46 +84,15 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]
-    with _running(command, folder / "alertmanager.log", port):
+    with servers.running(command, folder / "alertmanager.log", port):
         yield Alertmanager(port)
 
 
 @contextlib.contextmanager
 def prometheus(folder: Path, config: dict[str, Any], *flags: str) -> Iterator[Prometheus]:
-    """With that configuration and flags; ended by SIGTERM."""
-    port = _free_port()
-    file = folder / "prometheus.yaml"
-    file.write_text(yaml.safe_dump(config))
-    command = [
-        "prometheus",
-        f"--config.file={file}",
-        f"--storage.tsdb.path={folder / 'prometheus'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        *flags,
-    ]
-    with _running(command, folder / "prometheus.log", port):
+    """Run one with that configuration and flags until the block ends."""
+    with servers.prometheus(folder, config, *flags) as port:
         yield Prometheus(port)
-
-
-@contextlib.contextmanager
-def _running(command: list[str], log: Path, port: int) -> Iterator[None]:
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        eventually(lambda: process.poll() is not None or _ready(port), log.read_text, 60)
-        assert process.poll() is None, log.read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait(120)  # a Prometheus with millions of series takes its time
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10):
-            return True
-    except OSError:
-        return False
 
 
 def _get(port: int, path: str, query: dict[str, str], seconds: float = 30) -> Any:
@@ -135,9 +103,3 @@ def _get(port: int, path: str, query: dict[str, str], seconds: float = 30) -> An
 
 def _numbers(pairs: Any) -> list[float]:
     return [value for _, text in pairs if not math.isnan(value := float(text))]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

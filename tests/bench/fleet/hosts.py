@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall
 from agent.tracing.tracer import ProbeStatus, Program
-from tests import lognormal
+from dashboards.preview import lognormal
 from tests.unit.samples import BEGAN, MS, SECOND, holder, spawn, stall, waiting
 from tests.unit.serve.test_metrics import FakeSource, metrics_of, program
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from agent.tracing.tracer import ProbeStatus
-from tests import lognormal
+from dashboards.preview import lognormal
 from tests.bench.fleet.hosts import KINDS, Kind, Template, exposition, series_by_part, source_like
 from tests.bench.fleet.queries import targets_of, without_recordings
 from tests.bench.fleet.server import serving
