@@ -1,1 +1,1 @@
-"""Grafana dashboards and alert rules as code; needs Python 3.11 and the dev extra, at build time only."""
+"""Grafana dashboards and alert rules as code. Only building them needs Python 3.11 and the dev extra."""

@@ -1,4 +1,4 @@
-"""``python -m dashboards``: writes the generated files."""
+"""``python -m dashboards``: write the generated files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dashboards.runbook import DEFAULT_BASE
 
 
 def main() -> None:
-    """Writes them into the project, or elsewhere."""
-    parser = argparse.ArgumentParser(prog="python -m dashboards", description="Writes the generated files.")
-    parser.add_argument("--runbooks", default=DEFAULT_BASE, metavar="URL", help="where the runbooks are")
+    """Write them into the project, or elsewhere."""
+    parser = argparse.ArgumentParser(prog="python -m dashboards", description="Write the generated files.")
+    parser.add_argument(
+        "--runbooks", default=DEFAULT_BASE, metavar="URL", help="the folder with the runbooks"
+    )
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="the project's folder")
     options = parser.parse_args()
     for path, text in generated_files(options.runbooks).items():

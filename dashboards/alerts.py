@@ -1,35 +1,49 @@
-"""The alerts: on the symptom (stalls, slow spawns), and on the agent that should see it."""
+"""The alerts: on symptoms (stalls, slow spawns), and on agents that miss them.
+
+Only a program that is stuck, or a latency budget that is nearly spent, is critical.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
 from dashboards.model import Alert
-from dashboards.recordings import SLOW_SPAWN_BUCKET
+from dashboards.recordings import (
+    HOST_LABELS,
+    INTERVAL_SECONDS,
+    SLOW_SPAWN_BUCKET,
+    STALLED_SECONDS,
+    STALLS,
+    lasting_stalls,
+)
 
 __all__ = ["JOB", "OBJECTIVE", "alerts"]
 
 JOB = "spawnstall"
-"""The scrape job's name. Only SpawnStallAgentDown needs it: nothing else tells that an agent is missing."""
+"""The name of the scrape job. Only SpawnStallAgentDown depends on it: an absent agent has no metrics."""
 
 OBJECTIVE = 0.99
 """The share of a host's spawns that has to be faster than recordings.SLOW_SPAWN_BUCKET."""
 
-# Prometheus' and Grafana's templates of what an alert is about.
+# Templates for Prometheus and Grafana.
 _COMM, _HOLDER, _CAUSE = "{{ $labels.comm }}", "{{ $labels.holder }}", "{{ $labels.cause }}"
 _HOST, _MAP, _PROBE = "{{ $labels.instance }}", "{{ $labels.map }}", "{{ $labels.probe }}"
 _NUMBER, _SHARE = "{{ $value | humanize }}", "{{ $value | humanizePercentage }}"
+_DURATION = "{{ $value | humanizeDuration }}"
 
 _ALLOWED = round(1 - OBJECTIVE, 9)
-_LEAST_SPAWNS = 100
-"""A host that spawned less in a burn rate's long window says nothing about a percentage."""
+_MIN_SPAWNS = 100
+"""A percentage of fewer spawns in a burn rate's long window means nothing."""
+
+_STALLED_SECONDS_PER_HOUR = 60
+_EXPOSURES_PER_HOUR = 10
 
 
 class _Burn(NamedTuple):
-    """A burn rate alert: so much of the allowance is used up if the long window goes on like that.
+    """A burn rate alert: the error budget is consumed ``factor`` times too fast in both windows.
 
     The factors are those of the SRE workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts", for an
-    objective over 30 days: 2 % of the allowance in 1h, 5 % in 6h, 10 % in 1d and 3d.
+    objective over 30 days: 2 % of the budget in 1h, 5 % in 6h, 10 % in 1d and 3d.
     """
 
     long: str
@@ -49,69 +63,110 @@ _BURNS = (
 
 
 def alerts() -> list[Alert]:
-    """All of them."""
+    """Return all alerts."""
     return [
-        _ongoing("1m", 60, "warning"),
-        _ongoing("10m", 600, "critical"),
-        Alert(
-            "SpawnStallRate",
-            "sum by (job, instance, comm) (instance_comm_holder_cause:spawnstall_stalls:rate5m) * 60 > 1",
-            wait="10m",
-            severity="warning",
-            summary="A program stalls again and again when it starts others.",
-            description=(
-                f"{_COMM} on {_HOST} has {_NUMBER} stalls a minute: foreign processes hold its errpipes, "
-                "and it waits."
-            ),
-        ),
+        _ongoing(1, "warning", wait="1m"),
+        _ongoing(5, "critical"),
+        _stalled_time(),
+        _exposed(),
         *(_latency_high(burn) for burn in _BURNS),
         Alert(
             "SpawnExecSlow",
-            '1 - sum by (job, instance, comm) (rate(spawnstall_exec_seconds_bucket{le="0.524288"}[15m]))'
-            " / (sum by (job, instance, comm) (rate(spawnstall_exec_seconds_count[15m])) > 10 / 900) > 0.05",
+            f'1 - sum by ({HOST_LABELS}, comm) (rate(spawnstall_exec_seconds_bucket{{le="0.524288"}}[15m]))'
+            f" / (sum by ({HOST_LABELS}, comm) (rate(spawnstall_exec_seconds_count[15m])) > 10 / 900) > 0.05",
             wait="5m",
             severity="warning",
-            summary="A program's own children take long from fork to exec.",
+            summary="The children of a program are slow to exec.",
             description=(
                 f"{_SHARE} of the children of {_COMM} on {_HOST} took more "
-                "than half a second from fork to exec. No foreign process is to blame."
+                "than half a second from fork to exec. No foreign process holds them up."
             ),
+            panel="Exec latency p99, by program",
         ),
         Alert(
             "SpawnStallAgentDown",
             f'up{{job="{JOB}"}} == 0',
             wait="5m",
-            severity="critical",
-            summary="An agent does not answer.",
-            description=f"The agent at {_HOST} cannot be scraped: stalls there go unseen.",
+            severity="warning",
+            summary="An agent cannot be scraped.",
+            description=f"The agent at {_HOST} cannot be scraped: stalls on that host go unnoticed.",
+            panel="Agent up",
             labels={"reason": "unreachable"},
         ),
         Alert(
             "SpawnStallAgentDown",
             f'absent(up{{job="{JOB}"}})',
             wait="15m",
-            severity="critical",
-            summary="No agent is scraped at all.",
-            description=f"Prometheus has no target of job {JOB}: service discovery has lost every agent.",
+            severity="warning",
+            summary="No agent is scraped.",
+            description=f"Prometheus has no target with job {JOB}: service discovery finds no agent.",
+            panel="Agents up",
+            board="fleet",
             labels={"reason": "absent"},
         ),
         *_blind(),
     ]
 
 
-def _ongoing(lasting: str, seconds: int, severity: Literal["critical", "warning"]) -> Alert:
+def _ongoing(minutes: int, severity: Literal["critical", "warning"], wait: str = "") -> Alert:
+    lasting = f"{minutes}m"
     return Alert(
         "SpawnStallOngoing",
-        "spawnstall_stalls_in_progress > 0 and on (job, instance) "
-        f"time() - (spawnstall_oldest_stall_start_timestamp_seconds > 0) > {seconds}",
-        wait="1m",
+        lasting_stalls(minutes),
+        wait=wait,
         severity=severity,
-        summary="A program hangs in starting another one.",
+        summary="A program is stuck starting another program.",
         description=(
-            f"{_COMM} on {_HOST} hangs; {_HOLDER} holds its errpipe (cause {_CAUSE}). "
-            f"The oldest stall of that host has lasted for more than {lasting}."
+            f"{_COMM} on {_HOST} has been stuck for more than {lasting}: "
+            f"{_HOLDER} holds its errpipe (cause {_CAUSE})."
         ),
+        panel="Who waits for whom",
         labels={"lasting": lasting},
+    )
+
+
+def _stalled_time() -> Alert:
+    """Return the alert for a program that lost much time in an hour and, in a short window, still does."""
+    by = f"{HOST_LABELS}, comm"
+
+    def stalled(window: str) -> str:
+        return f"sum by ({by}) (sum_over_time({STALLED_SECONDS}[{window}])) * {INTERVAL_SECONDS}"
+
+    return Alert(
+        "SpawnStallTimeHigh",
+        f"{stalled('1h')} > {_STALLED_SECONDS_PER_HOUR}"
+        f" and {stalled('15m')} > {_STALLED_SECONDS_PER_HOUR // 4}",
+        wait="5m",
+        severity="warning",
+        summary="A program loses much time in stalls.",
+        description=(
+            f"{_COMM} on {_HOST} was stalled for {_DURATION} in the last hour: foreign processes hold copies "
+            "of its errpipes."
+        ),
+        panel="Worst holders",
+    )
+
+
+def _exposed() -> Alert:
+    """Return the alert for a race that has not stalled the program yet.
+
+    Copies with cause ``late_exec`` are gone after milliseconds on any healthy multithreaded host, and
+    ``own_descendant`` is no race.
+    """
+    by = f"{HOST_LABELS}, comm"
+    return Alert(
+        "SpawnStallExposure",
+        f"sum by ({by}, cause)"
+        f' (increase(spawnstall_exposures_total{{cause=~"forked|leaked"}}[1h])) > {_EXPOSURES_PER_HOUR}'
+        f" unless on ({by}) sum by ({by}) (sum_over_time({STALLS}[1h])) > 0",
+        wait="15m",
+        severity="info",
+        summary="A program has a race that can stall it.",
+        description=(
+            f"A race in {_COMM} on {_HOST}, not yet felt: in the last hour, about {_NUMBER} foreign "
+            f"processes held copies of its errpipes (cause {_CAUSE}), too briefly for a stall."
+        ),
+        panel="Exposures, by cause",
     )
 
 
@@ -122,31 +177,39 @@ def _latency_high(burn: _Burn) -> Alert:
         "SpawnLatencyHigh",
         f"{ratio}{burn.long} > {limit} and {ratio}{burn.short} > {limit} and "
         f"avg_over_time(instance:spawnstall_spawns:rate5m[{burn.long}]) * {burn.long_hours * 3600}"
-        f" > {_LEAST_SPAWNS}",
+        f" > {_MIN_SPAWNS}",
         wait=burn.wait,
         severity=burn.severity,
-        summary="Too many spawns of a host are slow.",
+        summary="Too many spawns on a host are slow.",
         description=(
-            f"{_SHARE} of the spawns of {_HOST} in the last {burn.long} took more than "
-            f"{float(SLOW_SPAWN_BUCKET) * 1000:.0f} ms ({_ALLOWED:.0%} is allowed), and it goes on."
+            f"In the last {burn.long}, {_SHARE} of the spawns on {_HOST} took more than "
+            f"{float(SLOW_SPAWN_BUCKET) * 1000:.0f} ms (the objective allows {_ALLOWED:.0%})."
         ),
+        panel="Spawn latency p99, by program",
         labels={"window": burn.long},
     )
 
 
 def _blind() -> list[Alert]:
-    """One rule for each way of missing stalls."""
+    """Return one rule for each reason why an agent misses stalls."""
 
     def rule(
-        reason: str, expr: str, wait: str, severity: Literal["critical", "warning", "info"], what: str
+        reason: str,
+        expr: str,
+        what: str,
+        *,
+        panel: str,
+        wait: str = "",
+        severity: Literal["warning", "info"] = "warning",
     ) -> Alert:
         return Alert(
             "SpawnStallAgentBlind",
             expr,
-            wait,
-            severity,
-            summary="An agent runs, but does not see every stall.",
+            wait=wait,
+            severity=severity,
+            summary="An agent runs but may miss stalls.",
             description=f"The agent at {_HOST} {what}.",
+            panel=panel,
             labels={"reason": reason},
         )
 
@@ -154,58 +217,57 @@ def _blind() -> list[Alert]:
         rule(
             "selftest",
             "spawnstall_selftest_success == 0",
-            "5m",
-            "critical",
-            "has failed its self-test: what it reports may be wrong, or missing",
+            "failed its self-test: its reports may be wrong or missing",
+            panel="Self-test",
+            wait="5m",
         ),
         rule(
             "probe",
             "spawnstall_probe_attached == 0",
-            "5m",
-            "critical",
             f"could not attach its probe {_PROBE}",
+            panel="Probes not attached",
+            wait="5m",
         ),
         rule(
             "records_lost",
             "increase(spawnstall_records_lost_total[15m]) > 0",
-            "0m",
-            "warning",
-            f"has lost about {_NUMBER} records in 15 minutes: so many stalls may be missing",
+            f"lost about {_NUMBER} records in 15 minutes: this many stalls may be missing",
+            panel="Losses",
         ),
         rule(
             "probe_misses",
             "increase(spawnstall_probe_misses_total[15m]) > 0",
-            "15m",
-            "info",
-            f"has missed about {_NUMBER} events in 15 minutes, as its programs were interrupted: some answers"
+            f"missed about {_NUMBER} events in 15 minutes because its programs were interrupted: some causes"
             " may be unknown",
+            panel="Losses",
+            wait="15m",
+            severity="info",
         ),
         rule(
             "map_updates_failed",
             "increase(spawnstall_map_updates_failed_total[15m]) > 0",
-            "0m",
-            "warning",
-            f"had about {_NUMBER} updates of its maps refused by the kernel in 15 minutes",
+            f"failed to update its maps about {_NUMBER} times in 15 minutes",
+            panel="Losses",
         ),
         rule(
             "map_evictions",
             "increase(spawnstall_map_evictions_total[15m]) > 0",
-            "0m",
-            "warning",
-            f"had about {_NUMBER} entries dropped from its full map {_MAP} in 15 minutes",
+            f"evicted about {_NUMBER} entries from its full map {_MAP} in 15 minutes",
+            panel="Losses",
         ),
         rule(
             "map_nearly_full",
             "spawnstall_map_entries / spawnstall_map_max_entries > 0.8",
-            "10m",
-            "warning",
-            f"has filled {_SHARE} of its map {_MAP}",
+            f"uses {_SHARE} of its map {_MAP}",
+            panel="Maps",
+            wait="10m",
         ),
         rule(
             "slots_overflowed",
             "increase(spawnstall_slots_overflowed_total[15m]) > 0",
-            "15m",
-            "info",
-            f"could not follow about {_NUMBER} pipes in 15 minutes, as there were too many at once",
+            f"could not follow about {_NUMBER} pipes in 15 minutes because too many were open at once",
+            panel="Losses",
+            wait="15m",
+            severity="info",
         ),
     ]

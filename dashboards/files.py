@@ -1,6 +1,8 @@
-"""Every generated file, by its path in the project, and its text."""
+"""The generated files."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import yaml
 
@@ -8,14 +10,14 @@ from dashboards.alerts import alerts
 from dashboards.fleet import fleet_dashboard
 from dashboards.grafana_rules import alerting_provisioning
 from dashboards.host import host_dashboard
-from dashboards.prometheus_rules import alerting_rules, recording_rules
+from dashboards.prometheus_rules import alerting_rules, prometheus_rule, recording_rules
 from dashboards.recordings import recordings
 
 __all__ = ["generated_files"]
 
 
 def generated_files(runbooks: str) -> dict[str, str]:
-    """Paths and texts; ``runbooks`` is the URL of the folder with the runbooks."""
+    """Return the texts by path in the project; ``runbooks`` is the URL of the folder with the runbooks."""
     return {
         "dashboards/generated/fleet.json": fleet_dashboard(runbooks),
         "dashboards/generated/host.json": host_dashboard(runbooks),
@@ -24,16 +26,19 @@ def generated_files(runbooks: str) -> dict[str, str]:
         "dashboards/provisioning/alerting/spawnstall.yaml": _yaml(
             alerting_provisioning(alerts(), runbooks), "alerts.py"
         ),
+        "config/kubernetes/prometheusrule.yaml": _yaml(
+            prometheus_rule(recordings(), alerts(), runbooks), "alerts.py and dashboards/recordings.py"
+        ),
     }
 
 
-def _yaml(document: dict[str, object], source: str) -> str:
+def _yaml(document: Mapping[str, object], source: str) -> str:
     body = yaml.dump(document, Dumper=_WithoutAliases, sort_keys=False, width=10**6)
-    return f"# Generated from dashboards/{source} by `make dashboards`: change that, not this.\n{body}"
+    return f"# Generated from dashboards/{source} by `make dashboards`; do not edit.\n{body}"
 
 
 class _WithoutAliases(yaml.SafeDumper):
-    """Writes equal parts out, rather than *id001."""
+    """Repeats equal parts, instead of *id001."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -1,50 +1,56 @@
-"""The fleet dashboard: which hosts and programs stall, who holds them up, and whether the agents see it.
+"""The fleet dashboard: which hosts and programs stall, which holders stall them, and the agents' health.
 
-Made for a thousand hosts: what has a series for each comm and bucket is read from recording rules.
+Made for a thousand hosts: metrics with a series for each comm and bucket are read from recording rules.
 """
 
 from __future__ import annotations
 
 from dashboards.alerts import OBJECTIVE
-from dashboards.frame import dashboard_json, instance_variable
+from dashboards.frame import JOBS, dashboard_json, instance_variable
 from dashboards.host import HOST_UID
 from dashboards.latency import spawn_latency
-from dashboards.panels import About, Column, Panel, lines, stat, table
+from dashboards.panels import PER_MINUTE, PER_SECOND, About, Column, Panel, lines, stat, table
 from dashboards.queries import (
-    STALLED_SECONDS,
-    STALLS,
     blind_agents,
     losses,
     oldest_stall,
     or_zero,
     over_the_range,
     quantiles,
+    time_lost,
 )
-from dashboards.recordings import MAP_FULLNESS, PROBES_ATTACHED, SLOW_SPAWN_BUCKET
+from dashboards.recordings import (
+    MAP_FULLNESS,
+    PROBES_ATTACHED,
+    SLOW_SPAWN_BUCKET,
+    STALLED_SECONDS,
+    STALLS,
+)
 from dashboards.runbook import runbook_url
 
 __all__ = ["fleet_dashboard"]
 
-_HOSTS = 'job="$job", instance=~"$instance"'
+_HOSTS = f'{JOBS}, instance=~"$instance"'
 _ALLOWED = round(1 - OBJECTIVE, 9)
-_NOTEWORTHY = _ALLOWED / 10  # less is what every host has
+_NOTEWORTHY = _ALLOWED / 10  # every host has some slow spawns
 _HOST_LINK = (
-    f"/d/{HOST_UID}?var-datasource=${{datasource}}&var-job=${{job}}&var-instance=${{__value.text}}"
+    f"/d/{HOST_UID}?${{datasource:queryparam}}&${{cluster:queryparam}}&${{job:queryparam}}"
+    "&var-instance=${__value.text}"
     "&${__url_time_range}"
 )
 
 
 def fleet_dashboard(runbooks: str) -> str:
-    """The text of its file; ``runbooks`` is the URL of the folder with the runbooks."""
+    """Return the dashboard's JSON; ``runbooks`` is the URL of the folder with the runbooks."""
     return dashboard_json(
         "spawnstall-fleet",
         "Spawn stalls: fleet",
-        "Which hosts and programs stall when they start others, and who holds them up.",
+        "Which hosts and programs stall when they start others, and which processes hold them up.",
         instance_variable(many=True),
         {
             "Now": _now(runbooks),
             "Who stalls": _stalls(runbooks),
-            "Spawn latency (the first three: all hosts of the job)": _latency(runbooks),
+            "Spawn latency (the first three: all hosts of the jobs)": _latency(runbooks),
             "Agent health": _health(runbooks),
         },
         runbooks,
@@ -57,70 +63,72 @@ def _now(runbooks: str) -> list[Panel]:
 
     return [
         stat(
-            About("Agents up", "Agents that Prometheus could scrape.", "none"),
+            About("Agents up", "Agents that Prometheus can scrape.", "none"),
             or_zero(f"sum(up{{{_HOSTS}}})"),
         ),
         stat(
             About(
                 "Agents down",
-                "Agents that do not answer: stalls on their hosts go unseen.",
+                "Agents that cannot be scraped: stalls on their hosts go unnoticed.",
                 "none",
                 runbook("SpawnStallAgentDown"),
             ),
             or_zero(f"count(up{{{_HOSTS}}} == 0)"),
-            red_from=1,
+            orange_from=1,
         ),
         stat(
             About(
                 "Agents blind",
-                "Agents that run, but lose records, fail their self-test, miss a probe or have a full map.",
+                "Agents that run but lose records, failed their self-test, miss a probe or have a full map.",
                 "none",
                 runbook("SpawnStallAgentBlind"),
             ),
             blind_agents(_HOSTS),
-            red_from=1,
+            orange_from=1,
         ),
         stat(
             About(
                 "Stalls in progress",
-                "Readers that wait for foreign holders now.",
+                "Readers that wait for foreign holders. Short stalls are harmless.",
                 "none",
                 runbook("SpawnStallOngoing"),
             ),
             or_zero(f"sum(spawnstall_stalls_in_progress{{{_HOSTS}}})"),
-            red_from=1,
         ),
         stat(
             About(
                 "Oldest stall",
-                "How long the oldest stall in progress has lasted.",
+                "The age of the oldest stall in progress.",
                 "s",
                 runbook("SpawnStallOngoing"),
             ),
             oldest_stall(_HOSTS),
-            red_from=60,
+            orange_from=60,
+            red_from=300,
         ),
         stat(
-            About("Time lost", "Seconds that programs were stalled, in the whole time range.", "s"),
-            or_zero(over_the_range(STALLED_SECONDS, _HOSTS, "")),
+            About("Time lost", "Time in stalls in the time range, ended or in progress.", "s"),
+            or_zero(time_lost(_HOSTS, "")),
         ),
     ]
 
 
 def _stalls(runbooks: str) -> list[Panel]:
-    rate = runbook_url(runbooks, "SpawnStallRate")
+    time = runbook_url(runbooks, "SpawnStallTimeHigh")
+
+    in_range = "In the time range; the time includes stalls in progress."
 
     def worst(title: str, description: str, *labels: tuple[str, str]) -> Panel:
         by = ", ".join(label for label, _ in labels)
         return table(
-            About(title, description, "short", rate),
+            About(title, description, "short", time),
             [
                 *(
                     Column(name, label=label, link=_HOST_LINK if label == "instance" else "")
                     for label, name in labels
                 ),
-                Column("Stalls", f"topk(20, {over_the_range(STALLS, _HOSTS, by)} > 0)"),
-                Column("Time lost", f"topk(20, {over_the_range(STALLED_SECONDS, _HOSTS, by)} > 0)", unit="s"),
+                Column("Ended stalls", f"topk(20, {over_the_range(STALLS, _HOSTS, by)} > 0)"),
+                Column("Time lost", f"topk(20, {time_lost(_HOSTS, by)} > 0)", unit="s"),
             ],
             sort_by="Time lost",
         )
@@ -129,7 +137,7 @@ def _stalls(runbooks: str) -> list[Panel]:
         lines(
             About(
                 "Stalls in progress, by host",
-                "Readers that wait for foreign holders, of the ten hosts with the most.",
+                "The ten hosts with the most readers that wait for foreign holders.",
                 "none",
                 runbook_url(runbooks, "SpawnStallOngoing"),
             ),
@@ -137,28 +145,28 @@ def _stalls(runbooks: str) -> list[Panel]:
         ),
         lines(
             About(
-                "Ended stalls a minute, by program",
-                "Averages over five minutes, of the ten programs with the most.",
-                "none",
-                rate,
+                "Ended stalls, by program",
+                "The ten programs with the most, averaged over five minutes.",
+                PER_MINUTE,
+                time,
             ),
             {"{{comm}}": f"topk(10, sum by (comm) ({STALLS}{{{_HOSTS}}}) * 60)"},
         ),
         lines(
             About(
-                "Time lost a minute, by host",
-                "Seconds that programs were stalled in each minute: averages over five minutes, of the worst "
-                "ten hosts.",
-                "s",
-                rate,
+                "Time lost in ended stalls, by host",
+                "Seconds per minute, averaged over five minutes, of the ten worst hosts. A stall counts when "
+                "it ends.",
+                "suffix: s/min",
+                time,
             ),
             {"{{instance}}": f"topk(10, sum by (instance) ({STALLED_SECONDS}{{{_HOSTS}}}) * 60)"},
         ),
-        worst("Hosts that stall", "Ended stalls in the whole time range.", ("instance", "Host")),
-        worst("Programs that stall", "Ended stalls in the whole time range.", ("comm", "Program")),
+        worst("Hosts that stall", in_range, ("instance", "Host")),
+        worst("Programs that stall", in_range, ("comm", "Program")),
         worst(
             "Worst holders",
-            "Whose copies of other programs' errpipes they waited for, in the whole time range.",
+            "The processes whose copies of an errpipe stalled others. " + in_range,
             ("holder", "Holder"),
             ("cause", "Cause"),
         ),
@@ -167,35 +175,35 @@ def _stalls(runbooks: str) -> list[Panel]:
 
 def _latency(runbooks: str) -> list[Panel]:
     def job_wide(what: str) -> str:
-        return f'sum by (le) (job_le:spawnstall_{what}_seconds_bucket:rate5m{{job="$job"}})'
+        return f"sum by (le) (job_le:spawnstall_{what}_seconds_bucket:rate5m{{{JOBS}}})"
 
     high = runbook_url(runbooks, "SpawnLatencyHigh")
     slow = "instance:spawnstall_spawns_slow:ratio_rate1h"
     return [
-        *spawn_latency(job_wide("spawn"), runbooks, ", of all hosts of the job"),
+        *spawn_latency(job_wide("spawn"), runbooks, ", on all hosts of the jobs"),
         lines(
             About(
                 "Exec latency quantiles",
-                "From the fork to the own child's release, of all hosts of the job: nobody else's fault.",
+                "From the fork to the own child's exec, on all hosts of the jobs. No holder is involved.",
                 "s",
                 runbook_url(runbooks, "SpawnExecSlow"),
             ),
             quantiles(job_wide("exec")),
         ),
         lines(
-            About("Spawns a second, by outcome", "Averages over five minutes.", "cps"),
+            About("Spawns, by outcome", "Averaged over five minutes.", PER_SECOND),
             {"{{outcome}}": f"sum by (outcome) (instance_outcome:spawnstall_spawns:rate5m{{{_HOSTS}}})"},
         ),
         lines(
             About(
-                "Spawn latency p99, slowest hosts", "Of the five slowest hosts, over five minutes.", "s", high
+                "Spawn latency p99, slowest hosts", "The five slowest hosts, over five minutes.", "s", high
             ),
             {"{{instance}}": f"topk(5, instance:spawnstall_spawn_seconds:p99_5m{{{_HOSTS}}} > 0)"},
         ),
         lines(
             About(
                 f"Spawns slower than {float(SLOW_SPAWN_BUCKET) * 1000:.0f} ms, worst hosts",
-                "Their share in an hour, of the worst five hosts. The dashed line: what is allowed.",
+                "Their share over an hour, on the five worst hosts. The dashed line is the objective.",
                 "percentunit",
                 high,
             ),
@@ -214,16 +222,19 @@ def _health(runbooks: str) -> list[Panel]:
     return [
         lines(
             About(
-                "Losses a minute",
-                "What the agents could not see or keep, of all hosts together. All of them should be 0.",
-                "none",
+                "Losses",
+                "Events and records that the agents missed, on all hosts together. Normally 0.",
+                PER_MINUTE,
                 blind,
             ),
             losses(_HOSTS),
         ),
         lines(
             About(
-                "Fullest maps", "How full each map is on the host where it is fullest.", "percentunit", blind
+                "Fullest maps",
+                "The share of each map that is in use, on the host where it is fullest.",
+                "percentunit",
+                blind,
             ),
             {"{{map}}": f"max by (map) ({MAP_FULLNESS}{{{_HOSTS}}})"},
             limit=0.8,
@@ -231,8 +242,8 @@ def _health(runbooks: str) -> list[Panel]:
         lines(
             About(
                 "Agents that fail",
-                "By what fails: the self-test at their start, a probe that could not be attached, the last "
-                "reload of the configuration.",
+                "Agents by what failed: the self-test at startup, attaching a probe, the last reload of the "
+                "configuration.",
                 "none",
                 blind,
             ),
@@ -243,15 +254,15 @@ def _health(runbooks: str) -> list[Panel]:
             },
         ),
         lines(
-            About("Agent CPU", "Share of one processor, of user space alone.", "percentunit"),
+            About("Agent CPU", "In user space, as a share of one processor.", "percentunit"),
             typical_and_worst(f"rate(process_cpu_seconds_total{{{_HOSTS}}}[$__rate_interval])"),
         ),
         lines(
-            About("Agent memory", "Resident.", "bytes"),
+            About("Agent memory", "Resident memory.", "bytes"),
             typical_and_worst(f"process_resident_memory_bytes{{{_HOSTS}}}"),
         ),
         lines(
-            About("Agents, by version", "How many run each version.", "none"),
+            About("Agents, by version", "The number of agents with each version.", "none"),
             {"{{version}}": f"count by (version) (spawnstall_build_info{{{_HOSTS}}})"},
         ),
     ]

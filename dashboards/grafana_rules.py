@@ -1,9 +1,12 @@
-"""The alerts as Grafana's provisioning reads them (the recording rules stay with Prometheus)."""
+"""The alerts in the format of Grafana's provisioning; Prometheus evaluates the recording rules."""
 
 from __future__ import annotations
 
+import json
 import re
 
+from dashboards.fleet import fleet_dashboard
+from dashboards.host import host_dashboard
 from dashboards.model import Alert
 from dashboards.prometheus_rules import alert_annotations
 from dashboards.recordings import INTERVAL_SECONDS
@@ -11,39 +14,48 @@ from dashboards.recordings import INTERVAL_SECONDS
 __all__ = ["DATASOURCE_UID", "FOLDER", "alerting_provisioning"]
 
 DATASOURCE_UID = "spawnstall-prometheus"
-"""As provisioning/datasources/spawnstall.yaml has it."""
+"""The same as in provisioning/datasources/spawnstall.yaml."""
 
 FOLDER = "spawnstall"
 
-_INSTANT_RANGE = {"from": 600, "to": 0}  # seconds before now; an instant query looks at its end only
+_INSTANT_RANGE = {"from": 600, "to": 0}  # seconds before now; only the end matters to an instant query
 
 
 def alerting_provisioning(alerts: list[Alert], runbooks: str) -> dict[str, object]:
-    """The file for provisioning/alerting; ``runbooks`` is the URL of the folder with the runbooks."""
+    """Return the file for provisioning/alerting; ``runbooks`` is the URL of the folder with the runbooks."""
+    panels = {
+        (board, panel["title"]): {
+            "__dashboardUid__": document["uid"],
+            "__panelId__": str(panel["id"]),
+        }
+        for board, text in (("host", host_dashboard(runbooks)), ("fleet", fleet_dashboard(runbooks)))
+        for document in [json.loads(text)]
+        for panel in document["panels"]
+    }
     group = {
         "orgId": 1,
         "name": "spawnstall",
         "folder": FOLDER,
         "interval": f"{INTERVAL_SECONDS}s",
-        "rules": [_rule(alert, runbooks) for alert in alerts],
+        "rules": [_rule(alert, runbooks, panels[alert.board, alert.panel]) for alert in alerts],
     }
     return {"apiVersion": 1, "groups": [group]}
 
 
-def _rule(alert: Alert, runbooks: str) -> dict[str, object]:
+def _rule(alert: Alert, runbooks: str, panel: dict[str, str]) -> dict[str, object]:
     return {
         "uid": re.sub(r"[^a-z0-9]+", "-", alert.title.lower()),
         "title": alert.title,
         "condition": "FIRING",
         "data": [_query(alert), _condition()],
-        # A series that is there alerts, one that is not is fine, as with Prometheus.
+        # As in Prometheus: only a series in the result alerts.
         "noDataState": "OK",
         "execErrState": "Error",
-        "for": alert.wait,
+        "for": alert.wait or "0s",  # required
         "labels": {"severity": alert.severity, **alert.labels},
-        # No $ needs to be escaped: Grafana puts environment variables into neither annotations nor
-        # models (grafana/grafana issue 71007).
-        "annotations": {
+        # No escapes: Grafana expands $ in neither annotations nor models (grafana/grafana issue 71007).
+        "annotations": panel
+        | {
             name: text.replace("$value", "$values.A.Value")
             for name, text in alert_annotations(alert, runbooks).items()
         },
@@ -60,7 +72,7 @@ def _query(alert: Alert) -> dict[str, object]:
 
 
 def _condition() -> dict[str, object]:
-    """Turns each series that the query returns, be its value 0, into 1: alerting."""
+    """Return the expression that turns each series in the result into 1, alerting, whatever its value."""
     return {
         "refId": "FIRING",
         "relativeTimeRange": _INSTANT_RANGE,

@@ -1,37 +1,37 @@
-"""The host dashboard: one instance's stalls and latencies, what watching costs it, and what was lost."""
+"""The host dashboard: one instance's stalls and latencies, the overhead, and the losses."""
 
 from __future__ import annotations
 
-from dashboards.frame import dashboard_json, instance_variable
+from dashboards.frame import JOBS, dashboard_json, instance_variable
 from dashboards.latency import spawn_latency
-from dashboards.panels import About, Column, Panel, lines, stat, table
+from dashboards.panels import PER_MINUTE, PER_SECOND, About, Column, Panel, lines, stat, table
 from dashboards.queries import (
-    STALLED_SECONDS,
-    STALLS,
     blind_agents,
     losses,
     oldest_stall,
     or_zero,
     over_the_range,
     quantiles,
+    time_lost,
 )
+from dashboards.recordings import STALLS
 from dashboards.runbook import runbook_url
 
 __all__ = ["HOST_UID", "host_dashboard"]
 
 HOST_UID = "spawnstall-host"
 
-_HOST = 'job="$job", instance="$instance"'
+_HOST = f'{JOBS}, instance="$instance"'
 _WHOM = "{{comm}} held by {{holder}} ({{cause}})"
 _YES_NO = {0: "no", 1: "yes"}
 
 
 def host_dashboard(runbooks: str) -> str:
-    """The text of its file; ``runbooks`` is the URL of the folder with the runbooks."""
+    """Return the dashboard's JSON; ``runbooks`` is the URL of the folder with the runbooks."""
     return dashboard_json(
         HOST_UID,
         "Spawn stalls: host",
-        "One host: its stalls and latencies, what watching costs, and what was lost.",
+        "One host: its stalls and latencies, the overhead of tracing, and the agent's health.",
         instance_variable(many=False),
         {
             "Now": _now(runbooks),
@@ -54,92 +54,102 @@ def _now(runbooks: str) -> list[Panel]:
 
     return [
         stat(
-            About("Agent up", "Whether Prometheus could scrape it.", "none", runbook("SpawnStallAgentDown")),
+            About(
+                "Agent up", "Whether Prometheus can scrape the agent.", "none", runbook("SpawnStallAgentDown")
+            ),
             f"up{{{_HOST}}}",
-            mapping=_YES_NO,
+            words=_YES_NO,
         ),
         stat(
             About(
-                "Agent sees",
-                "No, if it loses records, fails its self-test, misses a probe or has a full map.",
+                "Agent sees all",
+                "No if it loses records, failed its self-test, misses a probe or has a full map.",
                 "none",
                 runbook("SpawnStallAgentBlind"),
             ),
             f"1 - ({blind_agents(_HOST)})",
-            mapping=_YES_NO,
+            words=_YES_NO,
         ),
         stat(
             About(
                 "Stalls in progress",
-                "Readers that wait for foreign holders now.",
+                "Readers that wait for foreign holders. Short stalls are harmless.",
                 "none",
                 runbook("SpawnStallOngoing"),
             ),
             or_zero(f"sum(spawnstall_stalls_in_progress{{{_HOST}}})"),
-            red_from=1,
         ),
         stat(
             About(
                 "Oldest stall",
-                "How long the oldest stall in progress has lasted.",
+                "The age of the oldest stall in progress.",
                 "s",
                 runbook("SpawnStallOngoing"),
             ),
             oldest_stall(_HOST),
-            red_from=60,
+            orange_from=60,
+            red_from=300,
         ),
         stat(
-            About("Time lost", "Seconds that programs were stalled, in the whole time range.", "s"),
-            or_zero(over_the_range(STALLED_SECONDS, _HOST, "")),
+            About("Time lost", "Time in stalls in the time range, ended or in progress.", "s"),
+            or_zero(time_lost(_HOST, "")),
         ),
         stat(
-            About("Spawns a second", "Ended spawns, over five minutes.", "cps"),
+            About("Spawns", "Ended spawns, averaged over five minutes.", PER_SECOND),
             f"sum(instance_outcome:spawnstall_spawns:rate5m{{{_HOST}}})",
         ),
     ]
 
 
 def _stalls(runbooks: str) -> list[Panel]:
-    ongoing, rate = (runbook_url(runbooks, name) for name in ("SpawnStallOngoing", "SpawnStallRate"))
+    ongoing, time, exposure = (
+        runbook_url(runbooks, name)
+        for name in ("SpawnStallOngoing", "SpawnStallTimeHigh", "SpawnStallExposure")
+    )
     by = "comm, holder, cause"
     return [
         lines(
-            About("Who waits for whom", "Stalls in progress, and why.", "none", ongoing),
+            About("Who waits for whom", "Stalls in progress by program, holder and cause.", "none", ongoing),
             {_WHOM: f"sum by ({by}) (spawnstall_stalls_in_progress{{{_HOST}}})"},
         ),
         lines(
-            About("Ended stalls a minute", "Averages over five minutes.", "none", rate),
+            About("Ended stalls", "Averaged over five minutes.", PER_MINUTE, time),
             {_WHOM: f"topk(10, sum by ({by}) ({STALLS}{{{_HOST}}}) * 60)"},
         ),
         lines(
             About(
                 "Stall length",
-                "Quantiles of the stalls that ended; the points are single ones, with the id that the log "
-                "and the agent's page have.",
+                "Quantiles of ended stalls. Each exemplar is one stall, with its id in the log and on the "
+                "agent's page.",
                 "s",
-                rate,
+                time,
             ),
             quantiles(_buckets("stall")),
             exemplars=True,
         ),
         table(
-            About("Worst holders", "Ended stalls in the whole time range.", "short", rate),
+            About(
+                "Worst holders",
+                "In the time range; the time includes stalls in progress.",
+                "short",
+                time,
+            ),
             [
                 Column("Program", label="comm"),
                 Column("Holder", label="holder"),
                 Column("Cause", label="cause"),
-                Column("Stalls", f"topk(20, {over_the_range(STALLS, _HOST, by)} > 0)"),
-                Column("Time lost", f"topk(20, {over_the_range(STALLED_SECONDS, _HOST, by)} > 0)", unit="s"),
+                Column("Ended stalls", f"topk(20, {over_the_range(STALLS, _HOST, by)} > 0)"),
+                Column("Time lost", f"topk(20, {time_lost(_HOST, by)} > 0)", unit="s"),
             ],
             sort_by="Time lost",
         ).span(16),
         lines(
             About(
-                "Exposures a minute, by cause",
-                "Foreign processes that still had a copy when the own child had let go: each can stall a"
-                " reader.",
-                "none",
-                rate,
+                "Exposures, by cause",
+                "Foreign processes that still held a copy when the own child had released its own: each can"
+                " stall a reader.",
+                PER_MINUTE,
+                exposure,
             ),
             {
                 "{{cause}}": "sum by (cause) "
@@ -148,10 +158,10 @@ def _stalls(runbooks: str) -> list[Panel]:
         ),
         lines(
             About(
-                "Readers woken late, a minute",
-                "Long reads that nobody foreign kept waiting, of the ten programs with the most: they were"
-                " stopped or frozen, or the machine is busy.",
-                "none",
+                "Late wake-ups",
+                "Long reads without a foreign holder, of the ten programs with the most: the reader was"
+                " stopped or frozen, or the host is busy.",
+                PER_MINUTE,
             ),
             {
                 "{{comm}}": "topk(10, sum by (comm) "
@@ -160,10 +170,9 @@ def _stalls(runbooks: str) -> list[Panel]:
         ),
         lines(
             About(
-                "Holders looked for, a minute",
-                "Of stalls in progress, in the open files of the host: confirmed, or gone before anybody"
-                " looked.",
-                "none",
+                "Confirmations",
+                "Holders of stalls in progress that the agent found among the open files of the host.",
+                PER_MINUTE,
             ),
             {
                 "{{result}}": "sum by (result) "
@@ -182,17 +191,17 @@ def _latency(runbooks: str) -> list[Panel]:
     return [
         *spawn_latency(_buckets("spawn"), runbooks),
         lines(
-            About("Spawns a second, by outcome", "Ended spawns, of all programs.", "cps"),
+            About("Spawns, by outcome", "Ended spawns of all programs.", PER_SECOND),
             {"{{outcome}}": f"sum by (outcome) (rate(spawnstall_spawns_total{{{_HOST}}}[$__rate_interval]))"},
         ),
         lines(
-            About("Spawn latency p99, by program", "Of the ten slowest programs.", "s", high),
+            About("Spawn latency p99, by program", "The ten slowest programs.", "s", high),
             p99_by_program("spawn"),
         ),
         lines(
             About(
                 "Exec latency p99, by program",
-                "From the fork to the own child's release: nobody else's fault. The ten slowest programs.",
+                "From the fork to the own child's exec, of the ten slowest programs. No holder is involved.",
                 "s",
                 slow_exec,
             ),
@@ -201,7 +210,7 @@ def _latency(runbooks: str) -> list[Panel]:
         lines(
             About(
                 "vfork latency p99, by program",
-                "How long posix_spawn blocked its parent (there is no errpipe). The ten slowest programs.",
+                "How long posix_spawn, which has no errpipe, blocks the parent. The ten slowest programs.",
                 "s",
                 slow_exec,
             ),
@@ -213,30 +222,30 @@ def _latency(runbooks: str) -> list[Panel]:
 def _overhead() -> list[Panel]:
     run_seconds = f"rate(spawnstall_probe_run_seconds_total{{{_HOST}}}[$__rate_interval])"
     runs = f"rate(spawnstall_probe_runs_total{{{_HOST}}}[$__rate_interval])"
-    stats = " Only while the sysctl kernel.bpf_stats_enabled is 1."
+    stats = " Measured only while the sysctl kernel.bpf_stats_enabled is 1."
     return [
         lines(
-            About("Time in probes", "Share of one processor, by probe." + stats, "percentunit"),
+            About("Time in probes", "As a share of one processor, by probe." + stats, "percentunit"),
             {"{{probe}}": f"sum by (probe) ({run_seconds})"},
         ),
         lines(
-            About("Time of one run", "By probe." + stats, "s"),
+            About("Time per run", "By probe." + stats, "s"),
             {"{{probe}}": f"sum by (probe) ({run_seconds}) / (sum by (probe) ({runs}) > 0)"},
         ),
         lines(
-            About("Runs a second", "By probe." + stats, "cps"),
+            About("Runs", "By probe." + stats, PER_SECOND),
             {"{{probe}}": f"sum by (probe) ({runs})"},
         ),
         lines(
-            About("Agent CPU", "Share of one processor, of user space alone.", "percentunit"),
+            About("Agent CPU", "In user space, as a share of one processor.", "percentunit"),
             {"agent": f"rate(process_cpu_seconds_total{{{_HOST}}}[$__rate_interval])"},
         ),
         lines(
-            About("Agent memory", "Resident.", "bytes"),
+            About("Agent memory", "Resident memory.", "bytes"),
             {"agent": f"process_resident_memory_bytes{{{_HOST}}}"},
         ),
         lines(
-            About("Scrape", "How long the agent takes to answer Prometheus.", "s"),
+            About("Scrape", "How long the agent takes to read the kernel side for a scrape.", "s"),
             {"agent": f"spawnstall_scrape_duration_seconds{{{_HOST}}}"},
         ),
     ]
@@ -247,25 +256,25 @@ def _health(runbooks: str) -> list[Panel]:
     return [
         lines(
             About(
-                "Losses a minute",
-                "What the agent could not see or keep. All of them should be 0.",
-                "none",
+                "Losses",
+                "Events and records that the agent missed. Normally 0.",
+                PER_MINUTE,
                 blind,
             ),
             losses(_HOST),
         ),
         lines(
-            About("Maps", "How full each one is.", "percentunit", blind),
+            About("Maps", "The share of each map that is in use.", "percentunit", blind),
             {"{{map}}": f"spawnstall_map_entries{{{_HOST}}} / spawnstall_map_max_entries"},
             limit=0.8,
         ),
         lines(
             About(
-                "Not followed or kept, a minute",
-                "Pipes that made room for others before anybody had forked for them, forks that share an fd"
-                " table, spawns counted under ~other as the kernel's map was full, stacks of forks that found"
-                " no room, and stalls that the log had no room for.",
-                "none",
+                "Not followed or not recorded",
+                "Pipes that were displaced before their first fork, fd tables that are shared, spawns counted"
+                " under ~other because the kernel's map was full, stacks of forks without room, and stalls"
+                " above the log's limit.",
+                PER_MINUTE,
                 blind,
             ),
             {
@@ -280,31 +289,33 @@ def _health(runbooks: str) -> list[Panel]:
             },
         ),
         stat(
-            About("Self-test", "Whether the one at the agent's start passed.", "none", blind),
+            About("Self-test", "The result of the self-test at startup.", "none", blind),
             f"spawnstall_selftest_success{{{_HOST}}}",
-            mapping={0: "failed", 1: "passed"},
+            words={0: "failed", 1: "passed"},
         ),
         stat(
-            About("Probes not attached", "How many.", "none", blind),
+            About("Probes not attached", "The number of probes that could not be attached.", "none", blind),
             or_zero(f"count(spawnstall_probe_attached{{{_HOST}}} == 0)"),
-            red_from=1,
+            orange_from=1,
         ),
         stat(
-            About("Last reload", "Whether the configuration was taken.", "none"),
+            About("Last reload", "Whether the last reload of the configuration succeeded.", "none"),
             f"spawnstall_config_last_reload_successful{{{_HOST}}}",
-            mapping={0: "failed", 1: "taken"},
+            words={0: "failed", 1: "succeeded"},
         ),
         stat(
-            About("Configuration is of", "When it was last taken.", "dateTimeFromNow"),
+            About("Configuration loaded", "The last successful load.", "dateTimeFromNow"),
             f"spawnstall_config_last_reload_success_timestamp_seconds{{{_HOST}}} * 1000",
         ),
         stat(
-            About("Agent runs since", "When it was started.", "dateTimeFromNow"),
+            About("Agent started", "The start of the agent's process.", "dateTimeFromNow"),
             f"process_start_time_seconds{{{_HOST}}} * 1000",
         ),
         stat(About("Open files", "File descriptors of the agent.", "none"), f"process_open_fds{{{_HOST}}}"),
         table(
-            About("Versions", "Of the agent, the kernel and the BPF Compiler Collection.", "short"),
+            About(
+                "Versions", "The versions of the agent, the kernel and the BPF Compiler Collection.", "short"
+            ),
             [
                 Column("Agent", label="version"),
                 Column("Kernel", label="kernel"),

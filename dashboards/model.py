@@ -1,4 +1,4 @@
-"""Plain data for rules: what is recorded, and what alerts."""
+"""Plain data for recording rules and alerts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Alert", "Recording"]
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording rule; the name is level:metric:operations."""
+    """A recording rule, named level:metric:operations."""
 
     record: str
     expr: str
@@ -20,20 +20,24 @@ class Recording:
 class Alert:
     """An alert rule.
 
-    Several rules may share a name, each with labels that tell them apart.  The description is a
-    Prometheus template: ``$labels``, ``$value`` and the humanize functions, which Grafana has too.
+    Rules that share a name have labels that distinguish them. The description is a Prometheus template:
+    ``$labels``, ``$value`` and the humanize functions, which Grafana supports too.
     """
 
     name: str
     expr: str
-    wait: str
-    """How long the expression has to hold (``for``)."""
     severity: Literal["critical", "warning", "info"]
     summary: str
     description: str
+    panel: str
+    """The title of the panel that shows the cause."""
+    wait: str = ""
+    """How long the expression has to hold (``for``); empty: not at all."""
+    board: Literal["host", "fleet"] = "host"
+    """The dashboard with that panel."""
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """The name and what tells the rule from others of that name."""
+        """The name and the labels that distinguish the rule from others with that name."""
         return " ".join([self.name, *self.labels.values()])

@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards are made of, and the one look that they have."""
+"""The kinds of panels, all in one style."""
 
 from __future__ import annotations
 
@@ -15,9 +15,23 @@ from grafana_foundation_sdk.builders import table as table_builders
 from grafana_foundation_sdk.builders import timeseries as timeseries_builders
 from grafana_foundation_sdk.models import common, dashboard, heatmap, prometheus
 
-__all__ = ["DATASOURCE", "About", "Column", "Panel", "heat", "lines", "stat", "table"]
+__all__ = [
+    "DATASOURCE",
+    "PER_MINUTE",
+    "PER_SECOND",
+    "About",
+    "Column",
+    "Panel",
+    "heat",
+    "lines",
+    "stat",
+    "table",
+]
 
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+PER_SECOND, PER_MINUTE = "suffix: /s", "suffix: /min"
+"""Units as Grafana shows them: ``7.2 /s``. Its own ``cps`` reads ``7.2 c/s``."""
 
 Panel = Union[heatmap_builders.Panel, stat_builders.Panel, table_builders.Panel, timeseries_builders.Panel]
 _AnyPanel = TypeVar(
@@ -31,7 +45,7 @@ _AnyPanel = TypeVar(
 
 @dataclass(frozen=True)
 class About:
-    """What every panel has: ``runbook`` is the URL of the one that helps with what is seen here."""
+    """What every panel has; ``runbook`` is a URL."""
 
     title: str
     description: str
@@ -41,7 +55,7 @@ class About:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: a query's value, or a label (no ``expr``)."""
+    """A column of a table: the value of a query, or a label if there is no ``expr``."""
 
     name: str
     expr: str = ""
@@ -51,32 +65,42 @@ class Column:
 
 
 def stat(
-    about: About, expr: str, *, red_from: float | None = None, mapping: Mapping[int, str] | None = None
+    about: About,
+    expr: str,
+    *,
+    orange_from: float | None = None,
+    red_from: float | None = None,
+    words: Mapping[int, str] | None = None,
 ) -> stat_builders.Panel:
-    """One number now; red from a threshold on, or red when 0 if it is mapped to words."""
+    """Return a panel that shows the current value, without colour below the thresholds.
+
+    ``words`` replace the values 0 (orange) and 1.
+    """
     steps = [dashboard.Threshold(value=None, color="text")]
+    if orange_from is not None:
+        steps.append(dashboard.Threshold(orange_from, "orange"))
     if red_from is not None:
-        steps = [dashboard.Threshold(value=None, color="green"), dashboard.Threshold(red_from, "red")]
-    if mapping is not None:
-        steps = [dashboard.Threshold(value=None, color="red"), dashboard.Threshold(1, "green")]
+        steps.append(dashboard.Threshold(red_from, "red"))
+    if words is not None:
+        steps = [dashboard.Threshold(value=None, color="orange"), dashboard.Threshold(1, "text")]
     panel = stat_builders.Panel().color_mode(common.BigValueColorMode.VALUE)
     panel.graph_mode(common.BigValueGraphMode.NONE)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.thresholds(_thresholds(steps))
-    if mapping is not None:
-        words = {str(value): dashboard.ValueMappingResult(text=text) for value, text in mapping.items()}
-        panel.mappings([dashboard.ValueMap(options=words)])
+    if words is not None:
+        options = {str(value): dashboard.ValueMappingResult(text=text) for value, text in words.items()}
+        panel.mappings([dashboard.ValueMap(options=options)])
     return _describe(panel, about, 4, 4).with_target(_query("A", expr).instant())
 
 
 def lines(
     about: About, queries: Mapping[str, str], *, exemplars: bool = False, limit: float | None = None
 ) -> timeseries_builders.Panel:
-    """Values over time, by legend; a red line at ``limit``."""
+    """Return a graph of queries by legend, with a dashed line at ``limit``."""
     panel = timeseries_builders.Panel().min(0)
-    # Automatic points: a series of one sample, as a short stall's, would not be seen as a line.
+    # With automatic points, a series with a single sample, such as a short stall's, is visible.
     panel.fill_opacity(0).show_points(common.VisibilityMode.AUTO).line_width(1)
-    if about.unit == "none":
+    if about.unit in ("none", PER_MINUTE):
         panel.axis_soft_max(1)
     panel.tooltip(
         common_builders.VizTooltipOptions()
@@ -103,7 +127,7 @@ def lines(
 
 
 def heat(about: About, expr: str) -> heatmap_builders.Panel:
-    """How often each bucket of a histogram was hit; ``expr`` is a rate by ``le`` alone."""
+    """Return a heatmap of a histogram; ``expr`` is a rate by ``le`` only."""
     panel = heatmap_builders.Panel().calculate(False).cell_gap(1)
     panel.color(
         heatmap_builders.HeatmapColorOptions()
@@ -122,7 +146,7 @@ def heat(about: About, expr: str) -> heatmap_builders.Panel:
 
 
 def table(about: About, columns: Sequence[Column], *, sort_by: str) -> table_builders.Panel:
-    """Labels, then values now; a row for each set of labels, the largest first."""
+    """Return a table of current values with one row for each set of labels, the largest first."""
     panel = table_builders.Panel().show_header(True).cell_height(common.TableCellHeight.SM).min_width(60)
     panel.sort_by([common_builders.TableSortByFieldState().display_name(sort_by).desc(True)])
     values = [column for column in columns if column.expr]
@@ -130,7 +154,7 @@ def table(about: About, columns: Sequence[Column], *, sort_by: str) -> table_bui
     for query_id, column in zip("ABCDEFGH", values):
         query = _query(query_id, column.expr).instant().format(prometheus.PromQueryFormat.TABLE)
         panel.with_target(query)
-        # Grafana's names for them.
+        # Grafana's names for the fields.
         fields[f"Value #{query_id}" if len(values) > 1 else "Value"] = column.name
     panel.with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))
     organize = {

@@ -1,4 +1,4 @@
-"""The rules as Prometheus reads them."""
+"""The rules in the formats of Prometheus and of the Prometheus operator."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from dashboards.model import Alert, Recording
 from dashboards.recordings import INTERVAL_SECONDS
 from dashboards.runbook import runbook_url
 
-__all__ = ["alert_annotations", "alerting_rules", "recording_rules"]
+__all__ = ["alert_annotations", "alerting_rules", "prometheus_rule", "recording_rules"]
 
 Document = dict[str, object]
+Groups = dict[str, list[dict[str, object]]]
 
 
-def recording_rules(recordings: list[Recording]) -> Document:
-    """The rule file with the recording rules."""
+def recording_rules(recordings: list[Recording]) -> Groups:
+    """Return the rule file with the recording rules."""
     rules: list[dict[str, object]] = [
         {"record": recording.record, "expr": recording.expr} for recording in recordings
     ]
     return _file("spawnstall-recording", rules)
 
 
-def alerting_rules(alerts: list[Alert], runbooks: str) -> Document:
-    """The rule file with the alerts; ``runbooks`` is the URL of the folder with the runbooks."""
+def alerting_rules(alerts: list[Alert], runbooks: str) -> Groups:
+    """Return the rule file with the alerts; ``runbooks`` is the URL of the folder with the runbooks."""
     return _file(
         "spawnstall-alerts",
         [
             {
                 "alert": alert.name,
                 "expr": alert.expr,
-                "for": alert.wait,
+                **({"for": alert.wait} if alert.wait else {}),
                 "labels": {"severity": alert.severity, **alert.labels},
                 "annotations": alert_annotations(alert, runbooks),
             }
@@ -36,8 +37,24 @@ def alerting_rules(alerts: list[Alert], runbooks: str) -> Document:
     )
 
 
+def prometheus_rule(recordings: list[Recording], alerts: list[Alert], runbooks: str) -> Document:
+    """Return both as a PrometheusRule, the Kubernetes object that the Prometheus operator loads."""
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {
+            "name": "spawnstall",
+            "namespace": "spawnstall",
+            "labels": {"app.kubernetes.io/name": "spawnstall"},
+        },
+        "spec": {
+            "groups": [*recording_rules(recordings)["groups"], *alerting_rules(alerts, runbooks)["groups"]]
+        },
+    }
+
+
 def alert_annotations(alert: Alert, runbooks: str) -> dict[str, str]:
-    """Of an alert."""
+    """Return the annotations of an alert in either format."""
     return {
         "summary": alert.summary,
         "description": alert.description,
@@ -45,5 +62,5 @@ def alert_annotations(alert: Alert, runbooks: str) -> dict[str, str]:
     }
 
 
-def _file(group: str, rules: list[dict[str, object]]) -> Document:
+def _file(group: str, rules: list[dict[str, object]]) -> Groups:
     return {"groups": [{"name": group, "interval": f"{INTERVAL_SECONDS}s", "rules": rules}]}

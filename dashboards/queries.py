@@ -1,23 +1,19 @@
-"""Expressions that both dashboards need, each for a selector of hosts."""
+"""Expressions for both dashboards, each with a selector of hosts."""
 
 from __future__ import annotations
 
 from dashboards.alerts import alerts
-from dashboards.recordings import INTERVAL_SECONDS
+from dashboards.recordings import HOST_LABELS, INTERVAL_SECONDS, LASTING_STALLS, STALLED_SECONDS
 
 __all__ = [
-    "STALLED_SECONDS",
-    "STALLS",
     "blind_agents",
     "losses",
     "oldest_stall",
     "or_zero",
     "over_the_range",
     "quantiles",
+    "time_lost",
 ]
-
-STALLS = "instance_comm_holder_cause:spawnstall_stalls:rate5m"
-STALLED_SECONDS = "instance_comm_holder_cause:spawnstall_stall_seconds:rate5m"
 
 _LOSSES = {
     "records lost": "records_lost",
@@ -25,42 +21,56 @@ _LOSSES = {
     "pipes not followed": "slots_overflowed",
     "copies not followed": "numbers_overflowed",
     "events cut short": "walks_cut",
-    "map updates refused": "map_updates_failed",
-    "map entries dropped": "map_evictions",
+    "map updates failed": "map_updates_failed",
+    "map entries evicted": "map_evictions",
 }
 
 
 def or_zero(expr: str) -> str:
-    """An aggregate, and 0 when there is nothing to aggregate."""
+    """Return 0 if there is nothing to aggregate."""
     return f"{expr} or vector(0)"
 
 
 def over_the_range(recorded: str, hosts: str, by: str) -> str:
-    """What a recorded per-second rate adds up to in the dashboard's time range.
+    """Return the total of a recorded per-second rate over the dashboard's time range.
 
-    Exact for series that come and go, as stalls' do: each evaluation stands for one interval.
+    Exact for series that come and go, as those of stalls do: each evaluation represents one interval.
     """
     summed = f"sum_over_time({recorded}{{{hosts}}}[$__range]) * {INTERVAL_SECONDS}"
     return f"sum by ({by}) ({summed})" if by else f"sum({summed})"
 
 
+def time_lost(hosts: str, by: str) -> str:
+    """Return the seconds of stalls in the dashboard's time range, ended or in progress.
+
+    Ended stalls count in full. Stalls in progress for more than a minute are sampled at each evaluation,
+    while they last; so for each (comm, holder, cause) the larger of the two is at most what was lost.
+    """
+    ended, lasting = (
+        f"sum_over_time({recorded}{{{hosts}}}[$__range]) * {INTERVAL_SECONDS}"
+        for recorded in (STALLED_SECONDS, LASTING_STALLS)
+    )
+    summed = f"({ended} >= {lasting}) or {lasting} or {ended}"
+    return f"sum by ({by}) ({summed})" if by else f"sum({summed})"
+
+
 def oldest_stall(hosts: str) -> str:
-    """Its age in seconds."""
+    """Return the age of the oldest stall in seconds."""
     return or_zero(f"max(time() - (spawnstall_oldest_stall_start_timestamp_seconds{{{hosts}}} > 0))")
 
 
 def blind_agents(hosts: str) -> str:
-    """How many agents SpawnStallAgentBlind is about, before it waits."""
+    """Return how many agents match SpawnStallAgentBlind with severity warning, before its wait."""
     reasons = " or ".join(
-        f"group by (job, instance) ({alert.expr})"
+        f"group by ({HOST_LABELS}) ({alert.expr})"
         for alert in alerts()
-        if alert.name == "SpawnStallAgentBlind"
+        if alert.name == "SpawnStallAgentBlind" and alert.severity != "info"
     )
-    return or_zero(f"count(({reasons}) and on (job, instance) up{{{hosts}}})")
+    return or_zero(f"count(({reasons}) and on ({HOST_LABELS}) up{{{hosts}}})")
 
 
 def losses(hosts: str) -> dict[str, str]:
-    """What the agents could not see, a minute."""
+    """Return the losses of the agents per minute, by legend."""
     return {
         legend: f"sum(rate(spawnstall_{name}_total{{{hosts}}}[$__rate_interval])) * 60"
         for legend, name in _LOSSES.items()
@@ -68,5 +78,5 @@ def losses(hosts: str) -> dict[str, str]:
 
 
 def quantiles(buckets: str) -> dict[str, str]:
-    """Of a histogram, where it had anything; ``buckets`` is a rate by ``le`` alone."""
+    """Return quantiles of a histogram that is not empty; ``buckets`` is a rate by ``le`` only."""
     return {f"p{percent}": f"histogram_quantile({percent / 100}, {buckets}) >= 0" for percent in (50, 95, 99)}

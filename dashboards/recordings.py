@@ -1,7 +1,7 @@
-"""The recording rules: what keeps fleet panels and alerts fast at a thousand hosts.
+"""Recording rules, which keep fleet panels and alerts fast at a thousand hosts.
 
-A host has up to a hundred comms with 23 buckets each; recorded, it has one series of each kind, and
-stalls have one for each (comm, holder, cause) that was really seen.  Of its probes, some thirty, it has one.
+A host has up to a hundred comms with 23 buckets each. Recorded, it has one series of each kind, one for each
+(comm, holder, cause) that stalled, and one for its thirty or so probes.
 """
 
 from __future__ import annotations
@@ -10,41 +10,59 @@ from dashboards.model import Recording
 
 __all__ = [
     "BURN_WINDOWS",
+    "HOST_LABELS",
     "INTERVAL_SECONDS",
+    "LASTING_STALLS",
     "MAP_FULLNESS",
     "PROBES_ATTACHED",
     "SLOW_SPAWN_BUCKET",
+    "STALLED_SECONDS",
+    "STALLS",
     "STALL_LABELS",
+    "lasting_stalls",
     "recordings",
 ]
 
 INTERVAL_SECONDS = 60
-"""How often the rules are evaluated. Panels multiply by it to sum up per-second rates over a range."""
+"""The evaluation interval. Panels multiply by it to turn per-second rates into totals over a range."""
 
 SLOW_SPAWN_BUCKET = "0.131072"
-"""The latency objective's bound, one of the histogram's buckets: slower spawns are bad ones (seconds)."""
+"""The latency objective in seconds, a bucket of the histogram: slower spawns miss it."""
 
 BURN_WINDOWS = ("30m", "1h", "2h", "6h", "1d", "3d")
-"""Windows of the burn rates, besides 5m, which is what everything is recorded over."""
+"""The windows of the burn rates, besides 5m, the window of every other rule."""
+
+HOST_LABELS = "cluster, job, instance"
+"""Identify a host. Samples without a label ``cluster`` match each other."""
+
+STALL_LABELS = f"{HOST_LABELS}, comm, holder, cause"
+
+STALLS = "instance_comm_holder_cause:spawnstall_stalls:rate5m"
+"""Ended stalls per second."""
+
+STALLED_SECONDS = "instance_comm_holder_cause:spawnstall_stall_seconds:rate5m"
+"""Seconds of ended stalls per second."""
+
+LASTING_STALLS = "instance_comm_holder_cause:spawnstall_stalls_lasting:min1m"
+"""Stalls in progress for more than a minute."""
 
 PROBES_ATTACHED = "instance:spawnstall_probe_attached:min"
-"""0 when a probe of the host is not attached."""
+"""0 if a probe of the host is not attached."""
 
 MAP_FULLNESS = "instance_map:spawnstall_map_entries:ratio"
-"""How full a map is, from 0 to 1."""
-
-STALL_LABELS = "job, instance, comm, holder, cause"
+"""The share of a map that is in use, from 0 to 1."""
 
 
 def recordings() -> list[Recording]:
-    """All of them, in the order of evaluation: later ones read earlier ones."""
+    """Return all rules in evaluation order: later ones read earlier ones."""
     return [
         Recording(
             "instance_outcome:spawnstall_spawns:rate5m",
-            "sum by (job, instance, outcome) (rate(spawnstall_spawns_total[5m]))",
+            f"sum by ({HOST_LABELS}, outcome) (rate(spawnstall_spawns_total[5m]))",
         ),
-        Recording("instance_comm_holder_cause:spawnstall_stalls:rate5m", _stall_rate("count")),
-        Recording("instance_comm_holder_cause:spawnstall_stall_seconds:rate5m", _stall_rate("sum")),
+        Recording(STALLS, _stall_rate("count")),
+        Recording(STALLED_SECONDS, _stall_rate("sum")),
+        Recording(LASTING_STALLS, f"sum by ({STALL_LABELS}) ({lasting_stalls(1)})"),
         *_latency("spawn"),
         *_latency("exec"),
         Recording(
@@ -52,33 +70,50 @@ def recordings() -> list[Recording]:
             "histogram_quantile(0.99, instance_le:spawnstall_spawn_seconds_bucket:rate5m)",
         ),
         *_burn_rates(),
-        Recording(PROBES_ATTACHED, "min by (job, instance) (spawnstall_probe_attached)"),
+        Recording(PROBES_ATTACHED, f"min by ({HOST_LABELS}) (spawnstall_probe_attached)"),
         Recording(MAP_FULLNESS, "spawnstall_map_entries / spawnstall_map_max_entries"),
     ]
 
 
-def _stall_rate(suffix: str) -> str:
-    """Stalls (``count``) or stalled seconds (``sum``) per second, the first ones of a series included.
+def lasting_stalls(minutes: int) -> str:
+    """Return an expression for the stalls in progress for more than so many minutes, with all their labels.
 
-    A series of these labels begins with its first stall, and ``rate`` does not see what a series begins
-    with.  So a series that was not there five minutes ago counts in full, if its host was scraped then
-    (otherwise Prometheus, not the series, is what is new).
+    The age of the oldest stall has no label but the host's, so it alone would accuse every program with a
+    stall on that host. A program counts only if it also had a stall in progress at every successful scrape
+    of the window. ``max`` guards against two targets of one host, as during a rolling update.
+    """
+    stalls, window = "spawnstall_stalls_in_progress", f"{minutes}m"
+    return (
+        f"min_over_time({stalls}[{window}]) > 0"
+        f" and count_over_time({stalls}[{window}])"
+        f" >= on ({HOST_LABELS}) group_left () max by ({HOST_LABELS}) (sum_over_time(up[{window}]))"
+        f" and on ({HOST_LABELS})"
+        f" time() - (spawnstall_oldest_stall_start_timestamp_seconds > 0) > {minutes * 60}"
+    )
+
+
+def _stall_rate(suffix: str) -> str:
+    """Return stalls (``count``) or stalled seconds (``sum``) per second.
+
+    A series with these labels begins with its first stall, which ``rate`` does not see. So a series that did
+    not exist five minutes ago counts in full, provided that its host was already scraped then; otherwise
+    it is Prometheus that is new.
     """
     metric = f"spawnstall_stall_seconds_{suffix}"
-    begun = f"{metric} unless {metric} offset 5m and on (job, instance) up offset 5m"
+    begun = f"{metric} unless {metric} offset 5m and on ({HOST_LABELS}) up offset 5m"
     return f"sum by ({STALL_LABELS}) (({begun}) / 300 or rate({metric}[5m]))"
 
 
 def _latency(what: str) -> list[Recording]:
     metric = f"spawnstall_{what}_seconds_bucket"
     return [
-        Recording(f"instance_le:{metric}:rate5m", f"sum by (job, instance, le) (rate({metric}[5m]))"),
-        Recording(f"job_le:{metric}:rate5m", f"sum by (job, le) (instance_le:{metric}:rate5m)"),
+        Recording(f"instance_le:{metric}:rate5m", f"sum by ({HOST_LABELS}, le) (rate({metric}[5m]))"),
+        Recording(f"job_le:{metric}:rate5m", f"sum by (cluster, job, le) (instance_le:{metric}:rate5m)"),
     ]
 
 
 def _burn_rates() -> list[Recording]:
-    """Spawns, and those that miss the objective, per second; then their ratio over each window."""
+    """Return spawns and slow spawns per second, then their ratio over each window."""
     rates = "instance_le:spawnstall_spawn_seconds_bucket:rate5m"
     every, slow = "instance:spawnstall_spawns:rate5m", "instance:spawnstall_spawns_slow:rate5m"
     return [

@@ -14,7 +14,7 @@ _SUFFIXES = {"gauge": ("",), "counter": ("",), "histogram": ("_bucket", "_sum", 
 
 
 def contract(repo_root: Path) -> dict[str, frozenset[str]]:
-    """The labels of every sample by its name."""
+    """Return the labels of every sample by name."""
     found = {}
     for line in (repo_root / "agent" / "serve" / "METRICS.md").read_text().splitlines():
         match = _ROW.match(line)

@@ -1,4 +1,4 @@
-"""What an expression of a rule or a panel uses; dashboards' variables are replaced first."""
+"""The metrics and labels that the expressions of rules and panels use, after variables are replaced."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dashboards.recordings import recordings
 
 __all__ = ["Target", "Use", "known_metrics", "panel_targets", "recorded_labels", "substituted", "uses"]
 
-TARGET_LABELS = frozenset({"job", "instance"})
-"""Those that Prometheus adds to every sample."""
+TARGET_LABELS = frozenset({"cluster", "job", "instance"})
+"""The labels that Prometheus adds to every sample, if there are clusters."""
 
 
 class Target(NamedTuple):
-    """A query of a panel."""
+    """A query of a panel or an annotation."""
 
     dashboard: str
     panel: str
@@ -29,14 +29,14 @@ class Target(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A metric in an expression, and the labels that the expression expects of it."""
+    """A metric in an expression, with the labels that the expression expects."""
 
     metric: str
     labels: frozenset[str]
 
 
 def panel_targets(repo_root: Path) -> Iterator[Target]:
-    """Every query of every generated dashboard."""
+    """Yield every query of every panel of the generated dashboards."""
     for file in sorted((repo_root / "dashboards" / "generated").glob("*.json")):
         for panel in json.loads(file.read_text())["panels"]:
             for target in panel.get("targets", ()):
@@ -45,21 +45,21 @@ def panel_targets(repo_root: Path) -> Iterator[Target]:
 
 
 def substituted(expr: str, variables: Mapping[str, str]) -> str:
-    """An expression with Grafana's variables replaced; longer names first, as one may begin another."""
+    """Replace Grafana's variables, longer names first: one may be the prefix of another."""
     for name in sorted(variables, key=len, reverse=True):
         expr = expr.replace(f"${name}", variables[name])
-    assert "$" not in expr, f"an unknown variable: {expr}"
+    assert "$" not in expr, f"unknown variable: {expr}"
     return expr
 
 
 def recorded_labels(recording: Recording) -> frozenset[str]:
-    """The labels that a recording rule's name promises."""
+    """Return the labels that the name of a recording rule promises."""
     level = recording.record.split(":")[0].split("_")
-    return frozenset(level) | {"job"}
+    return frozenset(level) | {"cluster", "job"}
 
 
 def uses(expr: str) -> list[Use]:
-    """Parses and type-checks; an aggregation's labels are expected of every metric below it."""
+    """Parse and type-check; an aggregation expects its labels of every metric in it."""
     found: list[Use] = []
     _collect(promql_parser.parse(expr), frozenset(), found)
     return found
@@ -71,13 +71,13 @@ def _collect(node: Any, labels: frozenset[str], found: list[Use]) -> None:
     if isinstance(node, promql_parser.MatrixSelector):
         node = node.vector_selector
     if isinstance(node, promql_parser.VectorSelector):
-        assert node.name is not None, "a selector without a metric's name"
+        assert node.name is not None, "selector without a metric name"
         matched = frozenset(matcher.name for matcher in node.matchers.matchers)
         found.append(Use(node.name, labels | matched))
         return
     for name in ("expr", "lhs", "param"):
         _collect_child(getattr(node, name, None), labels, found)
-    # The right side of these gives no labels to the result.
+    # The right side of these adds no labels to the result.
     filtering = isinstance(node, promql_parser.BinaryExpr) and str(node.op) in ("and", "unless")
     _collect_child(getattr(node, "rhs", None), frozenset() if filtering else labels, found)
     for argument in getattr(node, "args", ()):
@@ -90,6 +90,6 @@ def _collect_child(child: object, labels: frozenset[str], found: list[Use]) -> N
 
 
 def known_metrics(contract: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-    """The contract's samples, those that are recorded, and what Prometheus itself adds."""
+    """Return the labels of the contract's samples, of recorded ones, and of those that Prometheus adds."""
     recorded = {recording.record: recorded_labels(recording) for recording in recordings()}
     return {"up": frozenset(), **contract, **recorded}

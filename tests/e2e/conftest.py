@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests, which are skipped where what they run is not installed."""
+"""Fixtures of the end-to-end tests, which are skipped unless their tools are installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOOLS = ("chromium", "prometheus", "prometheus-alertmanager", "promtool", "amto
 
 @pytest.fixture(scope="session", autouse=True)
 def tools() -> None:
-    """Says how to get what is missing."""
+    """Skip if a tool is missing, with the command that installs it."""
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; make setup-e2e")
@@ -24,12 +24,12 @@ def tools() -> None:
 
 @pytest.fixture
 def lab(repo_root: Path, tmp_path: Path) -> Lab:
-    """Programs and agent."""
+    """The programs and the agent under test."""
     return Lab(repo_root, tmp_path)
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    """A fresh one."""
+    """A fresh browser."""
     with Browser(tmp_path) as running:
         yield running

@@ -1,6 +1,6 @@
-"""What the metrics of a host have to look like for each rule to alert, and to stay quiet.
+"""Metrics of a host for which each rule fires, and for which it does not.
 
-Values are a sample a minute, from minute 0 on.
+Values are one sample per minute, from minute 0 on.
 """
 
 from __future__ import annotations
@@ -17,22 +17,26 @@ _LATENCY_TITLES = tuple(f"SpawnLatencyHigh {window}" for window in ("1h", "6h", 
 
 @dataclass(frozen=True)
 class Case:
-    """Series by name, and the titles of the alerts that fire at a minute; ``quiet`` ones nearly do."""
+    """Series by name, and the titles of the alerts that fire at a minute, or nearly do (``quiet``).
+
+    comms: the programs that they name; empty: not checked.
+    """
 
     name: str
     series: dict[str, str]
     at: int
     firing: tuple[str, ...] = ()
     quiet: tuple[str, ...] = ()
+    comms: tuple[str, ...] = ()
 
 
 def constant(value: float, minutes: int = 60) -> str:
-    """The same value all the time."""
+    """Return a constant series."""
     return f"{value}+0x{minutes}"
 
 
 def rising(*pieces: tuple[float, int]) -> str:
-    """A counter that grows by so much a minute for so many minutes, then by the next piece."""
+    """Return a counter in pieces: each grows by a step per minute for a number of minutes."""
     value, words = 0.0, []
     for step, minutes in pieces:
         # A piece ends before the sample with which the next one begins.
@@ -41,7 +45,7 @@ def rising(*pieces: tuple[float, int]) -> str:
     return " ".join([*words, f"{value:g}"])
 
 
-def _up(minutes: int = 60) -> dict[str, str]:
+def _up(minutes: int = 120) -> dict[str, str]:
     return {f"up{{{_HOST}}}": constant(1, minutes)}
 
 
@@ -50,7 +54,7 @@ def _metric(name: str, values: str, labels: str = "") -> dict[str, str]:
 
 
 def _ongoing(since: int) -> dict[str, str]:
-    """A stall that is in progress from that minute on; there is none before it."""
+    """Return a stall in progress from that minute on, the first one."""
     return {
         f"spawnstall_stalls_in_progress{{{_STALL}}}": f"_x{since - 1} {constant(1)}",
         f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": (
@@ -68,7 +72,7 @@ def _stalls(values: str, comm: str = "web-app") -> dict[str, str]:
 
 
 def _spawns(pieces: Iterable[tuple[float, float, int]]) -> dict[str, str]:
-    """Spawns of one comm: so many a minute, of which such a share is slow, for so many minutes."""
+    """Return spawns of one comm in pieces: the number per minute, the share of slow ones, the minutes."""
     pieces = list(pieces)
     every = rising(*((number, minutes) for number, _, minutes in pieces))
     fast = rising(*((number * (1 - slow), minutes) for number, slow, minutes in pieces))
@@ -91,58 +95,98 @@ def _execs(slow: float, per_minute: float) -> dict[str, str]:
     }
 
 
+_NEIGHBOUR = f'{_HOST}, comm="cron", holder="job", cause="forked"'
+_HUNG = ("SpawnStallOngoing 1m", "SpawnStallOngoing 5m")
+
 _ONGOING = [
-    Case("no stall", _ongoing(50), at=40, quiet=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m")),
+    Case("no stall", _ongoing(50), at=40, quiet=_HUNG),
     Case("a stall of one minute", _ongoing(10), at=11, quiet=("SpawnStallOngoing 1m",)),
     Case("a stall of two minutes", _ongoing(10), at=12, quiet=("SpawnStallOngoing 1m",)),
-    Case("a stall of three minutes", _ongoing(10), at=13, firing=("SpawnStallOngoing 1m",)),
+    Case("a stall of three minutes", _ongoing(10), at=13, firing=_HUNG[:1], quiet=_HUNG[1:]),
+    Case("a stall of five minutes", _ongoing(10), at=15, firing=_HUNG[:1], quiet=_HUNG[1:]),
+    Case("a stall of six minutes", _ongoing(10), at=16, firing=_HUNG),
     Case(
-        "a stall of ten minutes",
-        _ongoing(10),
+        "a stall of six minutes that a failed scrape missed",
+        {
+            **_ongoing(10),
+            f"spawnstall_stalls_in_progress{{{_STALL}}}": f"_x9 1 1 _ {constant(1)}",
+            f"up{{{_HOST}}}": f"1+0x11 0 {constant(1)}",
+        },
+        at=16,
+        firing=_HUNG,
+    ),
+    Case(
+        "a target that was replaced meanwhile",
+        {**_ongoing(10), f'up{{{_HOST}, pod="old"}}': f"1+0x12 {'_ ' * 40}"},
         at=20,
-        firing=("SpawnStallOngoing 1m",),
-        quiet=("SpawnStallOngoing 10m",),
-    ),
-    Case(
-        "a stall of eleven minutes",
-        _ongoing(10),
-        at=21,
-        firing=("SpawnStallOngoing 1m",),
-        quiet=("SpawnStallOngoing 10m",),
-    ),
-    Case(
-        "a stall of twelve minutes",
-        _ongoing(10),
-        at=22,
-        firing=("SpawnStallOngoing 1m", "SpawnStallOngoing 10m"),
+        firing=_HUNG,
     ),
     Case(
         "many short stalls in a row are not one long one",
         {**_ongoing(10), f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": "0+60x60"},
         at=40,
-        quiet=("SpawnStallOngoing 1m",),
+        quiet=_HUNG,
+    ),
+    Case(
+        "the short stalls of a neighbour of a program that hangs",
+        {**_ongoing(10), f"spawnstall_stalls_in_progress{{{_NEIGHBOUR}}}": "1 _ 1 _ " * 15},
+        at=30,
+        firing=_HUNG,
+        comms=("web-app",),
     ),
 ]
 
-_RATE = [
-    Case("two stalls a minute", _stalls(rising((2, 60))), at=30, firing=("SpawnStallRate",)),
-    Case("one stall in two minutes", _stalls(rising((0.5, 60))), at=30, quiet=("SpawnStallRate",)),
+_LOST = ("SpawnStallTimeHigh",)
+_TIME = [
+    Case("two seconds a minute", _stalls(rising((2, 90))), at=80, firing=_LOST),
+    Case("half a second a minute", _stalls(rising((0.5, 90))), at=80, quiet=_LOST),
+    Case("two seconds a minute, since a moment", _stalls(rising((0, 20), (2, 90))), at=40, quiet=_LOST),
     Case(
-        "a burst of five minutes", _stalls(rising((0, 10), (4, 5), (0, 45))), at=14, quiet=("SpawnStallRate",)
+        "a hang of ten minutes that has ended",
+        _stalls(f"0+0x19 {constant(600)}"),
+        at=30,
+        firing=_LOST,
     ),
+    Case("and is over", _stalls(f"0+0x19 {constant(600)}"), at=50, quiet=_LOST),
     Case(
         "programs are not added up",
-        {**_stalls(rising((0.6, 60))), **_stalls(rising((0.6, 60)), comm="cron")},
-        at=30,
-        quiet=("SpawnStallRate",),
+        {**_stalls(rising((0.6, 90))), **_stalls(rising((0.6, 90)), comm="cron")},
+        at=80,
+        quiet=_LOST,
     ),
 ]
 
-_FAST = 0.002  # slow spawns that every window allows
+_RACE = ("SpawnStallExposure",)
+
+
+def _exposures(per_minute: float, cause: str = "forked") -> dict[str, str]:
+    return _metric("exposures_total", rising((per_minute, 120)), f'comm="web-app", cause="{cause}"')
+
+
+_EXPOSED = [
+    Case("an exposure every two minutes", _exposures(0.5), at=100, firing=_RACE),
+    Case("an exposure every ten minutes", _exposures(0.1), at=100, quiet=_RACE),
+    Case("copies of children on their way to an exec", _exposures(5, "late_exec"), at=100, quiet=_RACE),
+    Case("exposures since a moment", _exposures(1), at=20, quiet=_RACE),
+    Case(
+        "exposures of a program that stalls",
+        {**_exposures(0.5), **_stalls(rising((0.05, 120)))},
+        at=100,
+        quiet=_RACE,
+    ),
+    Case(
+        "exposures while another program stalls",
+        {**_exposures(0.5), **_stalls(rising((0.05, 120)), comm="cron")},
+        at=100,
+        firing=_RACE,
+    ),
+]
+
+_FAST = 0.002  # a share of slow spawns that every window allows
 
 
 def _latency(name: str, pieces: Sequence[tuple[float, int]], at: int, firing: str, quiet: str) -> Case:
-    """A spawn a second, of which such a share is slow for so many minutes; windows by their names."""
+    """Return a case with one spawn per second; pieces are the share of slow ones, and minutes."""
     return Case(
         name,
         _spawns([(60, slow, minutes) for slow, minutes in pieces]),
@@ -153,7 +197,7 @@ def _latency(name: str, pieces: Sequence[tuple[float, int]], at: int, firing: st
 
 
 def _few(number: int, window: str, hours: int) -> Case:
-    """So many spawns in a window, 20 % of them slow: fewer than a hundred do not count."""
+    """Return a case with a number of spawns in a window, 20 % slow: fewer than a hundred do not count."""
     index = _LATENCY_TITLES.index(f"SpawnLatencyHigh {window}")
     first = index if number > 100 else index + 1
     name = f"{number} spawns in {window}"
@@ -162,29 +206,29 @@ def _few(number: int, window: str, hours: int) -> Case:
 
 
 _LATENCY = [
-    # How much is too much, for each window.
+    # The limit of each window.
     _latency("20 % slow", [(0.2, 240)], 220, firing="1h 6h 1d 3d", quiet=""),
     _latency("14 % slow", [(0.14, 240)], 220, firing="6h 1d 3d", quiet="1h"),
     _latency("7 % slow", [(0.07, 240)], 220, firing="6h 1d 3d", quiet="1h"),
     _latency("5 % slow", [(0.05, 240)], 220, firing="1d 3d", quiet="6h"),
     _latency("2 % slow", [(0.02, 240)], 220, firing="3d", quiet="1d"),
     _latency("0.8 % slow", [(0.008, 240)], 220, firing="", quiet="3d"),
-    # Each waits.
+    # The wait of each window.
     _latency("20 % slow since 2 minutes", [(0.2, 240)], 2, firing="", quiet="1h"),
     _latency("20 % slow since 10 minutes", [(0.2, 240)], 10, firing="1h", quiet="6h"),
     _latency("20 % slow since 50 minutes", [(0.2, 240)], 50, firing="1h 6h", quiet="1d"),
     _latency("20 % slow since 150 minutes", [(0.2, 240)], 150, firing="1h 6h 1d", quiet="3d"),
-    # Over: the long window still sees it, the short one does not.
+    # Over: the long window is above its limit, the short one is not.
     _latency("1h: better since 8 minutes", [(0.5, 30), (0.1, 60)], 38, firing="6h", quiet="1h"),
     _latency("6h: better since 40 minutes", [(0.5, 100), (0.04, 60)], 140, firing="1d", quiet="6h"),
     _latency("1d: better since 130 minutes", [(0.5, 200), (0.02, 200)], 330, firing="3d", quiet="1d"),
     _latency("3d: better since 370 minutes", [(0.5, 200), (0.006, 400)], 570, firing="", quiet="3d"),
-    # Just begun: the short window is over its limit, the long one is not.
+    # Just begun: the short window is above its limit, the long one is not.
     _latency("1h: slow since 17 minutes", [(_FAST, 120), (0.3, 60)], 137, firing="", quiet="1h"),
     _latency("6h: slow since 100 minutes", [(_FAST, 360), (0.12, 120)], 460, firing="", quiet="6h"),
     _latency("1d: slow since 180 minutes", [(_FAST, 1440), (0.11, 200)], 1620, firing="", quiet="1d"),
     _latency("3d: slow since 360 minutes", [(_FAST, 4000), (0.05, 380)], 4360, firing="", quiet="3d"),
-    # A share of next to nothing says nothing: so many spawns in the window (and the more in longer ones).
+    # A share of a few spawns means nothing.
     *(
         _few(number, window, hours)
         for window, hours in (("1h", 1), ("6h", 6), ("1d", 24), ("3d", 72))
@@ -225,7 +269,7 @@ _DOWN = [
 
 
 def _blind(reason: str, bad: dict[str, str], good: dict[str, str], soon: int | None = None) -> list[Case]:
-    """``soon``: a minute at which it is bad, but not for long enough."""
+    """Return the cases of one reason; ``soon`` is a minute before the end of its wait."""
     title = f"SpawnStallAgentBlind {reason}"
     return [
         *([] if soon is None else [Case(f"{reason}: since a moment", bad, soon, quiet=(title,))]),
@@ -235,7 +279,7 @@ def _blind(reason: str, bad: dict[str, str], good: dict[str, str], soon: int | N
 
 
 def _blind_counter(name: str, labels: str = "", soon: int | None = None) -> list[Case]:
-    """Of a counter: it grows now, or has grown before the last quarter of an hour."""
+    """Return the cases of a counter that grows, or grew before the last quarter of an hour."""
     metric = f"{name}_total"
     return _blind(
         name,
@@ -269,4 +313,4 @@ _BLIND = [
     ),
 ]
 
-CASES = (*_ONGOING, *_RATE, *_LATENCY, *_EXEC, *_DOWN, *_BLIND)
+CASES = (*_ONGOING, *_TIME, *_EXPOSED, *_LATENCY, *_EXEC, *_DOWN, *_BLIND)

@@ -1,4 +1,4 @@
-"""The real thing: Prometheus and Alertmanager beside a running agent, while real programs stall."""
+"""A real Prometheus and Alertmanager beside a running agent, while real programs stall."""
 
 from __future__ import annotations
 
@@ -23,23 +23,20 @@ from tests.promql import Target, panel_targets, substituted
 pytestmark = pytest.mark.live
 
 _WINDOW_SECONDS = 10
-_COMM = "python3"  # of every program that is played here
+_COMM = "python3"  # of every program that runs here
 _BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """An agent, and who watches it."""
+    """An agent and the servers that monitor it."""
 
     agent: RunningAgent
     prometheus: Prometheus
     alertmanager: Alertmanager
 
     def firing(self) -> dict[str, list[dict[str, Any]]]:
-        """What has reached Alertmanager, by what tells rules of a name apart.
-
-        Not of programs other than Python: others of this machine may stall too.
-        """
+        """Return the alerts in Alertmanager by title, without other programs: those of the host may stall."""
         telling = ("alertname", "lasting", "window", "reason")
         found: dict[str, list[dict[str, Any]]] = {}
         for alert in self.alertmanager.alerts():
@@ -51,11 +48,11 @@ class Monitoring:
 
 
 def _hurried(text: str) -> str:
-    """The generated rules, with time made short: the test would take days else.
+    """Return the generated rules with short times; otherwise the test would take days.
 
-    Windows and offsets are ten seconds, nothing waits, and a stall is old after two seconds.  Any slow
-    spawn is one too many, as how many fast ones other programs of this machine add is not ours to say.
-    What the real numbers do is test_rules.py's subject.
+    Windows and offsets are ten seconds, waits are zero, and a stall is old after two seconds. Any slow spawn
+    exceeds the limit, because the number of fast spawns of other programs on this host is unknown.
+    test_rules.py tests the real numbers.
     """
     text = re.sub(r"\[\d+[mhd]\]", f"[{_WINDOW_SECONDS}s]", text)
     text = text.replace("offset 5m", f"offset {_WINDOW_SECONDS}s").replace("/ 300", f"/ {_WINDOW_SECONDS}")
@@ -66,7 +63,7 @@ def _hurried(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def monitoring(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
-    """All three, running."""
+    """Run all three."""
     folder = tmp_path_factory.mktemp("monitoring")
     with contextlib.ExitStack() as stack:
         before = _BPF_STATS.read_text()
@@ -84,7 +81,7 @@ def monitoring(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "rule_files": ["recording.yaml", "alerts.yaml"],
         }
         asking = stack.enter_context(prometheus(folder, config))
-        # Rates look back: what comes before so much was scraped would not be seen in full.
+        # Rates look back over a window, which has to be complete.
         eventually(
             lambda: sum(asking.over_time(f'up{{job="{JOB}"}}', 60)) > _WINDOW_SECONDS + 2,
             lambda: "the agent is not scraped",
@@ -98,7 +95,7 @@ def _at(port: int) -> list[dict[str, list[str]]]:
 
 @contextlib.contextmanager
 def _stalling(lab: Lab) -> Iterator[None]:
-    """Programs that stall for long, stall often, exec slowly and use posix_spawn, until the block ends."""
+    """Run programs that stall for long, stall often, exec slowly or use posix_spawn, until the block ends."""
     vfork = (
         "import os, time\n"
         "while True:\n"
@@ -120,7 +117,7 @@ def _stalling(lab: Lab) -> Iterator[None]:
 
 
 def test_the_agent_exports_what_the_metrics_page_lists(repo_root: Path, monitoring: Monitoring) -> None:
-    """Histograms of stalls and label values come with the first of each, so programs have to run."""
+    """Histograms of stalls and label values appear with the first of each, so programs have to run."""
     wanted = set(contract(repo_root))
 
     def missing() -> set[str]:
@@ -144,7 +141,13 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(monitoring: Monitoring) -
 def test_every_panel_shows_data(repo_root: Path, monitoring: Monitoring) -> None:
     instance = f"127.0.0.1:{monitoring.agent.port}"
     seconds = f"{_WINDOW_SECONDS}s"
-    variables = {"job": JOB, "instance": instance, "__rate_interval": seconds, "__range": "60s"}
+    variables = {
+        "cluster": ".*",
+        "job": JOB,
+        "instance": instance,
+        "__rate_interval": seconds,
+        "__range": "60s",
+    }
     waiting = list(panel_targets(repo_root))
     assert len(waiting) > 30
 
@@ -162,12 +165,12 @@ def test_every_panel_shows_data(repo_root: Path, monitoring: Monitoring) -> None
 
 
 def test_alerts_reach_alertmanager_and_end(repo_root: Path, monitoring: Monitoring) -> None:
-    names = {"SpawnStallOngoing", "SpawnStallRate", "SpawnLatencyHigh", "SpawnExecSlow"}
+    names = {"SpawnStallOngoing", "SpawnStallTimeHigh", "SpawnLatencyHigh", "SpawnExecSlow"}
     expected = {alert.title: alert for alert in alerts() if alert.name in names}
     played = {"comm": _COMM, "holder": _COMM, "cause": "forked"}
 
     def descriptions() -> list[str]:
-        """Of the alerts about the stall that is played."""
+        """Return those of the alerts about this test's stall."""
         ongoing = monitoring.firing().get("SpawnStallOngoing 1m", [])
         return [
             one["annotations"]["description"] for one in ongoing if played.items() <= one["labels"].items()
@@ -188,9 +191,9 @@ def test_alerts_reach_alertmanager_and_end(repo_root: Path, monitoring: Monitori
                 assert annotations["runbook_url"].endswith(f"{expected[title].name}.md")
                 assert "{{" not in annotations["description"]
                 assert "error" not in annotations["description"]
-        eventually(lambda: bool(descriptions()), lambda: f"not there: {monitoring.firing()}")
+        eventually(lambda: bool(descriptions()), lambda: f"missing: {monitoring.firing()}")
         assert f"{_COMM} holds its errpipe (cause forked)" in descriptions()[0]
-    # Other Pythons of the machine may well exec slowly now and then.
+    # Other Python programs on this host may exec slowly now and then.
     ours = set(expected) - {"SpawnExecSlow"}
     eventually(lambda: not ours & set(monitoring.firing()), lambda: f"still there: {monitoring.firing()}")
 

@@ -8,9 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dashboards.alerts import alerts
 from dashboards.model import Alert
+from dashboards.queries import time_lost
+from dashboards.recordings import LASTING_STALLS
 from tests.e2e.rule_cases import CASES, Case, constant, rising
 
 _FILES = ("recording.yaml", "alerts.yaml")
@@ -23,7 +26,7 @@ def _selector(name: str, labels: dict[str, str]) -> str:
 
 
 def _run(repo_root: Path, folder: Path, case: dict[str, object]) -> None:
-    """Runs one promtool test group (JSON is YAML)."""
+    """Run one promtool test group (JSON is YAML)."""
     document = {
         "rule_files": [str(repo_root / "config" / "prometheus" / name) for name in _FILES],
         "evaluation_interval": "1m",
@@ -47,12 +50,16 @@ def _expected(alert: Alert) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_alerts(repo_root: Path, tmp_path: Path, case: Case) -> None:
-    """Exactly the alerts that the case names are firing."""
+    """Exactly the alerts that the case names fire, for the programs that it names."""
     by_title = {alert.title: alert for alert in alerts()}
     samples = [{"labels": _expected(by_title[title]), "value": 1} for title in case.firing]
     query = f'count by ({", ".join(_TELLING)}) (ALERTS{{alertstate="firing"}})'
-    check = {"expr": query, "eval_time": f"{case.at}m", "exp_samples": samples}
-    _run(repo_root, tmp_path, {"input_series": _input(case.series), "promql_expr_test": [check]})
+    checks = [{"expr": query, "eval_time": f"{case.at}m", "exp_samples": samples}]
+    if case.comms:
+        query = 'group by (comm) (ALERTS{alertstate="firing"})'
+        samples = [{"labels": _selector("", {"comm": comm}), "value": 1} for comm in case.comms]
+        checks.append({"expr": query, "eval_time": f"{case.at}m", "exp_samples": samples})
+    _run(repo_root, tmp_path, {"input_series": _input(case.series), "promql_expr_test": checks})
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
@@ -78,11 +85,11 @@ _STALL = {**_HOST, "comm": "web-app", "holder": "pool-worker", "cause": "forked"
     ("up", "stalls", "at", "in_five_minutes"),
     [
         pytest.param(constant(1), f"_x19 {constant(3)}", 21, 3, id="a series begins with three stalls"),
-        pytest.param(constant(1), f"_x19 {constant(3)}", 27, 0, id="and they are counted once"),
+        pytest.param(constant(1), f"_x19 {constant(3)}", 27, 0, id="which are counted once"),
         pytest.param(
             f"_x19 {constant(1)}", f"_x19 {constant(3)}", 21, 0, id="the host was not scraped before"
         ),
-        pytest.param(constant(1), rising((2, 60)), 30, 10, id="a series that goes on"),
+        pytest.param(constant(1), rising((2, 60)), 30, 10, id="a series that continues"),
     ],
 )
 def test_the_first_stalls_of_a_series_count(
@@ -105,7 +112,7 @@ def test_the_first_stalls_of_a_series_count(
 
 
 def test_recorded_latency(repo_root: Path, tmp_path: Path) -> None:
-    """Two hosts of two comms each: what is recorded of a host, and of the job."""
+    """Two hosts with two comms each, recorded by host and by job."""
     spawns = {"0.000064": 0.0, "0.131072": 30.0, "0.262144": 60.0, "+Inf": 60.0}
     series = {
         _selector(
@@ -141,7 +148,7 @@ def test_recorded_latency(repo_root: Path, tmp_path: Path) -> None:
 
 
 def test_recorded_health(repo_root: Path, tmp_path: Path) -> None:
-    """A host that misses one of its probes, and how full its maps are."""
+    """A host without one of its probes, with two maps."""
     values = {
         ("probe_attached", "probe", "close"): 1,
         ("probe_attached", "probe", "fork"): 0,
@@ -169,6 +176,55 @@ def test_recorded_health(repo_root: Path, tmp_path: Path) -> None:
         for name, samples in recorded.items()
     ]
     _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": checks})
+
+
+def test_recorded_lasting_stalls(repo_root: Path, tmp_path: Path) -> None:
+    """A program that hangs, beside one with short stalls."""
+    short = _selector("spawnstall_stalls_in_progress", {**_STALL, "comm": "cron"})
+    series = {
+        _selector("up", _HOST): constant(1),
+        _selector("spawnstall_stalls_in_progress", _STALL): constant(2),
+        _selector("spawnstall_oldest_stall_start_timestamp_seconds", _HOST): constant(1),
+        short: "1 _ " * 30,
+    }
+    samples = [{"labels": _selector(LASTING_STALLS, _STALL), "value": 2}]
+    check = {"expr": LASTING_STALLS, "eval_time": "30m", "exp_samples": samples}
+    _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": [check]})
+
+
+@pytest.mark.parametrize(
+    ("ended", "lasting", "lost"),
+    [
+        pytest.param(f"_x9 {constant(5)}", "_x60", 5, id="ended only"),
+        pytest.param("_x60", f"_x9 {constant(1)}", 29 * 60, id="in progress only"),
+        pytest.param(f"_x9 {constant(5)}", f"_x9 {constant(1)}", 29 * 60, id="a short one has ended"),
+        pytest.param(f"_x29 {constant(1200)}", "_x9 1x19 _x30", 1200, id="a long one has ended"),
+    ],
+)
+def test_time_lost(repo_root: Path, tmp_path: Path, ended: str, lasting: str, lost: float) -> None:
+    """Of 40 minutes, in which a stall lasts from minute 10 on."""
+    series = {
+        _selector("up", _HOST): constant(1),
+        _selector("spawnstall_stall_seconds_sum", _STALL): ended,
+        _selector("spawnstall_stalls_in_progress", _STALL): lasting,
+        _selector("spawnstall_oldest_stall_start_timestamp_seconds", _HOST): f"0+0x9 {constant(600)}",
+    }
+    check = {
+        "expr": f"round({time_lost('', 'comm')}, 0.001)".replace("$__range", "40m"),
+        "eval_time": "40m",
+        "exp_samples": [{"labels": _selector("", {"comm": "web-app"}), "value": lost}],
+    }
+    _run(repo_root, tmp_path, {"input_series": _input(series), "promql_expr_test": [check]})
+
+
+def test_the_kubernetes_rules_are_valid(repo_root: Path, tmp_path: Path) -> None:
+    """Their groups, as the operator hands them to Prometheus."""
+    document = yaml.safe_load((repo_root / "config" / "kubernetes" / "prometheusrule.yaml").read_text())
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(document["spec"]))
+    command = ["promtool", "check", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

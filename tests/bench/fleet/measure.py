@@ -39,6 +39,7 @@ class Shape(NamedTuple):
     def variables(self, instance: str) -> dict[str, str]:
         """The dashboards' variables."""
         return {
+            "cluster": ".*",
             "job": "spawnstall",
             "instance": instance,
             "__rate_interval": f"{4 * self.interval}s",  # as Grafana has it for a step below that

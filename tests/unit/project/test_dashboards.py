@@ -1,4 +1,4 @@
-"""The generated files: current, well-formed, and made of metrics that there are."""
+"""The generated files are up to date, well-formed, and use existing metrics only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from agent.cli.arguments import trace_parser
 from dashboards.alerts import alerts
 from dashboards.files import generated_files
 from dashboards.grafana_rules import DATASOURCE_UID
@@ -23,9 +24,16 @@ from dashboards.runbook import DEFAULT_BASE
 from tests.metrics_contract import contract
 from tests.promql import TARGET_LABELS, known_metrics, panel_targets, recorded_labels, substituted, uses
 
-VARIABLES = {"job": "spawnstall", "instance": "web1:9848", "__rate_interval": "5m", "__range": "3h"}
+VARIABLES = {
+    "cluster": ".*",
+    "job": "spawnstall",
+    "instance": "web1:9848",
+    "__rate_interval": "5m",
+    "__range": "3h",
+}
 _BOARDS = ("fleet", "host")
 _GRID_WIDTH = 24
+_DURATION = re.compile(r"(?!$)(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?")
 
 
 def _board(repo_root: Path, name: str) -> dict[str, Any]:
@@ -40,7 +48,7 @@ def _panels(board: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_committed_files_are_what_the_code_generates(repo_root: Path) -> None:
     for path, text in generated_files(DEFAULT_BASE).items():
-        assert (repo_root / path).read_text() == text, f"{path} is stale: make dashboards"
+        assert (repo_root / path).read_text() == text, f"{path} is out of date: run make dashboards"
     boards = {file.stem for file in (repo_root / "dashboards" / "generated").iterdir()}
     assert boards == set(_BOARDS)
 
@@ -48,11 +56,13 @@ def test_committed_files_are_what_the_code_generates(repo_root: Path) -> None:
 def test_another_base_for_the_runbooks() -> None:
     for path, text in generated_files("https://wiki.example/spawnstall/").items():
         assert DEFAULT_BASE not in text
-        assert ("https://wiki.example/spawnstall/SpawnStallRate.md" in text) == ("recording" not in path)
+        assert ("https://wiki.example/spawnstall/SpawnStallTimeHigh.md" in text) == (
+            "recording.yaml" not in path
+        )
 
 
 def _unknown_to_grafana(board: dict[str, Any]) -> list[str]:
-    """The paths of what does not survive the way through the SDK's types, as a misspelt key does not."""
+    """Return the paths that the SDK's types drop, such as misspelt keys."""
     register_default_plugins()
     return list(_lost(board, json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder)), ""))
 
@@ -71,6 +81,8 @@ def _lost(before: Any, after: Any, path: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", _BOARDS)
 def test_grafana_knows_every_key(repo_root: Path, name: str) -> None:
     board = _board(repo_root, name)
+    for annotation in board["annotations"]["list"]:  # of the data source, which the SDK does not know
+        assert annotation.pop("titleFormat") and annotation.pop("textFormat")
     assert _unknown_to_grafana(board) == []
     panel = _panels(board)[0]
     panel["descripton"] = panel["options"]["reduceOption"] = "misspelt"
@@ -112,12 +124,22 @@ def test_variables_and_links(repo_root: Path, name: str) -> None:
     board = _board(repo_root, name)
     assert board["uid"] == f"spawnstall-{name}"
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    assert list(variables) == ["datasource", "job", "instance"]
+    assert list(variables) == ["datasource", "cluster", "job", "instance"]
+    assert variables["job"]["multi"] and variables["cluster"]["allValue"] == ".*"
     assert variables["datasource"]["type"] == "datasource"
     urls = {link.get("url") for link in board["links"]}
     assert {f"{DEFAULT_BASE}/{alert.name}.md" for alert in alerts()} <= urls
     linked = {link["url"] for panel in _panels(board) for link in panel.get("links", ())}
     assert linked <= urls
+
+
+@pytest.mark.parametrize("name", _BOARDS)
+def test_annotations_mark_alerts_and_agent_starts(repo_root: Path, name: str) -> None:
+    annotations = _board(repo_root, name)["annotations"]["list"]
+    fired, started = (uses(substituted(annotation["expr"], VARIABLES)) for annotation in annotations)
+    assert [metric for metric, _ in fired] == ["ALERTS"]
+    assert [metric for metric, _ in started] == ["process_start_time_seconds"]
+    assert all(re.match("Spawn.+", alert.name) for alert in alerts())
 
 
 def _every_expression(repo_root: Path) -> dict[str, str]:
@@ -129,7 +151,7 @@ def _every_expression(repo_root: Path) -> dict[str, str]:
     return {**panels, **rules, **{alert.title: alert.expr for alert in alerts()}}
 
 
-def test_expressions_use_metrics_and_labels_that_there_are(repo_root: Path) -> None:
+def test_expressions_use_existing_metrics_and_labels(repo_root: Path) -> None:
     known = known_metrics(contract(repo_root))
     for name, expr in _every_expression(repo_root).items():
         used = uses(expr)
@@ -140,7 +162,7 @@ def test_expressions_use_metrics_and_labels_that_there_are(repo_root: Path) -> N
 
 
 def test_every_metric_is_used(repo_root: Path) -> None:
-    """Except what only tells whether others are there."""
+    """Except metrics that only say whether others are exported."""
     used = {metric for expr in _every_expression(repo_root).values() for metric, _ in uses(expr)}
     names = {metric.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for metric in used}
     wanted = contract(repo_root)
@@ -193,23 +215,45 @@ def test_alerts_are_complete(repo_root: Path) -> None:
         assert "{{ $" in alert.description or "absent" in alert.title, alert.title
 
 
-def test_runbooks_say_what_to_do(repo_root: Path) -> None:
+def test_runbooks_are_complete(repo_root: Path) -> None:
     causes = ("forked", "leaked", "late_exec", "own_descendant", "passed", "unknown")
     for file in (repo_root / "dashboards" / "runbooks").glob("*.md"):
         text = file.read_text()
-        for heading in ("## What it means", "## How to confirm", "## How to fix"):
-            assert heading in text, file.name
-        if file.stem in ("SpawnStallOngoing", "SpawnStallRate"):
+        headings = ("## What it means", "## How to confirm", "## Release it now", "## How to fix")
+        assert tuple(re.findall("^## .*", text, re.MULTILINE)) == headings, file.name
+        if file.stem in ("SpawnStallOngoing", "SpawnStallTimeHigh"):
             assert "trace-popen --pid" in text
             assert all(f"`{cause}`" in text for cause in causes), file.name
 
 
+def test_runbooks_quote_what_exists(repo_root: Path) -> None:
+    """Panels, headlines of stalls, and options of trace-popen."""
+    titles = {panel["title"] for name in _BOARDS for panel in _panels(_board(repo_root, name))}
+    headlines = set(re.findall(r'"([A-Z ]*STALL[A-Z ]*)"', (repo_root / "agent/render/text.py").read_text()))
+    for file in (repo_root / "dashboards" / "runbooks").glob("*.md"):
+        text = file.read_text()
+        assert set(re.findall(r'"([A-Z][^":]+)"', text.replace("\n", " "))) <= titles, file.name
+        assert set(re.findall(r"`([A-Z ]*(?:STALL|BLOCKED)[A-Z ]*)`", text)) <= headlines, file.name
+        for command in re.findall(r"trace-popen (--[^|#`\n]+)", text):
+            trace_parser().parse_args(command.replace("PID", "1").split())
+
+
+def test_the_readme_lists_every_alert(repo_root: Path) -> None:
+    text = (repo_root / "dashboards" / "README.md").read_text()
+    assert {alert.name for alert in alerts()} == set(re.findall(r"`(Spawn\w+)`", text))
+
+
 def test_grafana_alerts_are_the_same_as_prometheus(repo_root: Path) -> None:
-    """Each rule's expression, wait, labels and text; only the value's name differs."""
+    """Expression, wait, labels and annotations of each rule; only the name of the value differs."""
     prometheus = yaml.safe_load((repo_root / "config" / "prometheus" / "alerts.yaml").read_text())
     folder = repo_root / "dashboards" / "provisioning"
     grafana = yaml.safe_load((folder / "alerting" / "spawnstall.yaml").read_text())
     rules = grafana["groups"][0]["rules"]
+    panels = {
+        (f"spawnstall-{name}", str(panel["id"]))
+        for name in _BOARDS
+        for panel in _panels(_board(repo_root, name))
+    }
     assert max(Counter(rule["uid"] for rule in rules).values()) == 1
     assert max(len(rule["uid"]) for rule in rules) <= 40  # Grafana's limit
     for ours, theirs in zip(prometheus["groups"][0]["rules"], rules, strict=True):
@@ -218,10 +262,39 @@ def test_grafana_alerts_are_the_same_as_prometheus(repo_root: Path) -> None:
         assert query["datasourceUid"] == DATASOURCE_UID
         assert condition["refId"] == theirs["condition"]
         assert f"${query['refId']})" in condition["model"]["expression"]
-        assert theirs["for"] == ours["for"]
+        assert theirs["for"] == ours.get("for", "0s")
         assert theirs["labels"] == ours["labels"]
-        text = theirs["annotations"]["description"].replace("$values.A.Value", "$value")
-        assert {**theirs["annotations"], "description": text} == ours["annotations"]
+        annotations = theirs["annotations"]
+        panel = annotations.pop("__dashboardUid__"), annotations.pop("__panelId__")
+        assert panel in panels, theirs["title"]
+        text = annotations["description"].replace("$values.A.Value", "$value")
+        assert {**annotations, "description": text} == ours["annotations"]
+
+
+def test_the_kubernetes_rules_are_the_same_and_valid(repo_root: Path) -> None:
+    """Kinds, keys and durations as the operator's CRD demands; promtool checks the rest in tests/e2e."""
+    document = yaml.safe_load((repo_root / "config" / "kubernetes" / "prometheusrule.yaml").read_text())
+    assert (document["apiVersion"], document["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert set(document) == {"apiVersion", "kind", "metadata", "spec"} and set(document["spec"]) == {"groups"}
+    files = [
+        yaml.safe_load((repo_root / "config" / "prometheus" / f"{name}.yaml").read_text())
+        for name in ("recording", "alerts")
+    ]
+    groups = document["spec"]["groups"]
+    assert groups == [group for file in files for group in file["groups"]]
+    for group in groups:
+        assert set(group) == {"name", "interval", "rules"} and _DURATION.fullmatch(group["interval"])
+        for rule in group["rules"]:
+            kind = {"record"} if "record" in rule else {"alert", "labels", "annotations"}
+            assert set(rule) - {"for"} == kind | {"expr"}
+            assert "for" not in rule or _DURATION.fullmatch(rule["for"])
+            texts = (rule["expr"], *rule.get("labels", {}).values(), *rule.get("annotations", {}).values())
+            assert all(isinstance(text, str) for text in texts)
+
+
+def test_dashboards_import_no_tests(repo_root: Path) -> None:
+    for file in (repo_root / "dashboards").rglob("*.py"):
+        assert not re.search(r"^(from|import) tests\b", file.read_text(), re.MULTILINE), file.name
 
 
 def test_provisioning_agrees_with_itself(repo_root: Path) -> None:

@@ -20,7 +20,7 @@ from tests.metrics_contract import contract
 from tests.unit.serve.test_metrics import FakeSource
 
 QUIET, BUSY, WORST = KINDS
-VARIABLES = {"job": "spawnstall", "instance": ".*", "__rate_interval": "2m", "__range": "6h"}
+VARIABLES = {"cluster": ".*", "job": "spawnstall", "instance": ".*", "__rate_interval": "2m", "__range": "6h"}
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -114,16 +114,16 @@ def test_half_of_a_log_normal_is_below_its_median() -> None:
         ),
         (
             'sum by (outcome) (instance_outcome:spawnstall_spawns:rate5m{job="a"})',
-            "sum by (outcome) ((sum by (job, instance, outcome) "
+            "sum by (outcome) ((sum by (cluster, job, instance, outcome) "
             '(rate(spawnstall_spawns_total{job="a"}[5m]))))',
         ),
         (
             'sum_over_time(instance:spawnstall_probe_attached:min{job="a"}[6h])',
-            'sum_over_time((min by (job, instance) (spawnstall_probe_attached{job="a"}))[6h:60s])',
+            'sum_over_time((min by (cluster, job, instance) (spawnstall_probe_attached{job="a"}))[6h:60s])',
         ),
         (
             'instance:spawnstall_spawns:rate5m{job="a"}',
-            "(sum without (le) ((sum by (job, instance, le) "
+            "(sum without (le) ((sum by (cluster, job, instance, le) "
             '(rate(spawnstall_spawn_seconds_bucket{le="+Inf", job="a"}[5m])))))',
         ),
     ],
