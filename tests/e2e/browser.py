@@ -34,11 +34,11 @@ _FLAGS = (
 
 
 class BrowserError(Exception):
-    """Chromium does not answer, or has refused a command."""
+    """Chromium does not answer, or rejected a command."""
 
 
 class Browser:
-    """A context manager; its profile is a fresh folder."""
+    """A context manager that runs Chromium with a new profile."""
 
     def __init__(self, folder: Path) -> None:
         read_commands, self._commands = os.pipe()
@@ -76,7 +76,7 @@ class Browser:
         os.close(self._answers)
 
     def call(self, method: str, session: Optional[str] = None, **parameters: Any) -> dict[str, Any]:
-        """Sends a command and waits for its result; events that come meanwhile go to ``events``."""
+        """Send a command and return its result; events that arrive meanwhile go to ``events``."""
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
         if session is not None:
@@ -92,7 +92,7 @@ class Browser:
             self.events.append(answer)
 
     def open(self, url: str, width: int = 1100, height: int = 1000, dark: bool = False) -> Page:
-        """A page in a tab of its own, loaded."""
+        """Return a loaded page in a new tab."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -126,32 +126,32 @@ class Browser:
 
 
 class Page:
-    """One tab."""
+    """A tab."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
         self._session = session
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command to this tab."""
+        """Send a command to this tab."""
         return self._browser.call(method, self._session, **parameters)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, as JSON has it."""
+        """Return the value of a JavaScript expression, as JSON."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
             raise BrowserError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = 30) -> None:
-        """Returns when a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true."""
         deadline = time.monotonic() + seconds
         while not self.evaluate(expression):
             assert time.monotonic() < deadline, f"not within {seconds} s: {expression}"
             time.sleep(0.05)
 
     def complaints(self) -> list[str]:
-        """Dialogs, exceptions, and errors in the console, such as breaches of the security policy, so far."""
+        """Return dialogs, exceptions and console errors so far, such as violations of the security policy."""
         self.evaluate("1")
         return [
             json.dumps(event)
@@ -161,7 +161,7 @@ class Page:
         ]
 
     def screenshot(self, path: Path) -> None:
-        """All of the page, as PNG."""
+        """Return the whole page as PNG."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)

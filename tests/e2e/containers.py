@@ -1,4 +1,4 @@
-"""podman without a registry: an engine of its own below .cache/, the project's image, running containers."""
+"""podman without a registry: a separate engine in .cache/, the project's image, running containers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ events_logger = "file"
 
 
 class Engine:
-    """Keeps images between runs; what a run that was killed has left behind is removed first."""
+    """An engine that keeps images between runs, and first removes what a killed run left behind."""
 
     image = _IMAGE
 
@@ -45,7 +45,7 @@ class Engine:
         conf = self._folder / "containers.conf"
         conf.write_text(_CONF)
         self._environ = {**os.environ, "CONTAINERS_CONF": str(conf)}
-        # podman takes at most 50 characters, and a storage always wants the same.
+        # podman accepts at most 50 characters, and a storage requires the same path each time.
         run_root = f"/run/spawnstall-e2e-{zlib.crc32(bytes(root)):08x}"
         storage = ("--root", str(self._folder / "storage"), "--runroot", run_root)
         self._podman = ["podman", *storage, "--storage-driver", _driver(self._folder)]
@@ -58,7 +58,7 @@ class Engine:
         timeout: float = 60,
         environ: Mapping[str, str] = {},
     ) -> subprocess.CompletedProcess[str]:
-        """Runs podman."""
+        """Run podman."""
         done = subprocess.run(
             [*self._podman, *arguments],
             cwd=self._root,
@@ -72,13 +72,13 @@ class Engine:
         return done
 
     def build(self) -> None:
-        """Makes the image of the Dockerfile: half a minute, seconds when only our code has changed."""
+        """Build the image of the Dockerfile: half a minute, or seconds if only our code changed."""
         base = self._base()
         wheels = self._wheels()
         options = ("--format", "docker", "--network", "host", "--volume", f"{wheels}:/wheels:ro")
         arguments = {"BASE_IMAGE": base, "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1"}
         values = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        # The first stage gets a name, so that its layers are there the next time.
+        # A tag keeps the layers of the first stage for the next build.
         for name, target in ((_BUILD, ["--target", "build"]), (_IMAGE, [])):
             self("build", *options, *values, *target, "--tag", name, ".", timeout=600)
         self("image", "prune", "--force")
@@ -87,7 +87,7 @@ class Engine:
     def container(
         self, *options: str, command: Sequence[str] = (), environ: Mapping[str, str] = {}
     ) -> Iterator[Container]:
-        """A container of the image in the background, removed at the end."""
+        """Run a container of the image in the background until the block ends."""
         done = self("run", "--detach", *options, self.image, *command, environ=environ)
         running = Container(self, done.stdout.strip())
         try:
@@ -96,7 +96,7 @@ class Engine:
             self("rm", "--force", "--time", "0", running.id)
 
     def _base(self) -> str:
-        """Debian as it is here, as there is no registry to get an image from."""
+        """Create a Debian image from this host, because there is no registry."""
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
         name = f"localhost/spawnstall-base:{suite}"
         if self("image", "exists", name, check=False).returncode != 0:
@@ -107,7 +107,7 @@ class Engine:
         return name
 
     def _wheels(self) -> Path:
-        """What pip needs in there, got by the pip that is here, with all its settings."""
+        """Download what pip needs in the image with the host's pip and its settings."""
         locked = self._root / "config" / "requirements.txt"
         folder = self._folder / f"wheels-{zlib.crc32(locked.read_bytes()):08x}"
         if not folder.exists():
@@ -119,7 +119,7 @@ class Engine:
 
 
 class Container:
-    """One that runs, or has ended."""
+    """A container, running or ended."""
 
     def __init__(self, engine: Engine, identifier: str) -> None:
         self._engine = engine
@@ -127,22 +127,22 @@ class Container:
 
     @property
     def state(self) -> Object:
-        """As podman inspect tells it: Status, Pid (the host's), ExitCode."""
+        """Return the state from podman inspect: Status, Pid (on the host), ExitCode."""
         (found,) = json.loads(self._engine("inspect", self.id).stdout)
         state: Object = found["State"]
         return state
 
     def log(self) -> str:
-        """Everything that it has written so far."""
+        """Return its output so far."""
         done = self._engine("logs", self.id)
         return done.stdout + done.stderr
 
     def objects(self) -> list[Object]:
-        """The JSON objects in it."""
+        """Return the JSON objects in its output."""
         return json_lines(self.log())
 
     def wait(self, seconds: float = 60) -> int:
-        """Its exit status, when it has ended."""
+        """Wait for its end; return its exit status."""
         deadline = time.monotonic() + seconds
         while (state := self.state)["Status"] == "running":
             assert time.monotonic() < deadline, self.log()
@@ -150,11 +150,11 @@ class Container:
         return int(state["ExitCode"])
 
     def execute(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """podman exec."""
+        """Run a command in it (podman exec)."""
         return self._engine("exec", self.id, *command, **options)
 
     def stop(self) -> int:
-        """SIGTERM; its exit status, which is 137 when that was not enough within half a minute."""
+        """Send SIGTERM; return the exit status, 137 if it had to be killed after half a minute."""
         self._engine("stop", "--time", "30", self.id)
         return self.wait()
 
@@ -165,7 +165,7 @@ def _shell(command: list[str]) -> None:
 
 
 def _driver(folder: Path) -> str:
-    """An overlay cannot lie over another (where the tests themselves are in a container)."""
+    """Return the storage driver: overlays cannot be nested, as when the tests run in a container."""
     command = ["stat", "--file-system", "--format=%T", str(folder)]
     kind = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return "vfs" if kind == "overlayfs" else "overlay"

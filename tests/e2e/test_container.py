@@ -1,4 +1,4 @@
-"""The image of the Dockerfile beside programs of the host and of containers, with all privileges and few."""
+"""The image of the Dockerfile beside programs on the host and in containers, with all privileges and few."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MINIMAL = {
 
 @pytest.fixture(scope="session")
 def engine(repo_root: Path) -> Engine:
-    """With the image in it."""
+    """Build the image."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; make setup-e2e")
@@ -45,19 +45,19 @@ def engine(repo_root: Path) -> Engine:
 
 
 class Agent:
-    """The agent in a container, on a port of the host's loopback."""
+    """The agent in a container, on a loopback port of the host."""
 
     def __init__(self, container: Container, port: int) -> None:
         self.container = container
         self._url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> str:
-        """A body."""
+        """Return the body of a response."""
         with urllib.request.urlopen(self._url + path, timeout=10) as answer:
             return str(answer.read().decode())
 
     def wait_until_ready(self) -> None:
-        """Returns when it traces."""
+        """Wait until it traces."""
 
         def ready() -> bool:
             try:
@@ -69,7 +69,7 @@ class Agent:
         eventually(ready, self.container.log, 60)
 
     def stalls(self) -> list[Object]:
-        """The ended ones in its log."""
+        """Return the ended stalls in its log."""
         return [one for one in self.container.objects() if one["state"] == "ended"]
 
 
@@ -87,13 +87,13 @@ def _agent(engine: Engine, *options: str, environ: Mapping[str, str] = {}) -> It
 
 @pytest.fixture(scope="module")
 def privileged(engine: Engine) -> Iterator[Agent]:
-    """One that may do everything."""
+    """Run a privileged agent."""
     with _agent(engine, "--privileged") as agent:
         yield agent
 
 
 def _play_outside(lab: Lab, agent: Agent) -> None:
-    """A program of the host stalls, and the agent names its holders."""
+    """The agent names the holders of a stall on the host."""
     command = lab.program("fork_beside_popen.py", "--force", "2", "--plain", "1", "--live", "0.5")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
     spawns = [line for line in json_lines(done.stdout) if line["kind"] == "spawn"]
@@ -114,14 +114,14 @@ def _play_outside(lab: Lab, agent: Agent) -> None:
 
 
 def _inner_pid(pid: int) -> int:
-    """The pid that a process has in its own pid namespace."""
+    """Return the pid of a process in its own pid namespace."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
 
 
 @contextlib.contextmanager
 def _stalling_container(engine: Engine, repo_root: Path) -> Iterator[Container]:
-    """A container without any privilege that has one stall, which lasts until its holder is killed."""
+    """Run an unprivileged container with one stall, which lasts until its holder is killed."""
     options = ("--volume", f"{repo_root}/tests/programs:/programs:ro", "--entrypoint", "python3")
     program = ["/programs/fork_beside_popen.py", "--force", "1", "--plain", "1", "--live", "600"]
     with engine.container(*options, command=program) as container:
@@ -129,7 +129,7 @@ def _stalling_container(engine: Engine, repo_root: Path) -> Iterator[Container]:
 
 
 def _check_ongoing(agent: Agent, other: Container) -> Object:
-    """The stall of another container, while it is going on, by host pids and container id."""
+    """The stall in another container is reported while in progress, with host pids and container ID."""
 
     def ongoing() -> list[Object]:
         stalls = json.loads(agent.get("/api/stalls"))["ongoing"]
@@ -179,7 +179,7 @@ def test_what_it_serves(privileged: Agent) -> None:
 
 @pytest.fixture
 def can_exec(privileged: Agent) -> None:
-    """In a chroot, runc gives what it executes another root than the container's."""
+    """In a chroot, runc executes commands with a root that is not the container's."""
     if privileged.container.execute("ls", "/opt/spawnstall", check=False).returncode != 0:
         pytest.xfail("podman exec does not find the container's files here: is this a chroot?")
 
@@ -193,7 +193,7 @@ def test_its_health_check(can_exec: None, engine: Engine, privileged: Agent) -> 
 
 
 def test_trace_popen_by_podman_exec(can_exec: None, lab: Lab, privileged: Agent) -> None:
-    """Both of its ways, by the host's pid."""
+    """Snapshot and tracing, by the host's pid."""
     command = lab.program("fork_beside_popen.py", "--force", "1000", "--plain", "0", "--live", "1")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
 
@@ -232,7 +232,7 @@ def test_with_few_privileges(repo_root: Path, lab: Lab, engine: Engine, options:
 
 
 def test_as_the_quadlet_starts_it(repo_root: Path, lab: Lab, engine: Engine, tmp_path: Path) -> None:
-    """By the command that quadlet makes of config/podman: as a user that owns nothing, and with sd_notify."""
+    """By the command that quadlet makes from config/podman: as an unprivileged user, with sd_notify."""
     generator = repo_root / ".cache" / "quadlet"
     if not generator.exists():
         pytest.skip("podman's quadlet is not there: make setup-e2e")
@@ -243,7 +243,7 @@ def test_as_the_quadlet_starts_it(repo_root: Path, lab: Lab, engine: Engine, tmp
     (start,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
     words = shlex.split(start.replace("/etc/spawnstall/seccomp.json", "config/seccomp/spawnstall.json"))
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for flag in ("--replace", "--rm", "-d"):  # what belongs to systemd, to the host, or to _agent
+    for flag in ("--replace", "--rm", "-d"):  # handled by systemd, by the host, or by _agent
         parser.add_argument(flag, action="store_true")
     for option in ("--cidfile", "--cgroups", "--name", "--network", "-v"):
         parser.add_argument(option)
@@ -265,7 +265,7 @@ def test_as_the_quadlet_starts_it(repo_root: Path, lab: Lab, engine: Engine, tmp
 
 
 def test_the_seccomp_profile_forbids_the_rest(engine: Engine) -> None:
-    """Even of what the capabilities would allow."""
+    """Even what the capabilities allow."""
     code = (
         "import ctypes, os; libc = ctypes.CDLL(None, use_errno=True)\n"
         "for call in (lambda: libc.unshare(0x20000), lambda: libc.mount(b'x', b'/tmp', b'tmpfs', 0, None),"

@@ -1,4 +1,4 @@
-"""The agent's page in a real browser, beside real stalls.  It is never reloaded: it refreshes itself."""
+"""The agent's page in a real browser, beside real stalls. It refreshes itself and is never reloaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _stalling(lab: Lab, name: str, *arguments: str) -> Iterator[subprocess.Popen
             yield program
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)  # the holder too, whatever has failed
+                os.killpg(program.pid, signal.SIGKILL)  # the holder too, even after a failure
 
 
 def _open(browser: Browser, agent: RunningAgent, width: int = 1100, height: int = 1000) -> Page:
@@ -38,21 +38,21 @@ def _told(agent: RunningAgent) -> Object:
 
 
 def _play(lab: Lab, live: str = "0.2", count: str = "1") -> list[Object]:
-    """Plays whole stalls; gives back what the program said of them."""
+    """Run stalls to their end; return the program's own account of them."""
     command = lab.program("fork_beside_popen.py", "--force", count, "--live", live, "--plain", "0")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
     return json_lines(done.stdout)
 
 
 def test_nothing_has_happened(lab: Lab, browser: Browser) -> None:
-    # So long that nothing on a busy machine is one.
+    # Longer than any stall of other programs on a busy host.
     with lab.agent(stalls={"min_ms": 60_000}) as agent:
         page = _open(browser, agent)
         text = page.evaluate("document.body.innerText")
         assert "No stall seen since" in text
         assert "Nobody is stalled now." in text
         assert page.evaluate("document.querySelectorAll('meter').length") == 3
-        # Without news of an ended stall, no more than the news is fetched.
+        # Until another stall ends, the page fetches only what changed.
         asked = "performance.getEntriesByType('resource').map(each => new URL(each.name).search)"
         page.wait_for(f"{asked}.length >= 2")
         assert set(page.evaluate(asked)) == {"?news"}
@@ -79,14 +79,14 @@ def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, 
                 str(worker),
             ):
                 assert words in shown
-            # The picture is drawn: every bar has a width, and the holder's reaches to now.
+            # The timeline is drawn: every bar has a width, and the holder's ends now.
             bars = f"[...document.querySelectorAll({mine + ' svg rect'!r})]"
             widths = page.evaluate(f"{bars}.map(bar => bar.getBoundingClientRect().width)")
             assert len(widths) == 5 and min(widths) > 1
             span = f"document.querySelector({mine + ' .span'!r}).innerText"
             before = page.evaluate(span)
             page.wait_for(f"{span} !== {before!r}")
-            # What somebody closed stays closed.
+            # Details that were closed stay closed.
             page.evaluate(f"document.querySelector({mine + ' summary'!r}).click()")
             before = page.evaluate(span)
             page.wait_for(f"{span} !== {before!r}")
@@ -103,7 +103,7 @@ def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, 
 
 
 def test_a_reader_is_not_disturbed(lab: Lab, browser: Browser) -> None:
-    """Details stay open and the stall that is read stays where it is, while others come above it."""
+    """Open details stay open, and the visible stall stays in place, while others are inserted above it."""
     with lab.agent() as agent:
         _play(lab, count="12")
         deadline = time.monotonic() + 30
@@ -164,7 +164,7 @@ def test_hostile_comms_are_harmless(comm: bytes, shown: str, lab: Lab, browser: 
 
 
 def test_the_policy_stops_what_is_not_ours(lab: Lab, browser: Browser) -> None:
-    """So that the tests above would see it: an inline script that somebody got into the page does not run."""
+    """Verify the tests above: an injected inline script does not run."""
     with lab.agent() as agent:
         page = _open(browser, agent)
         page.evaluate(

@@ -1,4 +1,4 @@
-"""A report's page and trace file in a real browser, made from what trace-popen wrote of real stalls."""
+"""The page and the trace file of a report in a real browser, made by trace-popen from real stalls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOSTILE = (b"<script>a();", b"<img onerror=a>", b"'\"><b>&amp;", b"\x1b[31mred\
 
 @pytest.fixture
 def told(lab: Lab) -> Collection:
-    """Stalls of several causes and hostile names, every spawn, and one stall that was found in /proc."""
+    """Stalls with several causes and hostile names, every spawn, and a stall found in /proc."""
     plays = [
         lab.program("fork_beside_popen.py", "--force", "2", "--live", "1.2"),
         lab.program("slow_preexec_sibling.py", "--count", "1"),
@@ -44,7 +44,7 @@ def told(lab: Lab) -> Collection:
 
 
 def _snapshot(lab: Lab) -> str:
-    """What /proc says of a program that hangs, as trace-popen writes it."""
+    """Return the snapshot of a program that is stuck, as trace-popen writes it."""
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as program:
         try:
@@ -80,7 +80,7 @@ def test_every_stall_is_there_and_strangers_are_harmless(
     assert len(rows) == len(told.stalls)
     for stall in told.stalls:
         assert any(str(stall["parent"]["pid"]) in row and stall["parent"]["comm"] in row for row in rows)
-    # Every picture has a bar for who waits and one for who holds, and a link leads to each.
+    # Every timeline has a bar for the reader and one for the holder, with a link to it.
     drawn = "[...document.querySelectorAll('.timeline')]"
     assert page.evaluate(f"{drawn}.every(each => each.querySelector('.waits, .holder, .unseen'))") is True
     links = "[...document.querySelectorAll('.all a, .overview a')].map(each => each.getAttribute('href'))"
@@ -97,7 +97,7 @@ def test_nothing_is_cut_at_any_width(dark: bool, told: Collection, browser: Brow
         page = browser.open(address, width, dark=dark)
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        # No text of the tables runs into its neighbour.
+        # No text in the tables overlaps its neighbour.
         cells = "[...document.querySelectorAll('td, dd, dt')]"
         wide = f"{cells}.filter(each => each.scrollWidth > each.clientWidth + 1)"
         assert page.evaluate(f"{wide}.map(each => each.outerHTML)") == []
@@ -117,7 +117,7 @@ def test_on_paper_everything_is_open(told: Collection, browser: Browser, tmp_pat
 
 
 def test_the_policy_stops_what_is_not_ours(told: Collection, browser: Browser, tmp_path: Path) -> None:
-    """So that the tests above would see it."""
+    """Verify the tests above."""
     page = browser.open(_write(tmp_path, told))
     page.evaluate(
         "(() => { const s = document.createElement('script'); s.textContent = 'window.harmed = true';"
