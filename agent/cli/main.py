@@ -19,7 +19,7 @@ from typing import NoReturn, Optional
 from agent.cli.arguments import agent_parser, fail, trace_parser
 from agent.cli.command import Command, CommandError
 from agent.host import procfs
-from agent.tracing.tracer import Prepared, TracerOptions
+from agent.tracing.prepared import Prepared, TracerOptions
 
 __all__ = ["main"]
 

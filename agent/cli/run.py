@@ -21,7 +21,7 @@ from agent.cli.command import Command
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.filter import Filter
 from agent.reports.replay import ReplayError, read_report
-from agent.tracing.tracer import Prepared
+from agent.tracing.prepared import Prepared
 
 __all__ = ["run"]
 

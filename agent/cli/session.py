@@ -25,7 +25,8 @@ from agent.host.privileges import Capability
 from agent.model import Cause
 from agent.render.words import count
 from agent.reports.losses import loss_lines, not_followed
-from agent.tracing.tracer import Prepared, TraceError, Tracer
+from agent.tracing.prepared import Prepared, TraceError
+from agent.tracing.tracer import Tracer
 
 __all__ = ["SessionError", "run", "take_snapshot"]
 

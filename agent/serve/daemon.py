@@ -27,7 +27,8 @@ from agent.serve.status import Status
 from agent.serve.web import WebError, WebServer
 from agent.settings.agentfile import Config, ConfigError
 from agent.settings.webfile import Security
-from agent.tracing.tracer import Prepared, TraceError, Tracer, TracerOptions
+from agent.tracing.prepared import Prepared, TraceError, TracerOptions
+from agent.tracing.tracer import Tracer
 
 __all__ = ["DaemonError", "run"]
 

@@ -26,7 +26,7 @@ from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
 from agent.serve.labels import OTHER, Label
 from agent.settings import agentfile
-from agent.tracing.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
+from agent.tracing.translate import BUCKET_BOUNDS_NS, ProbeStatus, Program
 
 __all__ = ["Metrics", "Source", "evictions"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from agent.tracing.tracer import BUCKET_BOUNDS_NS
+from agent.tracing.translate import BUCKET_BOUNDS_NS
 
 __all__ = ["BOUNDS", "shares"]
 

@@ -15,7 +15,8 @@ from typing import Any, Optional
 
 from agent.host import procfs
 from agent.model import Spawn, Stall
-from agent.tracing.tracer import Tracer, TracerOptions
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from tests.live.lab import Lab
 
 __all__ = ["STEPS", "Observer", "Stepped"]

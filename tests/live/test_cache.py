@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.tracing.tracer import Tracer, TracerOptions
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from probes import bytecode
 from probes.cache import Cache
 from probes.loader import Loading, Options

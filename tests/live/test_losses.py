@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.model import Spawn, Stall
-from agent.tracing.tracer import Tracer, TracerOptions
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from tests.live.lab import PYTHON, Lab, json_lines
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agent.tracing.tracer import Tracer, TracerOptions
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from probes import compiled, compiler, loader
 from probes.compiled import Compiled
 

@@ -14,7 +14,8 @@ import pytest
 
 from agent.host import pyspy
 from agent.model import Stall
-from agent.tracing.tracer import Tracer, TracerOptions
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from tests.live.lab import PYTHON, Lab, Object, json_lines
 
 FORCED = ("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")

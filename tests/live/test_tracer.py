@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from agent.model import Cause, Confirmation, Spawn, Stall
-from agent.tracing.tracer import TraceError, Tracer, TracerOptions
+from agent.tracing.prepared import TraceError, TracerOptions
+from agent.tracing.tracer import Tracer
 from probes import compiled, features, loader, preflight
 from probes.btf import Btf, BtfError
 from probes.compiled import Compiled

@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall
-from agent.tracing.tracer import ProbeStatus, Program
+from agent.tracing.translate import ProbeStatus, Program
 from dashboards.preview import lognormal
 from tests.unit.samples import BEGAN, MS, SECOND, holder, spawn, stall, waiting
 from tests.unit.serve.test_metrics import FakeSource, metrics_of, program

@@ -10,7 +10,7 @@ import promql_parser
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from agent.tracing.tracer import ProbeStatus
+from agent.tracing.translate import ProbeStatus
 from dashboards.preview import lognormal
 from tests.bench.fleet.hosts import KINDS, Kind, Template, exposition, series_by_part, source_like
 from tests.bench.fleet.queries import targets_of, without_recordings

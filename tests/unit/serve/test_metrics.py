@@ -23,7 +23,7 @@ from agent.serve.labels import OTHER
 from agent.serve.metrics import Metrics
 from agent.settings.agentfile import Labels as LabelOptions
 from agent.settings.agentfile import Rule
-from agent.tracing.tracer import BUCKET_BOUNDS_NS, ProbeStatus, Program
+from agent.tracing.translate import BUCKET_BOUNDS_NS, ProbeStatus, Program
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, SECOND, UNSEEN, holder, spawn, stall
 

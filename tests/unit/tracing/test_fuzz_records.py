@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from agent.model import Spawn, Stall
 from agent.reports.objects import spawn_object, stall_object
-from agent.tracing.tracer import Tracer, TracerOptions
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from probes import loader, perfbuffer, records
 from probes.records import Counter, RecordKind, parse
 from tests.unit.reports.test_objects import CLOCK

@@ -14,7 +14,9 @@ import pytest
 from agent.host import procfs
 from agent.host.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Release, Spawn, Stall
-from agent.tracing import tracer
+from agent.tracing import prepared, stallstacks, tracer, translate
+from agent.tracing.prepared import TracerOptions
+from agent.tracing.tracer import Tracer
 from probes import loader, records, selftest
 from probes.openfiles import Copy
 from probes.records import How, RecordKind, ReleaseFlag
@@ -79,11 +81,11 @@ PLAIN = Spawn(
 
 
 def release(**changes: Any) -> Release:
-    return tracer._release(records.Release(**{**RELEASE, **changes}))
+    return translate.to_release(records.Release(**{**RELEASE, **changes}))
 
 
 def spawn(**changes: Any) -> Spawn:
-    return tracer._spawn(records.Spawn(**{**SPAWN, **changes}))
+    return translate.to_spawn(records.Spawn(**{**SPAWN, **changes}))
 
 
 def test_release() -> None:
@@ -298,7 +300,7 @@ def test_records_that_come_while_stalls_are_judged_are_not_lost(
             if len(told) <= 20:
                 kernel[0].send(stall.spawn.id * 2 + number)
 
-    tracing = tracer.Tracer(tracer.TracerOptions(), tell)
+    tracing = Tracer(TracerOptions(), tell)
     kernel[0].send(0)
     for _ in range(20):
         tracing.drain()
@@ -309,9 +311,9 @@ def test_records_that_come_while_stalls_are_judged_are_not_lost(
 def test_records_that_wait_are_bounded_and_the_rest_is_lost(
     kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracer, "_MOST_RECORDS", 2)
+    monkeypatch.setattr(prepared, "_MOST_RECORDS", 2)
     told: list[Stall] = []
-    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    tracing = Tracer(TracerOptions(), told.append)
     for number in (1, 2, 3, 4):
         kernel[0].send(number)
     tracing.drain()
@@ -333,7 +335,7 @@ def test_whether_a_holder_that_closed_its_copy_went_on_to_exec_is_the_cause(
     how: How, execed: int, cause: Cause, kernel: list[_Kernel]
 ) -> None:
     told: list[Stall] = []
-    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    tracing = Tracer(TracerOptions(), told.append)
     kernel[0]._receive(_stalled(1, how))
     tracing.run_once(0)
     assert told == []  # it is given a moment
@@ -344,7 +346,7 @@ def test_whether_a_holder_that_closed_its_copy_went_on_to_exec_is_the_cause(
 
 def test_a_spawn_that_nobody_foreign_held_is_judged_at_once(kernel: list[_Kernel]) -> None:
     spawns: list[Spawn] = []
-    tracing = tracer.Tracer(tracer.TracerOptions(every=True), lambda stall: None, spawns.append)
+    tracing = Tracer(TracerOptions(every=True), lambda stall: None, spawns.append)
     record = _stalled(1)
     record.held = 0
     kernel[0]._receive(record)
@@ -387,7 +389,7 @@ class _Looking:
 
     def __init__(self, kernel: list[_Kernel], **options: Any) -> None:
         self.told: list[Stall] = []
-        self.tracing = tracer.Tracer(tracer.TracerOptions(**options), self.told.append)
+        self.tracing = Tracer(TracerOptions(**options), self.told.append)
         self.kernel = kernel[0]
         self.kernel.waiting = [_blocked()]
         self.at = SECOND // 2
@@ -395,7 +397,7 @@ class _Looking:
     def look(self, after: int = SECOND // 4) -> tuple[Stall, ...]:
         """A look, later than the one before."""
         self.at += after
-        self.tracing._search_took = 0
+        self.tracing._holders._took = 0
         self.tracing._look(self.at)
         return self.tracing.ongoing
 
@@ -610,7 +612,7 @@ def test_a_spawn_that_has_ended_and_sends_no_record_is_judged_by_a_look(
 
 
 def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
-    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    tracing = Tracer(TracerOptions(), lambda stall: None)
     tracing.run_once(0)
     later = tracing._next_look
     assert later > time.monotonic_ns() + 100 * MS
@@ -626,7 +628,7 @@ def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
 
 def test_programs(kernel: list[_Kernel]) -> None:
     counted = records.Program(ok=1, exec_failed=2, abandoned=3, late_wakeups=4, exposures=(5, 6, 7, 8))
-    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {b"make": counted}
     [(comm, told)] = tracing.programs().items()
     assert comm == b"make"
@@ -647,7 +649,7 @@ def test_a_late_wakeup_is_counted_here_or_by_the_kernel_side(
     held: int, late: int, kernel: list[_Kernel]
 ) -> None:
     """Never twice: the kernel side counts those of whom nobody foreign had a copy."""
-    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {b"parent": records.Program(late_wakeups=4)}
     record = _stalled(1, How.CLOSE)
     record.held, record.read_ended = held, 300 * MS
@@ -658,7 +660,7 @@ def test_a_late_wakeup_is_counted_here_or_by_the_kernel_side(
 
 def test_comms_that_no_spawn_had_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
     hour = 3600 * SECOND
-    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {
         b"used": records.Program(used=2 * hour),
         b"unused": records.Program(used=hour - 1),
@@ -671,7 +673,7 @@ def test_comms_that_no_spawn_had_for_an_hour_are_forgotten(kernel: list[_Kernel]
 
 def test_a_long_stall_is_told_whatever_its_process_calls_itself(kernel: list[_Kernel]) -> None:
     told: list[Stall] = []
-    tracing = tracer.Tracer(tracer.TracerOptions(), told.append)
+    tracing = Tracer(TracerOptions(), told.append)
     record = _stalled(1, How.EXIT)
     record.comm, record.read_ended = selftest.COMM, 60 * MS
     kernel[0]._receive(record)
@@ -693,11 +695,12 @@ def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
         ended = True
         return [Symbol("another", None)]
 
-    monkeypatch.setattr(tracer, "symbolise", symbolise)
-    monkeypatch.setattr(tracer, "identify", who)
-    tracing = tracer.Tracer(tracer.TracerOptions(), lambda stall: None)
+    monkeypatch.setattr(stallstacks, "symbolise", symbolise)
+    monkeypatch.setattr(stallstacks, "identify", who)
+    tracing = Tracer(TracerOptions(stacks=True), lambda stall: None)
     monkeypatch.setattr(kernel[0], "fork_stack", lambda stack, born: (0x10,), raising=False)
-    fork = tracing._look_up_fork(7, 1, 1)
+    assert tracing._stacks is not None
+    fork = tracing._stacks._look_up_fork(7, 1, 1)
     assert fork.stack is not None
     assert [frame.function for frame in fork.stack.frames] == ["0x10"]
     assert fork.missing == "fork: pid 7 has ended, so that addresses have no names"

@@ -1,0 +1,142 @@
+"""Who holds the write ends of pipes now, and why, by a look at all open files of the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, Optional
+
+from agent import diagnosis
+from agent.host import procfs
+from agent.model import Cause, Confirmation, Holder, Spawn, stall_began
+from agent.tracing.known import Known, KnownSpawns
+from probes import loader
+
+__all__ = ["HolderSearch", "youngest"]
+
+_FRESH_SHARE, _SEARCH_SHARE, _CALM_SHARE = 5, 20, 200
+"""At most one part in so many of the time goes into asking the kernel or /proc who holds a pipe: for a stall
+that no search has served, while the youngest is younger than _YOUNG_NS, and later."""
+_YOUNG_NS = 2_000_000_000
+
+
+class HolderSearch:
+    """Asks the kernel, or /proc where that cannot be asked."""
+
+    def __init__(self, probes: loader.Probes, lock: threading.Lock, known: KnownSpawns) -> None:
+        """lock: held while maps are read."""
+        self._probes = probes
+        self._lock = lock
+        self._known = known
+        self._searched, self._took = 0, 0
+        self._processes: dict[int, Any] = {}
+        self._comms: dict[int, bytes] = {}
+        self.confirmations = dict.fromkeys(Confirmation, 0)
+
+    def copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
+        """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
+        self._processes, self._comms = {}, {}
+        share = _SEARCH_SHARE if youngest(waiting, now) < _YOUNG_NS else _CALM_SHARE
+        if not all(self._known.of(spawn.id).searched for spawn in waiting):
+            share = _FRESH_SHARE
+        if now < self._searched + share * self._took:
+            return None
+        open_files = self._probes.open_files
+        if open_files is not None:
+            by_pipe = {spawn.pipe: spawn.id for spawn in waiting}
+            copies: dict[int, dict[int, list[int]]] = {}
+            with self._lock:
+                for pipe, found in open_files.holders(by_pipe).items():
+                    holders = copies.setdefault(by_pipe[pipe], {})
+                    for copy in found:
+                        holders.setdefault(copy.pid, []).append(copy.fd)
+            self._searched, self._took = now, time.monotonic_ns() - now
+            return copies
+        ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in waiting}
+        ids.pop(0, None)
+        in_proc = procfs.find_holders(ids)
+        self._searched, self._took = now, time.monotonic_ns() - now
+        return {ids[inode]: in_proc.get(inode, {}) for inode in ids}
+
+    def _cause_of_unseen(self, spawn: Spawn, known: Known, pid: int) -> Cause:
+        """Of a copy whose way to the process was not seen.
+
+        One that was given away is passed on purpose; one that was lost sight of can be anything.
+        """
+        if not self._probes.sees_fd_tables:
+            forked = procfs.has_not_execed(pid)
+            if forked is None:  # it has exited since the search: as the search before had it
+                return next((each.cause for each in known.holding if each.pid == pid), Cause.UNKNOWN)
+            return Cause.FORKED if forked else Cause.UNKNOWN
+        return Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
+
+    def is_family(self, spawn: Spawn, pid: int) -> bool:
+        """Whether it is the parent, or the own child (and not another process that has got its pid)."""
+        if pid == spawn.pid:
+            return True
+        process = self._process(pid) if pid == spawn.child else None
+        return pid == spawn.child and (process is None or process.born <= (spawn.own_released or 0))
+
+    def holder(
+        self,
+        spawn: Spawn,
+        known: Known,
+        pid: int,
+        fds: Sequence[int],
+        now: int,
+    ) -> Holder:
+        """A holder whose copy is open now, with what the kernel side knows of how it got it."""
+        if pid not in self._comms:
+            self._comms[pid] = procfs.comm_of(pid)
+        if pid not in known.seen:
+            self.confirmations[Confirmation.CONFIRMED] += 1
+        known.seen[pid] = now
+        process = self._process(pid)
+        holder = Holder(
+            pid=pid,
+            comm=self._comms[pid],
+            fds=tuple(fds),
+            cause=self._cause_of_unseen(spawn, known, pid),
+            acquired=None,
+            released=None,
+            confirmation=Confirmation.CONFIRMED,
+            seen=now,
+        )
+        if process is None or process.shared or process.born <= spawn.created:
+            return holder
+        if not self._probes.sees_fd_tables:  # nor what was in that of a child at its fork
+            return holder if holder.cause is Cause.UNKNOWN else _forked(holder, process)
+        if not self._probes.may_hold(process, spawn.place, spawn.created):
+            return holder
+        return dataclasses.replace(
+            _forked(holder, process),
+            cause=diagnosis.cause_of(
+                descendant=spawn.child in process.parent and process.born >= (spawn.forked or 0),
+                execed=process.execed > 0,
+                expected=bool(process.expected) or (not process.execed and procfs.is_in_exec(pid)),
+            ),
+        )
+
+    def _process(self, pid: int) -> Optional[Any]:
+        if pid not in self._processes:
+            with self._lock:
+                self._processes[pid] = self._probes.process(pid)
+        return self._processes[pid]
+
+
+def youngest(waiting: Collection[Spawn], now: int) -> int:
+    """For how many nanoseconds the latest of these parents has waited."""
+    return now - max(stall_began(spawn) or now for spawn in waiting)
+
+
+def _forked(holder: Holder, process: Any) -> Holder:
+    """The holder with its fork, as the kernel side has seen it."""
+    return dataclasses.replace(
+        holder,
+        acquired=process.born,
+        parent=process.parent[0],
+        forker=process.forker,
+        stack_id=process.stack,
+    )

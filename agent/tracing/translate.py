@@ -1,0 +1,127 @@
+"""The kernel side's records as the model's plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.model import Cause, Outcome, Release, Spawn
+from probes import records
+from probes.loader import ProbeStatus
+from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
+
+__all__ = ["BUCKET_BOUNDS_NS", "ProbeStatus", "Program", "aggregate", "polled", "to_release", "to_spawn"]
+
+# As plain numbers: an IntFlag takes a microsecond for each operation.
+_EXECED, _DESCENDANT, _EXPECTED = map(int, ReleaseFlag)
+_OUTCOME = {
+    0: None,
+    records.Outcome.OK: Outcome.OK,
+    records.Outcome.EXEC_FAILED: Outcome.EXEC_FAILED,
+    records.Outcome.ABANDONED: Outcome.ABANDONED,
+}
+_BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
+
+
+_EXPOSURES = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
+"""In the order of records.Exposure."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the kernel side aggregated for the parents of one comm.
+
+    Buckets are counts (not cumulative) for records.BUCKET_BOUNDS_NS and the rest; sums are nanoseconds.
+    """
+
+    ok: int
+    exec_failed: int
+    abandoned: int
+    late_wakeups: int
+    exposures: Mapping[Cause, int]
+    spawn_buckets: tuple[int, ...]
+    spawn_sum_ns: int
+    exec_buckets: tuple[int, ...]
+    exec_sum_ns: int
+    vfork_buckets: tuple[int, ...]
+    vfork_sum_ns: int
+
+
+def aggregate(program: records.Program, late_wakeups: int) -> Program:
+    """What the kernel side aggregated, and the late wake-ups that were found here."""
+    return Program(
+        ok=program.ok,
+        exec_failed=program.exec_failed,
+        abandoned=program.abandoned,
+        late_wakeups=program.late_wakeups + late_wakeups,
+        exposures=dict(zip(_EXPOSURES, program.exposures)),
+        spawn_buckets=tuple(program.spawn.buckets),
+        spawn_sum_ns=program.spawn.sum_ns,
+        exec_buckets=tuple(program.exec.buckets),
+        exec_sum_ns=program.exec.sum_ns,
+        vfork_buckets=tuple(program.vfork.buckets),
+        vfork_sum_ns=program.vfork.sum_ns,
+    )
+
+
+def to_release(record: records.Release) -> Release:
+    return Release(
+        at=record.ns,
+        acquired=record.acquired,
+        pid=record.pid,
+        parent=record.parent,
+        forker=record.forker,
+        comm=bytes(record.comm),
+        fd=record.fd,
+        by=_BY[record.how] or "",
+        execed=bool(record.flags & _EXECED),
+        descendant=bool(record.flags & _DESCENDANT),
+        expected=bool(record.flags & _EXPECTED),
+        left=None if record.left == records.LEFT_UNKNOWN else record.left,
+        stack_id=record.stack,
+    )
+
+
+def to_spawn(record: records.Spawn) -> Spawn:
+    return Spawn(
+        id=record.id,
+        inode=record.inode,
+        pid=record.pid,
+        tid=record.tid,
+        comm=bytes(record.comm),
+        child=record.own_pid,
+        child_comm=bytes(record.own_comm),
+        read_fd=record.read_fd,
+        write_fd=record.fds[0],
+        created=record.created,
+        forked=record.forked or None,
+        parent_closed=record.parent_closed or None,
+        read_began=record.read_began or None,
+        own_released=record.own_released or None,
+        own_released_by=_BY[record.own_how],
+        read_ended=record.read_ended or None,
+        outcome=_OUTCOME[record.outcome],
+        pipe=record.key,
+        place=record.index,
+        reading=bool(record.reading),
+        held=bool(record.held),
+        copy_lost=bool(record.copy_lost),
+        read_cut=bool(record.read_cut),
+        exec_error=record.exec_error,
+        child_killed=bool(record.killed),
+        read_tid=record.read_tid,
+        is_socket=bool(record.is_socket),
+        elsewhere=bool(record.elsewhere),
+        # They are in a ring.
+        releases=tuple(
+            sorted((to_release(release) for release in record.last if release.pid), key=lambda each: each.at)
+        ),
+    )
+
+
+def polled(spawn: Spawn) -> Spawn:
+    """The spawn of a parent that has waited in poll since its close."""
+    return dataclasses.replace(
+        spawn, read_began=spawn.parent_closed, reading=spawn.read_ended is None, elsewhere=True
+    )
