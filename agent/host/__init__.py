@@ -1,1 +1,1 @@
-"""What the host says of its processes."""
+"""Read what the host knows of its processes."""

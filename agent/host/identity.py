@@ -1,8 +1,8 @@
-"""Who a process is beyond its comm: executable, user, and the container and pod that its cgroup path tells.
+"""Identify a process: its executable, its user, and the container and pod in its cgroup path.
 
-A pid can have been taken by another process since it was seen: who began too late is not who was meant, and
-the answer is then None.  Formats: proc(5), cgroups(7); paths as the container engines really make them, for
-cgroup v1 and v2, with the cgroupfs and the systemd driver.
+A pid may be reused after a process was seen: a process that started later is not identified.  Formats:
+proc(5), cgroups(7); the cgroup paths are those of the container engines, for cgroup v1 and v2, with the
+cgroupfs and systemd drivers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from agent.model import Container, Identity
 
 __all__ = ["container_of", "identify"]
 
-_EXE_LENGTH = 256
-_LATE_NS = 20_000_000  # a start time is cut to ticks of 10 ms
+_MAX_EXE = 256
+_LATE_NS = 20_000_000  # start times have a resolution of one tick, 10 ms
 _CONTAINER = re.compile(r"(?:(?P<engine>[a-z-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _POD = re.compile(r"pod(?P<uid>[0-9a-f]{8}([-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$")
 _RUNTIMES = {
@@ -32,11 +32,11 @@ _RUNTIMES = {
     "crio": "cri-o",
 }
 _PARENTS = {"docker": "docker", "libpod_parent": "podman"}
-"""By the folder above a container that has no prefix (cgroupfs driver)."""
+"""Runtime by parent directory, for container directories without a prefix (cgroupfs driver)."""
 
 
 def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
-    """The identity of the process that had a pid at a time (CLOCK_MONOTONIC ns); None when it is gone."""
+    """The identity of the process that had a pid at a time (CLOCK_MONOTONIC ns); None if it is gone."""
     folder = f"{proc}/{pid}"
     try:
         stat = contents(f"{folder}/stat")
@@ -47,26 +47,26 @@ def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
         uid = int(contents(f"{folder}/status").split(b"\nUid:", 1)[1].split(None, 1)[0])
         cgroup = contents(f"{folder}/cgroup").decode(errors="replace")
     except (OSError, ValueError, IndexError):
-        return None  # gone meanwhile, or a kernel thread
+        return None  # it has exited, or is a kernel thread
     return Identity(exe, uid, container_of(cgroup))
 
 
 def _executable(folder: str) -> Optional[str]:
     try:
-        # As the kernel has it, " (deleted)" and all.
-        return os.readlink(f"{folder}/exe")[:_EXE_LENGTH]  # noqa: PTH115
-    except PermissionError:  # it takes CAP_SYS_PTRACE; user and cgroup do not
+        # As the kernel reports it, including " (deleted)".
+        return os.readlink(f"{folder}/exe")[:_MAX_EXE]  # noqa: PTH115
+    except PermissionError:  # needs CAP_SYS_PTRACE, unlike user and cgroup
         return None
 
 
 @functools.lru_cache(maxsize=1024)
 def container_of(cgroup: str) -> Optional[Container]:
-    """The container of a process by its ``/proc/PID/cgroup``; the innermost one when they are nested."""
+    """The container in the content of ``/proc/PID/cgroup``; the innermost one if containers are nested."""
     for line in cgroup.splitlines():
         parts = line.rpartition(":")[2].split("/")
         for place in range(len(parts) - 1, 0, -1):
             found = _CONTAINER.fullmatch(parts[place])
-            # conmon watches a container from outside: libpod-conmon-ID.scope, crio-conmon-ID.scope.
+            # conmon monitors a container from outside: libpod-conmon-ID.scope, crio-conmon-ID.scope.
             if found and not str(found["engine"]).endswith("conmon"):
                 runtime = _RUNTIMES.get(found["engine"] or "") or _PARENTS.get(parts[place - 1])
                 return Container(found["id"], runtime, _pod(parts[:place]))
@@ -82,6 +82,6 @@ def _pod(parts: Iterable[str]) -> Optional[str]:
 
 
 def _monotonic_ns(ticks: int) -> int:
-    """A start time in ticks since boot, on the clock that stands still while the machine sleeps."""
-    asleep = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") - asleep
+    """Convert a start time (ticks since boot) to CLOCK_MONOTONIC, which stops during suspend."""
+    suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") - suspended

@@ -1,6 +1,6 @@
-"""Gives up what only the beginning needs: to load and attach the probes takes more rights than to read them.
+"""Drop the capabilities that are needed only to load and attach the probes.
 
-A capability belongs to a thread, so this is to be done before there are others.  capabilities(7), capset(2).
+Capabilities are per thread, so drop them before starting threads.  See capabilities(7), capset(2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNPRIVILEGED_BPF = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
 
 
 class Capability(IntEnum):
-    """Those that anything here needs after the beginning, by their numbers in <linux/capability.h>."""
+    """Capabilities that may be needed after the start, by their numbers in <linux/capability.h>."""
 
     DAC_READ_SEARCH = 2
     KILL = 5
@@ -30,7 +30,7 @@ class Capability(IntEnum):
     BPF = 39
 
 
-_LOOK_AT_OTHERS = (Capability.DAC_READ_SEARCH, Capability.SYS_PTRACE)
+_READ_PROCESSES = (Capability.DAC_READ_SEARCH, Capability.SYS_PTRACE)
 
 
 def drop(
@@ -38,32 +38,32 @@ def drop(
     more: Collection[Capability] = (),
     unprivileged_bpf: Path = _UNPRIVILEGED_BPF,
 ) -> None:
-    """Keeps the capabilities to look at other processes, and more; no program that is started has others.
+    """Drop all capabilities but those for reading other processes and more; child processes get no others.
 
-    The one for bpf(2) is kept too where read_maps, which reads the probes' maps, fails without it.  What
-    cannot be given up is said in the log.
+    The capability for bpf(2) is kept if read_maps, which reads the probes' maps, fails without it.  A failure
+    to drop capabilities is logged.
     """
     try:
         permitted, inheritable = _get()
-        kept = permitted & _set_of((*_LOOK_AT_OTHERS, *more))
+        kept = permitted & _set_of((*_READ_PROCESSES, *more))
         _set(kept, permitted, inheritable)
-        if _maps_take_a_capability(read_maps, unprivileged_bpf):
-            # CAP_BPF is there since 5.8.
+        if _maps_need_a_capability(read_maps, unprivileged_bpf):
+            # Before Linux 5.8, CAP_SYS_ADMIN is needed instead of CAP_BPF.
             for_bpf = permitted & _set_of((Capability.BPF,)) or permitted & _set_of((Capability.SYS_ADMIN,))
             kept |= for_bpf
         _set(kept, kept, inheritable & kept)
         _call("prctl", ctypes.c_int(_PR_SET_NO_NEW_PRIVS), *map(ctypes.c_ulong, (1, 0, 0, 0)))
     except OSError as error:
-        _log.warning("the capabilities that are not needed any more could not be given up: %s", error)
+        _log.warning("cannot drop the capabilities that are no longer needed: %s", error)
         return
     names = [capability.name for capability in Capability if kept & _set_of((capability,))]
-    _log.info("capabilities from now on: %s", ", ".join(names) or "none")
+    _log.info("remaining capabilities: %s", ", ".join(names) or "none")
 
 
-def _maps_take_a_capability(read_maps: Callable[[], object], unprivileged_bpf: Path) -> bool:
-    """Whether reading maps needs one: before 5.19 (commit c8644cd0efe7) it does, where the sysctl is not 0.
+def _maps_need_a_capability(read_maps: Callable[[], object], unprivileged_bpf: Path) -> bool:
+    """Whether reading maps needs one: before Linux 5.19 (commit c8644cd0efe7), unless the sysctl is 0.
 
-    Where it is 0 it can become 1 at any time, and what works now proves nothing.
+    A sysctl of 0 can become 1 at any time, so a successful read does not prove that none is needed.
     """
     try:
         if unprivileged_bpf.read_text().strip() == "0":
@@ -79,8 +79,8 @@ def _set_of(capabilities: Collection[Capability]) -> int:
 
 
 def _get() -> tuple[int, int]:
-    """Permitted and inheritable, as bits."""
-    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their upper halves
+    """The permitted and the inheritable set, as bit masks."""
+    data = (ctypes.c_uint32 * 6)()  # low words of effective, permitted, inheritable; then high words
     _call("capget", (ctypes.c_uint32 * 2)(_VERSION_3, 0), data)
     return data[1] | data[4] << 32, data[2] | data[5] << 32
 

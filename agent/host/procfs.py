@@ -1,9 +1,9 @@
-"""What ``/proc`` says of processes and their file descriptors.
+"""Read processes and their file descriptors from ``/proc``.
 
-Processes come and go while they are looked at: "gone" is an answer, never an error.  The root of proc is a
-parameter, so that tests use a tree of files.  Formats: proc(5).
+A process may exit while it is read: that is a result, never an error.  The root of proc is a parameter, so
+that tests can use a tree of files.  Formats: proc(5).
 
-All of it is asked again and again while stalls go on: pathlib and buffered files would take most of its time.
+These functions run often while stalls are in progress, so they avoid pathlib and buffered files.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
 ]
 
 PROC = Path("/proc")
-_LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
+_MAX_COMM = 64  # of a kernel thread; other comms have at most 15 bytes
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
 _PF_FORKNOEXEC = 0x40
-_MOST_POLLED = 4096
+_MAX_POLLED = 4096
 _POLL_CALLS = {
     "x86_64": {
         7: "poll",
@@ -51,7 +51,7 @@ _POLL_CALLS = {
     },
     "aarch64": {73: "poll", 72: "select", 22: "epoll", 441: "epoll"},
 }
-"""By number: poll, ppoll, select, pselect6, epoll_wait, epoll_pwait, epoll_pwait2: <asm/unistd.h>."""
+"""poll, ppoll, select, pselect6, epoll_wait, epoll_pwait and epoll_pwait2 by number: <asm/unistd.h>."""
 _EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281), "ppc64le": (11, 362), "s390x": (11, 354)}
 """The numbers of execve and execveat, by machine: <asm/unistd.h>."""
 
@@ -69,9 +69,9 @@ def contents(path: str) -> bytes:
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:
-    """Whether there is a process (not merely a thread) with this pid that has not ended.
+    """Whether a process (not just a thread) with this pid is running.
 
-    A zombie has; but one with more threads is only a leader that has left before them.
+    A zombie is not, unless it has other threads: then only its main thread has exited.
     """
     try:
         status = contents(f"{proc}/{pid}/status")
@@ -82,7 +82,7 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
 
 
 def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:
-    """Whether a thread was stopped, by a signal or a debugger; False when it is gone."""
+    """Whether a thread is stopped by a signal or a debugger; False if it is gone."""
     try:
         status = contents(f"{proc}/{pid}/task/{tid}/status")
     except OSError:
@@ -91,15 +91,15 @@ def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:
 
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:
-    """The comm of a process, empty when it is gone."""
+    """The comm of a process, empty if it is gone."""
     try:
-        return contents(f"{proc}/{pid}/comm")[:_LONGEST_COMM].rstrip(b"\n")
+        return contents(f"{proc}/{pid}/comm")[:_MAX_COMM].rstrip(b"\n")
     except OSError:
         return b""
 
 
 def descendants(pid: int, proc: Path = PROC) -> list[int]:
-    """The processes that descend from one, without itself, in no particular order."""
+    """The descendants of a process, in no particular order."""
     children: dict[int, list[int]] = {}
     for name in _pids(proc):
         parent = _parent(name, proc)
@@ -120,11 +120,11 @@ def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
         words = contents(f"{proc}/{pid}/task/{tid}/syscall").split()
         return int(words[0]) >= 0 and int(words[1], 16) == fd
     except (OSError, ValueError, IndexError):
-        return False  # gone, running, or a kernel that does not tell
+        return False  # it is gone or running, or the kernel does not provide the file
 
 
 def has_not_execed(pid: int, proc: Path = PROC) -> Optional[bool]:
-    """Whether a process runs what it was forked with; None: it is gone."""
+    """Whether a process has not called exec since its fork; None if it is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         stat = contents(f"{proc}/{pid}/stat")
         return bool(int(stat[stat.rindex(b")") + 1 :].split()[6]) & _PF_FORKNOEXEC)
@@ -139,25 +139,24 @@ def is_in_exec(pid: int, proc: Path = PROC) -> bool:
     except OSError:
         return False  # gone
     for tid in threads:
-        with contextlib.suppress(
-            OSError, ValueError, IndexError
-        ):  # gone, running, or the kernel does not tell
+        # The thread may be gone or running, or the kernel may not provide the file.
+        with contextlib.suppress(OSError, ValueError, IndexError):
             if int(contents(f"{proc}/{pid}/task/{tid}/syscall").split()[0]) in calls:
                 return True
     return False
 
 
 def is_polling(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
-    """Whether a thread is blocked in poll, select or epoll until this fd of its process can be read.
+    """Whether a thread is blocked in poll, select or epoll on this fd of its process.
 
-    False also where that cannot be seen: it takes the right to read the process's memory.
+    False also without the permission to read the process's memory.
     """
     try:
         words = contents(f"{proc}/{pid}/task/{tid}/syscall").split()
         first, second = int(words[1], 16), int(words[2], 16)
         how = _POLL_CALLS.get(platform.machine(), {}).get(int(words[0]))
         if how == "poll":
-            entries = _memory(f"{proc}/{pid}/mem", first, 8 * min(second, _MOST_POLLED))
+            entries = _memory(f"{proc}/{pid}/mem", first, 8 * min(second, _MAX_POLLED))
             return any(entry[0] == fd for entry in struct.iter_unpack("=ihh", entries))
         if how == "select":
             byte = _memory(f"{proc}/{pid}/mem", second + fd // 8, 1) if fd < first and second else b"\0"
@@ -166,7 +165,7 @@ def is_polling(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
             lines = contents(f"{proc}/{pid}/fdinfo/{first}").splitlines()
             return any(line.split()[1:2] == [b"%d" % fd] for line in lines if line.startswith(b"tfd:"))
     except (OSError, ValueError, IndexError, struct.error):
-        pass  # gone, running, or not for us to see
+        pass  # it is gone or running, or permission is denied
     return False
 
 
@@ -179,9 +178,9 @@ def _memory(path: str, address: int, size: int) -> bytes:
 
 
 def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
-    """The inode of the pipe (or socket) that is open as fd; None when it is gone or something else."""
+    """The inode of the pipe or socket that is open as fd; None if the fd is closed or something else."""
     try:
-        target = os.readlink(f"{proc}/{pid}/fd/{fd}")  # noqa: PTH115 - Path.readlink makes a Path of no path
+        target = os.readlink(f"{proc}/{pid}/fd/{fd}")  # noqa: PTH115 - the target is not a path
     except OSError:
         return None
     kind, _, inode = target.partition(":")
@@ -191,13 +190,13 @@ def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
 
 
 def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[int, list[int]]]:
-    """Who has the write ends of these pipes open on the host: for each inode the fds by pid."""
+    """The processes that have the write ends of these pipes open: for each inode, fds by pid."""
     found: dict[int, dict[int, list[int]]] = {}
     for pid in _pids(proc):
         try:
             fds = _numbers(f"{proc}/{pid}/fd")
         except OSError:
-            continue  # gone, or not ours to look at
+            continue  # it is gone, or permission is denied
         for fd in fds:
             inode = pipe_inode(pid, fd, proc)
             if inode is not None and inode in inodes and _is_writable(pid, fd, proc):
@@ -211,7 +210,7 @@ def _is_writable(pid: int, fd: int, proc: Path) -> bool:
             if line.startswith(b"flags:"):
                 return int(line.split()[1], 8) & _ACCESS_MODE != _READ_ONLY
     except (OSError, ValueError, IndexError):
-        pass  # gone meanwhile
+        pass  # closed in the meantime
     return False
 
 
@@ -223,14 +222,14 @@ def _pids(proc: Path) -> list[int]:
 
 
 def _numbers(folder: str) -> list[int]:
-    """The entries that are pids or fds; raises OSError."""
+    """The numeric names in a directory; raises OSError."""
     return [int(name) for name in os.listdir(folder) if name.isdecimal()]  # noqa: PTH208
 
 
 def _parent(pid: int, proc: Path) -> Optional[int]:
     try:
         stat = contents(f"{proc}/{pid}/stat")
-        # The comm in parentheses can hold anything, a closing parenthesis too: the last one ends it.
+        # The comm in parentheses may itself contain a closing parenthesis: the last one ends it.
         return int(stat[stat.rindex(b")") + 1 :].split()[1])
     except (OSError, ValueError, IndexError):
         return None

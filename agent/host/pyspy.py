@@ -1,9 +1,9 @@
-"""Where in the code: Python stacks of the processes of a stall that is going on, by py-spy.
+"""Capture the Python stacks of a stall in progress with py-spy.
 
-py-spy is a program of its own (https://github.com/benfred/py-spy), and a target can be slow or strange: it is
-asked beside the tracer, one stall after the other, with a time limit and bounded output.  It reads the memory
-of a running process.  Only where that does not tell which thread is which (Python before 3.11) it is asked
-again, and stops the process for the few milliseconds that it takes.
+py-spy (https://github.com/benfred/py-spy) is a separate program, and its target may be slow or hostile: it
+runs beside the tracer, for one stall at a time, with a time limit and bounded output.  It reads the memory of
+a running process.  Only if that does not identify the threads (Python before 3.11), it runs again and pauses
+the process for a few milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Optional
 from agent.model import Cause, Frame, Holder, Stack, Stall
 
 __all__ = [
-    "MOST_HOLDERS",
+    "MAX_HOLDERS",
     "PythonStacks",
     "StackError",
     "Taken",
@@ -34,26 +34,26 @@ __all__ = [
     "with_python",
 ]
 
-MOST_HOLDERS = 3
-"""Holders of one stall whose stacks are taken."""
+MAX_HOLDERS = 3
+"""Holders of one stall whose stacks are captured."""
 
 _TIMEOUT_SECONDS = 2.0
-_MOST_BYTES = 4_000_000
-_MOST_FRAMES = 64
-_NAME_LENGTH = 200
-_FILE_LENGTH = 256
-_MOST_WAITING = 16
-_NOT_INSTALLED = "py-spy is not installed beside trace-popen or in PATH: no Python stacks"
+_MAX_BYTES = 4_000_000
+_MAX_FRAMES = 64
+_MAX_NAME = 200
+_MAX_FILE = 256
+_MAX_WAITING = 16
+_NOT_INSTALLED = "no Python stacks: py-spy is not installed beside trace-popen or in PATH"
 _SHOWS_ITS_FORK = (Cause.FORKED, Cause.LATE_EXEC)
 
 
 class StackError(Exception):
-    """A stack is not to be had: one line that says why."""
+    """A stack cannot be captured; one line says why."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What py-spy said of a stall: the stack of the reader, and of holders by pid; else why not."""
+    """The stacks that py-spy captured of a stall: the reader's, and holders' by pid; missing says why not."""
 
     reader: Optional[Stack] = None
     holders: Mapping[int, Stack] = dataclasses.field(default_factory=dict)
@@ -61,14 +61,14 @@ class Taken:
 
 
 def find_py_spy() -> Optional[str]:
-    """The path of py-spy: beside this Python, else in PATH; None: it is not installed."""
+    """The path of py-spy, beside this Python or in PATH; None if it is not installed."""
     beside = Path(sys.executable).parent / "py-spy"
     return str(beside) if beside.is_file() else shutil.which("py-spy")
 
 
 def python_stack(py_spy: str, pid: int, tid: int) -> Stack:
-    """Where a thread of a Python process is now; raises StackError."""
-    # What does not answer in time is not asked again, and so never stopped.
+    """Capture the stack of a thread of a Python process; raises StackError."""
+    # A timeout raises here, so a process that is slow to read is never paused.
     for options in (("--nonblocking",), ()):
         threads = _threads(_dump(py_spy, pid, *options))
         mine = [thread for thread in threads if thread.get("os_thread_id") == tid]
@@ -76,11 +76,11 @@ def python_stack(py_spy: str, pid: int, tid: int) -> Stack:
             mine = threads
         if mine:
             return Stack("py-spy", _frames(mine[0]), time.monotonic_ns())
-    raise StackError(f"py-spy does not see thread {tid} of pid {pid}: it runs no Python")
+    raise StackError(f"py-spy does not find thread {tid} of pid {pid}: it does not run Python")
 
 
 class PythonStacks:
-    """Asks py-spy for the stacks of stalls, in a thread of its own."""
+    """Capture the stacks of stalls with py-spy in a background thread."""
 
     def __init__(self) -> None:
         self._py_spy = find_py_spy()
@@ -89,12 +89,12 @@ class PythonStacks:
         self._closed = threading.Event()
 
     def ask(self, stall: Stall) -> Future[Taken]:
-        """Has the stacks of a stall that is going on taken as soon as may be."""
+        """Request the stacks of a stall in progress."""
         self._asked = [asked for asked in self._asked if not asked.done()]
         if self._py_spy is None:
             return _nothing(_NOT_INSTALLED)
-        if len(self._asked) >= _MOST_WAITING:
-            return _nothing("too many stalls at once for py-spy: no Python stacks")
+        if len(self._asked) >= _MAX_WAITING:
+            return _nothing("no Python stacks: too many stalls at once for py-spy")
         spawn = stall.spawn
         holders = [(holder.pid, holder.cause) for holder in stall.holders]
         reader = spawn.read_tid or spawn.tid
@@ -103,13 +103,13 @@ class PythonStacks:
         return future
 
     def close(self) -> None:
-        """Ends the thread, after the process that it looks at now."""
+        """Stop the thread after its current process."""
         self._closed.set()
         self._worker.shutdown(cancel_futures=True)
 
 
 def take_now(pid: int, tid: int, holders: Sequence[tuple[Optional[int], Cause]]) -> Taken:
-    """The stacks of a blocked thread, and of these holders, as they are now."""
+    """Capture the stacks of a blocked thread and of these holders now."""
     py_spy = find_py_spy()
     if py_spy is None:
         return Taken(missing=(_NOT_INSTALLED,))
@@ -121,7 +121,7 @@ def _take(
 ) -> Taken:
     missing: list[str] = []
 
-    def one(pid: int, tid: int, who: str) -> Optional[Stack]:
+    def capture(pid: int, tid: int, who: str) -> Optional[Stack]:
         if stop.is_set():
             return None
         try:
@@ -130,33 +130,33 @@ def _take(
             missing.append(f"{who}: {error}")
             return None
 
-    reader = one(pid, tid, "reader")
+    reader = capture(pid, tid, "reader")
     found = {}
-    for holder, cause in holders[:MOST_HOLDERS]:
+    for holder, cause in holders[:MAX_HOLDERS]:
         if holder is None:
             continue
         if cause not in _SHOWS_ITS_FORK:
-            missing.append(f"holder {holder}: its own stack does not show the fork (cause {cause.value})")
+            missing.append(f"holder {holder}: its stack does not show the fork (cause {cause.value})")
             continue
-        # A process that was forked begins with one thread, which has the pid for its id.
-        stack = one(holder, holder, f"holder {holder}")
+        # A forked process starts with one thread, whose ID is the pid.
+        stack = capture(holder, holder, f"holder {holder}")
         if stack is not None:
             found[holder] = stack
     return Taken(reader, found, tuple(missing))
 
 
 def with_python(stall: Stall, taken: Optional[Taken], until: int) -> Stall:
-    """The stall with those of its Python stacks that were taken while it was going on.
+    """The stall with the Python stacks that were captured while it was in progress.
 
-    until: when it was last known to go on (CLOCK_MONOTONIC ns). taken None: there has been no time for it.
+    until: when it was last known to be in progress (CLOCK_MONOTONIC ns).  taken: None if py-spy has not run.
     """
     if taken is None:
-        why = "has not looked yet" if stall.ended is None else "had no time to look"
-        taken = Taken(missing=(f"py-spy {why}: no Python stacks",))
+        why = "py-spy has not finished" if stall.ended is None else "the stall ended before py-spy finished"
+        taken = Taken(missing=(f"no Python stacks: {why}",))
     missing = [*(stall.missing or ()), *taken.missing]
     reader = _before(taken.reader, until)
     if taken.reader is not None and reader is None:
-        missing.append("reader: the stall ended before py-spy had looked")
+        missing.append("reader: the stall ended before py-spy captured its stack")
     holders = tuple(_with_own(holder, taken, until, missing) for holder in stall.holders)
     return dataclasses.replace(stall, reader_stack=reader, holders=holders, missing=tuple(missing))
 
@@ -167,7 +167,7 @@ def _with_own(holder: Holder, taken: Taken, until: int, missing: list[str]) -> H
         return holder
     own = _before(stack, until if holder.released is None else holder.released)
     if own is None:
-        missing.append(f"holder {holder.pid}: it let go before py-spy had looked")
+        missing.append(f"holder {holder.pid}: it released its copy before py-spy captured its stack")
     return dataclasses.replace(holder, own_stack=own)
 
 
@@ -182,7 +182,7 @@ def _nothing(why: str) -> Future[Taken]:
 
 
 def _dump(py_spy: str, pid: int, *options: str) -> bytes:
-    """What py-spy prints of a process; raises StackError."""
+    """Run py-spy on a process and return its output; raises StackError."""
     command = [py_spy, "dump", "--json", *options, "--pid", str(pid)]
     try:
         process = subprocess.Popen(
@@ -192,62 +192,62 @@ def _dump(py_spy: str, pid: int, *options: str) -> bytes:
         raise StackError(f"{py_spy}: {error.strerror}") from error
     assert process.stdout is not None
     assert process.stderr is not None
-    late = threading.Event()
+    timed_out = threading.Event()
 
     def stop() -> None:
-        late.set()
+        timed_out.set()
         process.kill()
 
     timer = threading.Timer(_TIMEOUT_SECONDS, stop)
     timer.start()
     with process:
-        said = process.stdout.read(_MOST_BYTES + 1)
-        if len(said) > _MOST_BYTES:
+        output = process.stdout.read(_MAX_BYTES + 1)
+        if len(output) > _MAX_BYTES:
             process.kill()
-        complaint = process.stderr.read(4096).decode(errors="backslashreplace")
+        stderr = process.stderr.read(4096).decode(errors="backslashreplace")
         process.wait()
     timer.cancel()
-    if late.is_set():
+    if timed_out.is_set():
         raise StackError(f"py-spy took longer than {_TIMEOUT_SECONDS:g} s for pid {pid}")
-    if len(said) > _MOST_BYTES:
-        raise StackError(f"py-spy had too much to say of pid {pid}")
+    if len(output) > _MAX_BYTES:
+        raise StackError(f"the output of py-spy for pid {pid} is too long")
     if process.returncode != 0:
-        raise StackError(_why(complaint, pid))
-    return said
+        raise StackError(_why(stderr, pid))
+    return output
 
 
-def _why(complaint: str, pid: int) -> str:
-    """One line of what py-spy complains of."""
-    if "Failed to find python version" in complaint:
-        return f"pid {pid} runs no Python that py-spy knows"
-    if "Permission denied" in complaint or "Operation not permitted" in complaint:
-        return f"py-spy may not look at pid {pid} (CAP_SYS_PTRACE)"
-    if "No such file" in complaint or "No such process" in complaint:
-        return f"pid {pid} ended before py-spy had looked"
-    lines = complaint.strip().splitlines() or ["no reason given"]
-    return f"py-spy failed for pid {pid}: {lines[0][:_NAME_LENGTH]}"
+def _why(stderr: str, pid: int) -> str:
+    """One line for an error message of py-spy."""
+    if "Failed to find python version" in stderr:
+        return f"pid {pid} does not run a Python version that py-spy supports"
+    if "Permission denied" in stderr or "Operation not permitted" in stderr:
+        return f"py-spy lacks permission to read pid {pid} (CAP_SYS_PTRACE)"
+    if "No such file" in stderr or "No such process" in stderr:
+        return f"pid {pid} exited before py-spy read it"
+    lines = stderr.strip().splitlines() or ["no reason given"]
+    return f"py-spy failed for pid {pid}: {lines[0][:_MAX_NAME]}"
 
 
-def _threads(said: bytes) -> list[dict[str, Any]]:
+def _threads(output: bytes) -> list[dict[str, Any]]:
     try:
-        threads = json.loads(said)
+        threads = json.loads(output)
     except ValueError as error:
-        raise StackError("py-spy did not answer in JSON") from error
+        raise StackError("the output of py-spy is not JSON") from error
     if not isinstance(threads, list) or not all(isinstance(thread, dict) for thread in threads):
-        raise StackError("py-spy answered something else than threads")
+        raise StackError("the output of py-spy is not a list of threads")
     return threads
 
 
 def _frames(thread: Mapping[str, Any]) -> tuple[Frame, ...]:
-    """The innermost frames; what a name is was chosen by strangers."""
+    """The innermost frames; their names are untrusted."""
     try:
         return tuple(
             Frame(
-                str(frame["name"])[:_NAME_LENGTH],
-                str(frame["filename"])[:_FILE_LENGTH],
+                str(frame["name"])[:_MAX_NAME],
+                str(frame["filename"])[:_MAX_FILE],
                 int(frame["line"]) or None,
             )
-            for frame in thread["frames"][:_MOST_FRAMES]
+            for frame in thread["frames"][:_MAX_FRAMES]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StackError("py-spy answered frames of another kind") from error
+        raise StackError("the output of py-spy has malformed frames") from error

@@ -1,1 +1,1 @@
-"""Kernel records become the model's spawns and stalls."""
+"""Convert kernel records to the spawns and stalls of the model."""

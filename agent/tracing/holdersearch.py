@@ -1,4 +1,4 @@
-"""Who holds the write ends of pipes now, and why, by a look at all open files of the host."""
+"""Find who holds the write ends of pipes now, and why, by a search of the host's open files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from probes import loader
 
 __all__ = ["HolderSearch", "youngest"]
 
-_FRESH_SHARE, _SEARCH_SHARE, _CALM_SHARE = 5, 20, 200
-"""At most one part in so many of the time goes into asking the kernel or /proc who holds a pipe: for a stall
-that no search has served, while the youngest is younger than _YOUNG_NS, and later."""
+_NEW_SHARE, _YOUNG_SHARE, _OLD_SHARE = 5, 20, 200
+"""Searches take at most 1/N of the time: while a stall has not been searched for, while one is younger than
+_YOUNG_NS, and later."""
 _YOUNG_NS = 2_000_000_000
 
 
 class HolderSearch:
-    """Asks the kernel, or /proc where that cannot be asked."""
+    """Search with the kernel's iterator over open files, or in /proc where the kernel has none."""
 
     def __init__(self, probes: loader.Probes, lock: threading.Lock, known: KnownSpawns) -> None:
         """lock: held while maps are read."""
@@ -36,11 +36,14 @@ class HolderSearch:
         self.confirmations = dict.fromkeys(Confirmation, 0)
 
     def copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
-        """Who has which spawn's write end open now: by its id, the fds by pid.  None: nobody has looked."""
+        """Who has the write end of each spawn open now: fds by pid, by spawn id.
+
+        None if the search was skipped because searches have taken their share of the time.
+        """
         self._processes, self._comms = {}, {}
-        share = _SEARCH_SHARE if youngest(waiting, now) < _YOUNG_NS else _CALM_SHARE
+        share = _YOUNG_SHARE if youngest(waiting, now) < _YOUNG_NS else _OLD_SHARE
         if not all(self._known.of(spawn.id).searched for spawn in waiting):
-            share = _FRESH_SHARE
+            share = _NEW_SHARE
         if now < self._searched + share * self._took:
             return None
         open_files = self._probes.open_files
@@ -61,19 +64,19 @@ class HolderSearch:
         return {ids[inode]: in_proc.get(inode, {}) for inode in ids}
 
     def _cause_of_unseen(self, spawn: Spawn, known: Known, pid: int) -> Cause:
-        """Of a copy whose way to the process was not seen.
+        """The cause for a holder whose copy the kernel side did not see it acquire.
 
-        One that was given away is passed on purpose; one that was lost sight of can be anything.
+        The copy was passed, unless the kernel side lost track of this pipe's copies.
         """
         if not self._probes.sees_fd_tables:
             forked = procfs.has_not_execed(pid)
-            if forked is None:  # it has exited since the search: as the search before had it
+            if forked is None:  # it has exited since the search: keep the previous cause
                 return next((each.cause for each in known.holding if each.pid == pid), Cause.UNKNOWN)
             return Cause.FORKED if forked else Cause.UNKNOWN
         return Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
 
     def is_family(self, spawn: Spawn, pid: int) -> bool:
-        """Whether it is the parent, or the own child (and not another process that has got its pid)."""
+        """Whether a pid is the parent or its own child, and not a later process with the child's pid."""
         if pid == spawn.pid:
             return True
         process = self._process(pid) if pid == spawn.child else None
@@ -87,7 +90,7 @@ class HolderSearch:
         fds: Sequence[int],
         now: int,
     ) -> Holder:
-        """A holder whose copy is open now, with what the kernel side knows of how it got it."""
+        """A holder whose copy is open now, with what the kernel side knows of how it got the copy."""
         if pid not in self._comms:
             self._comms[pid] = procfs.comm_of(pid)
         if pid not in known.seen:
@@ -106,7 +109,7 @@ class HolderSearch:
         )
         if process is None or process.shared or process.born <= spawn.created:
             return holder
-        if not self._probes.sees_fd_tables:  # nor what was in that of a child at its fork
+        if not self._probes.sees_fd_tables:  # then may_hold is not known
             return holder if holder.cause is Cause.UNKNOWN else _forked(holder, process)
         if not self._probes.may_hold(process, spawn.place, spawn.created):
             return holder
@@ -127,12 +130,12 @@ class HolderSearch:
 
 
 def youngest(waiting: Collection[Spawn], now: int) -> int:
-    """For how many nanoseconds the latest of these parents has waited."""
+    """The shortest time (ns) that one of these parents has waited."""
     return now - max(stall_began(spawn) or now for spawn in waiting)
 
 
 def _forked(holder: Holder, process: Any) -> Holder:
-    """The holder with its fork, as the kernel side has seen it."""
+    """The holder with what the kernel side recorded at its fork."""
     return dataclasses.replace(
         holder,
         acquired=process.born,

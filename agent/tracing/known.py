@@ -1,4 +1,4 @@
-"""What is learned of a spawn while it is in flight, kept until its end is judged."""
+"""What user space knows of a spawn in flight, kept until the spawn is judged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REMEMBERED_SPAWNS = 4096
 
 @dataclass(frozen=True)
 class Fork:
-    """The stack of a holder's fork, and what is to be said of one that is not as it should be."""
+    """The stack of a holder's fork; missing says why it is absent or incomplete."""
 
     stack: Optional[Stack] = None
     missing: Optional[str] = None
@@ -26,11 +26,15 @@ class Fork:
 
 @dataclass
 class Known:
-    """What was learned of one spawn before its end was judged.
+    """What is known of one spawn.
 
-    polled: its parent was seen to wait in poll, select or epoll before it read.
-    holding: what the latest search found; searched: there was one; seen: when a search last found a process's
-    copy, by pid; empty_looks: looks in a row that found nobody.
+    holding: holders that the latest search found; searched: whether there was a search.
+    seen: by pid, when a search last found the process's copy (CLOCK_MONOTONIC ns).
+    empty_looks: consecutive looks that found no holder.
+    polled: whether its parent was seen waiting in poll, select or epoll before it read.
+    reported: whether the stall was reported while in progress.
+    forks: by the holder's pid and the time of its fork.
+    python, asked: the request to py-spy, and when it was made.
     """
 
     holding: tuple[Holder, ...] = ()
@@ -39,34 +43,34 @@ class Known:
     empty_looks: int = 0
     polled: bool = False
     identities: dict[int, Optional[Identity]] = field(default_factory=dict)
-    told: bool = False
+    reported: bool = False
     forks: dict[tuple[int, int], Fork] = field(default_factory=dict)
     python: Optional[Future[pyspy.Taken]] = None
     asked: int = 0
 
     def who(self, pid: int, seen: int) -> Optional[Identity]:
-        """The identity of a process that was seen then: remembered, or looked up now."""
+        """The identity of a process seen at that time, remembered or looked up now; None if it is gone."""
         if self.identities.get(pid) is None:
             self.identities[pid] = identify(pid, seen)
         return self.identities[pid]
 
 
 class KnownSpawns:
-    """What is known by spawn id; the oldest are forgotten when there are too many."""
+    """A bounded map of spawn id to Known that drops the oldest entries."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[int, Known] = OrderedDict()
 
     def get(self, spawn_id: int) -> Optional[Known]:
-        """What is known of a spawn, None: nothing."""
+        """The entry of a spawn, or None."""
         return self._known.get(spawn_id)
 
     def pop(self, spawn_id: int) -> Known:
-        """What is known of a spawn, and forgotten here."""
+        """Remove and return the entry of a spawn; an empty one if there is none."""
         return self._known.pop(spawn_id, None) or Known()
 
     def of(self, spawn_id: int) -> Known:
-        """What is known of a spawn, to be added to."""
+        """The entry of a spawn, which is created if there is none."""
         known = self._known.get(spawn_id)
         if known is None:
             known = self._known[spawn_id] = Known()

@@ -1,4 +1,4 @@
-"""What is traced, and the compiling and loading of the probes for it."""
+"""The options of a tracer, and compiling and loading its probes in the background."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "RecordQueue", "TraceError", "TracerOptions"]
 
 _SELF_TEST_THRESHOLD_NS = 1_000_000
-_MOST_RECORDS = 16384
-"""That may wait to be looked at, half a kilobyte each."""
+_MAX_RECORDS = 16384
+"""Queued records, half a kilobyte each."""
 
 
 class TraceError(Exception):
-    """Tracing cannot begin here: one line that says why and what to do.
+    """Tracing cannot start; one line says why and what to do.
 
-    no_ebpf: this host cannot trace at all, so that /proc is all there is.
+    no_ebpf: this host does not support eBPF, so only /proc can be used.
     """
 
     def __init__(self, message: str, no_ebpf: bool = False) -> None:
@@ -32,15 +32,14 @@ class TraceError(Exception):
 
 @dataclass(frozen=True)
 class TracerOptions:
-    """What is traced.
+    """What to trace, and the sizes of the kernel side's maps.
 
-    min_ns: stalls of at least this are told.
-    ongoing_ns: a stall that lasts this long is told while it is still going on.
-    targets: only these processes and their descendants; empty: the whole host.
-    every: tell every spawn, not only stalls.
-    tracepoints: attach to tracepoints even where the functions of the system calls would do.
-    stacks: tell of each stall where in the code it came about; one that is going on is told up to two
-    seconds later for that.
+    min_ns: minimum duration of a stall that is reported.
+    ongoing_ns: a stall of this duration is reported while in progress.
+    targets: trace only these processes and their descendants; empty: the whole host.
+    every: report every spawn, not only stalls.
+    stacks: add stack traces to each stall; this can delay the report of one in progress by two seconds.
+    tracepoints: attach to tracepoints even where the kernel's functions can be traced.
     """
 
     min_ns: int = 10_000_000
@@ -57,7 +56,7 @@ class TracerOptions:
 
     @staticmethod
     def of(config: Config) -> TracerOptions:
-        """As the agent's configuration has them."""
+        """The options that an agent configuration sets."""
         return TracerOptions(
             min_ns=int(config.stalls.min_ms * 1e6),
             ongoing_ns=int(config.stalls.ongoing_seconds * 1e9),
@@ -67,7 +66,7 @@ class TracerOptions:
 
 
 class RecordQueue:
-    """Records that have come and were not looked at yet: so many, any more are lost."""
+    """A bounded queue of received records; records beyond the bound are counted as lost."""
 
     def __init__(self) -> None:
         self.lost = 0
@@ -77,27 +76,27 @@ class RecordQueue:
         return len(self._waiting)
 
     def add(self, record: loader.Record) -> None:
-        """Keeps or counts one."""
-        if len(self._waiting) < _MOST_RECORDS:
+        """Append a record, or count it as lost if the queue is full."""
+        if len(self._waiting) < _MAX_RECORDS:
             self._waiting.append(record)
         else:
             self.lost += 1
 
     def next(self) -> loader.Record:
-        """Takes the oldest."""
+        """Remove and return the oldest record."""
         return self._waiting.popleft()
 
 
 class Prepared:
-    """The probes of a tracer to be: they are compiled and loaded while the program goes on to get ready.
+    """Probes that are compiled and loaded while the program continues to start.
 
-    A context manager: what no Tracer has taken by its end is given back.
+    A context manager: on exit it releases probes that no Tracer has taken.
     """
 
     options: TracerOptions
 
     def __init__(self) -> None:
-        """Starts the process that compiles: it, too, needs a moment to get ready."""
+        """Start the compiler process early, because it takes a moment to start."""
         self.records = RecordQueue()
         self._undo = contextlib.ExitStack()
         self._process = self._undo.enter_context(loader.CompilerProcess())
@@ -112,9 +111,9 @@ class Prepared:
                 self.take().close()
 
     def begin(self, options: TracerOptions) -> None:
-        """Has them compiled."""
+        """Start compiling the probes."""
         self.options = options
-        wanted = loader.Options(
+        loader_options = loader.Options(
             threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
             targets=bool(options.targets),
             every=options.every,
@@ -127,12 +126,12 @@ class Prepared:
             buffer_pages=options.buffer_pages,
         )
         try:
-            self._loading = loader.Loading(wanted, self._process)
+            self._loading = loader.Loading(loader_options, self._process)
         except preflight.PreflightError as error:
             self._loading = error
 
     def take(self) -> loader.Probes:
-        """Waits for them, and gives them away; raises TraceError."""
+        """Wait for the probes and hand them over; raises TraceError."""
         loading, self._loading = self._loading, None
         assert loading is not None
         try:

@@ -1,4 +1,4 @@
-"""Where in the code a stall came about: the stacks of its reader, of its holders, and of their forks."""
+"""Stack traces of a stall: of its reader, of its holders, and of their forks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROOM_NS = 1_000_000_000
 
 
 class StallStacks:
-    """Stacks of forks come from the kernel side, those of Python from py-spy."""
+    """Collect the stacks of forks from the kernel side, and Python stacks from py-spy."""
 
     def __init__(self, probes: loader.Probes, lock: threading.Lock) -> None:
         """lock: held while maps are read."""
@@ -32,30 +32,30 @@ class StallStacks:
         self._next_room = 0
 
     def close(self) -> None:
-        """Ends the thread that asks py-spy."""
+        """Stop the thread that runs py-spy."""
         self._python.close()
 
     def note_forks(self, releases: Sequence[Release], known: Known) -> None:
-        """Looks the stacks of these holders' forks up, while the forkers are there."""
-        for release in releases[-pyspy.MOST_HOLDERS :]:
+        """Look up the stacks of these holders' forks while the forking processes exist."""
+        for release in releases[-pyspy.MAX_HOLDERS :]:
             self._fork_of(release, known)
 
     def ask(self, stall: Stall, known: Known, now: int) -> None:
-        """Has the Python stacks of a stall that is going on taken, once."""
+        """Request the Python stacks of a stall in progress, once."""
         if known.python is None:
             known.asked = now
             known.python = self._python.ask(stall)
 
     @staticmethod
     def are_awaited(known: Known, now: int) -> bool:
-        """Whether Python stacks were asked for and may still come."""
+        """Whether Python stacks were requested and may still arrive."""
         return known.python is not None and not known.python.done() and now - known.asked < _PATIENCE_NS
 
     def added_to(self, stall: Stall, known: Known, until: int) -> Stall:
-        """The stall with where in the code it came about, as far as is known; until: as in with_python."""
+        """The stall with the stacks that are available; until: as in with_python."""
         missing = []
         holders = list(stall.holders)
-        for number, holder in enumerate(holders[: pyspy.MOST_HOLDERS]):
+        for number, holder in enumerate(holders[: pyspy.MAX_HOLDERS]):
             fork = self._fork_of(holder, known)
             holders[number] = dataclasses.replace(holder, fork_stack=fork.stack)
             if fork.missing is not None:
@@ -66,7 +66,7 @@ class StallStacks:
 
     def _fork_of(self, holder: Union[Holder, Release], known: Known) -> Fork:
         if holder.pid is None or not holder.acquired or not holder.parent:
-            return Fork(missing="fork: how the holder came by its copy was not seen")
+            return Fork(missing="fork: how the holder got its copy was not seen")
         key = holder.pid, holder.acquired
         if key not in known.forks:
             known.forks[key] = self._look_up_fork(holder.parent, holder.acquired, holder.stack_id)
@@ -76,16 +76,17 @@ class StallStacks:
         with self._lock:
             addresses = self._probes.fork_stack(stack_id, at)
         if not addresses:
-            return Fork(missing="fork: the kernel side had no room for its stack")
+            return Fork(missing="fork: the kernel side had no room for the stack")
         frames = tuple(Frame(symbol.name, symbol.file, None) for symbol in symbolise(forker, addresses))
-        # Asked afterwards: it may have ended while names were looked for, and its pid be another's now.
+        # Check afterwards: the process may have exited during the lookup, and its pid been reused.
         if identify(forker, at) is None:
             plain = tuple(Frame(f"{address:#x}", None, None) for address in addresses)
-            missing = f"fork: pid {forker} has ended, so that addresses have no names"
+            missing = f"fork: pid {forker} has exited, so its addresses have no names"
             return Fork(Stack("kernel", plain, at), missing)
         return Fork(Stack("kernel", frames, at))
 
     def make_room(self, now: int) -> None:
+        """Free unused stacks in the kernel side's map if it lost some, at most once a second."""
         lost = self._probes.counter(records.Counter.STACKS_LOST)
         if lost > self._lost and now >= self._next_room:
             self._lost, self._next_room = lost, now + _ROOM_NS

@@ -1,8 +1,8 @@
-"""Turns what the probes see into diagnosed spawns and stalls; the only module that talks to ``probes``.
+"""Turn what the probes see into diagnosed spawns and stalls.
 
-A record of an ended spawn is kept a moment before it is judged: whether a holder that closed its copy goes on
-to exec decides the cause.  Stalls that are still going on send no record: they are found by looking at the
-spawns that the kernel side watches, now and then, and more often when it has sent a notice.
+The record of an ended spawn is held for a moment before it is judged, because the cause depends on whether a
+holder that closed its copy goes on to exec.  The kernel sends no record of a stall in progress: the tracer
+looks at the spawns that the kernel side watches every quarter of a second, and sooner after a notice.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ __all__ = ["Tracer"]
 _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
 _SOONEST_LOOK_NS = 20_000_000
-"""After the wait began: what is shorter ends before anybody can look."""
+"""Earliest look after the wait began; a shorter stall is over before it can be looked at."""
 _CENSUS_NS = 500_000_000
 _CENSUS_SHARE = 100
-"""Likewise, for going through the spawns in flight that are not watched."""
-_EMPTY_NS = 2_000_000
+"""Scanning the spawns that are not watched takes at most this fraction (1/N) of the time."""
+_DRAIN_INTERVAL_NS = 2_000_000
 _UNUSED_NS = 3_600_000_000_000
 _OTHER = b"~other"
-"""Where the kernel side counts the spawns of all comms for which it has no place."""
+"""Key under which the kernel side counts spawns whose comm has no map entry."""
 _TIDY_NS = 60_000_000_000
-"""So often, the comms that no spawn had for an hour give their places up."""
+"""How often the entries of comms without a spawn for an hour are removed."""
 
 
 class Tracer:
-    """A context manager; ``run_once`` waits for records and calls back.
+    """Trace spawns; a context manager whose ``run_once`` waits for records and calls back.
 
-    on_spawn(spawn) is called for each ended spawn (with every), on_stall(stall) for each stall: once while it
-    is going on, and when it has ended.  Raises TraceError when tracing cannot begin.
+    on_spawn(spawn) is called for each ended spawn (with every); on_stall(stall) for each stall when it ends,
+    and once while it is in progress if it lasts.  Raises TraceError if tracing cannot start.
     """
 
     def __init__(
         self,
-        wanted: Union[TracerOptions, Prepared],
+        options: Union[TracerOptions, Prepared],
         on_stall: Callable[[Stall], None],
         on_spawn: Optional[Callable[[Spawn], None]] = None,
     ) -> None:
-        if isinstance(wanted, Prepared):
-            prepared = wanted
+        if isinstance(options, Prepared):
+            prepared = options
         else:
             prepared = Prepared()
-            prepared.begin(wanted)
+            prepared.begin(options)
         self._options = options = prepared.options
         self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
@@ -67,7 +67,7 @@ class Tracer:
         self._known = KnownSpawns()
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
-        self._emptied = 0
+        self._drained = 0
         self._ongoing: tuple[Stall, ...] = ()
         self._reading_maps = threading.Lock()
         self.self_test_failure: Optional[str] = "not run"
@@ -98,7 +98,7 @@ class Tracer:
         self.close()
 
     def close(self) -> None:
-        """Detaches the probes; nothing of them stays in the kernel."""
+        """Detach the probes and remove everything from the kernel."""
         self._self_test.close()
         if self._stacks is not None:
             self._stacks.close()
@@ -106,7 +106,7 @@ class Tracer:
             self._probes.close()
 
     def start(self) -> Optional[str]:
-        """Begins to trace and proves that it works; None, or what the self-test found wrong."""
+        """Start tracing and run the self-test; return its failure, or None if it passed."""
         self._probes.start()
         add_target = self._probes.add_target if self._options.targets else _no_target
         sees_holders = self._probes.sees_fd_tables
@@ -116,7 +116,7 @@ class Tracer:
         return self.self_test_failure
 
     def set_thresholds(self, min_ns: int, ongoing_ns: int) -> None:
-        """From now on, stalls of at least the one are told, and while they are going on after the other."""
+        """Change the minimum duration of a stall, and the age at which one in progress is reported."""
         self._min_ns, self._ongoing_ns = min_ns, ongoing_ns
         self._probes.set_threshold(min_ns)
 
@@ -126,21 +126,21 @@ class Tracer:
         return self._probes.bcc_version
 
     def probes(self) -> dict[str, ProbeStatus]:
-        """The programs of the kernel side by tracepoint, as in ``syscalls:sys_enter_close``."""
+        """The status of each BPF program by tracepoint, such as ``syscalls:sys_enter_close``."""
         return self._probes.probes()
 
     @property
     def confirmations(self) -> dict[Confirmation, int]:
-        """How many holders of stalls in progress were found, by what was found."""
+        """Number of holders that a search of open files found, by result."""
         return self._holders.confirmations
 
     @property
     def ongoing(self) -> tuple[Stall, ...]:
-        """The stalls that were going on at the last look, at most 0.25 s ago while ``run_once`` is called."""
+        """The stalls in progress at the last look, at most 0.25 s ago while ``run_once`` is being called."""
         return self._ongoing
 
     def run_once(self, timeout_seconds: float) -> None:
-        """Waits at most that long for records (or until the next look), and judges what is due."""
+        """Wait for records until the timeout or the next look, and judge the spawns that are due."""
         until_look = -((time.monotonic_ns() - self._next_look) // 1_000_000)  # rounded up
         self._poll(max(1, min(int(timeout_seconds * 1000), until_look)))
         now = time.monotonic_ns()
@@ -153,7 +153,7 @@ class Tracer:
             self._tidy(now)
 
     def drain(self) -> None:
-        """Judges everything that has come, waiting the moment that late releases need."""
+        """Judge everything received so far, after a short wait for late releases."""
         self._poll(1)
         deadline = time.monotonic_ns() + _SETTLE_NS
         while (now := time.monotonic_ns()) < deadline and (self._settling or self._lingering()):
@@ -169,8 +169,9 @@ class Tracer:
         return {comm: aggregate(program, self._late_wakeups.get(comm, 0)) for comm, program in found.items()}
 
     def counters(self) -> dict[str, int]:
-        """The kernel side's counters by their lower-case names, with the records that were lost here, and
-        ``misses``: events that a program did not see.
+        """The kernel side's counters by lower-case name.
+
+        ``records_lost`` includes those lost here; ``misses`` counts events that a BPF program did not see.
         """
         with self._reading_maps:
             found = {which.name.lower(): value for which, value in self._probes.counters().items()}
@@ -179,7 +180,7 @@ class Tracer:
         return found
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
-        """Entries now and at most, by map."""
+        """Current and maximum number of entries of each map."""
         with self._reading_maps:
             return self._probes.map_entries()
 
@@ -189,13 +190,13 @@ class Tracer:
         self._probes.poll(timeout_ms)
         for _ in range(len(self._records)):
             self._receive(self._records.next())
-            self._make_room_for_records()
+            self._drain_perf_buffer()
 
-    def _make_room_for_records(self) -> None:
-        """To be called between all that takes time: in a storm, the perf buffer is emptied first."""
+    def _drain_perf_buffer(self) -> None:
+        """Queue new records; called between slow operations, so that the perf buffer does not overflow."""
         now = time.monotonic_ns()
-        if now - self._emptied >= _EMPTY_NS:
-            self._emptied = now
+        if now - self._drained >= _DRAIN_INTERVAL_NS:
+            self._drained = now
             self._probes.poll(0)
 
     def _receive(self, record: loader.Record) -> None:
@@ -204,21 +205,21 @@ class Tracer:
             return
         if self._self_test.receive(record) or selftest.is_played(record):
             return
-        if record.id not in self._judged:  # it was still there at the last look
+        if record.id not in self._judged:  # a look may have judged it before its record arrived
             self._settle(to_spawn(record))
 
     def _settle(self, spawn: Spawn) -> None:
-        """Judges a spawn that has ended, now or in a moment."""
-        known_before = self._known.get(spawn.id)
-        if known_before is not None and known_before.polled:
+        """Judge an ended spawn now, or queue it if a late release may still arrive."""
+        known = self._known.get(spawn.id)
+        if known is not None and known.polled:
             spawn = polled(spawn)
-        if spawn.outcome is not None and not spawn.held and known_before is None:
+        if spawn.outcome is not None and not spawn.held and known is None:
             self._judge_one(spawn)
             return
         self._settling.append((time.monotonic_ns(), spawn))
         began = stall_began(spawn)
         if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
-            # At once: a program that was held up may end before this is judged.
+            # Look up identities now: the processes may exit before the spawn is judged.
             known = self._known.of(spawn.id)
             known.who(spawn.pid, spawn.created)
             if self._stacks is not None:
@@ -227,7 +228,7 @@ class Tracer:
     def _judge(self, until: int) -> None:
         while self._settling and self._settling[0][0] <= until:
             self._judge_one(self._settling.popleft()[1])
-            self._make_room_for_records()
+            self._drain_perf_buffer()
 
     def _judge_one(self, spawn: Spawn) -> None:
         self._judged[spawn.id] = None
@@ -251,7 +252,7 @@ class Tracer:
             tuple(holder for holder in known.holding if holder.pid not in released),
         )
         self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
-        if late >= self._min_ns and spawn.held:  # the kernel side counts the others
+        if late >= self._min_ns and spawn.held:  # without a foreign copy, the kernel side has counted it
             self._late_wakeups[spawn.comm] = self._late_wakeups.get(spawn.comm, 0) + 1
         if stall is not None:
             ended = stall.ended or 0
@@ -261,14 +262,14 @@ class Tracer:
             self._on_spawn(spawn)
 
     def _tidy(self, now: int) -> None:
-        """Frees the places of comms that no spawn had for an hour: a full map is not full for ever."""
+        """Remove the entries of comms without a spawn for an hour, so that a full map recovers."""
         with self._reading_maps:
             for comm, program in self._probes.programs().items():
                 if comm != _OTHER and program.used and now - program.used > _UNUSED_NS:
                     self._probes.forget_program(comm)
                     self._late_wakeups.pop(comm, None)
 
-    # -- stalls that are still going on --
+    # -- stalls in progress --
 
     def _look(self, now: int) -> None:
         with self._reading_maps:
@@ -279,7 +280,7 @@ class Tracer:
         for spawn in map(to_spawn, watched):
             began = stall_began(spawn)
             if spawn.outcome is not None:
-                # It waits for a release that does not come: nothing more will be known of it.
+                # Its record waits for a release that the kernel side will not see.
                 ended = spawn.read_ended or 0
                 if now - ended > _SETTLE_NS:
                     self._probes.free(spawn.place)
@@ -288,8 +289,7 @@ class Tracer:
                 continue
             if began is None and self._is_polling(spawn):
                 self._known.of(spawn.id).polled = True
-            known_before = self._known.get(spawn.id)
-            if known_before is not None and known_before.polled:
+            if (found := self._known.get(spawn.id)) is not None and found.polled:
                 spawn = polled(spawn)
                 began = stall_began(spawn)
             if not spawn.reading or began is None or now - began < min(self._min_ns, _SOONEST_LOOK_NS):
@@ -300,7 +300,7 @@ class Tracer:
         copies = self._holders.copies(waiting.values(), now) if waiting else {}
         ongoing = []
         for spawn in waiting.values():
-            self._make_room_for_records()
+            self._drain_perf_buffer()
             known = self._known.of(spawn.id)
             if copies is not None:
                 known.searched = True
@@ -309,39 +309,42 @@ class Tracer:
                     for pid, fds in copies.get(spawn.id, {}).items()
                     if not self._holders.is_family(spawn, pid)
                 )
-            # Nobody: most likely the wait is ending just now. If not, the next look will tell.
+            # Without a holder, the wait is most likely about to end: judge it at the next look.
             known.empty_looks = 0 if known.holding else known.empty_looks + 1
-            names = known.holding
-            if not names and (
-                known.empty_looks < 2 or copies is None or procfs.is_stopped(spawn.pid, spawn.read_tid)
+            if not known.holding and (
+                known.empty_looks < 2
+                or copies is None
+                or procfs.is_stopped(spawn.pid, spawn.read_tid)  # it does not return to its read
             ):
-                continue  # or it does not read on, whoever has let go
-            stall = diagnosis.ongoing_stall(spawn, names, now, self._min_ns, self._probes.sees_fd_tables)
+                continue
+            stall = diagnosis.ongoing_stall(
+                spawn, known.holding, now, self._min_ns, self._probes.sees_fd_tables
+            )
             if stall is None:
                 continue
             stall = self._identified(stall, known)
-            waits = False
+            awaits_stacks = False
             if self._stacks is not None:
                 if now - stall.began >= _LOOK_NS:
                     self._stacks.ask(stall, known, now)
                 stall = self._stacks.added_to(stall, known, now)
-                waits = self._stacks.are_awaited(known, now)
+                awaits_stacks = self._stacks.are_awaited(known, now)
             ongoing.append(stall)
-            if not known.told and not waits and now - stall.began >= self._ongoing_ns:
-                known.told = True
+            if not known.reported and not awaits_stacks and now - stall.began >= self._ongoing_ns:
+                known.reported = True
                 self._on_stall(stall)
         self._ongoing = tuple(ongoing)
         if waiting:
-            # The younger, the sooner: a short stall is looked at, too, and a long one not all the time.
+            # Look again sooner at a young stall, which may be short, than at an old one.
             soon = max(_SOONEST_LOOK_NS, youngest(waiting.values(), now))
             self._next_look = min(self._next_look, now + soon)
         if self._stacks is not None:
             self._stacks.make_room(now)
 
     def _unwatched(self, watched: Collection[int], now: int) -> list[records.Spawn]:
-        """Spawns whose parent waits for long although the kernel counted no foreign copy when it was asked.
+        """Spawns whose parent has waited long although the kernel counted no foreign copy at the time.
 
-        A copy that was opened anew, or passed on later, is not in that count.  watched: ids of the others.
+        That count misses a copy that is reopened or passed on later.  watched: ids to leave out.
         """
         with self._reading_maps:
             found = [
@@ -357,18 +360,18 @@ class Tracer:
         return found
 
     def _is_polling(self, spawn: Spawn) -> bool:
-        """Whether the parent waits for the errpipe without having read it (Qt does)."""
+        """Whether the parent polls the errpipe without having read from it, as Qt does."""
         if spawn.read_began or not (spawn.held and spawn.own_released and spawn.parent_closed):
             return False
         return any(procfs.is_polling(spawn.pid, tid, spawn.read_fd) for tid in {spawn.tid, spawn.pid})
 
     def _lingering(self) -> bool:
-        """Whether a spawn has ended and waits for a foreign holder's release."""
+        """Whether an ended spawn still waits for a foreign holder's release."""
         with self._reading_maps:
             return any(spawn.outcome and spawn.id not in self._judged for spawn in self._probes.watched())
 
     def _identified(self, stall: Stall, known: Known) -> Stall:
-        """The stall with who its processes are: remembered from when they were there, or looked up now."""
+        """The stall with the identities of its processes, remembered or looked up now."""
         spawn = stall.spawn
         holders = []
         for holder in stall.holders:
@@ -382,4 +385,4 @@ class Tracer:
 
 
 def _no_target(_pid: int) -> None:
-    """The whole host is traced: nobody is singled out."""
+    """Do nothing: the whole host is traced."""

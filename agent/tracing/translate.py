@@ -1,4 +1,4 @@
-"""The kernel side's records as the model's plain data."""
+"""Convert the kernel side's records to the plain data of the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
 
 __all__ = ["BUCKET_BOUNDS_NS", "ProbeStatus", "Program", "aggregate", "polled", "to_release", "to_spawn"]
 
-# As plain numbers: an IntFlag takes a microsecond for each operation.
+# Plain ints, because each operation on an IntFlag takes a microsecond.
 _EXECED, _DESCENDANT, _EXPECTED = map(int, ReleaseFlag)
 _OUTCOME = {
     0: None,
@@ -22,17 +22,16 @@ _OUTCOME = {
     records.Outcome.ABANDONED: Outcome.ABANDONED,
 }
 _BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
-
-
 _EXPOSURES = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
 """In the order of records.Exposure."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the kernel side aggregated for the parents of one comm.
+    """What the kernel side aggregated for the parents with one comm.
 
-    Buckets are counts (not cumulative) for records.BUCKET_BOUNDS_NS and the rest; sums are nanoseconds.
+    Buckets are counts (not cumulative), one for each of BUCKET_BOUNDS_NS and one for the rest; sums are in
+    nanoseconds.
     """
 
     ok: int
@@ -49,7 +48,7 @@ class Program:
 
 
 def aggregate(program: records.Program, late_wakeups: int) -> Program:
-    """What the kernel side aggregated, and the late wake-ups that were found here."""
+    """Convert the aggregates of one comm; late_wakeups: those that user space found, to be added."""
     return Program(
         ok=program.ok,
         exec_failed=program.exec_failed,
@@ -66,6 +65,7 @@ def aggregate(program: records.Program, late_wakeups: int) -> Program:
 
 
 def to_release(record: records.Release) -> Release:
+    """Convert a holder's release."""
     return Release(
         at=record.ns,
         acquired=record.acquired,
@@ -84,6 +84,7 @@ def to_release(record: records.Release) -> Release:
 
 
 def to_spawn(record: records.Spawn) -> Spawn:
+    """Convert a spawn with its releases; a time of 0 becomes None."""
     return Spawn(
         id=record.id,
         inode=record.inode,
@@ -113,7 +114,7 @@ def to_spawn(record: records.Spawn) -> Spawn:
         read_tid=record.read_tid,
         is_socket=bool(record.is_socket),
         elsewhere=bool(record.elsewhere),
-        # They are in a ring.
+        # The kernel side keeps the latest releases in a ring.
         releases=tuple(
             sorted((to_release(release) for release in record.last if release.pid), key=lambda each: each.at)
         ),
@@ -121,7 +122,7 @@ def to_spawn(record: records.Spawn) -> Spawn:
 
 
 def polled(spawn: Spawn) -> Spawn:
-    """The spawn of a parent that has waited in poll since its close."""
+    """The spawn, with its wait in poll since the parent's close counted as its read."""
     return dataclasses.replace(
         spawn, read_began=spawn.parent_closed, reading=spawn.read_ended is None, elsewhere=True
     )

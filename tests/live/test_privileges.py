@@ -101,7 +101,7 @@ def _ended(agent: RunningAgent, pid: int) -> list[Object]:
 
 def test_the_agent_keeps_what_it_needs(lab: Lab) -> None:
     with lab.agent(stacks={"capture": True}) as agent:
-        assert "capabilities from now on: DAC_READ_SEARCH, SYS_PTRACE\n" in agent.log()
+        assert "capabilities: DAC_READ_SEARCH, SYS_PTRACE\n" in agent.log()
         assert agent.metrics()["spawnstall_selftest_success", ()] == 1
         agent.get("/api/stalls")
         _check(agent.process.pid, LOOK_AT_OTHERS)
@@ -126,7 +126,7 @@ def test_a_reload_needs_no_more(lab: Lab) -> None:
         file.chmod(0o600)
         os.chown(file, 12345, 12345)
         agent.process.send_signal(signal.SIGHUP)
-        agent.wait_until(lambda: "read the configuration again" in agent.log())
+        agent.wait_until(lambda: "configuration was reloaded" in agent.log())
         _check(agent.process.pid, LOOK_AT_OTHERS)
         parent = _play_as_a_stranger(lab, "--live", "0.3")
         agent.wait_until(lambda: bool(_ended(agent, parent)))

@@ -51,7 +51,7 @@ def test_as_a_service(repo_root: Path, lab: Lab, tmp_path: Path) -> None:
             assert [manager.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
             status = Path(f"/proc/{agent.process.pid}/status").read_text()
             assert status.count(f"\nUid:\t{_NOBODY}\t") == 1
-            assert "capabilities from now on: DAC_READ_SEARCH, SYS_PTRACE\n" in agent.log()
+            assert "capabilities: DAC_READ_SEARCH, SYS_PTRACE\n" in agent.log()
             program = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "2")
             with subprocess.Popen(program, stdout=subprocess.DEVNULL) as played:
                 pass

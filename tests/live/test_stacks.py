@@ -81,7 +81,7 @@ def test_python_27(lab: Lab, python27: str) -> None:
     assert any(frame["file"].endswith("/subprocess.py") for frame in found["reader"]["frames"])
     assert "fork" in found["fork"]["frames"][0]["function"].lower()
     assert found["holder"] is None
-    assert any("its own stack does not show the fork (cause leaked)" in line for line in found["missing"])
+    assert any("cause leaked" in line for line in found["missing"])
 
 
 def test_a_process_that_hangs_already(lab: Lab) -> None:
@@ -118,7 +118,7 @@ def test_without_py_spy_the_rest_stands(lab: Lab) -> None:
     traced = lab.trace(lab.program(*FORCED), "--stacks")
     found = _ongoing(traced.reports)
     [line] = found["stacks"]["missing"]
-    assert line.startswith("py-spy is not installed")
+    assert "py-spy is not installed" in line
     assert found["stacks"]["reader"] is found["stacks"]["holder"] is None
     assert "fork" in found["stacks"]["fork"]["frames"][0]["function"].lower()
     assert found["holders"][0]["cause"] == "forked"
@@ -155,7 +155,7 @@ def test_the_agent_when_configured(lab: Lab) -> None:
         file = lab.folder / "agent.yaml"
         file.write_text(json.dumps({**json.loads(file.read_text()), "stacks": {"capture": False}}))
         agent.process.send_signal(signal.SIGHUP)
-        agent.wait_until(lambda: "stacks has changed: that needs a restart" in agent.log())
+        agent.wait_until(lambda: "stacks has changed" in agent.log())
 
 
 def test_a_full_map_is_counted_and_emptied_of_what_nobody_needs(lab: Lab) -> None:
@@ -178,7 +178,7 @@ def test_a_full_map_is_counted_and_emptied_of_what_nobody_needs(lab: Lab) -> Non
     assert lost == [1, 1]
     first, second = (each for each in stalls if each.ended is not None)
     assert first.culprit.fork_stack is None
-    assert first.missing == ("fork: the kernel side had no room for its stack",)
+    assert [line.split(":")[0] for line in first.missing or ()] == ["fork"]
     assert second.culprit.fork_stack is not None
     assert second.missing == ()
 
@@ -210,10 +210,10 @@ def py_spy() -> str:
 
 def test_py_spy_says_what_is_no_python(py_spy: str) -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeping:
-        with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} runs no Python that py-spy knows"):
+        with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} .*Python"):
             pyspy.python_stack(py_spy, sleeping.pid, sleeping.pid)
         sleeping.kill()
-    with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} ended before py-spy had looked"):
+    with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} exited"):
         pyspy.python_stack(py_spy, sleeping.pid, sleeping.pid)
 
 
@@ -235,4 +235,5 @@ def test_py_spy_without_permission(lab: Lab, py_spy: str) -> None:
             timeout=60,
         )
         target.kill()
-    assert done.stdout == f"py-spy may not look at pid {target.pid} (CAP_SYS_PTRACE)\n"
+    [line] = done.stdout.splitlines()
+    assert f"pid {target.pid} (CAP_SYS_PTRACE)" in line

@@ -1,4 +1,4 @@
-"""/proc as nobody has seen it: missing, empty, cut off, binary, huge. "Gone" is an answer, never an error."""
+"""Reading a damaged /proc (missing, empty, truncated, binary, huge files) never raises."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CGROUPS = st.text(max_size=200) | st.lists(
 
 
 def _files(root: Path) -> list[str]:
-    """Every file of the tree that a program could read, by its path below it."""
+    """Relative paths of all files and links in a tree."""
     return sorted(
         str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir() or path.is_symlink()
     )
@@ -40,7 +40,7 @@ def _files(root: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pristine() -> Iterator[Path]:
-    """A parent whose thread waits for its worker, with all the files of proc(5) that are read."""
+    """A tree with a parent whose thread waits for its worker, and all files of proc(5) that are read."""
     with tempfile.TemporaryDirectory() as folder:
         host = _Host(Path(folder) / "proc")
         host.own()
@@ -52,13 +52,13 @@ def pristine() -> Iterator[Path]:
             (process / "status").write_text(f"Name:\tx\nTgid:\t{pid}\nUid:\t5\t5\t5\t5\nThreads:\t1\n")
             (process / "cgroup").write_text("0::/system.slice/docker-" + "ab" * 32 + ".scope\n")
             (process / "cmdline").write_bytes(b"secret\0argument\0")
-        [stall] = host.take()  # else there is nothing to spoil
+        [stall] = host.take()  # the undamaged tree shows a stall
         assert [holder.pid for holder in stall.holders] == [_WORKER]
         assert len(_files(host.root)) > 25
         yield host.root
 
 
-def _spoilt(before: bytes) -> st.SearchStrategy[bytes]:
+def _damaged(before: bytes) -> st.SearchStrategy[bytes]:
     at = st.integers(0, len(before))
     return st.one_of(
         st.just(b""),
@@ -70,14 +70,14 @@ def _spoilt(before: bytes) -> st.SearchStrategy[bytes]:
     )
 
 
-def _spoil(root: Path, data: st.DataObject) -> None:
+def _damage(root: Path, data: st.DataObject) -> None:
     for name in data.draw(st.lists(st.sampled_from(_files(root)), max_size=4, unique=True)):
         path = root / name
         kind = data.draw(st.sampled_from(["content", "content", "content", "gone", "folder", "elsewhere"]))
         before = b"" if path.is_symlink() else path.read_bytes()
         path.unlink()
         if kind == "content":
-            path.write_bytes(data.draw(_spoilt(before)))
+            path.write_bytes(data.draw(_damaged(before)))
         elif kind == "folder":
             path.mkdir()
         elif kind == "elsewhere":
@@ -87,22 +87,22 @@ def _spoil(root: Path, data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-def test_whatever_is_in_the_files(pristine: Path, data: st.DataObject) -> None:
+def test_damaged_files(pristine: Path, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "proc"
         shutil.copytree(pristine, root, symlinks=True)
-        _spoil(root, data)
-        have_it = {
+        _damage(root, data)
+        holding = {
             int(link.parent.parent.name)
             for link in root.glob("[0-9]*/fd/*")
             if link.is_symlink() and str(link.readlink()) == _PIPE
         }
         for finding in take(_PARENT, str(root), _BOOT):
-            told = snapshot_object(finding.to_object())
-            line = json.dumps(told, allow_nan=False)
+            found = snapshot_object(finding.to_object())
+            line = json.dumps(found, allow_nan=False)
             assert line.isprintable()
             assert "secret" not in line  # the argument vector
-            assert {holder.pid for holder in finding.holders} - {None} <= have_it
+            assert {holder.pid for holder in finding.holders} - {None} <= holding
             comms = [finding.comm, finding.child_comm, *(holder.comm for holder in finding.holders)]
             assert max(map(len, comms)) <= _LONGEST_COMM
         for pid in (1, _PARENT, _OWN, _WORKER, 9999):
@@ -115,11 +115,11 @@ def test_whatever_is_in_the_files(pristine: Path, data: st.DataObject) -> None:
             assert len(procfs.comm_of(pid, root)) <= _LONGEST_COMM
             who = identify(pid, 1 << 62, root)
             assert who is None or who.exe is None or len(who.exe) <= 256
-        assert set(procfs.find_holders({77}, root).get(77, {})) <= have_it
+        assert set(procfs.find_holders({77}, root).get(77, {})) <= holding
 
 
 @given(comm=_COMMS)
-def test_a_comm_moves_no_field(comm: bytes) -> None:
+def test_a_comm_does_not_shift_the_fields_of_stat(comm: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         host = _Host(Path(folder))
         host.process(_OWN, _PARENT, comm=comm)

@@ -1,4 +1,4 @@
-"""agent.host.identity: trees of files in the place of /proc, and the cgroup paths of the engines."""
+"""agent.host.identity: fake /proc trees, and the cgroup paths of the container engines."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SLICE = "kubepods-burstable-pod" + POD.replace("-", "_") + ".slice"
         (f"12:pids:/docker/{A}\n11:cpu:/docker/{A}", Container(A, "docker", None)),
         (f"0::/system.slice/docker-{A}.scope", Container(A, "docker", None)),
         (f"0::/docker/{A}/docker/{B}", Container(B, "docker", None)),
-        # podman; conmon, which watches it, is not in it
+        # podman; conmon, which monitors a container, is not part of it
         (f"0::/machine.slice/libpod-{A}.scope/container", Container(A, "podman", None)),
         (f"0::/libpod_parent/libpod-{A}", Container(A, "podman", None)),
         (
             f"9:name=systemd:/libpod_parent/libpod-{A}\n0::/libpod_parent/libpod-{A}",
             Container(A, "podman", None),
         ),
-        # seen from a cgroup namespace of the agent's own
+        # seen from another cgroup namespace
         (f"0::/../libpod-{A}.scope/container", Container(A, "podman", None)),
         (f"0::/machine.slice/libpod-conmon-{A}.scope", None),
         # Kubernetes
@@ -45,9 +45,9 @@ SLICE = "kubepods-burstable-pod" + POD.replace("-", "_") + ".slice"
         (f"0::/kubepods.slice/{SLICE}/crio-{A}.scope", Container(A, "cri-o", POD)),
         (f"0::/kubepods.slice/{SLICE}/crio-conmon-{A}.scope", None),
         (f"3:cpu:/kubepods/burstable/pod{POD}/{A}", Container(A, None, POD)),
-        # hybrid: v1's lines tell, v2's does not
+        # hybrid: only the lines of v1 have it
         (f"0::/\n1:name=systemd:/docker/{A}", Container(A, "docker", None)),
-        # what strangers may call their cgroups
+        # names chosen by others
         (f"0::/{A}x", None),
         (f"0::/x{A[:-1]}", None),
         (f"0::/a:b/docker-{A}.scope", Container(A, "docker", None)),
@@ -59,7 +59,7 @@ def test_container_of(cgroup: str, expected: Optional[Container]) -> None:
 
 
 def _process(proc: Path, pid: int, began: int, cgroup: str = "0::/") -> None:
-    """A process that began at a CLOCK_MONOTONIC time in ns."""
+    """A process that started at a CLOCK_MONOTONIC time in ns."""
     folder = proc / str(pid)
     folder.mkdir()
     asleep = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
@@ -78,7 +78,7 @@ def test_identify(tmp_path: Path) -> None:
     assert found == Identity(("/usr/bin/" + "x" * 300)[:256], 33, Container(A, "docker", None))
 
 
-def test_an_executable_that_may_not_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_executable_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic_ns()
     _process(tmp_path, 7, now - 10**9, f"0::/docker/{A}")
 
@@ -89,7 +89,7 @@ def test_an_executable_that_may_not_be_seen(tmp_path: Path, monkeypatch: pytest.
     assert identify(7, now, tmp_path) == Identity(None, 33, Container(A, "docker", None))
 
 
-def test_who_began_after_it_was_seen_is_somebody_else(tmp_path: Path) -> None:
+def test_a_process_that_started_later_is_not_identified(tmp_path: Path) -> None:
     now = time.monotonic_ns()
     _process(tmp_path, 7, now)
     assert identify(7, now - 100_000_000, tmp_path) is None
@@ -97,13 +97,13 @@ def test_who_began_after_it_was_seen_is_somebody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["stat", "exe", "status", "cgroup"])
-def test_a_process_that_goes_meanwhile(missing: str, tmp_path: Path) -> None:
+def test_a_process_that_exits_while_it_is_read(missing: str, tmp_path: Path) -> None:
     _process(tmp_path, 7, time.monotonic_ns())
     (tmp_path / "7" / missing).unlink()
     assert identify(7, time.monotonic_ns(), tmp_path) is None
 
 
-def test_this_very_process() -> None:
+def test_this_process() -> None:
     found = identify(os.getpid(), time.monotonic_ns())
     assert found is not None and found.exe is not None
     assert found.uid == os.getuid()

@@ -1,4 +1,4 @@
-"""agent.host.procfs: on a tree of files, and on this very process."""
+"""agent.host.procfs: on a fake tree of files, and on this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def proc(tmp_path: Path) -> FakeProc:
     return FakeProc(tmp_path)
 
 
-def test_contents_are_all_of_a_file(tmp_path: Path) -> None:
+def test_contents_are_complete(tmp_path: Path) -> None:
     text = bytes(range(256)) * 1000
     (tmp_path / "file").write_bytes(text)
     assert contents(str(tmp_path / "file")) == text
@@ -62,7 +62,7 @@ def test_a_status_that_is_not_text(proc: FakeProc) -> None:
     assert is_alive(20, proc.root)
 
 
-def test_a_process_cannot_pose_as_another_by_its_name(proc: FakeProc) -> None:
+def test_a_comm_cannot_fake_a_tgid(proc: FakeProc) -> None:
     """The kernel escapes a newline in Name: as a backslash and an n."""
     proc.process(21, tgid=20)
     (proc.root / "21/status").write_text("Name:\t\\nTgid:\t21\nTgid:\t20\n")
@@ -77,7 +77,7 @@ def test_comm_of(comm: bytes, proc: FakeProc) -> None:
     assert comm_of(20, proc.root) == comm
 
 
-def test_the_comm_of_nobody(proc: FakeProc) -> None:
+def test_comm_of_a_process_that_is_gone(proc: FakeProc) -> None:
     assert comm_of(20, proc.root) == b""
 
 
@@ -99,13 +99,13 @@ def test_descendants(proc: FakeProc) -> None:
 @pytest.mark.parametrize(
     "comm", [b"a b", b")", b"x) S 99 (y", b"(((", b"\xff", b"new\nline", b"", b") 1 1 1"]
 )
-def test_a_comm_may_hold_anything(comm: bytes, proc: FakeProc) -> None:
+def test_a_comm_can_contain_anything(comm: bytes, proc: FakeProc) -> None:
     proc.process(20, parent=10, comm=comm)
     assert descendants(10, proc.root) == [20]
     assert descendants(99, proc.root) == []
 
 
-def test_a_process_that_ends_while_it_is_looked_at(proc: FakeProc) -> None:
+def test_a_process_that_exits_while_it_is_read(proc: FakeProc) -> None:
     proc.process(20, parent=10)
     (proc.process(21, parent=10) / "stat").unlink()
     assert descendants(10, proc.root) == [20]
@@ -113,7 +113,7 @@ def test_a_process_that_ends_while_it_is_looked_at(proc: FakeProc) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60))
-def test_a_stat_that_makes_no_sense(proc: FakeProc, garbage: bytes) -> None:
+def test_a_malformed_stat(proc: FakeProc, garbage: bytes) -> None:
     if not (proc.root / "20").exists():
         proc.process(20, parent=10)
         proc.process(21, parent=10)
@@ -128,7 +128,7 @@ def test_parents_in_a_circle(proc: FakeProc) -> None:
     assert sorted(descendants(20, proc.root)) == [20, 21]
 
 
-def test_what_is_no_process(proc: FakeProc) -> None:
+def test_entries_that_are_not_processes(proc: FakeProc) -> None:
     proc.process(20, parent=10)
     (proc.root / "self").symlink_to("20")
     (proc.root / "sys").mkdir()
@@ -163,7 +163,7 @@ def test_a_holder(flags: str, proc: FakeProc) -> None:
 
 
 @pytest.mark.parametrize("flags", [READ_ONLY, READ_ONLY_CLOEXEC])
-def test_who_only_reads_holds_nothing(flags: str, proc: FakeProc) -> None:
+def test_a_read_only_fd_is_not_a_holder(flags: str, proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags)
     assert find_holders({123}, proc.root) == {}
@@ -176,7 +176,7 @@ def test_a_read_end_beside_the_write_end(proc: FakeProc) -> None:
     assert find_holders({123}, proc.root) == {123: {20: [4]}}
 
 
-def test_another_pipe_is_no_match(proc: FakeProc) -> None:
+def test_another_pipe_does_not_match(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[1234]")
     proc.fd(20, 4, "anon_inode:[123]")
@@ -184,7 +184,9 @@ def test_another_pipe_is_no_match(proc: FakeProc) -> None:
 
 
 @pytest.mark.parametrize("forbidden", ["listdir", "readlink"])
-def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatch, forbidden: str) -> None:
+def test_a_process_that_cannot_be_read(
+    proc: FakeProc, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]")
 
@@ -195,7 +197,7 @@ def test_who_may_not_be_looked_at(proc: FakeProc, monkeypatch: pytest.MonkeyPatc
     assert find_holders({123}, proc.root) == {}
 
 
-def test_a_file_that_is_closed_between_two_looks(proc: FakeProc) -> None:
+def test_an_fd_that_is_closed_while_it_is_read(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags=None)
     assert find_holders({123}, proc.root) == {}
@@ -219,7 +221,7 @@ def test_find_holders(proc: FakeProc) -> None:
     proc.fd(21, 5, "pipe:[124]")
     proc.fd(22, 3, "pipe:[123]", READ_ONLY)
     proc.fd(22, 4, "anon_inode:[123]")
-    proc.fd(22, 5, "pipe:[125]", flags=None)  # closed between two looks
+    proc.fd(22, 5, "pipe:[125]", flags=None)  # closed while it is read
     (proc.root / "23/fdinfo").rmdir()
     (proc.root / "23/fd").rmdir()
     (proc.root / "meminfo").touch()
@@ -259,7 +261,7 @@ def test_a_child_of_this_process() -> None:
     assert comm_of(child.pid) == b""
 
 
-def test_a_thread_of_this_process_is_no_process() -> None:
+def test_a_thread_is_not_a_process() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
@@ -301,7 +303,7 @@ _READ, _EXEC, _EXECAT = "0 0x3 0x0\n", "59 0x55d0 0x0\n", "322 0x3 0x0\n"
         ((_READ, _EXEC), True),
         (("running\n", _EXEC), True),
         (("", _EXEC), True),
-        ((None, _EXEC), True),  # has ended meanwhile
+        ((None, _EXEC), True),  # has exited in the meantime
         ((_READ,), False),
         (("running\n",), False),
         (("-1 0x7 0x7f12\n",), False),
@@ -314,8 +316,8 @@ def test_is_in_exec(
     threads: tuple[Optional[str], ...], in_exec: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert is_in_exec(5, tmp_path) is False  # there is nobody
-    # In any order: a thread may be the first or the last that is listed.
+    assert is_in_exec(5, tmp_path) is False  # no such process
+    # The order of threads does not matter.
     for pid, order in ((5, threads), (6, threads[::-1])):
         (tmp_path / str(pid) / "task").mkdir(parents=True)
         for tid, syscall in enumerate(order, pid):
@@ -326,9 +328,7 @@ def test_is_in_exec(
         assert is_in_exec(pid, tmp_path) is in_exec
 
 
-def test_on_a_machine_whose_system_calls_are_not_known_nobody_is_in_an_exec(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_is_in_exec_on_an_unknown_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     (tmp_path / "5/task/5").mkdir(parents=True)
     (tmp_path / "5/task/5/syscall").write_text(_EXEC)

@@ -1,4 +1,4 @@
-"""agent.host.pyspy: what py-spy is asked, what is taken of its answers, and why there is none."""
+"""agent.host.pyspy: how py-spy is run, how its output is read, and the messages for its failures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def thread(tid: Optional[int], *frames: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Makes a py-spy of a Python script, whose arguments are in args."""
+    """Create a fake py-spy from a Python script, which finds its arguments in args."""
 
     def make(script: str) -> str:
         path = tmp_path / "py-spy"
@@ -69,8 +69,8 @@ def test_the_stack_of_a_thread(program: Program) -> None:
     assert before < found.at <= time.monotonic_ns()
 
 
-def test_a_process_is_stopped_only_where_that_is_needed(program: Program, tmp_path: Path) -> None:
-    """Without stopping Python 2.7, py-spy cannot tell which thread is which."""
+def test_a_process_is_paused_only_if_needed(program: Program, tmp_path: Path) -> None:
+    """py-spy must pause Python 2.7 to identify its threads."""
     log = tmp_path / "log"
     py_spy = program(
         f"open({str(log)!r}, 'a').write(' '.join(args) + '\\n')\n"
@@ -84,7 +84,7 @@ def test_a_process_is_stopped_only_where_that_is_needed(program: Program, tmp_pa
         f"dump --json --pid {PID}",
     ]
     log.unlink()
-    with pytest.raises(StackError, match="does not see thread 43"):
+    with pytest.raises(StackError, match="thread 43"):
         python_stack(py_spy, PID, 43)
 
 
@@ -104,8 +104,8 @@ def test_names_and_depth_are_bounded(program: Program) -> None:
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "\x1b[31m", "\ud800", 'a"b\nc', ""])
-def test_hostile_names_come_through_as_they_are(name: str, program: Program) -> None:
-    """Who shows them escapes them."""
+def test_hostile_names_are_not_changed(name: str, program: Program) -> None:
+    """The outputs escape them."""
     [found] = python_stack(answering(program, thread(TID, frame(name, name))), PID, TID).frames
     assert (found.function, found.file) == (name, name)
 
@@ -113,24 +113,24 @@ def test_hostile_names_come_through_as_they_are(name: str, program: Program) -> 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("print('no json')", "py-spy did not answer in JSON"),
-        ("print('{}')", "py-spy answered something else than threads"),
-        ("print('[1]')", "py-spy answered something else than threads"),
-        ("print('[{}]')", "py-spy answered frames of another kind"),
-        ("print('[{\"frames\": [{\"name\": 1}]}]')", "py-spy answered frames of another kind"),
-        ("print('[]')", f"py-spy does not see thread {TID} of pid {PID}: it runs no Python"),
-        ("sys.stdout.write('[' * 4_000_001)", f"py-spy had too much to say of pid {PID}"),
+        ("print('no json')", "the output of py-spy is not JSON"),
+        ("print('{}')", "the output of py-spy is not a list of threads"),
+        ("print('[1]')", "the output of py-spy is not a list of threads"),
+        ("print('[{}]')", "the output of py-spy has malformed frames"),
+        ("print('[{\"frames\": [{\"name\": 1}]}]')", "the output of py-spy has malformed frames"),
+        ("print('[]')", f"py-spy does not find thread {TID} of pid {PID}: it does not run Python"),
+        ("sys.stdout.write('[' * 4_000_001)", f"the output of py-spy for pid {PID} is too long"),
         ("sys.exit('Error: Failed to find python version from target process\\n\\nStack backtrace:')",
-         f"pid {PID} runs no Python that py-spy knows"),
+         f"pid {PID} does not run a Python version that py-spy supports"),
         ("sys.exit('Error: Failed to get process executable name.\\n0: Permission denied (os error 13)')",
-         f"py-spy may not look at pid {PID} (CAP_SYS_PTRACE)"),
+         f"py-spy lacks permission to read pid {PID} (CAP_SYS_PTRACE)"),
         ("sys.exit('Error: Failed to get process executable name.\\n0: No such file or directory')",
-         f"pid {PID} ended before py-spy had looked"),
+         f"pid {PID} exited before py-spy read it"),
         ("sys.exit('Error: another\\nmore')", f"py-spy failed for pid {PID}: Error: another"),
         ("sys.exit(3)", f"py-spy failed for pid {PID}: no reason given"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_one_line(script: str, words: str, program: Program) -> None:
+def test_each_failure_is_one_line(script: str, words: str, program: Program) -> None:
     assert why_not(program(script)) == words
 
 
@@ -141,9 +141,9 @@ def test_a_py_spy_that_hangs_is_killed(program: Program, monkeypatch: pytest.Mon
     assert time.monotonic() - began < 30
 
 
-def test_a_py_spy_that_is_none(tmp_path: Path) -> None:
+def test_a_py_spy_that_cannot_be_run(tmp_path: Path) -> None:
     path = tmp_path / "py-spy"
-    path.write_text("no program")
+    path.write_text("not a program")
     assert why_not(str(path)) == f"{path}: Permission denied"
 
 
@@ -163,7 +163,7 @@ def test_py_spy_beside_python_comes_first(
     assert find_py_spy() == there
 
 
-# -- those of a stall --
+# -- stacks of a stall --
 
 
 def ongoing(**changes: Any) -> Stall:
@@ -172,17 +172,17 @@ def ongoing(**changes: Any) -> Stall:
 
 def ask(stall: Stall, py_spy: Optional[str], monkeypatch: pytest.MonkeyPatch) -> Taken:
     monkeypatch.setattr(pyspy, "find_py_spy", lambda: py_spy)
-    asker = PythonStacks()
+    stacks = PythonStacks()
     try:
-        return asker.ask(stall).result(30)
+        return stacks.ask(stall).result(30)
     finally:
-        asker.close()
+        stacks.close()
 
 
 NAMING = "print(json.dumps([dict(os_thread_id=None, frames=[dict(name=args[-1], filename='a', line=1)])]))"
 
 
-def test_the_reader_and_the_holder_are_asked(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_of_reader_and_holder(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = ask(ongoing(), program(NAMING), monkeypatch)
     assert taken.reader is not None
     assert taken.reader.frames[0].function == str(PARENT)
@@ -190,7 +190,7 @@ def test_the_reader_and_the_holder_are_asked(program: Program, monkeypatch: pyte
     assert taken.missing == ()
 
 
-def test_the_thread_that_reads_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_that_reads_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def note(_py_spy: str, pid: int, tid: int) -> Stack:
@@ -203,62 +203,62 @@ def test_the_thread_that_reads_is_meant(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [(PARENT, 77), (HOLDER, HOLDER), (PARENT, SPAWNER), (HOLDER, HOLDER)]
 
 
-def test_a_holder_that_has_execed_is_not_asked(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_has_called_exec_is_skipped(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = ask(ongoing(cause=Cause.LEAKED), program(NAMING), monkeypatch)
     assert taken.holders == {}
-    assert taken.missing == (f"holder {HOLDER}: its own stack does not show the fork (cause leaked)",)
+    assert taken.missing == (f"holder {HOLDER}: its stack does not show the fork (cause leaked)",)
     assert ask(stall(UNSEEN, ended=None, of=waiting()), program(NAMING), monkeypatch).missing == ()
 
 
-def test_only_some_holders_are_asked(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_holders_are_captured(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     many = stall(*(holder(pid=pid) for pid in range(100, 120)), ended=None, of=waiting())
     assert list(ask(many, program(NAMING), monkeypatch).holders) == [100, 101, 102]
 
 
-def test_why_not_is_said_of_each(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_failure_names_its_process(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = ask(ongoing(), program("sys.exit('Failed to find python version')"), monkeypatch)
     assert taken == Taken(
         missing=(
-            f"reader: pid {PARENT} runs no Python that py-spy knows",
-            f"holder {HOLDER}: pid {HOLDER} runs no Python that py-spy knows",
+            f"reader: pid {PARENT} does not run a Python version that py-spy supports",
+            f"holder {HOLDER}: pid {HOLDER} does not run a Python version that py-spy supports",
         )
     )
 
 
-def test_no_py_spy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_py_spy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     [line] = ask(ongoing(), None, monkeypatch).missing
-    assert line.startswith("py-spy is not installed")
+    assert "py-spy is not installed" in line
 
 
 def test_too_many_stalls_at_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyspy, "find_py_spy", lambda: program("time.sleep(60)"))
-    asker = PythonStacks()
+    stacks = PythonStacks()
     try:
-        asked = [asker.ask(ongoing()) for _ in range(20)]
+        asked = [stacks.ask(ongoing()) for _ in range(20)]
         assert [future.done() for future in asked].count(True) >= 4
-        assert asked[-1].result().missing == ("too many stalls at once for py-spy: no Python stacks",)
+        assert asked[-1].result().missing == ("no Python stacks: too many stalls at once for py-spy",)
     finally:
-        asker.close()
+        stacks.close()
 
 
-def test_now(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_take_now(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyspy, "find_py_spy", lambda: program(NAMING))
     taken = take_now(PID, TID, [(HOLDER, Cause.FORKED), (None, Cause.UNKNOWN)])
     assert taken.reader is not None
     assert taken.reader.frames[0].function == str(PID)
     assert list(taken.holders) == [HOLDER]
     monkeypatch.setattr(pyspy, "find_py_spy", lambda: None)
-    assert take_now(PID, TID, []).missing[0].startswith("py-spy is not installed")
+    assert take_now(PID, TID, []) == Taken(missing=(pyspy._NOT_INSTALLED,))
 
 
-# -- what is told --
+# -- stacks in time --
 
 
 def at(when: int) -> Stack:
     return Stack("py-spy", (Frame("f", "a", 1),), when)
 
 
-def test_stacks_that_were_taken_in_time() -> None:
+def test_stacks_that_were_captured_in_time() -> None:
     taken = Taken(at(BEGAN + 1), {HOLDER: at(BEGAN + 2)}, ("one line",))
     found = with_python(stall(holder(released=ENDED)), taken, ENDED)
     assert found.reader_stack == at(BEGAN + 1)
@@ -266,22 +266,22 @@ def test_stacks_that_were_taken_in_time() -> None:
     assert found.missing == ("one line",)
 
 
-def test_a_stack_of_afterwards_is_not_told() -> None:
+def test_a_stack_that_was_captured_too_late_is_left_out() -> None:
     taken = Taken(at(ENDED + 1), {HOLDER: at(ENDED + 1)})
     found = with_python(stall(holder(released=ENDED - MS)), taken, ENDED)
     assert (found.reader_stack, found.culprit.own_stack) == (None, None)
     assert found.missing == (
-        "reader: the stall ended before py-spy had looked",
-        f"holder {HOLDER}: it let go before py-spy had looked",
+        "reader: the stall ended before py-spy captured its stack",
+        f"holder {HOLDER}: it released its copy before py-spy captured its stack",
     )
 
 
-def test_a_holder_lets_go_before_the_stall_ends() -> None:
+def test_a_holder_that_releases_its_copy_before_the_stall_ends() -> None:
     taken = Taken(at(BEGAN), {HOLDER: at(ENDED - MS)})
     assert with_python(stall(holder(released=ENDED - 2 * MS)), taken, ENDED).culprit.own_stack is None
 
 
-def test_a_holder_that_has_execed_since_has_another_stack() -> None:
+def test_a_holder_that_has_called_exec_since_has_another_stack() -> None:
     found = with_python(stall(holder(cause=Cause.LEAKED)), Taken(at(BEGAN), {HOLDER: at(BEGAN)}), ENDED)
     assert found.culprit.own_stack is None
 
@@ -289,10 +289,10 @@ def test_a_holder_that_has_execed_since_has_another_stack() -> None:
 @pytest.mark.parametrize(
     ("ended", "words"),
     [
-        (ENDED, "py-spy had no time to look: no Python stacks"),
-        (None, "py-spy has not looked yet: no Python stacks"),
+        (ENDED, "no Python stacks: the stall ended before py-spy finished"),
+        (None, "no Python stacks: py-spy has not finished"),
     ],
 )
-def test_nothing_was_taken(ended: Optional[int], words: str) -> None:
-    before = dataclasses.replace(stall(ended=ended), missing=("said before",))
-    assert with_python(before, None, ENDED).missing == ("said before", words)
+def test_no_stacks_were_captured(ended: Optional[int], words: str) -> None:
+    before = dataclasses.replace(stall(ended=ended), missing=("another line",))
+    assert with_python(before, None, ENDED).missing == ("another line", words)

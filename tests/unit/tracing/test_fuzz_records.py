@@ -1,4 +1,4 @@
-"""Bytes from the kernel side that no program of ours wrote: counted, never a crash, never a wrong name."""
+"""Records with arbitrary bytes: counted, never a crash, never a wrong holder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOTICE = {"kind": RecordKind.WAITING, "index": 1, "id": 1}
 
 
 class Kernel(loader.Probes):
-    """A kernel side that sends what it is given."""
+    """Fake probes that deliver the given bytes."""
 
     sent: list[bytes]
 
@@ -68,7 +68,7 @@ class Kernel(loader.Probes):
 
 
 def _values(kind: Any) -> st.SearchStrategy[Any]:
-    """Anything that fits into a field."""
+    """Any value that fits into a field."""
     if issubclass(kind, ctypes.Array):
         if kind._type_ is ctypes.c_char:
             return st.binary(max_size=15)
@@ -82,7 +82,7 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
 
 
 def _fields(structure: Any, values: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """A real record with some fields changed to anything that fits."""
+    """A valid record with some fields changed to any values."""
     changes: dict[str, st.SearchStrategy[Any]] = {}
     for name, kind in structure._fields_:
         changes[name] = _values(kind)
@@ -106,7 +106,7 @@ _RECORDS = st.one_of(
 
 @pytest.mark.parametrize("every", [False, True])
 @given(sent=st.lists(_RECORDS, max_size=6))
-def test_whatever_comes_is_judged_or_counted(every: bool, sent: list[bytes]) -> None:
+def test_any_record_is_judged_or_counted(every: bool, sent: list[bytes]) -> None:
     stalls: list[Stall] = []
     spawns: list[Spawn] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -134,8 +134,8 @@ def test_whatever_comes_is_judged_or_counted(every: bool, sent: list[bytes]) -> 
         json.dumps(spawn_object(spawn, (), CLOCK), allow_nan=False)
 
 
-def test_the_records_that_are_mutated_are_a_stall() -> None:
-    """Or the test above would show little."""
+def test_the_unchanged_records_are_a_stall() -> None:
+    """Without this, the test above would show little."""
     stalls: list[Stall] = []
     with pytest.MonkeyPatch.context() as patch:
         replace_probes(patch, Kernel)
@@ -168,7 +168,7 @@ def test_the_records_that_are_mutated_are_a_stall() -> None:
         bytes(records.Spawn(**{**SPAWN, "last": (*[records.Release()] * 3, records.Release(how=4))})),
     ],
 )
-def test_what_is_no_record(data: bytes) -> None:
+def test_bytes_that_are_not_a_record(data: bytes) -> None:
     assert parse(data) is None
 
 
@@ -189,7 +189,7 @@ def test_unreadable_records_are_lost_records(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _ring(content: bytes, tail: int, head: int) -> perfbuffer._Ring:
-    """A ring of one page with that in it, as if the kernel had written it."""
+    """A ring of one page with this content, as written by the kernel."""
     ring = object.__new__(perfbuffer._Ring)
     ring._size = mmap.PAGESIZE
     ring._memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
@@ -207,7 +207,7 @@ def _ring(content: bytes, tail: int, head: int) -> perfbuffer._Ring:
     tail=st.integers(0, 1 << 40),
     length=st.integers(0, mmap.PAGESIZE),
 )
-def test_a_ring_of_garbage_comes_to_an_end(content: bytes, tail: int, length: int) -> None:
+def test_reading_a_ring_of_garbage_ends(content: bytes, tail: int, length: int) -> None:
     full = (content * mmap.PAGESIZE)[: mmap.PAGESIZE]
     ring = _ring(full, tail, tail + length)
     taken: list[bytes] = []
@@ -215,7 +215,7 @@ def test_a_ring_of_garbage_comes_to_an_end(content: bytes, tail: int, length: in
     assert ring._tail.value == ring._head.value
     assert sum(map(len, taken)) <= length
     if content == b"\0" and length:
-        assert taken == [b""]  # which is counted
+        assert taken == [b""]  # which is counted as unreadable
 
 
 @given(
@@ -223,7 +223,7 @@ def test_a_ring_of_garbage_comes_to_an_end(content: bytes, tail: int, length: in
     others=st.lists(st.integers(0, 8), max_size=8),
     start=st.integers(0, 1 << 40).map(lambda number: number & ~7),
 )
-def test_a_ring_gives_what_was_written(samples: list[bytes], others: list[int], start: int) -> None:
+def test_a_ring_returns_what_was_written(samples: list[bytes], others: list[int], start: int) -> None:
     written = b""
     for number, data in enumerate(samples):
         room = -(-(len(data) + 12) // 8) * 8

@@ -1,4 +1,4 @@
-"""agent.tracing.tracer: how the kernel side's records become plain data, and how many of them may wait."""
+"""agent.tracing: conversion of kernel records, the record queue, looks at stalls in progress, stacks."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_release() -> None:
 
 
 @pytest.mark.parametrize(("how", "by"), [(How.CLOSE, "close"), (How.EXEC, "exec"), (How.EXIT, "exit")])
-def test_how_a_copy_ended(how: How, by: str) -> None:
+def test_how_a_copy_was_released(how: How, by: str) -> None:
     assert release(how=how).by == by
     assert spawn(own_how=how).own_released_by == by
 
@@ -124,12 +124,12 @@ def test_flags_of_a_release(flag: ReleaseFlag, changes: dict[str, Any]) -> None:
     assert release(flags=flag) == dataclasses.replace(release(), **changes)
 
 
-@pytest.mark.parametrize(("left", "told"), [(0, 0), (3, 3), (records.LEFT_UNKNOWN, None)])
-def test_how_many_copies_were_left(left: int, told: Optional[int]) -> None:
-    assert release(left=left).left == told
+@pytest.mark.parametrize(("left", "expected"), [(0, 0), (3, 3), (records.LEFT_UNKNOWN, None)])
+def test_number_of_copies_left(left: int, expected: Optional[int]) -> None:
+    assert release(left=left).left == expected
 
 
-def test_where_the_stack_of_a_fork_is_kept() -> None:
+def test_stack_id_of_a_release() -> None:
     assert release().stack_id == 0
     assert release(stack=12).stack_id == 12
 
@@ -139,7 +139,7 @@ def test_spawn() -> None:
 
 
 @pytest.mark.parametrize("time", ["forked", "parent_closed", "read_began", "own_released", "read_ended"])
-def test_what_has_not_come_is_none(time: str) -> None:
+def test_a_time_of_zero_is_none(time: str) -> None:
     changes: dict[str, Any] = {time: None}
     assert spawn(**{time: 0}) == dataclasses.replace(PLAIN, **changes)
 
@@ -156,7 +156,7 @@ def test_outcome(name: str) -> None:
 
 
 @pytest.mark.parametrize("fact", ["reading", "held", "copy_lost", "read_cut", "is_socket", "elsewhere"])
-def test_facts_of_a_spawn(fact: str) -> None:
+def test_flags_of_a_spawn(fact: str) -> None:
     changes: dict[str, Any] = {fact: True}
     assert spawn(**{fact: 1}) == dataclasses.replace(PLAIN, **changes)
 
@@ -166,8 +166,8 @@ def test_the_releases_of_a_spawn() -> None:
     assert spawn(last=(records.Release(**RELEASE),)).releases == (release(),)
 
 
-def test_the_releases_of_a_spawn_are_in_the_order_of_time() -> None:
-    """The kernel side keeps the latest in a ring."""
+def test_releases_are_sorted_by_time() -> None:
+    """The kernel side keeps the latest releases in a ring."""
     ring = tuple(records.Release(**{**RELEASE, "ns": ns, "pid": ns}) for ns in (40, 50, 20, 30))
     assert [each.at for each in spawn(last=ring).releases] == [20, 30, 40, 50]
 
@@ -181,7 +181,7 @@ def test_a_failed_exec() -> None:
     assert spawn(exec_error=2).exec_error == 2
 
 
-def test_a_comm_is_the_bytes_that_the_kernel_has() -> None:
+def test_a_comm_is_the_kernels_bytes() -> None:
     assert spawn(comm=b"\xff\x1b").comm == b"\xff\x1b"
     assert release(comm=b"").comm == b""
 
@@ -189,11 +189,11 @@ def test_a_comm_is_the_bytes_that_the_kernel_has() -> None:
 MS = 1_000_000
 SECOND = 1000 * MS
 NOBODY = 1 << 30
-"""A pid that nobody has."""
+"""A pid that no process has."""
 
 
 class _Kernel:
-    """In the place of the probes: a ring of three records, which come while others are judged."""
+    """Fake probes with a ring buffer of three records."""
 
     sees_fd_tables = True
 
@@ -226,7 +226,7 @@ class _Kernel:
         return []
 
     def free(self, place: int) -> None:
-        """Nothing is kept at a place here."""
+        """Do nothing."""
 
     def process(self, pid: int) -> Optional[Any]:
         return self.known.get(pid)
@@ -256,20 +256,20 @@ _TIMES: dict[str, Any] = {"created": 1, "forked": 2, "parent_closed": 3, "read_b
 
 
 def _stalled(number: int, how: How = How.EXIT) -> records.Spawn:
-    """A spawn with a foreign holder, and a pid that nobody has."""
+    """An ended spawn with a foreign holder."""
     last = records.Release(**{**RELEASE, "ns": 50 * MS, "left": 0, "how": how})
     spawn = {**SPAWN, **_TIMES, "id": number, "read_ended": 50 * MS + 1, "pid": NOBODY, "held": 1}
     return records.Spawn(**{**spawn, "last": (last,), "releases": 1})
 
 
 def _blocked(**changes: Any) -> records.Spawn:
-    """A spawn whose parent waits since 5 nanoseconds after the clock began."""
+    """A spawn whose parent has been waiting since 5 ns on the clock."""
     spawn = {**SPAWN, **_TIMES, "read_ended": 0, "outcome": 0, "reading": 1, "held": 1, "pid": NOBODY}
     return records.Spawn(**{**spawn, **changes})
 
 
 def replace_probes(patch: pytest.MonkeyPatch, probes: Callable[..., Any]) -> None:
-    """Nothing is compiled, and no self-test played, for what a test has in the place of the probes."""
+    """Use fake probes, without compiling and without a self-test."""
     patch.setattr(loader, "Probes", probes)
     patch.setattr(loader, "Loading", lambda *_arguments: object())
     patch.setattr(loader, "CompilerProcess", contextlib.nullcontext)
@@ -288,36 +288,36 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[_Kernel]:
     return made
 
 
-def test_records_that_come_while_stalls_are_judged_are_not_lost(
+def test_records_that_arrive_while_stalls_are_judged_are_not_lost(
     kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracer, "_EMPTY_NS", 0)
-    told: list[int] = []
+    monkeypatch.setattr(tracer, "_DRAIN_INTERVAL_NS", 0)
+    reported: list[int] = []
 
-    def tell(stall: Stall) -> None:
-        told.append(stall.spawn.id)
+    def report(stall: Stall) -> None:
+        reported.append(stall.spawn.id)
         for number in (1, 2):
-            if len(told) <= 20:
+            if len(reported) <= 20:
                 kernel[0].send(stall.spawn.id * 2 + number)
 
-    tracing = Tracer(TracerOptions(), tell)
+    tracing = Tracer(TracerOptions(), report)
     kernel[0].send(0)
     for _ in range(20):
         tracing.drain()
-    assert sorted(told) == list(range(41))
+    assert sorted(reported) == list(range(41))
     assert tracing.counters()["records_lost"] == 0
 
 
-def test_records_that_wait_are_bounded_and_the_rest_is_lost(
+def test_the_record_queue_is_bounded_and_counts_lost_records(
     kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared, "_MOST_RECORDS", 2)
-    told: list[Stall] = []
-    tracing = Tracer(TracerOptions(), told.append)
+    monkeypatch.setattr(prepared, "_MAX_RECORDS", 2)
+    reported: list[Stall] = []
+    tracing = Tracer(TracerOptions(), reported.append)
     for number in (1, 2, 3, 4):
         kernel[0].send(number)
     tracing.drain()
-    assert [stall.spawn.id for stall in told] == [1, 2]
+    assert [stall.spawn.id for stall in reported] == [1, 2]
     assert tracing.counters()["records_lost"] == 2  # one in the ring, one here
 
 
@@ -325,26 +325,26 @@ def test_records_that_wait_are_bounded_and_the_rest_is_lost(
     ("how", "execed", "cause"),
     [
         (How.CLOSE, 0, Cause.FORKED),
-        (How.CLOSE, 50 * MS - 1, Cause.FORKED),  # before it had this copy, or with it
+        (How.CLOSE, 50 * MS - 1, Cause.FORKED),  # it called exec before the release
         (How.CLOSE, 50 * MS, Cause.LATE_EXEC),
         (How.CLOSE, 80 * MS, Cause.LATE_EXEC),
         (How.EXIT, 80 * MS, Cause.FORKED),
     ],
 )
-def test_whether_a_holder_that_closed_its_copy_went_on_to_exec_is_the_cause(
+def test_the_cause_depends_on_an_exec_after_the_close(
     how: How, execed: int, cause: Cause, kernel: list[_Kernel]
 ) -> None:
-    told: list[Stall] = []
-    tracing = Tracer(TracerOptions(), told.append)
+    reported: list[Stall] = []
+    tracing = Tracer(TracerOptions(), reported.append)
     kernel[0]._receive(_stalled(1, how))
     tracing.run_once(0)
-    assert told == []  # it is given a moment
+    assert reported == []  # the tracer waits for the exec
     kernel[0].execs[RELEASE["pid"]] = execed
     tracing.drain()
-    assert [stall.culprit.cause for stall in told] == [cause]
+    assert [stall.culprit.cause for stall in reported] == [cause]
 
 
-def test_a_spawn_that_nobody_foreign_held_is_judged_at_once(kernel: list[_Kernel]) -> None:
+def test_a_spawn_without_a_foreign_holder_is_judged_at_once(kernel: list[_Kernel]) -> None:
     spawns: list[Spawn] = []
     tracing = Tracer(TracerOptions(every=True), lambda stall: None, spawns.append)
     record = _stalled(1)
@@ -356,16 +356,16 @@ def test_a_spawn_that_nobody_foreign_held_is_judged_at_once(kernel: list[_Kernel
 
 @dataclasses.dataclass
 class _Host:
-    """What a look at the open files of the host finds, and how often it was looked for."""
+    """A fake host: what a search of its open files finds, and the number of searches."""
 
     copies: dict[int, dict[int, list[int]]] = dataclasses.field(default_factory=dict)
-    looks: int = 0
+    searches: int = 0
     stopped: bool = False
     blocked: bool = True
     in_exec: bool = False
 
     def find_holders(self, inodes: Collection[int]) -> dict[int, dict[int, list[int]]]:
-        self.looks += 1
+        self.searches += 1
         return {inode: by for inode, by in self.copies.items() if inode in inodes}
 
 
@@ -385,36 +385,36 @@ HOLDER = NOBODY + 1
 
 
 class _Looking:
-    """A tracer whose kernel side watches one spawn that waits."""
+    """A tracer whose kernel side watches one waiting spawn."""
 
     def __init__(self, kernel: list[_Kernel], **options: Any) -> None:
-        self.told: list[Stall] = []
-        self.tracing = Tracer(TracerOptions(**options), self.told.append)
+        self.reported: list[Stall] = []
+        self.tracing = Tracer(TracerOptions(**options), self.reported.append)
         self.kernel = kernel[0]
         self.kernel.waiting = [_blocked()]
         self.at = SECOND // 2
 
     def look(self, after: int = SECOND // 4) -> tuple[Stall, ...]:
-        """A look, later than the one before."""
+        """Look again after some time, and return the stalls in progress."""
         self.at += after
         self.tracing._holders._took = 0
         self.tracing._look(self.at)
         return self.tracing.ongoing
 
     def holder(self) -> Holder:
-        """The only holder of the only stall that a look finds."""
+        """The only holder of the only stall that the next look finds."""
         [stall] = self.look()
         [holder] = stall.holders
         return holder
 
     def process(self, **changes: Any) -> Any:
-        """One that was forked with a copy after the pipe was made."""
+        """A process that was forked with a copy after the pipe was created."""
         made = records.process_type(64)(**{"born": 3, "parent": (30, 20, 10, 1), "forker": 31, **changes})
         made.may_hold.words[0] = 1 << SPAWN["index"]
         return made
 
 
-def test_a_look_names_who_has_the_write_end_open(kernel: list[_Kernel], host: _Host) -> None:
+def test_a_look_names_the_process_with_the_write_end(kernel: list[_Kernel], host: _Host) -> None:
     looking = _Looking(kernel)
     host.copies = {INODE: {HOLDER: [4, 9]}}
     assert looking.holder() == Holder(
@@ -456,10 +456,8 @@ def test_the_cause_of_a_holder_that_was_forked_with_its_copy(
     assert (holder.acquired, holder.parent, holder.forker) == (process.born, process.parent[0], 31)
 
 
-def test_who_was_forked_before_the_own_child_does_not_descend_from_it(
-    kernel: list[_Kernel], host: _Host
-) -> None:
-    """Its parent had that pid before."""
+def test_a_process_older_than_the_own_child_is_not_its_descendant(kernel: list[_Kernel], host: _Host) -> None:
+    """An earlier process had the own child's pid."""
     looking = _Looking(kernel)
     looking.kernel.waiting = [_blocked(forked=4)]
     host.copies = {INODE: {HOLDER: [4]}}
@@ -482,7 +480,7 @@ def test_a_copy_that_was_not_inherited_was_passed(
 
 
 @pytest.mark.parametrize(("copy_lost", "sees_fd_tables"), [(1, True), (0, False)])
-def test_how_somebody_got_a_copy_that_cannot_be_followed_is_unknown(
+def test_the_cause_is_unknown_if_copies_cannot_be_followed(
     copy_lost: int, sees_fd_tables: bool, kernel: list[_Kernel], host: _Host
 ) -> None:
     looking = _Looking(kernel)
@@ -499,13 +497,13 @@ def test_neither_the_parent_nor_its_own_child_is_a_holder(kernel: list[_Kernel],
     assert looking.look() == ()
     looking.kernel.known[own] = looking.process(born=_TIMES["forked"])
     assert [stall.holders for stall in looking.look()] == [(UNSEEN,)]
-    # Another process has the own child's pid now.
+    # Now another process has the own child's pid.
     looking.kernel.known[own] = looking.process(born=SECOND)
     assert looking.holder().pid == own
 
 
-def test_a_wait_without_a_holder_is_told_at_the_second_look(kernel: list[_Kernel], host: _Host) -> None:
-    """At the first, it is most likely just ending."""
+def test_a_wait_without_a_holder_is_a_stall_at_the_second_look(kernel: list[_Kernel], host: _Host) -> None:
+    """At the first look, it is most likely about to end."""
     looking = _Looking(kernel)
     assert looking.look() == ()
     [stall] = looking.look()
@@ -515,10 +513,10 @@ def test_a_wait_without_a_holder_is_told_at_the_second_look(kernel: list[_Kernel
     host.copies = {}
     assert looking.look() == ()
     host.stopped = True
-    assert looking.look() == ()  # it does not read on, whoever has let go
+    assert looking.look() == ()  # a stopped reader does not return from its read
 
 
-def test_a_pair_of_sockets_is_waited_on_only_while_the_parent_is_blocked_on_it(
+def test_a_socketpair_counts_only_while_the_parent_is_blocked_on_it(
     kernel: list[_Kernel], host: _Host
 ) -> None:
     looking = _Looking(kernel)
@@ -533,39 +531,39 @@ def test_a_pair_of_sockets_is_waited_on_only_while_the_parent_is_blocked_on_it(
     "changes",
     [{"reading": 0}, {"own_released": 0}, {"read_began": 0}, {"own_released": SECOND * 3 // 4 - 1}],
 )
-def test_who_does_not_wait_is_not_looked_at(
+def test_a_parent_that_does_not_wait_causes_no_search(
     changes: dict[str, Any], kernel: list[_Kernel], host: _Host
 ) -> None:
     looking = _Looking(kernel)
     looking.kernel.waiting = [_blocked(**changes)]
     assert looking.look() == ()
-    assert host.looks == 0
+    assert host.searches == 0
 
 
-def test_looking_takes_a_small_share_of_the_time(
+def test_searches_take_a_small_share_of_the_time(
     kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A search that took 50 ms is not done again for a second."""
+    """A search that takes 50 ms is not repeated for a second."""
     looking = _Looking(kernel)
     monkeypatch.setattr(time, "monotonic_ns", lambda: looking.at + 50 * MS)
     looking.look()
-    for after, looks in ((999 * MS, 1), (2 * MS, 2)):
+    for after, searches in ((999 * MS, 1), (2 * MS, 2)):
         looking.at += after
         looking.tracing._look(looking.at)
-        assert host.looks == looks
+        assert host.searches == searches
 
 
-def test_a_stall_is_told_once_while_it_goes_on(kernel: list[_Kernel], host: _Host) -> None:
+def test_a_stall_is_reported_once_while_in_progress(kernel: list[_Kernel], host: _Host) -> None:
     looking = _Looking(kernel, ongoing_ns=SECOND)
     host.copies = {INODE: {HOLDER: [4]}}
     looking.look()
-    assert looking.told == []
+    assert looking.reported == []
     for _ in range(3):
         looking.look()
-    assert [stall.ended for stall in looking.told] == [None]
+    assert [stall.ended for stall in looking.reported] == [None]
 
 
-def test_who_was_seen_and_has_let_go_is_confirmed(kernel: list[_Kernel], host: _Host) -> None:
+def test_a_holder_that_a_look_found_is_confirmed(kernel: list[_Kernel], host: _Host) -> None:
     looking = _Looking(kernel)
     looking.at = 20 * MS
     host.copies = {INODE: {RELEASE["pid"]: [8]}}
@@ -574,14 +572,14 @@ def test_who_was_seen_and_has_let_go_is_confirmed(kernel: list[_Kernel], host: _
     looking.kernel.waiting = []
     looking.kernel._receive(_stalled(SPAWN["id"]))
     looking.tracing.drain()
-    [told] = looking.told
-    assert [(each.pid, each.confirmation, each.seen) for each in told.holders] == [
+    [stall] = looking.reported
+    assert [(each.pid, each.confirmation, each.seen) for each in stall.holders] == [
         (RELEASE["pid"], Confirmation.CONFIRMED, 30 * MS)
     ]
     assert looking.tracing.ongoing == ()
 
 
-def test_who_was_seen_last_and_has_not_let_go_comes_first(kernel: list[_Kernel], host: _Host) -> None:
+def test_the_holder_that_has_not_released_its_copy_comes_first(kernel: list[_Kernel], host: _Host) -> None:
     looking = _Looking(kernel)
     looking.at = 20 * MS
     host.copies = {INODE: {HOLDER: [4]}}
@@ -591,24 +589,22 @@ def test_who_was_seen_last_and_has_not_let_go_comes_first(kernel: list[_Kernel],
     record.last[0].left = 1
     looking.kernel._receive(record)
     looking.tracing.drain()
-    assert [holder.pid for holder in looking.told[-1].holders] == [HOLDER, RELEASE["pid"]]
+    assert [holder.pid for holder in looking.reported[-1].holders] == [HOLDER, RELEASE["pid"]]
 
 
-def test_a_spawn_that_has_ended_and_sends_no_record_is_judged_by_a_look(
-    kernel: list[_Kernel], host: _Host
-) -> None:
-    """It waits for a release that does not come: of a copy that is not followed."""
+def test_an_ended_spawn_without_a_record_is_judged_by_a_look(kernel: list[_Kernel], host: _Host) -> None:
+    """Its record waits for the release of a copy that is not followed."""
     looking = _Looking(kernel)
     ended = _stalled(SPAWN["id"])
     ended.last[0].left = 1
     ended.read_ended = 700 * MS
     looking.kernel.waiting = [ended]
     looking.look()
-    assert looking.told == []  # its record may be on its way
+    assert looking.reported == []  # its record may still arrive
     for _ in range(2):
         looking.look()
-    [told] = looking.told
-    assert (told.spawn.id, told.culprit.cause) == (SPAWN["id"], Cause.UNKNOWN)
+    [stall] = looking.reported
+    assert (stall.spawn.id, stall.culprit.cause) == (SPAWN["id"], Cause.UNKNOWN)
 
 
 def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
@@ -619,7 +615,7 @@ def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
     kernel[0]._receive(records.Notice(kind=RecordKind.WAITING, id=1))
     tracing.run_once(0)
     assert tracing._next_look <= time.monotonic_ns() + 20 * MS
-    # A second one does not put it off.
+    # A second notice does not delay it.
     soon = tracing._next_look
     kernel[0]._receive(records.Notice(kind=RecordKind.WAITING, id=2))
     tracing.run_once(0)
@@ -630,25 +626,23 @@ def test_programs(kernel: list[_Kernel]) -> None:
     counted = records.Program(ok=1, exec_failed=2, abandoned=3, late_wakeups=4, exposures=(5, 6, 7, 8))
     tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {b"make": counted}
-    [(comm, told)] = tracing.programs().items()
+    [(comm, program)] = tracing.programs().items()
     assert comm == b"make"
-    assert (told.ok, told.exec_failed, told.abandoned, told.late_wakeups) == (1, 2, 3, 4)
-    assert told.exposures == {
+    assert (program.ok, program.exec_failed, program.abandoned, program.late_wakeups) == (1, 2, 3, 4)
+    assert program.exposures == {
         Cause.FORKED: 5,
         Cause.LEAKED: 6,
         Cause.LATE_EXEC: 7,
         Cause.OWN_DESCENDANT: 8,
     }
     assert [exposure.name.lower() for exposure in records.Exposure] == [
-        cause.value for cause in told.exposures
+        cause.value for cause in program.exposures
     ]
 
 
 @pytest.mark.parametrize(("held", "late"), [(1, 5), (0, 4)])
-def test_a_late_wakeup_is_counted_here_or_by_the_kernel_side(
-    held: int, late: int, kernel: list[_Kernel]
-) -> None:
-    """Never twice: the kernel side counts those of whom nobody foreign had a copy."""
+def test_a_late_wakeup_is_counted_once(held: int, late: int, kernel: list[_Kernel]) -> None:
+    """The kernel side counts those of spawns without a foreign copy."""
     tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {b"parent": records.Program(late_wakeups=4)}
     record = _stalled(1, How.CLOSE)
@@ -658,33 +652,33 @@ def test_a_late_wakeup_is_counted_here_or_by_the_kernel_side(
     assert tracing.programs()[b"parent"].late_wakeups == late
 
 
-def test_comms_that_no_spawn_had_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
+def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
     hour = 3600 * SECOND
     tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {
         b"used": records.Program(used=2 * hour),
         b"unused": records.Program(used=hour - 1),
         b"new": records.Program(used=0),
-        b"~other": records.Program(used=1),  # where all are counted that find no place
+        b"~other": records.Program(used=1),  # always kept
     }
     tracing._tidy(2 * hour)
     assert set(kernel[0].by_comm) == {b"used", b"new", b"~other"}
 
 
-def test_a_long_stall_is_told_whatever_its_process_calls_itself(kernel: list[_Kernel]) -> None:
-    told: list[Stall] = []
-    tracing = Tracer(TracerOptions(), told.append)
+def test_a_long_stall_with_the_comm_of_the_self_test_is_reported(kernel: list[_Kernel]) -> None:
+    reported: list[Stall] = []
+    tracing = Tracer(TracerOptions(), reported.append)
     record = _stalled(1, How.EXIT)
     record.comm, record.read_ended = selftest.COMM, 60 * MS
     kernel[0]._receive(record)
     tracing.drain()
-    assert [stall.spawn.comm for stall in told] == [selftest.COMM]
+    assert [stall.spawn.comm for stall in reported] == [selftest.COMM]
 
 
-def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
+def test_a_forker_that_exits_during_the_symbol_lookup_has_plain_addresses(
     kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its pid may be another's by then, and the names with it."""
+    """Its pid may have been reused, and the names be those of another process."""
     ended = False
 
     def who(pid: int, seen: int) -> Optional[Identity]:
@@ -703,11 +697,11 @@ def test_a_forker_that_ends_while_names_are_looked_for_has_plain_addresses(
     fork = tracing._stacks._look_up_fork(7, 1, 1)
     assert fork.stack is not None
     assert [frame.function for frame in fork.stack.frames] == ["0x10"]
-    assert fork.missing == "fork: pid 7 has ended, so that addresses have no names"
+    assert fork.missing is not None and "pid 7" in fork.missing
 
 
 class _Files:
-    """An iterator over the open files."""
+    """A fake iterator over the open files."""
 
     def __init__(self) -> None:
         self.passes = 0
@@ -717,10 +711,10 @@ class _Files:
         return {pipe: [Copy(pipe, HOLDER, HOLDER, 4)] for pipe in pipes}
 
 
-def test_a_big_host_is_not_searched_all_the_time(
+def test_searches_of_a_big_host_are_limited(
     kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pass of 10 ms takes a twentieth of the time at most, and a two hundredth when no stall is new."""
+    """Searches of 10 ms take at most 1/20 of the time, and 1/200 if all stalls are old."""
     looking = _Looking(kernel)
     files = looking.kernel.open_files = _Files()
     monkeypatch.setattr(time, "monotonic_ns", lambda: looking.at + 10 * MS)
@@ -733,7 +727,7 @@ def test_a_big_host_is_not_searched_all_the_time(
     looking.tracing._look(looking.at)
     assert files.passes == 4
     looking.kernel.waiting.append(_blocked(id=3, read_began=4700 * MS, own_released=4700 * MS))
-    for at, passes in ((4740, 4), (4760, 5), (4860, 5)):  # a new one after 50 ms already, once
+    for at, passes in ((4740, 4), (4760, 5), (4860, 5)):  # a new stall is searched for after 50 ms
         looking.at = at * MS
         looking.tracing._look(looking.at)
         assert (at, files.passes) == (at, passes)
@@ -742,7 +736,7 @@ def test_a_big_host_is_not_searched_all_the_time(
 def test_a_holder_that_exits_during_a_search_keeps_its_cause(
     kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the kernel's types, /proc tells whether it was forked, as long as it is there."""
+    """Without BTF, the cause comes from /proc, which loses it when the holder exits."""
     looking = _Looking(kernel)
     looking.kernel.sees_fd_tables = False
     host.copies = {INODE: {HOLDER: [4]}}
