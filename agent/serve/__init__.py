@@ -1,1 +1,1 @@
-"""The agent: it traces the whole host, and serves metrics and a page."""
+"""The agent: traces the whole host and serves metrics and a page."""

@@ -1,4 +1,4 @@
-"""The agent: traces the whole host, logs each stall, serves the metrics and the page, until SIGTERM."""
+"""The agent: trace the whole host, log each stall, and serve the metrics and the page until SIGTERM."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from agent.tracing.tracer import Tracer
 __all__ = ["DaemonError", "run"]
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS = 0.5  # the tracer looks more often, and wakes for that alone
+_POLL_SECONDS = 0.5  # at most; run_once returns earlier if a look is due
 _HEALTHY_SECONDS = 5.0
 
 
 class DaemonError(Exception):
-    """The agent cannot start: one line, and nothing is left half-started."""
+    """The agent cannot start; one line says why, and nothing is left running."""
 
 
 class _Agent:
-    """Joins tracer, log and metrics; ``configure`` takes a new configuration while it runs."""
+    """Connect tracer, log and metrics; ``configure`` applies a new configuration at run time."""
 
     def __init__(self, config: Config, prepared: Prepared) -> None:
         self._clock = Clock()
@@ -56,7 +56,7 @@ class _Agent:
         self._set_filter(config)
 
     def configure(self, config: Config) -> None:
-        """Uses what can be changed now, and says what cannot."""
+        """Apply a new configuration, and log which changes need a restart."""
         old, self._config = self._config, config
         for name, before, after in (
             ("web", old.web, config.web),
@@ -65,11 +65,11 @@ class _Agent:
             ("labels.container", old.labels.container, config.labels.container),
         ):
             if before != after:
-                _log.warning("%s has changed: that needs a restart", name)
+                _log.warning("%s has changed: restart the agent to apply it", name)
         options = TracerOptions.of(config)
         self.tracer.set_thresholds(options.min_ns, options.ongoing_ns)
         self._set_filter(config)
-        self.log.most = config.log.stalls_per_minute
+        self.log.limit = config.log.stalls_per_minute
         logging.getLogger().setLevel(config.log.level.upper())
 
     def _set_filter(self, config: Config) -> None:
@@ -84,7 +84,7 @@ class _Agent:
         self.log.add(json.dumps(stall_object(stall, self._clock)))
 
     def status(self) -> Status:
-        """To be made when tracing begins."""
+        """The agent's status; call when tracing starts."""
         return Status(self.tracer, self._history, self._clock, self.is_healthy, self.tracer.bcc_version)
 
     def poll(self) -> None:
@@ -93,21 +93,21 @@ class _Agent:
         self._polled = time.monotonic()
 
     def is_healthy(self) -> bool:
-        """Whether the tracer is being polled; what it sees is told by the metrics."""
+        """Whether the tracer is being polled."""
         return time.monotonic() - self._polled < _HEALTHY_SECONDS
 
 
 def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit status.  Raises DaemonError.
+    """Run until SIGTERM or SIGINT and return the exit status.  Raises DaemonError.
 
-    prepared: by the options that the configuration has; reread: gives the configuration as it is now
-    (SIGHUP), or raises ConfigError.
+    reread: reads the configuration again on SIGHUP, or raises ConfigError.
+    prepared: begun with the options of the configuration.
     """
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # in the text format they are gauges that nobody asked for
-    came: set[int] = set()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # extra gauges in the text format
+    received: set[int] = set()
 
     def note(number: int, _frame: Optional[FrameType]) -> None:
-        came.add(number)
+        received.add(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, note)
@@ -122,18 +122,18 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
         web.close()
         raise DaemonError(str(error)) from error
     with agent.tracer:
-        privileges.drop(agent.tracer.counters)  # before there are threads, and before the self-test
-        wrong = agent.tracer.start()
-        if wrong is not None:
-            _log.error("the self-test failed: %s; what is reported cannot be trusted", wrong)
+        privileges.drop(agent.tracer.counters)  # before threads start, and before the self-test
+        failure = agent.tracer.start()
+        if failure is not None:
+            _log.error("the self-test failed: %s; do not trust what the agent reports", failure)
         notifier = Notifier(os.environ)
         agent.poll()
         web.start(agent.metrics.registry, agent.is_healthy, agent.status().read)
         _log.info("tracing; see %s://%s:%d", web.scheme, config.web.listen.rpartition(":")[0], web.port)
         notifier.ready()
-        while came.isdisjoint((signal.SIGTERM, signal.SIGINT)):
-            if signal.SIGHUP in came:
-                came.remove(signal.SIGHUP)
+        while received.isdisjoint((signal.SIGTERM, signal.SIGINT)):
+            if signal.SIGHUP in received:
+                received.remove(signal.SIGHUP)
                 _reload(agent, reread)
             agent.poll()
             notifier.alive()
@@ -150,7 +150,7 @@ def _reload(agent: _Agent, reread: Callable[[], Config]) -> None:
         agent.configure(reread())
     except ConfigError as error:
         agent.metrics.set_reloaded(False)
-        _log.error("the configuration stays as it was: %s", error)
+        _log.error("the new configuration is rejected and the running one stays: %s", error)
     else:
         agent.metrics.set_reloaded(True)
-        _log.info("read the configuration again")
+        _log.info("the configuration was reloaded")

@@ -1,4 +1,4 @@
-"""The last stalls that have ended."""
+"""Keep the most recent ended stalls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["History"]
 
 
 class History:
-    """A ring of at most ``limit`` ended stalls; threads may add and read at once."""
+    """A thread-safe ring of at most ``limit`` ended stalls."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -20,7 +20,7 @@ class History:
         self._lock = threading.Lock()
 
     def add(self, stall: Stall) -> None:
-        """Keeps a stall that has ended, and drops the oldest when there is no room."""
+        """Add an ended stall and drop the oldest one if the ring is full; ignore a stall in progress."""
         if stall.ended is None:
             return
         with self._lock:
@@ -28,6 +28,6 @@ class History:
             self._total += 1
 
     def read(self) -> tuple[list[Stall], int]:
-        """The stalls that are kept, newest first, and how many have ever been added."""
+        """The stalls in the ring, newest first, and how many were ever added."""
         with self._lock:
             return list(reversed(self._stalls)), self._total

@@ -1,4 +1,4 @@
-"""Bounds the values of one metric label: a process chooses its own comm, and Prometheus has to store it."""
+"""Bound the values of a metric label: processes choose their own comm, and Prometheus stores each value."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from agent.escape import printable
 __all__ = ["OTHER", "Label"]
 
 OTHER = "~other"
-"""Value for everything beyond the limit."""
+"""Label value for all comms beyond the limit."""
 
 
 class Label:
-    """One label's values.
+    """The values of one label.
 
-    A comm that a rule (regular expression, name) matches as a whole has the first such rule's name; those of
-    allow stand for themselves; of the rest the first ``limit`` that come do, and all others are OTHER.
+    A comm that a rule (regular expression, name) matches as a whole gets the name of the first such rule.  A
+    comm in allow is its own value, and so are the first ``limit`` others; the rest become OTHER.
     """
 
     def __init__(self, limit: int, allow: Sequence[str] = (), rules: Sequence[tuple[str, str]] = ()) -> None:

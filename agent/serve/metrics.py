@@ -1,6 +1,6 @@
-"""The Prometheus metrics: kernel aggregates read when Prometheus scrapes, stalls counted as they end.
+"""The Prometheus metrics: kernel aggregates are read at each scrape, stalls are counted as they end.
 
-The names and labels are a contract (METRICS.md).
+Names and labels are a contract; METRICS.md lists them.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ _Durations = Callable[[Program], tuple[Sequence[int], int]]
 _DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
     (
         "spawnstall_spawn_seconds",
-        "From the errpipe's creation to the end of its read.",
+        "Time from the creation of the errpipe to the end of the parent's read.",
         lambda program: (program.spawn_buckets, program.spawn_sum_ns),
     ),
     (
         "spawnstall_exec_seconds",
-        "From the fork to the own child's release of the errpipe.",
+        "Time from the fork to the own child's release of the errpipe.",
         lambda program: (program.exec_buckets, program.exec_sum_ns),
     ),
     (
         "spawnstall_vfork_seconds",
-        "Spawns without an errpipe (posix_spawn): how long the parent was blocked in vfork.",
+        "Time that parents were blocked in vfork, for spawns without an errpipe (posix_spawn).",
         lambda program: (program.vfork_buckets, program.vfork_sum_ns),
     ),
 )
-"""The histograms by comm: name, description, buckets and sum of nanoseconds of a program."""
+"""The histograms by comm: name, help text, and a function that returns buckets and sum in nanoseconds."""
 
 _PAIRS_PER_LABEL = 5
 _BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
 
 
 class Source(Protocol):
-    """What is read at a scrape; Tracer is one."""
+    """What a scrape reads; Tracer implements it."""
 
     @property
     def ongoing(self) -> tuple[Stall, ...]: ...
@@ -76,7 +76,7 @@ class Source(Protocol):
 
 
 class Metrics(Collector):
-    """The collector of everything; ``add_stall`` is to be called for each ended stall."""
+    """The collector of all metrics; call ``add_stall`` for each ended stall."""
 
     def __init__(self, source: Source, clock: Clock, labels: agentfile.Labels, bcc_version: str) -> None:
         self._source = source
@@ -86,14 +86,14 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._stall_seconds = Histogram(
             "spawnstall_stall_seconds",
-            "How long readers of errpipes waited for foreign holders (ended stalls).",
+            "Time that readers of errpipes waited for foreign holders (ended stalls).",
             self._stall_labels,
             buckets=_BOUNDS_SECONDS,
             registry=self.registry,
         )
         self._not_logged = Counter(
             "spawnstall_stalls_not_logged",
-            "Stalls that are not in the log, as it had enough of them in that minute.",
+            "Stalls left out of the log because of log.stalls_per_minute.",
             registry=self.registry,
         )
         self.configure(labels, Filter())
@@ -102,52 +102,52 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
 
     def configure(self, labels: agentfile.Labels, filter: Filter) -> None:
-        """Bounds label values and filters parents from now on; labels.container stays as it was."""
+        """Apply new label bounds and a new filter; a change of labels.container needs a restart."""
         rules = [(rule.match, rule.name) for rule in labels.rules]
         self._comm = Label(labels.limit, labels.allow, rules)
         self._holder = Label(labels.limit, labels.allow, rules)
         self._container = Label(labels.limit)
         self._pairs: set[tuple[str, str]] = set()
-        self._most_pairs = _PAIRS_PER_LABEL * labels.limit
+        self._max_pairs = _PAIRS_PER_LABEL * labels.limit
         self._filter = filter
 
     def set_reloaded(self, success: bool) -> None:
-        """Notes how the last reading of the configuration went."""
+        """Record whether the last reload of the configuration succeeded."""
         self._reload_succeeded = success
         if success:
             self._reloaded = time.time()
 
     def add_stall(self, stall: Stall) -> None:
-        """Counts an ended stall; the exemplar (OpenMetrics only) is its id in the log and on the page."""
+        """Count an ended stall; the exemplar (OpenMetrics only) is its id in the log and on the page."""
         if stall.ended is not None:
             self._stall_seconds.labels(*self._values(stall)).observe(
                 (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
             )
 
     def add_not_logged(self) -> None:
-        """Counts a stall that was left out of the log."""
+        """Count a stall that was left out of the log."""
         self._not_logged.inc()
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Nothing: so that registering does not read the kernel's maps."""
+        """Return nothing, so that registering does not read the kernel's maps."""
         return ()
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
-        """The families that are read from the kernel side now."""
+        """Read the kernel side and yield all families but those counted in user space."""
         began = time.monotonic()
         yield from self._programs()
         yield from self._in_progress()
-        yield from self._honesty()
+        yield from self._tracing_health()
         yield from self._probes()
         yield from self._configuration()
         yield _info(
             "spawnstall_build_info",
-            "Versions; the value is 1.",
+            "Always 1; the labels are the versions.",
             {"version": __version__, "kernel": platform.release(), "bcc": self._bcc_version},
         )
         yield GaugeMetricFamily(
             "spawnstall_scrape_duration_seconds",
-            "How long this scrape took to read the kernel side.",
+            "Time that this scrape took to read the kernel side.",
             value=time.monotonic() - began,
         )
 
@@ -158,9 +158,7 @@ class Metrics(Collector):
                 continue
             comm = OTHER if name == OTHER.encode() else self._comm.value(name)
             by_comm.setdefault(comm, []).append(found)
-        spawns = CounterMetricFamily(
-            "spawnstall_spawns", "Spawns that have ended.", labels=("comm", "outcome")
-        )
+        spawns = CounterMetricFamily("spawnstall_spawns", "Ended spawns.", labels=("comm", "outcome"))
         for comm, programs in by_comm.items():
             spawns.add_metric((comm, "ok"), sum(program.ok for program in programs))
             spawns.add_metric((comm, "exec_failed"), sum(program.exec_failed for program in programs))
@@ -168,12 +166,12 @@ class Metrics(Collector):
         yield spawns
         exposures = CounterMetricFamily(
             "spawnstall_exposures",
-            "Foreign processes that still had a copy when the own child had let go: each can stall a reader.",
+            "Foreign processes that still had a copy after the own child's release; each can stall a reader.",
             labels=("comm", "cause"),
         )
         late_wakeups = CounterMetricFamily(
             "spawnstall_late_wakeups",
-            "Long reads of errpipes that nobody foreign kept waiting: the reader was woken late.",
+            "Long reads of errpipes without a foreign holder: the reader was woken late.",
             labels=("comm",),
         )
         for comm, programs in by_comm.items():
@@ -183,10 +181,10 @@ class Metrics(Collector):
             late_wakeups.add_metric((comm,), sum(program.late_wakeups for program in programs))
         yield exposures
         yield late_wakeups
-        for metric, text, of in _DURATIONS:
+        for metric, text, read in _DURATIONS:
             seconds = HistogramMetricFamily(metric, text, labels=("comm",))
             for comm, programs in by_comm.items():
-                counts, sums_ns = zip(*map(of, programs))
+                counts, sums_ns = zip(*map(read, programs))
                 _add_histogram(seconds, comm, counts, sum(sums_ns))
             yield seconds
 
@@ -198,7 +196,7 @@ class Metrics(Collector):
             counts[labels] = counts.get(labels, 0) + 1
         in_progress = GaugeMetricFamily(
             "spawnstall_stalls_in_progress",
-            "Readers that wait for foreign holders now.",
+            "Readers that are waiting for foreign holders.",
             labels=self._stall_labels,
         )
         for labels, number in counts.items():
@@ -207,34 +205,36 @@ class Metrics(Collector):
         oldest = min((self._clock.timestamp(stall.began) for stall in ongoing), default=0.0)
         yield GaugeMetricFamily(
             "spawnstall_oldest_stall_start_timestamp_seconds",
-            "When the oldest stall in progress began, 0 when there is none.",
+            "Start time of the oldest stall in progress, 0 if there is none.",
             value=oldest,
         )
 
-    def _honesty(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def _tracing_health(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         counters = self._source.counters()
         for name, counter, text in LOSSES:
             yield CounterMetricFamily(f"spawnstall_{name}", text, value=counters[counter])
         entries = self._source.map_entries()
-        now = GaugeMetricFamily("spawnstall_map_entries", "Entries of an eBPF map.", labels=("map",))
-        most = GaugeMetricFamily("spawnstall_map_max_entries", "Room of an eBPF map.", labels=("map",))
+        now = GaugeMetricFamily("spawnstall_map_entries", "Entries in an eBPF map.", labels=("map",))
+        maximum = GaugeMetricFamily(
+            "spawnstall_map_max_entries", "Maximum number of entries in an eBPF map.", labels=("map",)
+        )
         evicted = CounterMetricFamily(
             "spawnstall_map_evictions",
-            "Entries that a full map dropped before their end.",
+            "Entries that a full eBPF map evicted while they were in use.",
             labels=("map",),
         )
         for name, (used, limit) in entries.items():
             now.add_metric((name,), used)
-            most.add_metric((name,), limit)
+            maximum.add_metric((name,), limit)
             dropped = evictions(name, used, counters)
             if dropped is not None:
                 evicted.add_metric((name,), dropped)
         yield now
-        yield most
+        yield maximum
         yield evicted
         confirmations = CounterMetricFamily(
             "spawnstall_confirmations",
-            "Holders of stalls in progress that a look at the open files of the host found.",
+            "Holders of stalls in progress that a search of the host's open files found.",
             labels=("result",),
         )
         for result, number in self._source.confirmations.items():
@@ -242,7 +242,7 @@ class Metrics(Collector):
         yield confirmations
         yield GaugeMetricFamily(
             "spawnstall_selftest_success",
-            "1 when the start-up self-test passed.",
+            "1 if the start-up self-test passed.",
             value=1 if self._source.self_test_failure is None else 0,
         )
 
@@ -250,14 +250,16 @@ class Metrics(Collector):
         probes = self._source.probes()
         attached = GaugeMetricFamily(
             "spawnstall_probe_attached",
-            "1 when the program at a tracepoint is attached: without one, some answers are unknown.",
+            "1 if the BPF program at a tracepoint is attached; without it, some causes are unknown.",
             labels=("probe",),
         )
         runs = CounterMetricFamily(
-            "spawnstall_probe_runs", "Runs of the program at a tracepoint.", labels=("probe",)
+            "spawnstall_probe_runs", "Runs of the BPF program at a tracepoint.", labels=("probe",)
         )
         seconds = CounterMetricFamily(
-            "spawnstall_probe_run_seconds", "Time in the program at a tracepoint.", labels=("probe",)
+            "spawnstall_probe_run_seconds",
+            "Time spent in the BPF program at a tracepoint.",
+            labels=("probe",),
         )
         counted = 0
         for probe, status in probes.items():
@@ -269,7 +271,7 @@ class Metrics(Collector):
         yield attached
         yield GaugeMetricFamily(
             "spawnstall_bpf_stats_enabled",
-            "1 while the sysctl kernel.bpf_stats_enabled counts the programs' runs and time.",
+            "1 if the kernel counts runs and run time of BPF programs (sysctl kernel.bpf_stats_enabled).",
             value=counted,
         )
         yield runs
@@ -278,20 +280,20 @@ class Metrics(Collector):
     def _configuration(self) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily(
             "spawnstall_config_last_reload_successful",
-            "1 when the configuration that was read last is in use.",
+            "1 if the last reload of the configuration succeeded.",
             value=int(self._reload_succeeded),
         )
         yield GaugeMetricFamily(
             "spawnstall_config_last_reload_success_timestamp_seconds",
-            "When the configuration in use was read.",
+            "Time of the last successful reload of the configuration.",
             value=self._reloaded,
         )
 
     def _values(self, stall: Stall) -> tuple[str, ...]:
         culprit = stall.culprit
         comm, holder = self._comm.value(stall.spawn.comm), self._holder.value(culprit.comm)
-        # Each label is bounded, and so are their pairs: 100 times 100 would be 10,000.
-        if (comm, holder) not in self._pairs and len(self._pairs) >= self._most_pairs:
+        # Bound pairs too: 100 comms and 100 holders would make 10,000 series.
+        if (comm, holder) not in self._pairs and len(self._pairs) >= self._max_pairs:
             comm, holder = OTHER, OTHER
         self._pairs.add((comm, holder))
         values = (comm, holder, culprit.cause.value)
@@ -303,7 +305,7 @@ class Metrics(Collector):
 
 
 def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int]:
-    """Entries that a full map dropped; None: that is not counted for this map."""
+    """Entries that a full map evicted; None if they are not counted for this map."""
     if f"{name}_added" not in counters:
         return None
     return max(0, counters[f"{name}_added"] - counters[f"{name}_deleted"] - used)

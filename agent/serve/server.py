@@ -1,7 +1,7 @@
-"""The HTTP server's sockets: bounded threads, deadlines, TLS.  What is answered is in ``web``.
+"""The HTTP server's sockets: bounded threads, deadlines, TLS.  ``web`` has the responses.
 
-Whoever can reach the port can open connections and send nothing, or a byte now and then.  So a request has
-to be there, with its TLS handshake, within seconds, and when all places are taken the oldest gives way.
+A client may open connections and send nothing, or a byte now and then.  So the TLS handshake and the request
+have deadlines, and when all connections are in use, a new one replaces the oldest.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from socketserver import ThreadingMixIn
 from typing import Any, Optional
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-__all__ = ["MOST_CONNECTIONS", "Server", "ServerV6"]
+__all__ = ["MAX_CONNECTIONS", "Server", "ServerV6"]
 
-MOST_CONNECTIONS = 32
-"""Connections that are served at once; one more, and the oldest is cut off."""
+MAX_CONNECTIONS = 32
+"""Concurrent connections; one more closes the oldest."""
 
 _log = logging.getLogger(__name__)
-_MOST_THREADS = 2 * MOST_CONNECTIONS  # with those whose connections were cut off, and that have not ended yet
+_MAX_THREADS = 2 * MAX_CONNECTIONS  # including those that are still ending after their connection was closed
 _REQUEST_SECONDS = 10
 _REQUEST_BYTES = 16384
 _ROOM_SECONDS = 1.0
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """A WSGI server; raises OSError when the address cannot be listened on.
+    """A WSGI server; raises OSError if it cannot listen on the address.
 
-    tls: gives the context for the next connection, None: plain HTTP.
+    tls: returns the TLS context for the next connection, or None for plain HTTP.
     """
 
     daemon_threads = True
@@ -42,12 +42,12 @@ class Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, address: tuple[str, int], tls: Callable[[], Optional[ssl.SSLContext]]) -> None:
         self._tls = tls
-        self._open: dict[Any, bool] = {}  # by age; whether it was cut off
+        self._open: dict[Any, bool] = {}  # by age; True once we have closed it
         self._changed = threading.Condition()
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        """As WSGIServer's, without its reverse look-up of the address, which can take seconds."""
+        """Bind without WSGIServer's reverse lookup of the address, which can take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -56,7 +56,7 @@ class Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The next connection; its handshake is left to its own thread."""
+        """Accept a connection; its thread does the TLS handshake."""
         connection, address = self.socket.accept()
         try:
             context = self._tls()
@@ -68,14 +68,14 @@ class Server(ThreadingMixIn, WSGIServer):
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serves a connection in a thread of its own; makes room for it when there is none."""
+        """Serve a connection in its own thread; close the oldest one if there are too many."""
         with self._changed:
-            waiting = [connection for connection, was_cut in self._open.items() if not was_cut]
-            if len(waiting) >= MOST_CONNECTIONS:
+            waiting = [connection for connection, was_closed in self._open.items() if not was_closed]
+            if len(waiting) >= MAX_CONNECTIONS:
                 self._open[waiting[0]] = True
-                _cut(waiting[0])
-            # Those that were cut off end at once, if they are not at work on an answer.
-            has_room = self._changed.wait_for(lambda: len(self._open) < _MOST_THREADS, _ROOM_SECONDS)
+                _shut_down(waiting[0])
+            # A closed connection ends its thread at once, unless that is computing a response.
+            has_room = self._changed.wait_for(lambda: len(self._open) < _MAX_THREADS, _ROOM_SECONDS)
             if has_room:
                 self._open[request] = False
         if has_room:
@@ -84,14 +84,14 @@ class Server(ThreadingMixIn, WSGIServer):
             self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Ends a connection."""
+        """Close a connection."""
         with self._changed:
             self._open.pop(request, None)
             self._changed.notify()
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or spoke nonsense is no news."""
+        """Log errors of clients at debug level only."""
         _log.debug("%s: %s", client_address[0], sys.exc_info()[1])
 
 
@@ -101,21 +101,21 @@ class ServerV6(Server):
     address_family = socket.AF_INET6
 
 
-def _cut(connection: Any) -> None:
-    """Ends a connection under the thread that serves it, which sees an end of file."""
-    with contextlib.suppress(OSError):  # the client was quicker
-        # Not SSLSocket's: it ends TLS first, and what that thread sends then would go out in the clear.
+def _shut_down(connection: Any) -> None:
+    """Shut down a connection that another thread serves; that thread reads end-of-file."""
+    with contextlib.suppress(OSError):  # the client closed it first
+        # Not SSLSocket.shutdown: it ends TLS first, and the thread would then send in the clear.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class _Handler(WSGIRequestHandler):
     timeout = _REQUEST_SECONDS  # of a write
-    default_request_version = "HTTP/1.0"  # an answer to what has none, or a wrong one, has a head too
+    default_request_version = "HTTP/1.0"  # responses to malformed requests get a status line and headers too
 
     def handle(self) -> None:
         deadline = time.monotonic() + _REQUEST_SECONDS
         if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()  # all of it within the timeout
+            self.connection.do_handshake()  # the timeout covers the whole handshake
         head = self._head(deadline)
         if head is None:
             self.requestline, self.request_version, self.command = "", "HTTP/1.0", ""
@@ -126,7 +126,7 @@ class _Handler(WSGIRequestHandler):
             super().handle()
 
     def _head(self, deadline: float) -> Optional[bytes]:
-        """The request up to its empty line, b"" when it does not come, None when it is too long."""
+        """The request up to its empty line; b"" if it is incomplete, None if it is too long."""
         head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
             left = deadline - time.monotonic()
@@ -143,14 +143,14 @@ class _Handler(WSGIRequestHandler):
         return head
 
     def parse_request(self) -> bool:
-        """HTTP/0.9, whose answers have no head, is answered as HTTP/1.0 is."""
-        is_right = super().parse_request()
+        """Respond to HTTP/0.9 as to HTTP/1.0, because HTTP/0.9 responses have no headers."""
+        is_valid = super().parse_request()
         if self.request_version == "HTTP/0.9":
             self.request_version = self.default_request_version
-        return is_right
+        return is_valid
 
     def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
-        """In our words alone: http.server's have the request in them."""
+        """Send an error without message and explanation, which would contain parts of the request."""
         self.request_version = self.default_request_version
         super().send_error(code)
 

@@ -1,4 +1,4 @@
-"""The log of stalls: a line each on standard error, so many a minute at most, and how many were left out."""
+"""Log stalls to standard error, one line each, up to a limit per minute."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _WINDOW_SECONDS = 60.0
 
 
 class StallLog:
-    """``poll`` is to be called again and again: it says once a minute what was left out."""
+    """A rate-limited log; call ``poll`` often, so that it logs once a minute how many lines were left out."""
 
-    def __init__(self, most: int, on_left_out: Callable[[], None]) -> None:
-        """most: lines a minute; on_left_out: is called for each line that was one too many."""
-        self.most = most
+    def __init__(self, limit: int, on_left_out: Callable[[], None]) -> None:
+        """limit: lines a minute; on_left_out: called for each line beyond the limit."""
+        self.limit = limit
         self._on_left_out = on_left_out
         self._began = -_WINDOW_SECONDS
         self._written = 0
         self._left_out = 0
 
     def add(self, line: str) -> None:
-        """Writes a line, or leaves it out."""
+        """Write a line, or leave it out if the limit is reached."""
         self.poll()
-        if self._written < self.most:
+        if self._written < self.limit:
             self._written += 1
             print(line, file=sys.stderr, flush=True)
         else:
@@ -35,18 +35,18 @@ class StallLog:
             self._on_left_out()
 
     def poll(self) -> None:
-        """Begins another minute when it is time."""
+        """Start a new minute if the current one is over."""
         if time.monotonic() - self._began >= _WINDOW_SECONDS:
             self.close()
             self._began = time.monotonic()
             self._written = 0
 
     def close(self) -> None:
-        """Says how many lines were left out since that was said."""
+        """Log how many lines were left out in the current minute."""
         if self._left_out:
             _log.warning(
-                "%d more stalls of the last minute are only in the metrics: log.stalls_per_minute is %d",
+                "%d more stalls in the last minute are only in the metrics: log.stalls_per_minute is %d",
                 self._left_out,
-                self.most,
+                self.limit,
             )
             self._left_out = 0

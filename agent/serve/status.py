@@ -1,4 +1,4 @@
-"""What the agent knows now, as one JSON object: stalls, and its own health (HTTP.md)."""
+"""The JSON object of /api/stalls (HTTP.md): stalls and the agent's own health."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Status"]
 
 
 class Status:
-    """Made when tracing begins: its CPU time does not count what starting up has cost."""
+    """The agent's status; create it when tracing starts, so that CPU time excludes the start."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class Status:
         self._cpu_began = time.process_time()
 
     def read(self) -> dict[str, Any]:
-        """The object: ``ongoing`` (the oldest first), ``ended`` (the newest first) and ``agent``."""
-        # A stall that ends between the two is in both, and one that has just ended is judged a moment later.
+        """The object with ``ongoing`` (oldest first), ``ended`` (newest first) and ``agent``."""
+        # A stall that ends between the two reads is in both lists: drop it from ongoing.
         ongoing = sorted(self._source.ongoing, key=lambda stall: stall.began)
         ended, total = self._history.read()
         ended_ids = {stall.spawn.id for stall in ended}

@@ -1,4 +1,4 @@
-"""What the agent answers over HTTP: the page, /api/stalls, /metrics and /healthz."""
+"""Serve the page, /api/stalls, /metrics and /healthz over HTTP."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _Start = Callable[..., Any]
 
 
 class WebError(Exception):
-    """The address cannot be listened on; one line."""
+    """The server cannot listen on its address; one line says why."""
 
 
 class WebServer:
-    """Bound when it is made, so that a taken port is known first; answers from ``start`` on."""
+    """Bind the address when created, so that a port in use is detected early; serve after ``start``."""
 
     def __init__(self, host: str, port: int, security: Optional[Security] = None) -> None:
         self._security = security or Security(None)
@@ -39,12 +39,12 @@ class WebServer:
                 f"cannot listen on {host}:{port}: {error.strerror}: is another agent running there?"
                 " Set web.listen in the configuration to another address"
             ) from error
-        except (ValueError, TypeError) as error:  # no name of a host, as with a NUL in it
+        except (ValueError, TypeError) as error:  # not a host name, such as one with a NUL
             raise WebError(f"cannot listen on {host!r}: {error}: set web.listen to an address") from error
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The TCP port."""
         return self._server.server_port
 
     @property
@@ -58,9 +58,9 @@ class WebServer:
         healthy: Callable[[], bool],
         status: Callable[[], dict[str, Any]],
     ) -> None:
-        """Answers requests, each in a thread of its own, until ``stop``.
+        """Serve requests, each in its own thread, until ``stop``.
 
-        status gives the object of /api/stalls, which is also what the page shows.
+        status: returns the object of /api/stalls, which the page shows too.
         """
         metrics = make_wsgi_app(registry)
         scraping = threading.Lock()
@@ -69,43 +69,43 @@ class WebServer:
             path = environ.get("PATH_INFO", "/")
             method = environ.get("REQUEST_METHOD")
             if method not in ("GET", "HEAD"):
-                return _answer(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
+                return _respond(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
             if path == "/metrics":
-                with scraping:  # one at a time is no slower, and a hundred at once take the memory of one
+                with scraping:  # bounds memory, and scrapes are not faster in parallel
                     body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
                 return body
             if path == "/healthz":
                 if healthy():
-                    return _answer(start, "200 OK", b"ok\n")
-                return _answer(start, "503 Service Unavailable", b"not tracing\n")
+                    return _respond(start, "200 OK", b"ok\n")
+                return _respond(start, "503 Service Unavailable", b"not tracing\n")
             if path == "/api/stalls":
                 text = json.dumps(status()) + "\n"
-                return _answer(start, "200 OK", text.encode(), "application/json")
+                return _respond(start, "200 OK", text.encode(), "application/json")
             if path == "/":
                 render = (
                     agent_html.news if environ.get("QUERY_STRING") == agent_html.NEWS else agent_html.page
                 )
-                return _answer(start, "200 OK", render(status()).encode(), _HTML)
-            return _answer(start, "404 Not Found", b"/, /api/stalls, /metrics or /healthz\n")
+                return _respond(start, "200 OK", render(status()).encode(), _HTML)
+            return _respond(start, "404 Not Found", b"/, /api/stalls, /metrics or /healthz\n")
 
         self._server.set_app(self._guarded(application))
-        # Nothing wakes it but a connection, and stop.
+        # No poll interval: only a connection or stop wakes it.
         threading.Thread(target=self._server.serve_forever, args=(None,), name="web", daemon=True).start()
 
     def stop(self) -> None:
-        """Stops listening."""
-        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes it
+        """Stop serving and close the port."""
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes serve_forever
         self._server.shutdown()
         self._server.server_close()
 
     def close(self) -> None:
-        """Gives the address back when ``start`` was never called."""
+        """Close the port if ``start`` was never called."""
         self._server.server_close()
 
     def _guarded(
         self, application: Callable[[dict[str, Any], _Start], Iterable[bytes]]
     ) -> Callable[[dict[str, Any], _Start], Iterable[bytes]]:
-        """The application for users only, if there are any, and with the headers that every answer has."""
+        """The application with authentication, if users are configured, and the headers of every response."""
 
         def guarded(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
             security = self._security.current()
@@ -124,14 +124,14 @@ class WebServer:
 
             if not security.admits(environ.get("HTTP_AUTHORIZATION", "")):
                 challenge = ("WWW-Authenticate", "Basic")
-                return _answer(start_with_headers, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
+                return _respond(start_with_headers, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
             body = application(environ, start_with_headers)
             return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
         return guarded
 
 
-def _answer(
+def _respond(
     start: _Start, status: str, body: bytes, kind: str = _TEXT, *more: tuple[str, str]
 ) -> Iterable[bytes]:
     start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *more])

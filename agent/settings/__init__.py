@@ -1,1 +1,1 @@
-"""Configuration files, checked."""
+"""Read and validate configuration files."""

@@ -1,7 +1,8 @@
 """The agent's configuration: a YAML file, the environment, and ``--set``.
 
-``config/agent.yaml`` has every key with its default and says when to change it.  A single key is overridden
-by ``SPAWNSTALL_SECTION_KEY`` in the environment, and that by ``--set section.key=VALUE``; values are YAML.
+``config/agent.yaml`` documents every key with its default.  The environment variable
+``SPAWNSTALL_SECTION_KEY`` overrides a key of the file, and ``--set section.key=VALUE`` overrides both; values
+are YAML.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _PREFIX = "SPAWNSTALL_"
 class Web(Section):
     """Where metrics and the page are served.
 
-    config_file: of TLS and users (webconfig.py), "" for none; in a file, relative to that file's folder.
-    history: ended stalls that are kept for the page and /api/stalls.
+    config_file: TLS and users (``webfile``), "" for none; in a file, relative to that file's directory.
+    history: number of ended stalls kept for the page and /api/stalls.
     """
 
     listen: str = "127.0.0.1:9848"
@@ -48,30 +49,30 @@ class Web(Section):
 
     @property
     def host(self) -> str:
-        """Without the brackets of an IPv6 address."""
+        """The host, without the brackets of an IPv6 address."""
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """TCP port, 0 for any free one."""
+        """The TCP port, 0 for any free port."""
         return int(self.listen.rpartition(":")[2])
 
 
 class Stalls(Section):
-    """Which stalls are told."""
+    """Which stalls are reported."""
 
     min_ms: float = Field(default=10, ge=1, le=3_600_000)
     ongoing_seconds: float = Field(default=1, ge=0.25, le=3600)
 
 
 class Stacks(Section):
-    """Whether it is told where in the code a stall came about."""
+    """Whether stack traces are captured."""
 
     capture: bool = False
 
 
 class Filter(Section):
-    """Of which parents stalls are told; an empty list: of all."""
+    """Selects the parents whose stalls are reported; an empty list selects all."""
 
     comm: list[str] = Field(default_factory=list)
     uid: list[int] = Field(default_factory=list)
@@ -79,7 +80,7 @@ class Filter(Section):
 
 
 class Rule(Section):
-    """A regular expression, and the label value that stands for every comm that it matches as a whole."""
+    """A regular expression, and the label value for every comm that it matches as a whole."""
 
     match: str
     name: str = Field(min_length=1, max_length=64)
@@ -95,7 +96,7 @@ class Rule(Section):
 
 
 class Labels(Section):
-    """Which values the labels of the metrics may take."""
+    """Which values the labels of the metrics can take."""
 
     limit: int = Field(default=100, ge=1, le=10_000)
     allow: list[str] = Field(default_factory=list)
@@ -117,7 +118,7 @@ class Log(Section):
 
 
 class Config(Section):
-    """The whole file."""
+    """The whole configuration."""
 
     web: Web = Web()
     stalls: Stalls = Stalls()
@@ -131,7 +132,7 @@ class Config(Section):
 def load(
     path: Optional[Path], environ: Optional[Mapping[str, str]] = None, settings: Sequence[str] = ()
 ) -> Config:
-    """The configuration of a file (None: all defaults), the environment and ``--set``; raises ConfigError."""
+    """Load a file (None: all defaults) and apply the environment and ``--set``; raises ConfigError."""
     document = {} if path is None else read(path, Config)
     sources: dict[str, str] = {}
     for source, section, key, text in (*_from_environment(environ or {}), *_from_settings(settings)):
@@ -139,15 +140,15 @@ def load(
             value = parse(text, source)
         except ConfigError as error:
             raise ConfigError(f"{source}: {shown(text)}: expected a value in YAML") from error
-        there = document.get(section, {})
-        if isinstance(there, dict):  # or check says so
-            document[section] = {**there, key: value}
+        values = document.get(section, {})
+        if isinstance(values, dict):  # check() reports anything else
+            document[section] = {**values, key: value}
         sources[key_name((section, key))] = source
     return check(document, Config, "built-in defaults" if path is None else path, sources)
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
-    """Source, section, key and text of each variable that is meant for us."""
+    """Source, section, key and text of each variable that sets a key."""
     found = []
     for name, text in sorted(environ.items()):
         section, _, key = name.removeprefix(_PREFIX).lower().partition("_")
@@ -156,7 +157,9 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, s
         if section in Config.model_fields:
             found.append((f"environment variable {name}", section, key, text))
         else:  # Kubernetes sets SPAWNSTALL_PORT and the like beside a service of that name
-            _log.warning("the environment variable %s names no section of the configuration: ignored", name)
+            _log.warning(
+                "ignoring environment variable %s: it does not name a section of the configuration", name
+            )
     return found
 
 

@@ -1,8 +1,8 @@
-"""TLS, client certificates and users of the web server, in the schema of Prometheus' exporter-toolkit.
+"""TLS, client certificates and users of the web server, in the schema of Prometheus's exporter-toolkit.
 
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.  What Python's ssl
-cannot do is an error, never ignored.  As there, a change of the file or of a certificate counts from the next
-connection on.
+https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.  An option that Python's
+ssl does not support is an error.  As in the toolkit, a change to the file or to a certificate applies from
+the next connection on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class WebConfigError(ConfigError):
-    """The file cannot be used: one line that names file and key.  No secret is in it."""
+    """The file is invalid; one line names file and key, and contains no secret."""
 
 
 class _Tls(Section):
@@ -42,7 +42,7 @@ class _Tls(Section):
     max_version: str = "TLS13"
     cipher_suites: list[str] = Field(default_factory=list)
     prefer_server_cipher_suites: bool = True
-    # Known, and refused by name.
+    # Known but not supported: _UNSUPPORTED has the error messages.
     cert: Any = None
     key: Any = None
     client_ca: Any = None
@@ -62,12 +62,12 @@ class _File(Section):
     rate_limit: Any = None
 
 
-_REFUSED = {
-    "cert": "not supported here: write it to a file, and name that in cert_file",
-    "key": "not supported here: write it to a file, and name that in key_file",
-    "client_ca": "not supported here: write it to a file, and name that in client_ca_file",
-    "client_allowed_sans": "not supported here: use a CA of its own for those clients",
-    "curve_preferences": "not supported here: OpenSSL's own are used",
+_UNSUPPORTED = {
+    "cert": "not supported: write it to a file and set cert_file",
+    "key": "not supported: write it to a file and set key_file",
+    "client_ca": "not supported: write it to a file and set client_ca_file",
+    "client_allowed_sans": "not supported: use a separate CA for these clients",
+    "curve_preferences": "not supported: OpenSSL's defaults are used",
 }
 _CLIENT_AUTH = {
     "": ssl.CERT_NONE,
@@ -91,7 +91,7 @@ _CIPHERS = {
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
 _TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
-# Each with what its value has to be, for the error message.
+# Allowed headers and, if restricted, their values.
 _HEADERS = {
     "Content-Security-Policy": None,
     "X-Frame-Options": ("deny", "sameorigin"),
@@ -100,15 +100,15 @@ _HEADERS = {
     "Strict-Transport-Security": None,
 }
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
-_BCRYPT_BYTES = 72  # bcrypt takes no more of a password into account
-_REMEMBERED_LOGINS = 100
+_BCRYPT_BYTES = 72  # bcrypt ignores the rest of a longer password
+_MAX_CACHED_LOGINS = 100
 
 
 class WebConfig:
-    """A file that was found right.
+    """A validated web configuration.
 
-    tls: the context for new connections, None: plain HTTP.  headers: to be set in every answer.
-    files: what it was read from, itself first.
+    tls: the context for new connections, None for plain HTTP.  headers: set in every response.
+    files: the configuration file and the files that it names.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class WebConfig:
         self._users = users
         self._checking = threading.Lock()
         self._secret = os.urandom(32)
-        self._known: set[bytes] = set()
+        self._admitted: set[bytes] = set()
 
     def admits(self, authorization: str) -> bool:
-        """Whether an Authorization header is that of a user; always, when there are no users.
+        """Whether an Authorization header authenticates a user; always True if no users are configured.
 
-        Takes a bcrypt check, also for an unknown user; logins that were right are remembered.
+        Takes one bcrypt check, for unknown users too; successful logins are cached.
         """
         if not self._users:
             return True
@@ -142,31 +142,31 @@ class WebConfig:
         name, colon, password = login.partition(b":")
         if kind.lower() != "basic" or not colon:
             return False
-        import bcrypt  # only where there are users
+        import bcrypt  # needed only if users are configured
 
         known = self._users.get(name.decode("utf-8", "replace"))
         digest = hmac.digest(self._secret, login, hashlib.sha256)
-        if digest in self._known:
+        if digest in self._admitted:
             return True
         with self._checking:  # one at a time: guessing must not take every CPU
-            # An unknown user takes as long as the first one.
+            # Check a hash for an unknown user too, so that timing does not reveal user names.
             hashed = next(iter(self._users.values())) if known is None else known
-            right = bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed)
-            if not right or known is None:
+            matches = bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed)
+            if not matches or known is None:
                 return False
-            if len(self._known) >= _REMEMBERED_LOGINS:
-                self._known.clear()
-            self._known.add(digest)
+            if len(self._admitted) >= _MAX_CACHED_LOGINS:
+                self._admitted.clear()
+            self._admitted.add(digest)
             return True
 
 
 def load(path: Path) -> WebConfig:
-    """Reads and checks a web configuration file and the files that it names; raises ConfigError."""
+    """Read and validate a web configuration file and the files that it names; raises ConfigError."""
     file = check(read(path, _File), _File, path)
     if file.rate_limit is not None:
-        _refuse(path, "rate_limit", "not supported here: remove it")
+        _reject(path, "rate_limit", "not supported: remove it")
     if file.http_server_config.http2:
-        _refuse(path, "http_server_config.http2", "HTTP/2 is not spoken here: remove it, or set it to false")
+        _reject(path, "http_server_config.http2", "not supported: remove it or set it to false")
     _check_headers(path, file.http_server_config.headers)
     users = _users(path, file.basic_auth_users)
     tls = file.tls_server_config
@@ -175,10 +175,10 @@ def load(path: Path) -> WebConfig:
 
 
 class Security:
-    """The web configuration as it is now; ``load`` is done again when one of its files has changed.
+    """The current web configuration, reloaded when one of its files changes.
 
-    A file that has become wrong, or that would take TLS or the users away, is an error in the log, and the
-    configuration before it stays.  Raises ConfigError when it is wrong from the start.
+    A changed file that is invalid, or that removes TLS or all users, is rejected: the running configuration
+    stays, and the error is logged.  The constructor raises ConfigError if the file is invalid.
     """
 
     def __init__(self, path: Optional[Path]) -> None:
@@ -192,11 +192,11 @@ class Security:
         with self._lock:
             seen = _signature(self._current.files)
             if self._path is not None and seen != self._seen:
-                self._seen = seen  # from before the load: a change during it is another one
+                self._seen = seen  # read before the load, so that a change during it is noticed
                 try:
                     self._replace(load(self._path))
                 except ConfigError as error:
-                    _log.error("%s; the web configuration before stays", error)
+                    _log.error("%s; the running web configuration stays", error)
             return self._current
 
     def _replace(self, fresh: WebConfig) -> None:
@@ -205,12 +205,12 @@ class Security:
             (self._current.has_users, fresh.has_users, "basic_auth_users"),
         ):
             if before and not now:
-                raise WebConfigError(f"{self._path}: {what}: cannot be taken away without a restart")
+                raise WebConfigError(f"{self._path}: {what}: cannot be removed without a restart")
         self._current = fresh
-        _log.info("%s: read again", self._path)
+        _log.info("%s: reloaded", self._path)
 
 
-def _refuse(path: Path, key: str, why: str) -> NoReturn:
+def _reject(path: Path, key: str, why: str) -> NoReturn:
     raise WebConfigError(f"{path}: {key}: {why}")
 
 
@@ -232,12 +232,12 @@ def _check_headers(path: Path, headers: dict[str, str]) -> None:
         if name not in _HEADERS:
             near = difflib.get_close_matches(name, _HEADERS, n=1)
             expected = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(_HEADERS)}"
-            _refuse(path, key, f"unknown header; {expected}")
+            _reject(path, key, f"unknown header; {expected}")
         allowed = _HEADERS[name]
         if allowed and value.lower() not in allowed:
-            _refuse(path, key, f"{value!r}: expected {' or '.join(allowed)}")
+            _reject(path, key, f"{value!r}: expected {' or '.join(allowed)}")
         if not value.isprintable() or not value.isascii():
-            _refuse(path, key, f"{value!r}: expected one line of ASCII text")
+            _reject(path, key, f"{value!r}: expected one line of ASCII text")
 
 
 def _users(path: Path, users: dict[str, Any]) -> dict[str, bytes]:
@@ -245,34 +245,34 @@ def _users(path: Path, users: dict[str, Any]) -> dict[str, bytes]:
     for name, hashed in users.items():
         key = f"basic_auth_users.{name}"
         if not name or ":" in name or not name.isprintable():
-            _refuse(path, f"basic_auth_users: {name!r}", "expected a name without colon")
+            _reject(path, f"basic_auth_users: {name!r}", "expected a name without a colon")
         if not isinstance(hashed, str) or not _BCRYPT.fullmatch(hashed):
-            _refuse(path, key, 'expected a bcrypt hash, as htpasswd -nBC 10 "" prints it')
+            _reject(path, key, 'expected a bcrypt hash, as htpasswd -nBC 10 "" prints it')
         found[name] = hashed.encode()
     if found:
         try:
             import bcrypt  # noqa: F401
         except ImportError:
-            _refuse(path, "basic_auth_users", "the Python package bcrypt is not installed")
+            _reject(path, "basic_auth_users", "the Python package bcrypt is not installed")
     return found
 
 
 def _context(path: Path, tls: _Tls) -> Optional[ssl.SSLContext]:
-    """None when TLS is not asked for."""
+    """The TLS context, or None if TLS is not configured."""
     section = "tls_server_config"
-    for name, why in _REFUSED.items():
+    for name, why in _UNSUPPORTED.items():
         if getattr(tls, name):
-            _refuse(path, f"{section}.{name}", why)
-    if not tls.model_fields_set - set(_REFUSED):
+            _reject(path, f"{section}.{name}", why)
+    if not tls.model_fields_set - set(_UNSUPPORTED):
         return None
     for name in ("cert_file", "key_file"):
         if not getattr(tls, name):
-            _refuse(path, f"{section}.{name}", "missing: TLS needs cert_file and key_file")
+            _reject(path, f"{section}.{name}", "missing: TLS needs cert_file and key_file")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _version(path, f"{section}.min_version", tls.min_version)
     context.maximum_version = _version(path, f"{section}.max_version", tls.max_version)
     if context.minimum_version > context.maximum_version:
-        _refuse(path, f"{section}.max_version", f"{tls.max_version} is older than min_version")
+        _reject(path, f"{section}.max_version", f"{tls.max_version} is older than min_version")
     if tls.cipher_suites:
         context.set_ciphers(":".join(_cipher(path, name) for name in tls.cipher_suites))
     if not tls.prefer_server_cipher_suites:
@@ -281,10 +281,14 @@ def _context(path: Path, tls: _Tls) -> Optional[ssl.SSLContext]:
     _readable(path, f"{section}.cert_file", certificate)
     _readable(path, f"{section}.key_file", key)
     try:
-        # A password is not asked for on the terminal: an encrypted key is an error.
+        # An encrypted key is an error: do not ask for its password on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (OSError, ValueError) as error:
-        _refuse(path, f"{section}.cert_file", f"{certificate} and {key} are no pair in PEM: {_reason(error)}")
+        _reject(
+            path,
+            f"{section}.cert_file",
+            f"{certificate} and {key} are not a certificate and its key in PEM: {_reason(error)}",
+        )
     _set_client_auth(path, tls, context)
     return context
 
@@ -292,44 +296,42 @@ def _context(path: Path, tls: _Tls) -> Optional[ssl.SSLContext]:
 def _set_client_auth(path: Path, tls: _Tls, context: ssl.SSLContext) -> None:
     auth_key, ca_key = "tls_server_config.client_auth_type", "tls_server_config.client_ca_file"
     if tls.client_auth_type in _UNVERIFIED:
-        _refuse(
-            path, auth_key, f"{tls.client_auth_type} is not supported here: use RequireAndVerifyClientCert"
-        )
+        _reject(path, auth_key, f"{tls.client_auth_type} is not supported: use RequireAndVerifyClientCert")
     if tls.client_auth_type not in _CLIENT_AUTH:
         expected = ", ".join(name for name in _CLIENT_AUTH if name)
-        _refuse(path, auth_key, f"{tls.client_auth_type!r}: expected one of {expected}")
+        _reject(path, auth_key, f"{tls.client_auth_type!r}: expected one of {expected}")
     verify = _CLIENT_AUTH[tls.client_auth_type]
     if verify is ssl.CERT_NONE:
         if tls.client_ca_file:
-            _refuse(path, ca_key, "has no effect without client_auth_type: RequireAndVerifyClientCert")
+            _reject(path, ca_key, "has no effect without client_auth_type: RequireAndVerifyClientCert")
         return
     if not tls.client_ca_file:
-        _refuse(path, ca_key, f"missing: client_auth_type {tls.client_auth_type} needs it")
+        _reject(path, ca_key, f"missing: client_auth_type {tls.client_auth_type} needs it")
     authority = path.parent / tls.client_ca_file
     _readable(path, ca_key, authority)
     try:
         context.load_verify_locations(authority)
     except OSError as error:
-        _refuse(path, ca_key, f"{authority} has no certificate in PEM: {_reason(error)}")
+        _reject(path, ca_key, f"{authority} does not contain a certificate in PEM: {_reason(error)}")
     context.verify_mode = verify
 
 
 def _version(path: Path, key: str, name: str) -> ssl.TLSVersion:
     if name in _OLD_VERSIONS:
-        _refuse(path, key, f"{name} is not supported here: it is broken; use TLS12 or TLS13")
+        _reject(path, key, f"{name} is insecure and not supported: use TLS12 or TLS13")
     if name not in _VERSIONS:
-        _refuse(path, key, f"{name!r}: expected {' or '.join(_VERSIONS)}")
+        _reject(path, key, f"{name!r}: expected {' or '.join(_VERSIONS)}")
     return _VERSIONS[name]
 
 
 def _cipher(path: Path, name: str) -> str:
     key = "tls_server_config.cipher_suites"
     if name in _TLS13_CIPHERS:
-        _refuse(path, key, f"{name}: those of TLS 1.3 cannot be chosen, all of them are on; remove it")
+        _reject(path, key, f"{name}: the cipher suites of TLS 1.3 are always enabled; remove it")
     if name not in _CIPHERS:
         near = difflib.get_close_matches(name, _CIPHERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(_CIPHERS)}"
-        _refuse(path, key, f"unknown cipher {name!r}; {hint}")
+        _reject(path, key, f"unknown cipher {name!r}; {hint}")
     return _CIPHERS[name]
 
 
@@ -337,9 +339,9 @@ def _readable(path: Path, key: str, file: Path) -> None:
     try:
         file.open("rb").close()
     except OSError as error:
-        _refuse(path, key, f"{file}: {error.strerror}")
-    except ValueError as error:  # a name with a NUL
-        _refuse(path, key, f"{file}: {error}")
+        _reject(path, key, f"{file}: {error.strerror}")
+    except ValueError as error:  # a path with a NUL
+        _reject(path, key, f"{file}: {error}")
 
 
 def _reason(error: Exception) -> str:

@@ -224,7 +224,7 @@ def test_more_stalls_than_the_log_may_have(lab: Lab) -> None:
         )
         assert sum(ended) >= 4
         agent.stop()
-        assert "more stalls of the last minute are only in the metrics" in agent.log()
+        assert "log.stalls_per_minute" in agent.log()
 
 
 def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
@@ -240,8 +240,8 @@ def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
             json.dumps({**before, "filter": {"comm": ["!python3"]}, "labels": {"container": True}})
         )
         agent.process.send_signal(signal.SIGHUP)
-        agent.wait_until(lambda: "read the configuration again" in agent.log())
-        assert "labels.container has changed: that needs a restart" in agent.log()
+        agent.wait_until(lambda: "configuration was reloaded" in agent.log())
+        assert "labels.container has changed" in agent.log()
         _run(lab, *forced)
         time.sleep(0.5)
         assert len(agent.stalls()) == 1
@@ -250,7 +250,7 @@ def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
 
         file.write_text("stalls: {min_ms: x}")
         agent.process.send_signal(signal.SIGHUP)
-        agent.wait_until(lambda: "the configuration stays as it was" in agent.log())
+        agent.wait_until(lambda: "configuration is rejected" in agent.log())
         assert f"{file}: stalls.min_ms: 'x': expected a valid number" in agent.log()
         assert agent.metrics()[reloaded, ()] == 0
         _run(lab, *forced)

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agent.serve.server import MOST_CONNECTIONS
+from agent.serve.server import MAX_CONNECTIONS
 from tests.bench.cost import memory
 from tests.live.lab import PYTHON, Lab, RunningAgent
 
-_MOST_THREADS = 2 * MOST_CONNECTIONS + 16  # of connections, and the agent's own
+_MOST_THREADS = 2 * MAX_CONNECTIONS + 16  # of connections, and the agent's own
 _MOST_GROWTH_MIB = 36
 _SCRAPE_SECONDS = 8  # of an honest scrape meanwhile, on a busy machine; Prometheus gives it 10
 

@@ -1,4 +1,4 @@
-"""The files for fleets below config/, by the tools of those who read them, and against each other."""
+"""The deployment files in config/: valid for the tools that read them, and consistent with each other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _run(*command: object, cwd: Optional[Path] = None) -> subprocess.CompletedPr
 
 
 def _sections(text: str) -> dict[str, dict[str, str]]:
-    """Of a unit file; of a key that is there twice, the last."""
+    """The sections of a unit file; the last value of a repeated key."""
     parser = configparser.RawConfigParser(strict=False, comment_prefixes=("#", ";"), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(text)
@@ -67,20 +67,20 @@ def kinds(repo_root: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def pod(kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the DaemonSet starts."""
+    """The pod spec of the DaemonSet."""
     spec: dict[str, Any] = kinds["DaemonSet"]["spec"]["template"]["spec"]
     return spec
 
 
 def _verified(folder: Path, text: str) -> str:
-    """What systemd finds wrong with a unit whose programs are not installed here."""
+    """What systemd-analyze reports about a unit; its programs need not be installed."""
     file = folder / f"{NAME}.service"
     file.write_text(re.sub(r"(?m)^(Exec\w+=-?)/\S+", r"\1/bin/true", text))
     done = _run(_tool("systemd-analyze"), "verify", "--man=no", file)
     return done.stderr or "failed" * (done.returncode != 0)
 
 
-def test_systemd_takes_the_unit(unit: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(unit: str, tmp_path: Path) -> None:
     assert _verified(tmp_path, unit) == ""
     assert "Unknown key 'Wacthdog'" in _verified(tmp_path, unit.replace("[Install]", "Wacthdog=3\n[Install]"))
 
@@ -97,10 +97,10 @@ def test_the_unit_starts_the_agent(unit: str) -> None:
     assert agent_parser().parse_args(arguments).config == "/etc/spawnstall/agent.yaml"
 
 
-def test_systemd_takes_what_quadlet_makes(repo_root: Path, quadlet: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_output_of_quadlet(repo_root: Path, quadlet: str, tmp_path: Path) -> None:
     generator = repo_root / ".cache/quadlet"
     if not generator.exists():
-        pytest.skip("podman's quadlet is not there: make setup-e2e")
+        pytest.skip("podman's quadlet is not installed: make setup-e2e")
     units = tmp_path / "units"
     units.mkdir()
 
@@ -115,19 +115,19 @@ def test_systemd_takes_what_quadlet_makes(repo_root: Path, quadlet: str, tmp_pat
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.34", kubernetes_validate.latest_version()])
-def test_kubernetes_takes_the_manifests(repo_root: Path, version: str) -> None:
+def test_kubernetes_accepts_the_manifests(repo_root: Path, version: str) -> None:
     for document in _documents(repo_root / "config/kubernetes/spawnstall.yaml"):
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_kubernetes_would_not_take_a_slip(pod: dict[str, Any], kinds: dict[str, dict[str, Any]]) -> None:
+def test_validation_finds_a_typo(pod: dict[str, Any], kinds: dict[str, dict[str, Any]]) -> None:
     pod["hostPid"] = pod.pop("hostPID")
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(kinds["DaemonSet"], kubernetes_validate.latest_version(), strict=True)
 
 
-def test_the_pod_is_whole(pod: dict[str, Any], kinds: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    """References within it, and between it and the other objects."""
+def test_references_of_the_pod(pod: dict[str, Any], kinds: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """Names match within the pod, and between the pod and the other objects."""
     (container,) = pod["containers"]
     (copier,) = pod["initContainers"]
     volumes = {volume["name"] for volume in pod["volumes"]}
@@ -152,7 +152,7 @@ def test_the_pod_is_whole(pod: dict[str, Any], kinds: dict[str, dict[str, Any]],
     assert kinds["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
 
 
-def test_openshift_allows_what_the_pod_asks_for(
+def test_openshift_allows_what_the_pod_requests(
     pod: dict[str, Any], kinds: dict[str, dict[str, Any]]
 ) -> None:
     allows = kinds["SecurityContextConstraints"]
@@ -165,7 +165,7 @@ def test_openshift_allows_what_the_pod_asks_for(
     assert f"localhost/{asked['seccompProfile']['localhostProfile']}" in allows["seccompProfiles"]
 
 
-def test_compose_takes_its_file(repo_root: Path, tmp_path: Path) -> None:
+def test_compose_accepts_its_file(repo_root: Path, tmp_path: Path) -> None:
     file = repo_root / "config/compose/compose.yaml"
     done = _run(_tool("docker-compose"), "config", "--quiet", cwd=file.parent)
     assert (done.returncode, done.stderr) == (0, "")
@@ -206,7 +206,7 @@ def test_the_same_version_everywhere(repo_root: Path) -> None:
 
 
 def test_the_seccomp_profile(repo_root: Path) -> None:
-    """What it lets through while it is in force is tests/e2e/test_container.py's subject."""
+    """tests/e2e/test_container.py tests its effect."""
     profile = json.loads((repo_root / "config/seccomp/spawnstall.json").read_text())
     names = [name for rule in profile["syscalls"] for name in rule["names"]]
     assert len(names) == len(set(names))
@@ -226,7 +226,7 @@ def test_the_seccomp_profile(repo_root: Path) -> None:
     assert not escapes & set(names)
 
 
-def test_what_the_install_page_names_is_there(repo_root: Path) -> None:
+def test_links_and_paths_of_the_install_page(repo_root: Path) -> None:
     page = repo_root / "config" / "INSTALL.md"
     text = page.read_text()
     titles = {

@@ -1,4 +1,4 @@
-"""The lists of dependencies with hashes: they are what pyproject.toml asks for, and what is installed by."""
+"""The locked dependencies match pyproject.toml, and nothing is installed without its hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHA256 = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 def _locked(path: Path) -> dict[str, set[str]]:
-    """The versions of each name; there can be one for older Pythons."""
+    """The versions of each package; there can be another one for older Pythons."""
     found: dict[str, set[str]] = {}
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     for entry in re.split(r"\n(?=\S)", "\n".join(lines)):
@@ -37,31 +37,31 @@ def project(repo_root: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "extras"), [("requirements.txt", ["stacks"]), ("requirements-dev.txt", ["stacks", "dev"])]
 )
-def test_what_the_project_asks_for_is_locked(
+def test_the_dependencies_of_the_project_are_locked(
     name: str, extras: list[str], repo_root: Path, project: dict[str, Any]
 ) -> None:
     locked = _locked(repo_root / "config" / name)
     optional = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["install"]]
+    required = [*project["project"]["dependencies"], *project["dependency-groups"]["install"]]
     for extra in extras:
-        wanted += optional[extra]
-    for requirement in map(Requirement, wanted):
+        required += optional[extra]
+    for requirement in map(Requirement, required):
         assert locked[canonicalize_name(requirement.name)] == {str(requirement.specifier).removeprefix("==")}
 
 
-def test_tests_run_with_what_is_shipped(repo_root: Path) -> None:
+def test_tests_use_the_shipped_versions(repo_root: Path) -> None:
     shipped = _locked(repo_root / "config" / "requirements.txt")
     tested = _locked(repo_root / "config" / "requirements-dev.txt")
     for name, versions in shipped.items():
         assert tested[name] <= versions
 
 
-def test_the_project_is_built_by_what_is_locked(project: dict[str, Any]) -> None:
+def test_build_requirements_are_locked(project: dict[str, Any]) -> None:
     assert set(project["build-system"]["requires"]) <= set(project["dependency-groups"]["install"])
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "config/setup.sh"])
-def test_nothing_is_installed_without_its_hash(name: str, repo_root: Path) -> None:
+def test_installs_require_hashes(name: str, repo_root: Path) -> None:
     text = (repo_root / name).read_text().replace('-m pip install -qq"', "")
     installs = re.findall(r"(?:pip install|\$pip) (.*)", text)
     assert len(installs) == 2

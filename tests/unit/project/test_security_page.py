@@ -1,4 +1,4 @@
-"""SECURITY.md: each test that it names is there, and so is each file that it links or names."""
+"""The tests and files that SECURITY.md names exist, and links of the pages in .github resolve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def page(repo_root: Path) -> str:
     return (repo_root / ".github" / "SECURITY.md").read_text()
 
 
-def test_the_tests_that_it_names_are_there(page: str, repo_root: Path) -> None:
+def test_the_named_tests_exist(page: str, repo_root: Path) -> None:
     named = re.findall(r"`((?:unit|live)/(?:\w+/)?test_\w+\.py)(?:::(test_\w+))?`", page)
     assert len(named) > 15
     for file, name in named:
@@ -21,7 +21,7 @@ def test_the_tests_that_it_names_are_there(page: str, repo_root: Path) -> None:
         assert not name or f"def {name}(" in text, name
 
 
-def test_every_row_names_one(page: str) -> None:
+def test_every_row_names_a_test(page: str) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
     for row in rows:
         *_, shown = row.strip("| ").split(" | ")
@@ -29,7 +29,7 @@ def test_every_row_names_one(page: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(name: str, repo_root: Path) -> None:
+def test_links_resolve(name: str, repo_root: Path) -> None:
     folder = repo_root / ".github"
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (folder / name).read_text()):
         assert (folder / target).exists(), target

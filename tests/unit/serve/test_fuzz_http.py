@@ -1,4 +1,4 @@
-"""Whatever a client sends: an orderly answer or a close, no traceback, and the next scrape is served."""
+"""Arbitrary requests get a well-formed response or a closed connection, and the next scrape is served."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def site() -> Iterator[Site]:
 def _talk(site: Site, sent: bytes) -> bytes:
     with site.connect() as connection:
         answer = b""
-        # The server may close before it has read all.
+        # The server may close the connection before it has read everything.
         with contextlib.suppress(OSError):
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""agent.serve.health, asking the real web server."""
+"""agent.serve.health, against a running web server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.serve.test_web import Site
 
 
 def _ask(folder: Path, secured: Optional[dict[str, Any]], healthy: bool = True) -> Optional[str]:
-    """What is said of a server with that web configuration."""
+    """The result for a server with this web configuration, with HERE for its address."""
     file = folder / "web.yml"
     if secured is not None:
         file.write_text(yaml.safe_dump(secured))
@@ -27,15 +27,15 @@ def _ask(folder: Path, secured: Optional[dict[str, Any]], healthy: bool = True) 
     site.healthy = healthy
     try:
         listen = f"127.0.0.1:{site.server.port}"
-        said = why_unhealthy(Web(listen=listen, config_file=str(file) if secured is not None else ""))
-        return said and said.replace(listen, "HERE")
+        message = why_unhealthy(Web(listen=listen, config_file=str(file) if secured is not None else ""))
+        return message and message.replace(listen, "HERE")
     finally:
         site.server.stop()
 
 
 def test_plain(tmp_path: Path) -> None:
     assert _ask(tmp_path, None) is None
-    assert _ask(tmp_path, None, healthy=False) == "HERE answers 503: it does not trace"
+    assert _ask(tmp_path, None, healthy=False) == "HERE answers 503: the agent does not trace"
 
 
 def test_users(tmp_path: Path) -> None:
@@ -67,21 +67,21 @@ def test_as_a_program(tmp_path: Path) -> None:
     config.write_text(f"web: {{listen: '127.0.0.1:{site.server.port}'}}")
     assert _program(config) == (0, "")
     site.server.stop()
-    status, said = _program(config)
-    assert (status, said.count("\n")) == (1, 1)
-    assert "does not answer" in said
+    status, message = _program(config)
+    assert (status, message.count("\n")) == (1, 1)
+    assert "does not answer" in message
 
 
-def test_who_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.serve.health._SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         listen = f"127.0.0.1:{silent.getsockname()[1]}"
         assert why_unhealthy(Web(listen=listen)) == f"{listen} does not answer: timed out"
 
 
-def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_one_line(tmp_path: Path) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text("web: 3")
-    status, said = _program(config)
-    assert (status, said.count("\n")) == (1, 1)
-    assert said.startswith("agent.serve.health: ")
+    status, message = _program(config)
+    assert (status, message.count("\n")) == (1, 1)
+    assert message.startswith("agent.serve.health: ")

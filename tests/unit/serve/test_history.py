@@ -22,7 +22,7 @@ def test_the_newest_comes_first() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
-def test_the_oldest_makes_room_and_all_are_counted(limit: int) -> None:
+def test_the_oldest_stall_is_dropped_and_all_are_counted(limit: int) -> None:
     history = History(limit)
     for number in range(12):
         history.add(stall(of=spawn(id=number)))
@@ -30,13 +30,13 @@ def test_the_oldest_makes_room_and_all_are_counted(limit: int) -> None:
     assert history.read()[1] == 12
 
 
-def test_what_is_going_on_is_no_history() -> None:
+def test_a_stall_in_progress_is_not_added() -> None:
     history = History(5)
     history.add(stall(ended=None))
     assert history.read() == ([], 0)
 
 
-def test_what_was_read_does_not_change() -> None:
+def test_the_returned_list_does_not_change() -> None:
     history = History(2)
     history.add(stall(of=spawn(id=1)))
     kept, _ = history.read()
@@ -44,7 +44,7 @@ def test_what_was_read_does_not_change() -> None:
     assert [one.spawn.id for one in kept] == [1]
 
 
-def test_threads_that_add_and_read_at_once() -> None:
+def test_concurrent_adds_and_reads() -> None:
     history = History(50)
 
     def add() -> None:

@@ -1,4 +1,4 @@
-"""agent.serve.metrics: the exposition as Prometheus parses it."""
+"""agent.serve.metrics: the exposition, parsed as Prometheus does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COUNTERS = (
 
 
 EXPOSED = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
-"""The causes that the kernel side can tell."""
+"""The causes that the kernel side distinguishes."""
 
 
 def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: Any) -> Program:
@@ -68,7 +68,7 @@ def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: An
 
 @dataclass
 class FakeSource:
-    """A tracer that has seen what a test says."""
+    """A fake tracer."""
 
     ongoing: tuple[Stall, ...] = ()
     confirmations: dict[Confirmation, int] = field(default_factory=lambda: dict.fromkeys(Confirmation, 0))
@@ -102,7 +102,7 @@ Labels = dict[str, str]
 
 
 class Scrape:
-    """What one scrape says."""
+    """The samples of one scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         text = generate_latest(metrics.registry).decode()
@@ -112,7 +112,7 @@ class Scrape:
             self.families[family.name] = family
 
     def samples(self, name: str) -> list[tuple[Labels, float]]:
-        """Labels and values of the samples with exactly that name."""
+        """Labels and values of the samples with this name."""
         return [
             (sample.labels, sample.value)
             for family in self.families.values()
@@ -190,13 +190,13 @@ def test_names_types_and_labels() -> None:
     metrics = metrics_of(FakeSource(ongoing=(stall(ended=None),)))
     metrics.add_stall(stall())
     families = Scrape(metrics).families
-    told = {
+    found = {
         name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
         for name, family in families.items()
-        # The library's own: when a counter began, and what is not promised.
+        # Added by the library, or not part of the contract.
         if not name.endswith("_created") and name != "spawnstall_scrape_errors"
     }
-    assert told == CONTRACT
+    assert found == CONTRACT
     assert all(
         family.documentation.endswith(".")
         for name, family in families.items()
@@ -211,7 +211,7 @@ def test_counters_end_in_total() -> None:
             assert all(sample.name == f"{name}_total" for sample in scraped.families[name].samples)
 
 
-def test_what_is_zero_is_there_from_the_first_scrape() -> None:
+def test_counters_are_zero_from_the_first_scrape() -> None:
     scraped = scrape()
     for outcome in ("ok", "exec_failed", "abandoned"):
         assert scraped.value("spawnstall_spawns_total", comm=OTHER, outcome=outcome) == 0
@@ -255,8 +255,10 @@ def test_registering_does_not_read_the_kernel() -> None:
 
 def test_spawns_by_comm_and_outcome() -> None:
     scraped = scrape(FakeSource(by_comm={b"make": program(5, 6, 7), b"sh": program(1)}))
-    told = {(its["comm"], its["outcome"]): value for its, value in scraped.samples("spawnstall_spawns_total")}
-    assert told == {
+    found = {
+        (its["comm"], its["outcome"]): value for its, value in scraped.samples("spawnstall_spawns_total")
+    }
+    assert found == {
         ("make", "ok"): 5,
         ("make", "exec_failed"): 6,
         ("make", "abandoned"): 7,
@@ -269,10 +271,10 @@ def test_spawns_by_comm_and_outcome() -> None:
 def test_exposures_by_comm_and_cause() -> None:
     some = {Cause.FORKED: 3, Cause.LEAKED: 0, Cause.LATE_EXEC: 2, Cause.OWN_DESCENDANT: 1}
     scraped = scrape(FakeSource(by_comm={b"make": program(exposures=some), b"sh": program()}))
-    told = {
+    found = {
         (its["comm"], its["cause"]): value for its, value in scraped.samples("spawnstall_exposures_total")
     }
-    assert told == {
+    assert found == {
         **{("make", cause.value): number for cause, number in some.items()},
         **{("sh", cause.value): 0 for cause in EXPOSED},
     }
@@ -280,8 +282,8 @@ def test_exposures_by_comm_and_cause() -> None:
 
 def test_late_wakeups_by_comm() -> None:
     scraped = scrape(FakeSource(by_comm={b"make": program(late_wakeups=4), b"sh": program()}))
-    told = {its["comm"]: value for its, value in scraped.samples("spawnstall_late_wakeups_total")}
-    assert told == {"make": 4, "sh": 0}
+    found = {its["comm"]: value for its, value in scraped.samples("spawnstall_late_wakeups_total")}
+    assert found == {"make": 4, "sh": 0}
 
 
 def test_exposures_and_late_wakeups_beyond_the_limit_are_added_up() -> None:
@@ -335,7 +337,7 @@ def test_programs_beyond_the_limit_are_added_up() -> None:
     assert scraped.value("spawnstall_spawn_seconds_sum", comm=OTHER) == 4
 
 
-def test_two_comms_that_look_the_same_are_one() -> None:
+def test_comms_that_are_printed_alike_share_a_value() -> None:
     scraped = scrape(FakeSource(by_comm={b"\xff": program(1), rb"\xff": program(2)}))
     assert scraped.value("spawnstall_spawns_total", comm=r"\xff", outcome="ok") == 3
 
@@ -346,7 +348,7 @@ LABELS = {"comm": "parent", "holder": "worker", "cause": "forked"}
 
 
 @pytest.mark.parametrize("place", range(len(BUCKET_BOUNDS_NS)))
-def test_a_stall_of_exactly_a_bound_is_in_its_bucket(place: int) -> None:
+def test_bucket_bounds_are_inclusive(place: int) -> None:
     bound = BUCKET_BOUNDS_NS[place]
     metrics = metrics_of(FakeSource())
     metrics.add_stall(stall(ended=BEGAN + bound))
@@ -368,7 +370,7 @@ def test_stalls_are_counted_by_the_culprit() -> None:
     assert [value for _, value in scraped.samples("spawnstall_stall_seconds_sum")] == [1.0, 0.5]
 
 
-def test_a_stall_is_counted_when_it_has_ended() -> None:
+def test_a_stall_in_progress_is_not_counted() -> None:
     metrics = metrics_of(FakeSource())
     metrics.add_stall(stall(ended=None))
     assert Scrape(metrics).samples("spawnstall_stall_seconds_count") == []
@@ -399,7 +401,7 @@ def test_stalls_in_progress() -> None:
 
 
 def test_ten_thousand_comms() -> None:
-    """A process chooses its own comm, as often as it likes."""
+    """A process can change its comm at any time."""
     metrics = metrics_of(FakeSource(), limit=50)
     for number in range(10_000):
         name = f"c{number}".encode()
@@ -427,12 +429,12 @@ def test_ten_thousand_comms_in_one_scrape() -> None:
     assert len({its["comm"] for its, _ in spawns}) == 21
     assert sum(value for _, value in spawns) == 10_000
     in_progress = scraped.samples("spawnstall_stalls_in_progress")
-    assert {its["comm"] for its, _ in in_progress} == {OTHER}  # the programs were first
+    assert {its["comm"] for its, _ in in_progress} == {OTHER}  # spawns used up the limit
     assert len({its["holder"] for its, _ in in_progress}) == 21
     assert sum(value for _, value in in_progress) == 10_000
 
 
-def test_a_comm_that_had_a_label_keeps_it() -> None:
+def test_a_comm_keeps_its_label() -> None:
     metrics = metrics_of(FakeSource(), limit=1)
     for comm in (b"first", b"second", b"first"):
         metrics.add_stall(stall(holder(comm=comm)))
@@ -461,13 +463,13 @@ def test_hostile_comms(comm: bytes, label: str) -> None:
     assert all(name.startswith(("spawnstall_", "process_")) for name in scraped.families)
 
 
-# -- honesty --
+# -- losses, maps and self-test --
 
 
 def test_counters_of_the_kernel_side() -> None:
     counts = {name: 100 + place for place, name in enumerate(COUNTERS)}
     scraped = scrape(FakeSource(counts=counts))
-    told = {
+    found = {
         "probe_misses": "misses",
         "slots_overflowed": "spawns_refused",
         "pipes_forgotten": "pipes_forgotten",
@@ -479,12 +481,12 @@ def test_counters_of_the_kernel_side() -> None:
         "stacks_lost": "stacks_lost",
         "map_updates_failed": "updates_failed",
     }
-    assert {name: counter for name, counter, _ in LOSSES} == told
-    for metric, counter in told.items():
+    assert {name: counter for name, counter, _ in LOSSES} == found
+    for metric, counter in found.items():
         assert scraped.value(f"spawnstall_{metric}_total") == counts[counter]
 
 
-def test_maps_and_what_they_dropped() -> None:
+def test_maps_and_their_evictions() -> None:
     counts = {**dict.fromkeys(COUNTERS, 0), "processes_added": 500, "processes_deleted": 380}
     entries = {"places": (9, 8192), "processes": (100, 4096), "programs": (3, 1024)}
     scraped = scrape(FakeSource(counts=counts, entries=entries))
@@ -492,7 +494,7 @@ def test_maps_and_what_they_dropped() -> None:
         assert scraped.value("spawnstall_map_entries", map=name) == used
         assert scraped.value("spawnstall_map_max_entries", map=name) == limit
     assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 20)]
-    counts["processes_added"] = 7  # counted at different moments, so fewer than none is none
+    counts["processes_added"] = 7  # the counters are read at different times: never negative
     scraped = scrape(FakeSource(counts=counts, entries=entries))
     assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 0)]
 
@@ -502,12 +504,12 @@ def test_confirmations() -> None:
     assert scraped.value("spawnstall_confirmations_total", result="confirmed") == 3
 
 
-@pytest.mark.parametrize(("failure", "value"), [(None, 1), ("it saw nothing", 0)])
+@pytest.mark.parametrize(("failure", "value"), [(None, 1), ("no stall", 0)])
 def test_self_test(failure: Optional[str], value: int) -> None:
     assert scrape(FakeSource(self_test_failure=failure)).value("spawnstall_selftest_success") == value
 
 
-def test_a_second_scrape_reads_again() -> None:
+def test_each_scrape_reads_again() -> None:
     source = FakeSource(by_comm={b"sh": program(1)})
     metrics = metrics_of(source)
     assert Scrape(metrics).value("spawnstall_spawns_total", comm="sh", outcome="ok") == 1
@@ -527,7 +529,7 @@ def test_rules_and_the_allow_list() -> None:
     assert counts == {"first": 1, OTHER: 2, "nginx": 1, "worker": 2}
 
 
-def test_container_label_when_asked_for() -> None:
+def test_the_container_label_if_configured() -> None:
     metrics = Metrics(FakeSource(), CLOCK, LabelOptions(container=True), "0.26.0")
     inside = Identity("/bin/x", 0, Container("0123456789abcdef" * 4, None, None))
     metrics.add_stall(dataclasses.replace(stall(), identity=inside))
@@ -536,7 +538,7 @@ def test_container_label_when_asked_for() -> None:
     assert found == {"0123456789ab", ""}
 
 
-def test_the_filter_of_comms_is_for_spawns_too() -> None:
+def test_the_comm_filter_applies_to_spawns_too() -> None:
     source = FakeSource(
         by_comm={b"make": program(5), b"sh": program(1)},
         ongoing=(stall(ended=None, of=spawn(comm=b"sh")), stall(ended=None, of=spawn(comm=b"make"))),
@@ -577,7 +579,7 @@ def test_probes_and_their_run_time() -> None:
     assert scraped.value("spawnstall_bpf_stats_enabled") == 1
 
 
-def test_without_the_kernels_statistics_there_are_no_run_times() -> None:
+def test_no_run_times_without_bpf_statistics() -> None:
     scraped = scrape(FakeSource(statuses={"task:task_newtask": ProbeStatus(True, None, None)}))
     assert scraped.samples("spawnstall_probe_runs_total") == []
     assert scraped.value("spawnstall_bpf_stats_enabled") == 0

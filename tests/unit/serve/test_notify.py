@@ -1,4 +1,4 @@
-"""agent.serve.notify: what a service manager is told, on a socket that stands for its own."""
+"""agent.serve.notify: the messages to a service manager, received on a socket of the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.serve.notify import Notifier
 
 
 class Manager:
-    """Listens as systemd does."""
+    """A fake service manager."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -22,8 +22,8 @@ class Manager:
         self._socket.setblocking(False)
         self._socket.bind(address.replace("@", "\0", 1) if address.startswith("@") else address)
 
-    def told(self) -> list[str]:
-        """What has come since the last time."""
+    def received(self) -> list[str]:
+        """The messages since the last call."""
         found = []
         while True:
             try:
@@ -37,7 +37,7 @@ class Manager:
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    """On a socket with a path, and on one of the abstract namespace."""
+    """On a socket with a path, and on one in the abstract namespace."""
     kind = request.param
     listening = Manager(str(tmp_path / "notify") if kind == "path" else f"@spawnstall-test-{os.getpid()}")
     yield listening
@@ -47,41 +47,40 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 def test_ready_and_stopping(manager: Manager) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": manager.address})
     notifier.ready()
-    notifier.alive()  # no watchdog: not told
+    notifier.alive()  # not sent without a watchdog
     notifier.stopping()
-    assert manager.told() == ["READY=1", "STOPPING=1"]
+    assert manager.received() == ["READY=1", "STOPPING=1"]
 
 
-def test_watchdog_is_told_twice_in_its_time(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_is_reset_twice_per_timeout(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     notifier = Notifier(
         {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
     )
     for now, expected in ((1000.0, 1), (1001.0, 0), (1014.9, 0), (1015.1, 1), (1030.0, 0), (1031.0, 1)):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         notifier.alive()
-        assert manager.told() == ["WATCHDOG=1"] * expected
+        assert manager.received() == ["WATCHDOG=1"] * expected
 
 
 @pytest.mark.parametrize(
     "environ",
     [{"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "3", "WATCHDOG_PID": "1"}],
 )
-def test_a_watchdog_of_somebody_else(manager: Manager, environ: dict[str, str]) -> None:
+def test_a_watchdog_that_is_off_or_for_another_process(manager: Manager, environ: dict[str, str]) -> None:
     Notifier({"NOTIFY_SOCKET": manager.address, **environ}).alive()
-    assert manager.told() == []
+    assert manager.received() == []
 
 
-def test_nobody_wants_to_know() -> None:
+def test_without_a_service_manager() -> None:
     notifier = Notifier({})
     notifier.ready()
     notifier.alive()
     notifier.stopping()
 
 
-def test_a_manager_that_is_gone_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "1"})
+def test_a_failure_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "missing"), "WATCHDOG_USEC": "1"})
     notifier.ready()
     notifier.alive()
-    assert [record.getMessage() for record in caplog.records] == [
-        "NOTIFY_SOCKET cannot be told READY=1: [Errno 2] No such file or directory"
-    ]
+    [message] = [record.getMessage() for record in caplog.records]
+    assert "READY=1" in message and "NOTIFY_SOCKET" in message and "No such file" in message

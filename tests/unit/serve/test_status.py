@@ -17,36 +17,36 @@ def _status(source: FakeSource, history: History, healthy: bool = True) -> dict[
     return Status(source, history, CLOCK, lambda: healthy, "0.26.0").read()
 
 
-def test_the_stalls_are_those_of_reports() -> None:
+def test_stalls_have_the_format_of_reports() -> None:
     history = History(5)
     first, second = stall(of=spawn(id=1)), stall(of=spawn(id=2))
     history.add(first)
     history.add(second)
     source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
-    told = _status(source, history)
-    assert told["ended"] == [stall_object(second, CLOCK), stall_object(first, CLOCK)]
-    [ongoing] = told["ongoing"]
+    status = _status(source, history)
+    assert status["ended"] == [stall_object(second, CLOCK), stall_object(first, CLOCK)]
+    [ongoing] = status["ongoing"]
     assert ongoing["state"] == "ongoing"
     assert ongoing["id"] == "0000000000000003"
-    assert json.loads(json.dumps(told)) == told
+    assert json.loads(json.dumps(status)) == status
 
 
-def test_what_goes_on_longest_comes_first() -> None:
+def test_the_oldest_stall_in_progress_comes_first() -> None:
     source = FakeSource(
         ongoing=tuple(
             stall(began=BEGAN + after * SECOND, ended=None, of=waiting(id=after)) for after in (2, 1, 3)
         )
     )
-    told = _status(source, History(5))
-    assert [one["id"][-1] for one in told["ongoing"]] == ["1", "2", "3"]
+    status = _status(source, History(5))
+    assert [one["id"][-1] for one in status["ongoing"]] == ["1", "2", "3"]
 
 
-def test_a_stall_that_ended_between_two_looks_is_told_once() -> None:
+def test_a_stall_that_has_just_ended_is_listed_once() -> None:
     history = History(5)
     history.add(stall(of=spawn(id=7)))
-    told = _status(FakeSource(ongoing=(stall(ended=None, of=waiting(id=7)),)), history)
-    assert told["ongoing"] == []
-    assert [one["id"] for one in told["ended"]] == ["0000000000000007"]
+    status = _status(FakeSource(ongoing=(stall(ended=None, of=waiting(id=7)),)), history)
+    assert status["ongoing"] == []
+    assert [one["id"] for one in status["ended"]] == ["0000000000000007"]
 
 
 def test_the_agents_health() -> None:

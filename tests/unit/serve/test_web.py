@@ -1,4 +1,4 @@
-"""agent.serve.web: the real server, on a free port."""
+"""agent.serve.web and server, on a free port."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Site:
                 return Answer(error.code, error.read().decode(), error.headers)
 
     def connect(self) -> socket.socket:
-        """A client that says nothing by itself."""
+        """A raw connection to the server."""
         return socket.create_connection(("127.0.0.1", self.server.port), timeout=20)
 
 
@@ -130,7 +130,7 @@ def test_not_found(path: str, site: Site) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/api/stalls", "/nothing"])
-def test_only_reading_is_allowed(method: str, path: str, site: Site) -> None:
+def test_other_methods_are_rejected(method: str, path: str, site: Site) -> None:
     answer = site.ask(path, method, b"" if method == "POST" else None)
     assert (answer.status, answer.body) == (405, "GET or HEAD\n")
 
@@ -140,7 +140,7 @@ def test_head(path: str, site: Site) -> None:
     assert site.ask(path, "HEAD").status == 200
     with site.connect() as client, client.makefile("rb") as answer:
         client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
-        assert answer.read().endswith(b"\r\n\r\n")  # and no body
+        assert answer.read().endswith(b"\r\n\r\n")  # no body
 
 
 def test_api_stalls() -> None:
@@ -148,11 +148,11 @@ def test_api_stalls() -> None:
     try:
         site.history.add(stall(of=spawn(id=7)))
         answer = site.ask("/api/stalls")
-        told = json.loads(answer.body)
+        status = json.loads(answer.body)
         assert answer.kind == "application/json"
-        assert [each["id"] for each in told["ended"]] == ["0000000000000007"]
-        assert told["ongoing"] == []
-        assert told["agent"]["healthy"] is True
+        assert [each["id"] for each in status["ended"]] == ["0000000000000007"]
+        assert status["ongoing"] == []
+        assert status["agent"]["healthy"] is True
         assert "stall-0000000000000007" in site.ask("/").body
         assert "stall-0000000000000007" not in site.ask("/?news").body
     finally:
@@ -160,7 +160,7 @@ def test_api_stalls() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/api/stalls", "/metrics", "/healthz", "/nothing"])
-def test_headers_of_every_answer(path: str, site: Site) -> None:
+def test_headers_of_every_response(path: str, site: Site) -> None:
     headers = site.ask(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'sha256-")
@@ -173,13 +173,13 @@ def test_a_query_is_ignored(site: Site) -> None:
     assert site.ask("/healthz?verbose=1").status == 200
 
 
-def test_a_client_that_says_nothing_does_not_hold_up_others(site: Site) -> None:
+def test_a_silent_client_does_not_block_others(site: Site) -> None:
     with socket.create_connection(("127.0.0.1", site.server.port)):
         assert site.ask("/healthz").status == 200
 
 
-def test_a_slow_scrape_does_not_hold_up_the_health_check() -> None:
-    """Each request has a thread of its own."""
+def test_a_slow_scrape_does_not_block_the_health_check() -> None:
+    """Each request has its own thread."""
     site = Site()
     asked, go_on = threading.Event(), threading.Event()
 
@@ -200,7 +200,7 @@ def test_a_slow_scrape_does_not_hold_up_the_health_check() -> None:
         site.server.stop()
 
 
-def test_nonsense_in_place_of_a_request(site: Site) -> None:
+def test_a_malformed_request(site: Site) -> None:
     with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as client:
         client.sendall(b"\xff\xfe\x00 nonsense\r\n\r\n")
         assert b" 400 " in client.recv(4096)
@@ -218,7 +218,7 @@ def test_ipv6() -> None:
         site.server.stop()
 
 
-def test_a_port_that_is_taken() -> None:
+def test_a_port_in_use() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -231,13 +231,13 @@ def test_a_port_that_is_taken() -> None:
     assert "\n" not in said
 
 
-def test_an_address_that_is_not_ours() -> None:
+def test_an_address_of_another_host() -> None:
     with pytest.raises(WebError, match=r"^cannot listen on 192\.0\.2\.1:0: "):
         WebServer("192.0.2.1", 0)  # TEST-NET-1
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_the_port_is_given_back(started: bool) -> None:
+def test_the_port_is_released(started: bool) -> None:
     web = WebServer("127.0.0.1", 0)
     port = web.port
     if started:
@@ -251,7 +251,7 @@ def test_the_port_is_given_back(started: bool) -> None:
     again.close()
 
 
-def test_the_port_is_taken_before_anything_is_answered() -> None:
+def test_the_port_is_bound_before_the_server_starts() -> None:
     web = WebServer("127.0.0.1", 0)
     try:
         with pytest.raises(WebError):
@@ -260,14 +260,14 @@ def test_the_port_is_taken_before_anything_is_answered() -> None:
         web.close()
 
 
-# -- clients that take their time --
+# -- slow clients --
 
 
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A server with four places."""
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
-    monkeypatch.setattr(server, "_MOST_THREADS", 8)
+    """A server with at most four connections."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "_MAX_THREADS", 8)
     site = Site()
     yield site
     site.server.stop()
@@ -277,7 +277,7 @@ def _threads() -> int:
     return sum("process_request_thread" in thread.name for thread in threading.enumerate())
 
 
-def test_half_open_clients_do_not_take_all_places(crowded: Site) -> None:
+def test_incomplete_requests_do_not_use_up_all_connections(crowded: Site) -> None:
     with contextlib.ExitStack() as clients:
         for number in range(40):
             client = clients.enter_context(crowded.connect())
@@ -287,7 +287,7 @@ def test_half_open_clients_do_not_take_all_places(crowded: Site) -> None:
         assert _threads() <= 8
 
 
-def test_the_oldest_gives_way(crowded: Site) -> None:
+def test_a_new_connection_closes_the_oldest(crowded: Site) -> None:
     with contextlib.ExitStack() as clients:
         waiting = [clients.enter_context(crowded.connect()) for _ in range(4)]
         _until(lambda: _threads() == 4)
@@ -300,7 +300,7 @@ def test_the_oldest_gives_way(crowded: Site) -> None:
 
 @contextlib.contextmanager
 def _slow_scrapes(site: Site, number: int) -> Iterator[threading.Event]:
-    """So many clients whose answers are at work until the event is set."""
+    """Clients whose responses take until the event is set."""
     go_on = threading.Event()
 
     def slow() -> float:
@@ -317,10 +317,8 @@ def _slow_scrapes(site: Site, number: int) -> Iterator[threading.Event]:
             go_on.set()
 
 
-def test_threads_that_do_not_end_are_not_followed_by_ever_more(
-    crowded: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cut off while it computes its answer, a thread goes on until it has it."""
+def test_the_number_of_busy_threads_is_bounded(crowded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread whose connection is closed continues until its response is computed."""
     monkeypatch.setattr(server, "_ROOM_SECONDS", 0.01)
     with _slow_scrapes(crowded, 30):
         _until(lambda: _threads() >= 8)
@@ -331,9 +329,7 @@ def test_threads_that_do_not_end_are_not_followed_by_ever_more(
     assert crowded.ask("/healthz").status == 200
 
 
-def test_who_comes_when_all_threads_are_at_work_is_served_by_the_next(
-    crowded: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_waits_for_a_free_thread(crowded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_ROOM_SECONDS", 30)
     with _slow_scrapes(crowded, 8) as go_on:
         _until(lambda: _threads() == 8)
@@ -347,8 +343,8 @@ def test_who_comes_when_all_threads_are_at_work_is_served_by_the_next(
             assert last.recv(20).startswith(b"HTTP/1.0 200")
 
 
-def test_a_request_that_comes_by_the_byte_is_given_up(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
-    """A deadline for all of it, not for each byte."""
+def test_a_slow_request_times_out(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """The deadline is for the whole request, not for each byte."""
     monkeypatch.setattr(server, "_REQUEST_SECONDS", 1)
     with site.connect() as client:
         deadline = time.monotonic() + 20
@@ -370,7 +366,7 @@ def test_a_request_that_is_too_long(line: bytes, site: Site) -> None:
     assert site.ask("/healthz").status == 200
 
 
-def test_a_client_that_hangs_up_is_no_news(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_is_not_logged(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     for said in (b"", b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.0\r\n\r\n"):
         with site.connect() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset
@@ -379,15 +375,15 @@ def test_a_client_that_hangs_up_is_no_news(site: Site, capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
-def _until(true: Callable[[], bool]) -> None:
+def _until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while not true():
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 @pytest.mark.parametrize("host", ["a\0b", "\ud800"])
-def test_what_is_no_name_of_a_host_is_one_line(host: str) -> None:
+def test_an_invalid_host_name_is_one_line(host: str) -> None:
     with pytest.raises(WebError, match=r"cannot listen on '.*set web.listen to an address$"):
         WebServer(host, 0)
 
@@ -426,7 +422,7 @@ def test_https(tmp_path: Path, authority: Authority, pair: Pair) -> None:
             site.ask("/", tls=ssl.create_default_context())
 
 
-def test_a_client_without_handshake_does_not_hold_up_others(
+def test_a_client_without_a_handshake_does_not_block_others(
     tmp_path: Path, authority: Authority, pair: Pair
 ) -> None:
     with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site, contextlib.ExitStack() as clients:
@@ -435,11 +431,11 @@ def test_a_client_without_handshake_does_not_hold_up_others(
         assert site.ask("/healthz", tls=_client(authority)).status == 200
 
 
-def test_clients_without_handshake_do_not_take_all_places(
+def test_clients_without_a_handshake_do_not_use_up_all_connections(
     tmp_path: Path, authority: Authority, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
-    monkeypatch.setattr(server, "_MOST_THREADS", 8)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "_MAX_THREADS", 8)
     with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site, contextlib.ExitStack() as clients:
         for _ in range(3):
             for _ in range(10):
@@ -448,7 +444,7 @@ def test_clients_without_handshake_do_not_take_all_places(
         assert _threads() <= 8
 
 
-def test_a_handshake_that_does_not_end_is_given_up(
+def test_an_incomplete_handshake_times_out(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server._Handler, "timeout", 0.5)
@@ -458,19 +454,19 @@ def test_a_handshake_that_does_not_end_is_given_up(
 
 
 def test_client_certificates(tmp_path: Path, authority: Authority, pair: Pair) -> None:
-    wanted = _tls(
+    required = _tls(
         pair, client_auth_type="RequireAndVerifyClientCert", client_ca_file=str(authority.certificate)
     )
     (tmp_path / "other").mkdir()
-    stranger = Authority(tmp_path / "other", "stranger").sign("client")
-    with _secured(tmp_path, {"tls_server_config": wanted}) as site:
+    untrusted = Authority(tmp_path / "other", "other").sign("client")
+    with _secured(tmp_path, {"tls_server_config": required}) as site:
         assert site.ask("/healthz", tls=_client(authority, authority.sign("client"))).status == 200
-        for own in (None, stranger):
+        for own in (None, untrusted):
             with pytest.raises(OSError, match=r"(?i)alert|reset|EOF|closed"):
                 site.ask("/healthz", tls=_client(authority, own))
 
 
-def test_versions_of_tls(tmp_path: Path, authority: Authority, pair: Pair) -> None:
+def test_tls_versions(tmp_path: Path, authority: Authority, pair: Pair) -> None:
     with _secured(tmp_path, {"tls_server_config": _tls(pair, min_version="TLS13")}) as site:
         client = _client(authority)
         assert site.ask("/healthz", tls=client).status == 200
@@ -479,9 +475,7 @@ def test_versions_of_tls(tmp_path: Path, authority: Authority, pair: Pair) -> No
             site.ask("/healthz", tls=client)
 
 
-def test_a_renewed_certificate_is_used_from_the_next_connection_on(
-    tmp_path: Path, authority: Authority
-) -> None:
+def test_a_renewed_certificate_is_used_for_the_next_connection(tmp_path: Path, authority: Authority) -> None:
     first, second = authority.sign("first"), authority.sign("second")
     names = {"cert_file": "now.crt", "key_file": "now.key"}
 
@@ -519,7 +513,7 @@ def test_users(path: str, tmp_path: Path) -> None:
             assert answer.headers["WWW-Authenticate"] == "Basic"
 
 
-def test_headers_of_the_web_configuration_win(tmp_path: Path) -> None:
+def test_headers_of_the_web_configuration_take_precedence(tmp_path: Path) -> None:
     headers = {"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=9"}
     with _secured(tmp_path, {"http_server_config": {"headers": headers}}) as site:
         answer = site.ask("/")

@@ -1,4 +1,4 @@
-"""agent.settings.agentfile: every way in which a file can be wrong, and what is said about it."""
+"""agent.settings.agentfile: valid files, and the message for each kind of error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "agent.yaml"
 
 
-def complaint(file: Path, text: str) -> str:
-    """What load says of a file, without the file's name, which it must begin with."""
+def error_of(file: Path, text: str) -> str:
+    """The error message for a file, without the path that each line must start with."""
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load(file)
@@ -39,18 +39,18 @@ def test_the_annotated_file_has_every_key_with_its_default(repo_root: Path) -> N
     assert load(path) == Config()
 
 
-def test_the_annotated_file_says_when_to_change_each_key(repo_root: Path) -> None:
+def test_the_annotated_file_has_a_comment_above_each_key(repo_root: Path) -> None:
     lines = (repo_root / "config" / "agent.yaml").read_text().splitlines()
     for before, line in zip(lines, lines[1:]):
         if line.startswith("  ") and not line.lstrip().startswith("#"):
             assert before.lstrip().startswith("#"), f"no comment above {line.strip()}"
 
 
-# -- what is accepted --
+# -- valid files --
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}\n", "web: {}\n"])
-def test_what_is_left_out_has_its_default(text: str, file: Path) -> None:
+def test_missing_keys_have_defaults(text: str, file: Path) -> None:
     file.write_text(text)
     assert load(file) == Config()
 
@@ -81,7 +81,7 @@ def test_every_key_can_be_set(file: Path) -> None:
         "stalls: {min_ms: 3600000, ongoing_seconds: 3600}\nlabels: {limit: 10000}\nweb: {history: 10000}",
     ],
 )
-def test_the_bounds_themselves_are_accepted(text: str, file: Path) -> None:
+def test_bounds_are_inclusive(text: str, file: Path) -> None:
     file.write_text(text)
     load(file)
 
@@ -100,50 +100,50 @@ def test_listen(listen: str, host: str, port: int) -> None:
     assert (web.host, web.port) == (host, port)
 
 
-def test_the_web_configuration_is_beside_the_file_that_names_it(file: Path) -> None:
+def test_config_file_is_relative_to_the_file(file: Path) -> None:
     file.write_text("web: {config_file: tls/web.yml}\n")
     assert load(file).web.config_file == str(file.parent / "tls" / "web.yml")
 
 
-def test_a_configuration_cannot_be_changed() -> None:
+def test_a_configuration_is_immutable() -> None:
     with pytest.raises(ValidationError):
         Config().stalls.min_ms = 5
 
 
-# -- what is not --
+# -- invalid files --
 
 
-def test_no_file(file: Path) -> None:
+def test_a_missing_file(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert str(caught.value) == f"{file}: No such file or directory"
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path)
     assert str(caught.value) == f"{tmp_path}: Is a directory"
 
 
-def test_not_text(file: Path) -> None:
+def test_not_utf8(file: Path) -> None:
     file.write_bytes(b"web:\n  \xff\xfe: 1\n")
     with pytest.raises(ConfigError, match=r"agent\.yaml: not UTF-8 text \(invalid start byte at byte 7\)$"):
         load(file)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("web: [\n", ":2:1: not YAML: expected the node content, but found '<stream end>'"),
-        ("log: {}\na: b: c\n", ":2:5: not YAML: mapping values are not allowed here"),
-        ("web:\n\tlisten: x\n", ":2:1: not YAML: found character '\\t' that cannot start any token"),
-        ("? [a]\n: b\n", ":1:3: not YAML: found unhashable key"),
-        ("web: !!python/object:os.system x\n", ":1:6: not YAML: could not determine a constructor"),
-        ("log: {}\n---\nlog: {}\n", ":2:1: not YAML: but found another document"),
+        ("web: [\n", ":2:1: invalid YAML: expected the node content, but found '<stream end>'"),
+        ("log: {}\na: b: c\n", ":2:5: invalid YAML: mapping values are not allowed here"),
+        ("web:\n\tlisten: x\n", ":2:1: invalid YAML: found character '\\t' that cannot start any token"),
+        ("? [a]\n: b\n", ":1:3: invalid YAML: found unhashable key"),
+        ("web: !!python/object:os.system x\n", ":1:6: invalid YAML: could not determine a constructor"),
+        ("log: {}\n---\nlog: {}\n", ":2:1: invalid YAML: but found another document"),
     ],
 )
-def test_not_yaml(text: str, said: str, file: Path) -> None:
-    assert complaint(file, text).startswith(said)
+def test_not_yaml(text: str, message: str, file: Path) -> None:
+    assert error_of(file, text).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -151,17 +151,17 @@ def test_not_yaml(text: str, said: str, file: Path) -> None:
     [("- web\n", "['web']"), ("just words\n", "'just words'"), ("42\n", "42"), ("false\n", "False")],
 )
 def test_no_keys(text: str, shown: str, file: Path) -> None:
-    assert complaint(file, text) == f"expected keys such as 'web:', found {shown}"
+    assert error_of(file, text) == f"expected keys such as 'web:', found {shown}"
 
 
-def test_a_long_value_is_cut(file: Path) -> None:
-    said = complaint(file, "x" * 500)
-    assert said.endswith("...")
-    assert len(said) < 120
+def test_a_long_value_is_truncated(file: Path) -> None:
+    message = error_of(file, "x" * 500)
+    assert message.endswith("...")
+    assert len(message) < 120
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("wbe: {}", "wbe: unknown key; did you mean 'web'?"),
         ("stall: {}", "stall: unknown key; did you mean 'stalls'?"),
@@ -176,15 +176,15 @@ def test_a_long_value_is_cut(file: Path) -> None:
         ("web: {min_ms: 1}", "web.min_ms: unknown key; expected one of listen, config_file, history"),
     ],
 )
-def test_unknown_key(text: str, said: str, file: Path) -> None:
-    assert complaint(file, text) == said
+def test_unknown_key(text: str, message: str, file: Path) -> None:
+    assert error_of(file, text) == message
 
 
 ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("web: {listen: '127.0.0.1'}", f"web.listen: '127.0.0.1': {ADDRESS}"),
         ("web: {listen: ':9848'}", f"web.listen: ':9848': {ADDRESS}"),
@@ -213,15 +213,15 @@ ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
         ("1: x", "1: "),
     ],
 )
-def test_bad_value(text: str, said: str, file: Path) -> None:
-    found = complaint(file, text)
-    assert found.startswith(said)
+def test_bad_value(text: str, message: str, file: Path) -> None:
+    found = error_of(file, text)
+    assert found.startswith(message)
     assert "\n" not in found
 
 
-def test_all_that_is_wrong_is_said_at_once(file: Path) -> None:
-    said = complaint(file, "wbe: {}\nlabels: {limit: 0}\nlog: {level: loud}\n").splitlines()
-    assert sorted(line.split(":")[0] for line in said) == ["labels.limit", "log.level", "wbe"]
+def test_all_errors_are_reported_at_once(file: Path) -> None:
+    message = error_of(file, "wbe: {}\nlabels: {limit: 0}\nlog: {level: loud}\n").splitlines()
+    assert sorted(line.split(":")[0] for line in message) == ["labels.limit", "log.level", "wbe"]
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_all_that_is_wrong_is_said_at_once(file: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_of_the_right_kind(text: str, expected: str, file: Path) -> None:
-    assert complaint(file, text) == expected
+def test_wrong_type(text: str, expected: str, file: Path) -> None:
+    assert error_of(file, text) == expected
 
 
-def test_a_key_that_is_there_twice(file: Path) -> None:
-    said = complaint(file, "stalls: {min_ms: 1}\nlog: {}\nstalls: {min_ms: 2}\n")
-    assert said == ":3:1: not YAML: the key 'stalls' is there twice"
+def test_a_duplicate_key(file: Path) -> None:
+    message = error_of(file, "stalls: {min_ms: 1}\nlog: {}\nstalls: {min_ms: 2}\n")
+    assert message == ":3:1: invalid YAML: duplicate key 'stalls'"
 
 
 # -- single keys --
@@ -288,7 +288,7 @@ def test_the_environment_overrides_the_file_and_set_overrides_that(file: Path) -
         ({}, ["labels.limit={"], "--set 'labels.limit={': '{': expected a value in YAML"),
     ],
 )
-def test_a_wrong_override_is_named_as_what_it_is(
+def test_an_invalid_override_names_its_source(
     environ: dict[str, str], settings: list[str], expected: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -296,6 +296,6 @@ def test_a_wrong_override_is_named_as_what_it_is(
     assert str(caught.value) == expected
 
 
-def test_variables_of_a_kubernetes_service_are_not_ours(caplog: pytest.LogCaptureFixture) -> None:
+def test_variables_of_a_kubernetes_service_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert load(None, {"SPAWNSTALL_PORT_9848_TCP": "tcp://10.0.0.1:9848"}) == Config()
-    assert "SPAWNSTALL_PORT_9848_TCP names no section" in caplog.text
+    assert "SPAWNSTALL_PORT_9848_TCP" in caplog.text

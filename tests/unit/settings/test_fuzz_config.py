@@ -1,4 +1,4 @@
-"""Configuration files that are anything but right: one line for each error, no traceback, no hang."""
+"""Arbitrary configuration files cause one line for each error, no traceback and no hang."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _SNIPPETS = [
 
 
 def _bomb() -> str:
-    """A billion of everything, if aliases were followed."""
+    """A document of billions of values, if aliases were followed."""
     lines = ["a0: &a0 {x: y}"]
     for level in range(1, 12):
         lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]")
@@ -115,7 +115,7 @@ def _merge_bomb() -> str:
 
 
 def _document(model: type[BaseModel]) -> st.SearchStrategy[Any]:
-    """Like the model, with values that are mostly not: known keys, and now and then another."""
+    """A document with mostly known keys and mostly invalid values."""
     keys: dict[Any, st.SearchStrategy[Any]] = {}
     for name, field in model.model_fields.items():
         section = field.annotation
@@ -133,7 +133,7 @@ def _document(model: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 
 def _hostile(annotation: Any) -> st.SearchStrategy[Any]:
-    """Values of the right type, with contents that nobody should have."""
+    """Values of the right type with hostile contents."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields.items()
         return st.fixed_dictionaries(
@@ -154,11 +154,11 @@ def _hostile(annotation: Any) -> st.SearchStrategy[Any]:
 
 
 def _mutated(text: str) -> st.SearchStrategy[bytes]:
-    """A right file with pieces cut out, doubled, or replaced by garbage."""
+    """A valid file with parts removed or replaced by garbage."""
 
-    def mutate(at: int, length: int, what: bytes, again: int) -> bytes:
+    def mutate(at: int, length: int, what: bytes, halvings: int) -> bytes:
         raw = text.encode()
-        return raw[:at] + what + raw[at + length :][: len(raw) >> again]
+        return raw[:at] + what + raw[at + length :][: len(raw) >> halvings]
 
     size = len(text)
     return st.builds(
@@ -184,7 +184,7 @@ def _check(file: Path, content: bytes, load: Callable[[Path], object]) -> None:
     try:
         load(file)
     except ConfigError as error:
-        # A web.config_file is named itself.
+        # Errors in a web.config_file start with its path.
         lines = str(error).split("\n")
         *first, last = lines
         assert all(line.startswith(str(file.parent)) for line in first), error
@@ -194,7 +194,7 @@ def _check(file: Path, content: bytes, load: Callable[[Path], object]) -> None:
 
 
 def _load_config(file: Path) -> object:
-    """As the agent does when it starts."""
+    """Load a configuration and use it as the agent does at its start."""
     found = agentfile.load(file)
     Filter(found.filter.comm, found.filter.uid, found.filter.container)
     rules = [(rule.match, rule.name) for rule in found.labels.rules]
@@ -231,7 +231,7 @@ def test_hostile_values_in_the_web_configuration(file: Path, document: Any) -> N
 
 
 @given(data=st.data())
-def test_the_real_file_mutated(file: Path, repo_root: Path, data: st.DataObject) -> None:
+def test_mutations_of_the_annotated_file(file: Path, repo_root: Path, data: st.DataObject) -> None:
     text = (repo_root / "config" / "agent.yaml").read_text()
     _check(file, data.draw(_mutated(text)), _load_config)
 
