@@ -3,8 +3,8 @@
 #     podman build -t spawnstall .
 #     podman build -t spawnstall --build-arg BASE_IMAGE=quay.io/centos/centos:stream9 .    # not tried
 #
-# A base is Debian or its like, or has dnf with python3-bcc in its repositories (UBI 9 needs a subscription for it).
-# How to run it: config/INSTALL.md.
+# The base image must be Debian or a derivative, or have dnf with python3-bcc in its repositories (UBI 9 needs a
+# subscription for it). How to run the image: config/INSTALL.md.
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS base
@@ -17,7 +17,7 @@ RUN if command -v apt-get >/dev/null; then \
     fi
 
 FROM base AS build
-# pip reads these: a mirror of PyPI, or a folder with the wheels.
+# pip reads these, for a mirror of PyPI or a directory of wheels.
 ARG PIP_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX
 RUN if command -v apt-get >/dev/null; then \
         apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-venv; \
@@ -44,6 +44,6 @@ EXPOSE 9848
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["/opt/spawnstall/bin/python", "-I", "-m", "agent.serve.health", "/etc/spawnstall/agent.yaml"]
-# No USER: docker and Kubernetes give capabilities to root only. podman gives them to any --user.
+# No USER: docker and Kubernetes give capabilities to root only; podman gives them to any --user.
 ENTRYPOINT ["trace-popen"]
 CMD ["agent", "--config", "/etc/spawnstall/agent.yaml"]

@@ -97,6 +97,11 @@ def test_the_unit_starts_the_agent(unit: str) -> None:
     assert agent_parser().parse_args(arguments).config == "/etc/spawnstall/agent.yaml"
 
 
+def test_the_units_comment_on_the_watchdog(unit: str) -> None:
+    timeout = int(_sections(unit)["Service"]["WatchdogSec"])
+    assert f"every {timeout // 2} s (half the timeout)" in unit
+
+
 def test_systemd_accepts_the_output_of_quadlet(repo_root: Path, quadlet: str, tmp_path: Path) -> None:
     generator = repo_root / ".cache/quadlet"
     if not generator.exists():
@@ -200,9 +205,10 @@ def test_the_same_version_everywhere(repo_root: Path) -> None:
         "config/compose/compose.yaml": r"image: spawnstall:(\S+)",
         "config/kubernetes/spawnstall.yaml": r"image: &image \S+:(\S+)",
         "pyproject.toml": r'(?m)^version = "(\S+)"',
+        "config/INSTALL.md": r"spawnstall:([\d.]+\d)",
     }
     for name, pattern in files.items():
-        assert re.findall(pattern, (repo_root / name).read_text()) == [__version__], name
+        assert set(re.findall(pattern, (repo_root / name).read_text())) == {__version__}, name
 
 
 def test_the_seccomp_profile(repo_root: Path) -> None:

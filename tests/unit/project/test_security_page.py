@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import tomllib
+
+from agent.serve import server
+from probes import selftest
 
 
 @pytest.fixture
@@ -25,7 +29,17 @@ def test_every_row_names_a_test(page: str) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
     for row in rows:
         *_, shown = row.strip("| ").split(" | ")
-        assert "test_" in shown or shown == "shown by", row
+        assert "test_" in shown or shown == "test", row
+
+
+def test_its_numbers(page: str, repo_root: Path) -> None:
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    hidden_ms = selftest.HOLD_SECONDS * 1e3 + selftest._TOLERANCE_NS / 1e6
+    assert f"at most {server.MAX_CONNECTIONS} connections" in page
+    assert f"requests of at most {server._REQUEST_BYTES // 1024} KiB" in page
+    assert f"{server._REQUEST_SECONDS} s for TLS handshake and request" in page
+    assert f"of up to {hidden_ms:.0f} ms" in page
+    assert "on five Python packages" in page and len(project["dependencies"]) == 5
 
 
 @pytest.mark.parametrize("name", ["SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
