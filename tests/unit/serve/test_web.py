@@ -225,10 +225,10 @@ def test_a_port_in_use() -> None:
         port = other.getsockname()[1]
         with pytest.raises(WebError) as caught:
             WebServer("127.0.0.1", port)
-    said = str(caught.value)
-    assert said.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
-    assert "web.listen" in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert "web.listen" in message
+    assert "\n" not in message
 
 
 def test_an_address_of_another_host() -> None:
@@ -367,10 +367,10 @@ def test_a_request_that_is_too_long(line: bytes, site: Site) -> None:
 
 
 def test_a_client_that_disconnects_is_not_logged(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
-    for said in (b"", b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.0\r\n\r\n"):
+    for sent in (b"", b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.0\r\n\r\n"):
         with site.connect() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset
-            client.sendall(said)
+            client.sendall(sent)
     assert site.ask("/healthz").status == 200
     assert capfd.readouterr().err == ""
 
@@ -426,8 +426,8 @@ def test_a_client_without_a_handshake_does_not_block_others(
     tmp_path: Path, authority: Authority, pair: Pair
 ) -> None:
     with _secured(tmp_path, {"tls_server_config": _tls(pair)}) as site, contextlib.ExitStack() as clients:
-        for said in (b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 500):
-            clients.enter_context(site.connect()).sendall(said)
+        for sent in (b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 500):
+            clients.enter_context(site.connect()).sendall(sent)
         assert site.ask("/healthz", tls=_client(authority)).status == 200
 
 

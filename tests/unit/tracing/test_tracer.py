@@ -188,7 +188,7 @@ def test_a_comm_is_the_kernels_bytes() -> None:
 
 MS = 1_000_000
 SECOND = 1000 * MS
-NOBODY = 1 << 30
+UNUSED_PID = 1 << 30
 """A pid that no process has."""
 
 
@@ -258,13 +258,13 @@ _TIMES: dict[str, Any] = {"created": 1, "forked": 2, "parent_closed": 3, "read_b
 def _stalled(number: int, how: How = How.EXIT) -> records.Spawn:
     """An ended spawn with a foreign holder."""
     last = records.Release(**{**RELEASE, "ns": 50 * MS, "left": 0, "how": how})
-    spawn = {**SPAWN, **_TIMES, "id": number, "read_ended": 50 * MS + 1, "pid": NOBODY, "held": 1}
+    spawn = {**SPAWN, **_TIMES, "id": number, "read_ended": 50 * MS + 1, "pid": UNUSED_PID, "held": 1}
     return records.Spawn(**{**spawn, "last": (last,), "releases": 1})
 
 
 def _blocked(**changes: Any) -> records.Spawn:
     """A spawn whose parent has been waiting since 5 ns on the clock."""
-    spawn = {**SPAWN, **_TIMES, "read_ended": 0, "outcome": 0, "reading": 1, "held": 1, "pid": NOBODY}
+    spawn = {**SPAWN, **_TIMES, "read_ended": 0, "outcome": 0, "reading": 1, "held": 1, "pid": UNUSED_PID}
     return records.Spawn(**{**spawn, **changes})
 
 
@@ -381,7 +381,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
 
 
 INODE = SPAWN["inode"]
-HOLDER = NOBODY + 1
+HOLDER = UNUSED_PID + 1
 
 
 class _Looking:
@@ -493,7 +493,7 @@ def test_the_cause_is_unknown_if_copies_cannot_be_followed(
 def test_neither_the_parent_nor_its_own_child_is_a_holder(kernel: list[_Kernel], host: _Host) -> None:
     looking = _Looking(kernel)
     own = SPAWN["own_pid"]
-    host.copies = {INODE: {NOBODY: [4], own: [4]}}
+    host.copies = {INODE: {UNUSED_PID: [4], own: [4]}}
     assert looking.look() == ()
     looking.kernel.known[own] = looking.process(born=_TIMES["forked"])
     assert [stall.holders for stall in looking.look()] == [(UNSEEN,)]
