@@ -15,12 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
-from agent.host.procfs import PROC, contents
+from agent.host.procfs import PROC, contents, stat_field
 from agent.model import Container, Identity
 
 __all__ = ["container_of", "identify"]
 
 _MAX_EXE = 256
+_STARTTIME = 22  # the field of /proc/PID/stat
 _LATE_NS = 20_000_000  # start times have a resolution of one tick, 10 ms
 _CONTAINER = re.compile(r"(?:(?P<engine>[a-z-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _POD = re.compile(r"pod(?P<uid>[0-9a-f]{8}([-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$")
@@ -39,9 +40,7 @@ def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
     """The identity of the process that had a pid at a time (CLOCK_MONOTONIC ns); None if it is gone."""
     folder = f"{proc}/{pid}"
     try:
-        stat = contents(f"{folder}/stat")
-        ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
-        if _monotonic_ns(ticks) > seen + _LATE_NS:
+        if _monotonic_ns(stat_field(pid, _STARTTIME, proc)) > seen + _LATE_NS:
             return None
         exe = _executable(folder)
         uid = int(contents(f"{folder}/status").split(b"\nUid:", 1)[1].split(None, 1)[0])

@@ -30,6 +30,7 @@ __all__ = [
     "is_polling",
     "is_stopped",
     "pipe_inode",
+    "stat_field",
 ]
 
 PROC = Path("/proc")
@@ -38,6 +39,7 @@ _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
 _PF_FORKNOEXEC = 0x40
+_PPID, _FLAGS = 4, 9  # fields of /proc/PID/stat
 _MAX_POLLED = 4096
 _POLL_CALLS = {
     "x86_64": {
@@ -66,6 +68,16 @@ def contents(path: str) -> bytes:
         return found
     finally:
         os.close(file)
+
+
+def stat_field(pid: int, number: int, proc: Path = PROC) -> int:
+    """A number in ``/proc/PID/stat``, by its place in proc(5); the comm is field 2.
+
+    Raises OSError, ValueError or IndexError when the process is gone or the file has no such field.
+    """
+    stat = contents(f"{proc}/{pid}/stat")
+    # A comm can contain parentheses and spaces: the last parenthesis ends it.
+    return int(stat[stat.rindex(b")") + 1 :].split()[number - 3])
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:
@@ -126,8 +138,7 @@ def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
 def has_not_execed(pid: int, proc: Path = PROC) -> Optional[bool]:
     """Whether a process has not called exec since its fork; None if it is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        stat = contents(f"{proc}/{pid}/stat")
-        return bool(int(stat[stat.rindex(b")") + 1 :].split()[6]) & _PF_FORKNOEXEC)
+        return bool(stat_field(pid, _FLAGS, proc) & _PF_FORKNOEXEC)
     return None
 
 
@@ -228,8 +239,6 @@ def _numbers(folder: str) -> list[int]:
 
 def _parent(pid: int, proc: Path) -> Optional[int]:
     try:
-        stat = contents(f"{proc}/{pid}/stat")
-        # The comm in parentheses may itself contain a closing parenthesis: the last one ends it.
-        return int(stat[stat.rindex(b")") + 1 :].split()[1])
+        return stat_field(pid, _PPID, proc)
     except (OSError, ValueError, IndexError):
         return None
