@@ -14,9 +14,11 @@ from agent.model import (
     Confirmation,
     Holder,
     Release,
+    ReleasedBy,
     Spawn,
     Stall,
     Step,
+    StepKind,
     stall_began,
 )
 
@@ -32,6 +34,16 @@ _BLIND_STALL_NS = 1_000_000_000
 """Where the kernel's count cannot be read, a wait without a known holder is called a stall from here on;
 less can be a busy machine that woke the reader late."""
 
+_CHILD_DID: Mapping[Optional[ReleasedBy], StepKind] = {
+    "close": StepKind.CHILD_CLOSED,
+    "exec": StepKind.CHILD_EXECED,
+    "exit": StepKind.CHILD_EXITED,
+}
+_HOLDER_DID: Mapping[Optional[ReleasedBy], StepKind] = {
+    "close": StepKind.HOLDER_CLOSED,
+    "exec": StepKind.HOLDER_EXECED,
+    "exit": StepKind.HOLDER_EXITED,
+}
 _UNKNOWN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
 
 
@@ -129,16 +141,17 @@ def ongoing_stall(
 
 def spawn_steps(spawn: Spawn) -> list[Step]:
     """The steps of the parent and the own child, in the order of time."""
-    child_did = {"close": "child_closed", "exec": "child_execed", "exit": "child_exited"}
+    parent, tid = spawn.pid, spawn.tid
+    read_ended = StepKind.PARENT_DIED if spawn.read_cut else StepKind.READ_ENDED
     known = (
-        (spawn.created, spawn.pid, spawn.tid, "errpipe_created"),
-        (spawn.forked, spawn.pid, spawn.tid, "child_forked"),
-        (spawn.parent_closed, spawn.pid, spawn.tid, "parent_closed_write_end"),
-        (spawn.read_began, spawn.pid, spawn.tid, "read_began"),
-        (spawn.own_released, spawn.child, None, child_did.get(spawn.own_released_by or "", "")),
-        (spawn.read_ended, spawn.pid, spawn.tid, "parent_died" if spawn.read_cut else "read_ended"),
+        (spawn.created, parent, tid, StepKind.ERRPIPE_CREATED),
+        (spawn.forked, parent, tid, StepKind.CHILD_FORKED),
+        (spawn.parent_closed, parent, tid, StepKind.PARENT_CLOSED_WRITE_END),
+        (spawn.read_began, parent, tid, StepKind.READ_BEGAN),
+        (spawn.own_released, spawn.child, None, _CHILD_DID.get(spawn.own_released_by)),
+        (spawn.read_ended, parent, tid, read_ended),
     )
-    steps = [Step(at, pid, tid, what) for at, pid, tid, what in known if at is not None]
+    steps = [Step(at, pid, tid, what) for at, pid, tid, what in known if at is not None and what is not None]
     return sorted(steps, key=lambda step: step.at)
 
 
@@ -214,15 +227,14 @@ def _latest_by_pid(releases: Iterable[Release]) -> list[Release]:
 
 
 def _steps(spawn: Spawn, holders: Iterable[Holder]) -> tuple[Step, ...]:
-    released = {"close": "holder_closed", "exec": "holder_execed", "exit": "holder_exited"}
     steps = spawn_steps(spawn)
     for holder in holders:
         if holder.pid is None:
             continue
         if holder.acquired:
-            steps.append(Step(holder.acquired, holder.pid, None, "holder_forked"))
+            steps.append(Step(holder.acquired, holder.pid, None, StepKind.HOLDER_FORKED))
         if holder.released is not None:
-            what = released.get(holder.released_by or "", "holder_released")
+            what = _HOLDER_DID.get(holder.released_by, StepKind.HOLDER_RELEASED)
             steps.append(Step(holder.released, holder.pid, None, what))
-    steps.sort(key=lambda step: (step.at, step.what == "read_ended"))
+    steps.sort(key=lambda step: (step.at, step.what is StepKind.READ_ENDED))
     return tuple(steps)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Optional
+from typing import Literal, Optional
 
 __all__ = [
     "Cause",
@@ -18,15 +18,27 @@ __all__ = [
     "Identity",
     "Outcome",
     "Release",
+    "ReleasedBy",
     "Spawn",
     "Stack",
     "Stall",
     "Step",
+    "StepKind",
     "stall_began",
 ]
 
 
-class Outcome(str, Enum):
+class _Word(str, Enum):
+    """A word of the JSON objects: formats as its value on every Python (``StrEnum`` needs 3.11)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, format_spec: str) -> str:
+        return format(str(self.value), format_spec)
+
+
+class Outcome(_Word):
     """How a spawn ended."""
 
     OK = "ok"
@@ -34,7 +46,7 @@ class Outcome(str, Enum):
     ABANDONED = "abandoned"
 
 
-class Cause(str, Enum):
+class Cause(_Word):
     """Why a foreign holder had the write end and kept it."""
 
     FORKED = "forked"
@@ -45,10 +57,33 @@ class Cause(str, Enum):
     UNKNOWN = "unknown"
 
 
-class Confirmation(str, Enum):
+class Confirmation(_Word):
     """What a look at the open files of the host said of a holder."""
 
     CONFIRMED = "confirmed"
+
+
+class StepKind(_Word):
+    """What happened in a step of a spawn."""
+
+    ERRPIPE_CREATED = "errpipe_created"
+    CHILD_FORKED = "child_forked"
+    PARENT_CLOSED_WRITE_END = "parent_closed_write_end"
+    READ_BEGAN = "read_began"
+    READ_ENDED = "read_ended"
+    PARENT_DIED = "parent_died"
+    CHILD_CLOSED = "child_closed"
+    CHILD_EXECED = "child_execed"
+    CHILD_EXITED = "child_exited"
+    HOLDER_FORKED = "holder_forked"
+    HOLDER_CLOSED = "holder_closed"
+    HOLDER_EXECED = "holder_execed"
+    HOLDER_EXITED = "holder_exited"
+    HOLDER_RELEASED = "holder_released"
+
+
+ReleasedBy = Literal["close", "exec", "exit"]
+"""How a process gave up its copy of the write end."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +129,9 @@ class Stack:
 class Release:
     """The end of a foreign holder's last copy, as the kernel side saw it.
 
-    by is "close", "exec" or "exit".  execed: the holder had called exec since its fork.  descendant: of the
-    own child.  expected: the holder was on its way to an exec (somebody waited for that, or it had tried).
-    parent, forker: the process and the thread that forked the holder.
+    by: None if the kernel side does not know.  execed: the holder had called exec since its fork.
+    descendant: of the own child.  expected: the holder was on its way to an exec (somebody waited for
+    that, or it had tried).  parent, forker: the process and the thread that forked the holder.
     left: how many foreign copies the kernel still counted then, None: unknown.
     stack_id: where the kernel side keeps the stack of the holder's fork, 0: nowhere.
     """
@@ -108,7 +143,7 @@ class Release:
     forker: int
     comm: bytes
     fd: int
-    by: str
+    by: Optional[ReleasedBy]
     execed: bool
     descendant: bool
     expected: bool
@@ -145,7 +180,7 @@ class Spawn:
     parent_closed: Optional[int]
     read_began: Optional[int]
     own_released: Optional[int]
-    own_released_by: Optional[str]
+    own_released_by: Optional[ReleasedBy]
     read_ended: Optional[int]
     outcome: Optional[Outcome]
     pipe: int = 0
@@ -185,7 +220,7 @@ class Holder:
     cause: Cause
     acquired: Optional[int]
     released: Optional[int]
-    released_by: Optional[str] = None
+    released_by: Optional[ReleasedBy] = None
     parent: Optional[int] = None
     forker: Optional[int] = None
     confirmation: Optional[Confirmation] = None
@@ -203,7 +238,7 @@ class Step:
     at: int
     pid: int
     tid: Optional[int]
-    what: str
+    what: StepKind
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ def test_the_line_number_after_a_long_path_is_not_cut() -> None:
 
 
 def test_a_step_without_words_is_shown_as_it_is() -> None:
-    found = dataclasses.replace(stall(), steps=(Step(BEGAN, 1, None, "news"),))
+    news: Any = "news"
+    found = dataclasses.replace(stall(), steps=(Step(BEGAN, 1, None, news),))
     assert said(found).splitlines()[-1].split() == ["5.000", "ms", "pid", "1", "news"]
 
 

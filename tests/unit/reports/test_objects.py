@@ -16,7 +16,7 @@ from agent.clock import Clock
 from agent.diagnosis import spawn_steps
 from agent.escape import printable
 from agent.host.pyspy import Taken
-from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step
+from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step, StepKind
 from agent.reports.losses import LOSSES
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
 from tests.unit.samples import (
@@ -134,7 +134,7 @@ COMMON = {
 
 
 def test_stall_object() -> None:
-    step = Step(BEGAN, CHILD, None, "child_execed")
+    step = Step(BEGAN, CHILD, None, StepKind.CHILD_EXECED)
     identity = Identity("/usr/bin/worker\x1b", 33, Container("ab" * 32, "podman", None))
     first = holder(
         released=ENDED,
