@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any, Optional, Protocol
+from typing import IO, Optional, Protocol
 
 from rich.console import Console
 
@@ -21,6 +21,7 @@ from agent.render.steptable import step_table
 from agent.render.text import spawn_line, stall_text, summary_text
 from agent.reports.collection import Collection
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
+from agent.reports.types import ReportObject
 
 __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
 
@@ -28,7 +29,7 @@ __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "
 class Sink(Protocol):
     """Takes the JSON object of each report, as it comes."""
 
-    def write(self, report: Mapping[str, Any]) -> None: ...
+    def write(self, report: ReportObject) -> None: ...
 
 
 class Lines:
@@ -41,7 +42,7 @@ class Lines:
         self.failure: Optional[str] = None
         self._stream = stream
 
-    def write(self, report: Mapping[str, Any]) -> None:
+    def write(self, report: ReportObject) -> None:
         """Writes one report."""
         if self.failure is not None:
             return
@@ -53,14 +54,14 @@ class Lines:
         except OSError as error:
             self.failure = f"{self._stream.name}: {error.strerror}: the reports in it are not all"
 
-    def _put(self, report: Mapping[str, Any]) -> None:
+    def _put(self, report: ReportObject) -> None:
         raise NotImplementedError
 
 
 class JsonLines(Lines):
     """One object a line."""
 
-    def _put(self, report: Mapping[str, Any]) -> None:
+    def _put(self, report: ReportObject) -> None:
         self._stream.write(json.dumps(report) + "\n")
 
 
@@ -72,7 +73,7 @@ class Text(Lines):
         self._console = console
         self._steps = steps
 
-    def _put(self, report: Mapping[str, Any]) -> None:
+    def _put(self, report: ReportObject) -> None:
         if report["type"] == "summary":
             self._console.print(summary_text(report))
         elif report["type"] == "spawn":
@@ -95,7 +96,7 @@ class Drawing:
         self._stream = stream
         self._draw = draw
 
-    def write(self, report: Mapping[str, Any]) -> None:
+    def write(self, report: ReportObject) -> None:
         """Keeps a report."""
         self._collection.add(report)
 
@@ -147,7 +148,7 @@ class Reports:
         self._passed.add(stall.spawn.id)
         self.summary.add_stall(stall)
         report = stall_object(stall, self._clock)
-        self.longest_stall_ns = max(self.longest_stall_ns, int(report["stall_seconds"] * 1e9))
+        self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9))
         self._write(report)
 
     def spawn(self, spawn: Spawn) -> None:
@@ -164,7 +165,9 @@ class Reports:
         """Takes a stall that was found in /proc; stacks: those that were asked for."""
         if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
             return
-        report = snapshot_object(finding.to_object(), stacks)
+        now = time.monotonic_ns()
+        pids = {finding.pid, *(holder.pid for holder in finding.holders if holder.pid is not None)}
+        report = snapshot_object(finding.to_object(), {pid: identify(pid, now) for pid in pids}, stacks)
         self.summary.add_sampled(report)
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
         self._write(report)
@@ -173,7 +176,7 @@ class Reports:
         """Gives the summary; ongoing: stalls that nobody has seen the end of; not_followed: as in Summary."""
         self._write(self.summary.object(lost_records, ongoing, not_followed))
 
-    def _write(self, report: Mapping[str, Any]) -> None:
+    def _write(self, report: ReportObject) -> None:
         for sink in self._sinks:
             sink.write(report)
 

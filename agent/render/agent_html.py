@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 from string import Template
-from typing import Any
 
 from agent.render.markup import moment, part, source_hash, table
 from agent.render.stall_html import stall_details
 from agent.render.words import count
+from agent.reports.types import AgentObject, ProbeObject, StallObject, StatusObject
 
 __all__ = ["NEWS", "content_security_policy", "news", "page"]
 
@@ -39,7 +39,7 @@ def content_security_policy() -> str:
     )
 
 
-def page(status: Mapping[str, Any]) -> str:
+def page(status: StatusObject) -> str:
     """The whole page, from the object of /api/stalls."""
     return Template(part("agent_html.html")).substitute(
         title=escape(f"spawnstall on {status['agent']['host']}"),
@@ -49,7 +49,7 @@ def page(status: Mapping[str, Any]) -> str:
     )
 
 
-def news(status: Mapping[str, Any]) -> str:
+def news(status: StatusObject) -> str:
     """The parts of the page that change all the time."""
     return "\n".join((_state(status), _ongoing(status), _health(status["agent"])))
 
@@ -57,7 +57,7 @@ def news(status: Mapping[str, Any]) -> str:
 # -- the parts --
 
 
-def _state(status: Mapping[str, Any]) -> str:
+def _state(status: StatusObject) -> str:
     agent = status["agent"]
     number = len(status["ongoing"])
     now = f"{count(number, 'stall')} going on" if number else "Nobody is stalled now."
@@ -78,7 +78,7 @@ def _state(status: Mapping[str, Any]) -> str:
     )
 
 
-def _ongoing(status: Mapping[str, Any]) -> str:
+def _ongoing(status: StatusObject) -> str:
     stalls = status["ongoing"]
     if not stalls:
         return '<main id="ongoing" data-part></main>'
@@ -88,7 +88,7 @@ def _ongoing(status: Mapping[str, Any]) -> str:
     return f'<main id="ongoing" data-part><h2>Going on now{more}</h2>\n{shown}\n</main>'
 
 
-def _ended(status: Mapping[str, Any]) -> str:
+def _ended(status: StatusObject) -> str:
     stalls, agent = status["ended"], status["agent"]
     total = agent["stalls_ended"]
     if not stalls:
@@ -107,11 +107,11 @@ def _ended(status: Mapping[str, Any]) -> str:
     return f'<section id="ended" data-part><h2>Ended <small>{which}</small></h2>\n{listed}\n</section>'
 
 
-def _stall(stall: Mapping[str, Any], today: str, is_open: bool) -> str:
+def _stall(stall: StallObject, today: str, is_open: bool) -> str:
     return stall_details(stall, f"stall-{stall['id']}", today, is_open)
 
 
-def _health(agent: Mapping[str, Any]) -> str:
+def _health(agent: AgentObject) -> str:
     failure = agent["self_test_failure"]
     up = agent["uptime_seconds"]
     share = agent["cpu_seconds"] / up * 100 if up > 0 else 0.0
@@ -151,7 +151,7 @@ def _health(agent: Mapping[str, Any]) -> str:
     )
 
 
-def _probes(probes: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _probes(probes: Mapping[str, ProbeObject]) -> Iterable[tuple[str, str]]:
     missing = [name for name, probe in probes.items() if not probe["attached"]]
     yield "attached", f"{len(probes) - len(missing)} of {len(probes)}"
     for name in missing:
@@ -163,7 +163,7 @@ def _probes(probes: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 # -- pieces --
 
 
-def _generation(agent: Mapping[str, Any]) -> str:
+def _generation(agent: AgentObject) -> str:
     """Differs when the ended stalls do."""
     return f"{agent['started']} {agent['stalls_ended']}"
 

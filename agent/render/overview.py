@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from html import escape
-from typing import Any
 
 from agent.render.stall_html import child_name, holder_name
 from agent.render.timeline import began_seconds
 from agent.render.words import duration
+from agent.reports.types import StallObject
 
 __all__ = ["overview"]
 
@@ -18,7 +18,7 @@ _ROW, _TOP, _BOTTOM = 12, 10, 26
 _APART = 0.012  # of the width, at least, between the lines of one row
 
 
-def overview(stalls: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+def overview(stalls: Iterable[tuple[str, StallObject]]) -> str:
     """An ``<svg>`` of stalls, each with the link behind its line; "" when none of them has known times.
 
     Colours come from ``run_html.css``.
@@ -58,9 +58,9 @@ def overview(stalls: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     )
 
 
-def _words(stall: Mapping[str, Any]) -> str:
+def _words(stall: StallObject) -> str:
     return (
-        f"{stall['parent']['comm']} waited {duration(stall['stall_seconds'] * 1e9)} to start"
+        f"{stall['parent']['comm']} waited {duration((stall['stall_seconds'] or 0.0) * 1e9)} to start"
         f" {child_name(stall)}, held by {holder_name(stall['holders'][0])}"
     )
 

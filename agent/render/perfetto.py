@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from agent import __version__
-from agent.model import Cause
+from agent.model import Cause, StepKind
 from agent.render.timeline import began_seconds
 from agent.render.words import WHY, what_happened
 from agent.reports.collection import Collection
+from agent.reports.types import HolderObject, SpawnObject, StallObject
 
 __all__ = ["trace_events"]
 
@@ -30,8 +31,9 @@ _NO_SUCH_PID = (
 _UNSEEN = _NO_SUCH_PID
 _MOST_NAMES = 3
 _MOST_EVIDENCE = 30
-_RELEASED = ("child_closed", "child_execed", "child_exited")
+_RELEASED = (StepKind.CHILD_CLOSED, StepKind.CHILD_EXECED, StepKind.CHILD_EXITED)
 _Event = dict[str, Any]
+_Spawn = Union[StallObject, SpawnObject]
 
 
 def trace_events(told: Collection) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def trace_events(told: Collection) -> dict[str, Any]:
     """
     stalls = told.stalls
     stalled = {_same(stall) for stall in stalls}
-    spawns = [*stalls, *(spawn for spawn in told.spawns if _same(spawn) not in stalled)]
+    spawns: list[_Spawn] = [*stalls, *(spawn for spawn in told.spawns if _same(spawn) not in stalled)]
     first = min((_microseconds(spawn["time"]) for spawn in spawns), default=0)
     trace = _Trace()
     for spawn in sorted(spawns, key=lambda spawn: str(spawn["time"])):
@@ -191,26 +193,26 @@ class _Lanes:
 class _Drawing:
     """One stall or spawn."""
 
-    def __init__(self, trace: _Trace, spawn: Mapping[str, Any], first: int) -> None:
+    def __init__(self, trace: _Trace, spawn: _Spawn, first: int) -> None:
         self._trace = trace
         self._spawn = spawn
         self._zero = _microseconds(spawn["time"]) - first
         self._at = {step["what"]: self._place(step["seconds"]) for step in reversed(spawn["steps"])}
-        self._stalls = spawn["type"] == "stall"
-        began = began_seconds(spawn) if self._stalls else None
+        self._stall = spawn if spawn["type"] == "stall" else None
+        began = None if self._stall is None else began_seconds(self._stall)
         self._began = None if began is None else self._place(began)
 
     def draw(self) -> None:
-        spawn = self._spawn
-        if not spawn["steps"] and spawn.get("stall_seconds") is None:
-            self._moment("blocked in read" if self._stalls else "spawn")
+        spawn, stall = self._spawn, self._stall
+        if not spawn["steps"] and (stall is None or stall["stall_seconds"] is None):
+            self._moment("spawn" if stall is None else "blocked in read")
             return
         waits, reads = self._parent()
         stacks = {spawn["parent"]["pid"]: waits}
         child = self._child(waits)
         if child is not None:
             stacks.setdefault(child.pid, child)
-        for number, holder in enumerate(spawn.get("holders", ())):
+        for number, holder in enumerate(() if stall is None else stall["holders"]):
             held = self._holder(holder, waits, child, reads)
             stacks.setdefault(held.pid, held)
             if number == 0:
@@ -237,9 +239,9 @@ class _Drawing:
         spawn, parent, child = self._spawn, self._spawn["parent"], self._spawn["child"]
         last = max([self._zero, *self._at.values()])
         stall_end = last
-        if self._stalls:
-            began = self._zero if self._began is None else self._began
-            stall_end = began + round((spawn["stall_seconds"] or 0) * 1e6)
+        began = self._zero if self._began is None else self._began
+        if self._stall is not None:
+            stall_end = began + round((self._stall["stall_seconds"] or 0) * 1e6)
         end = max(last, stall_end)
         if spawn["spawn_seconds"] is not None:
             end = max(end, self._place(spawn["spawn_seconds"]))
@@ -249,16 +251,16 @@ class _Drawing:
         )
         stack.slices[0].args = self._args()
         waits = stack.slices[0]
-        if "read_began" in self._at:
-            read_end = self._at.get("read_ended", self._at.get("parent_died", end))
+        if StepKind.READ_BEGAN in self._at:
+            read_end = self._at.get(StepKind.READ_ENDED, self._at.get(StepKind.PARENT_DIED, end))
             name = f"read({spawn['errpipe']['read_fd']})"
-            waits = stack.push(name, "read", self._at["read_began"], read_end)
-        if self._stalls:
+            waits = stack.push(name, "read", self._at[StepKind.READ_BEGAN], read_end)
+        if self._stall is not None:
             waits = stack.push("stall", "stall", began, stall_end, **self._args())
         return stack, waits
 
     def _child(self, waits: _Stack) -> Optional[_Stack]:
-        child, forked = self._spawn["child"], self._at.get("child_forked")
+        child, forked = self._spawn["child"], self._at.get(StepKind.CHILD_FORKED)
         released = min((self._at[what] for what in _RELEASED if what in self._at), default=None)
         if child is None or forked is None or released is None:
             return None
@@ -267,9 +269,7 @@ class _Drawing:
         self._trace.flow("fork", (waits, waits.slices[0], forked), (stack, stack.slices[0], forked))
         return stack
 
-    def _holder(
-        self, holder: Mapping[str, Any], waits: _Stack, child: Optional[_Stack], reads: _Slice
-    ) -> _Stack:
+    def _holder(self, holder: HolderObject, waits: _Stack, child: Optional[_Stack], reads: _Slice) -> _Stack:
         acquired, released = holder["acquired_seconds"], holder["released_seconds"]
         begin = reads.begin if acquired is None else self._place(acquired)
         end = reads.end if released is None else self._place(released)
@@ -277,7 +277,7 @@ class _Drawing:
         stack = self._trace.stack(
             pid,
             pid,
-            "holders that were not seen" if holder["pid"] is None else holder["comm"],
+            "holders that were not seen" if holder["pid"] is None else holder["comm"] or "",
             begin,
             end,
             f"holds the write end: {holder['cause']}",
@@ -298,37 +298,27 @@ class _Drawing:
         return {"ph": "i", "s": "t", "name": name, "cat": "step", "ts": at, "args": {}}
 
     def _words(self, step: str) -> str:
-        errpipe, child = self._spawn["errpipe"], self._spawn["child"] or {"pid": None}
-        return what_happened(step, errpipe["read_fd"], errpipe["write_fd"], child["pid"])
+        errpipe, child = self._spawn["errpipe"], self._spawn["child"]
+        return what_happened(step, errpipe["read_fd"], errpipe["write_fd"], child and child["pid"])
 
     def _args(self) -> dict[str, Any]:
-        spawn, parent = self._spawn, self._spawn["parent"]
+        spawn = self._spawn
         args: dict[str, Any] = {"time": spawn["time"], "state": spawn["state"]}
-        args.update({key: parent[key] for key in ("exe", "uid", "container") if key in parent})
-        args.update(
-            {
-                key: spawn[key]
-                for key in (
-                    "id",
-                    "outcome",
-                    "stall_seconds",
-                    "late_wakeup_seconds",
-                    "advice",
-                    "source",
-                    "certainty",
-                )
-                if key in spawn
-            }
-        )
+        if spawn["type"] == "spawn":
+            return {**args, "outcome": spawn["outcome"]}
+        args.update({key: spawn["parent"][key] for key in ("exe", "uid", "container")})
+        for key in ("id", "stall_seconds", "late_wakeup_seconds", "advice", "source", "certainty"):
+            if key in spawn:
+                args[key] = spawn[key]
         if spawn.get("evidence"):
-            args["evidence"] = list(spawn["evidence"][:_MOST_EVIDENCE])
+            args["evidence"] = spawn["evidence"][:_MOST_EVIDENCE]
         return args
 
     def _place(self, seconds: float) -> int:
         return max(0, self._zero + round(seconds * 1e6))
 
 
-def _same(spawn: Mapping[str, Any]) -> tuple[Any, ...]:
+def _same(spawn: _Spawn) -> tuple[Any, ...]:
     """Equal for the two objects of a spawn that stalled."""
     return spawn["time"], spawn["parent"]["pid"], spawn["parent"]["tid"]
 

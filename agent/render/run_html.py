@@ -10,15 +10,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import Template
-from typing import Any
+from typing import Optional
 
 from agent import __version__
+from agent.model import Cause
 from agent.render.markup import moment, part, source_hash
 from agent.render.overview import overview
 from agent.render.stall_html import child_name, holder_name, stall_details, stall_span
 from agent.render.words import count, duration
 from agent.reports.collection import Collection
 from agent.reports.losses import loss_lines
+from agent.reports.types import StallObject, SummaryHolderObject, SummaryObject
 
 __all__ = ["html_report"]
 
@@ -26,7 +28,6 @@ _MOST_DETAILS = 100
 _MOST_ROWS = 2000
 _MOST_CULPRITS = 20
 _OPEN = 3  # of the details, at first
-_Stall = Mapping[str, Any]
 
 
 def html_report(told: Collection) -> str:
@@ -57,7 +58,7 @@ def html_report(told: Collection) -> str:
     )
 
 
-def _length(stall: _Stall) -> float:
+def _length(stall: StallObject) -> float:
     seconds = stall["stall_seconds"]
     return math.inf if seconds is None else float(seconds)
 
@@ -65,7 +66,7 @@ def _length(stall: _Stall) -> float:
 # -- the parts --
 
 
-def _header(stalls: Sequence[_Stall]) -> str:
+def _header(stalls: Sequence[StallObject]) -> str:
     times = sorted(str(stall["time"]) for stall in stalls)
     if not times:
         said = ""
@@ -115,9 +116,9 @@ def _summary(told: Collection, number: int) -> str:
     )
 
 
-def _culprits(stalls: Iterable[_Stall]) -> list[Mapping[str, Any]]:
+def _culprits(stalls: Iterable[StallObject]) -> list[SummaryHolderObject]:
     """As in a summary."""
-    found: dict[tuple[Any, str], list[float]] = defaultdict(list)
+    found: dict[tuple[Optional[str], Cause], list[float]] = defaultdict(list)
     for stall in stalls:
         culprit = stall["holders"][0]
         found[culprit["comm"], culprit["cause"]].append(stall["stall_seconds"] or 0.0)
@@ -128,7 +129,7 @@ def _culprits(stalls: Iterable[_Stall]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _worst(culprits: Sequence[Mapping[str, Any]]) -> str:
+def _worst(culprits: Sequence[SummaryHolderObject]) -> str:
     if not culprits:
         return ""
     most = max(culprit["seconds"] for culprit in culprits) or 1.0
@@ -146,7 +147,7 @@ def _worst(culprits: Sequence[Mapping[str, Any]]) -> str:
     return f'<section class="worst"><h3>Held by</h3><table>{rows}</table></section>'
 
 
-def _quantiles(summary: Any) -> str:
+def _quantiles(summary: Optional[SummaryObject]) -> str:
     if summary is None or summary["spawn_seconds"]["max"] is None:
         return ""
     rows = "".join(
@@ -156,12 +157,12 @@ def _quantiles(summary: Any) -> str:
     return f'<section class="took"><h3>A spawn took</h3><table>{rows}</table></section>'
 
 
-def _when(listed: Sequence[_Stall], links: Mapping[int, str]) -> str:
+def _when(listed: Sequence[StallObject], links: Mapping[int, str]) -> str:
     drawn = overview((f"#{links.get(id(stall), 'all')}", stall) for stall in listed)
     return f'<section id="when"><h2>When</h2><figure>{drawn}</figure></section>' if drawn else ""
 
 
-def _details(detailed: Sequence[_Stall], links: Mapping[int, str], number: int) -> str:
+def _details(detailed: Sequence[StallObject], links: Mapping[int, str], number: int) -> str:
     if not detailed:
         return '<main><p class="empty">No stall was seen.</p></main>'
     today = min(str(stall["time"]) for stall in detailed)[:10]
@@ -172,7 +173,7 @@ def _details(detailed: Sequence[_Stall], links: Mapping[int, str], number: int) 
     return f"<main><h2>Stalls <small>{which}</small></h2>\n{shown}\n</main>"
 
 
-def _table(listed: Sequence[_Stall], links: Mapping[int, str], number: int) -> str:
+def _table(listed: Sequence[StallObject], links: Mapping[int, str], number: int) -> str:
     if not listed:
         return ""
     left_out = number - len(listed)
@@ -188,7 +189,7 @@ def _table(listed: Sequence[_Stall], links: Mapping[int, str], number: int) -> s
     )
 
 
-def _row(stall: _Stall, link: Any, today: str) -> str:
+def _row(stall: StallObject, link: Optional[str], today: str) -> str:
     parent, culprit = stall["parent"], stall["holders"][0]
     time = str(stall["time"])
     when = escape(time[11:23] if time.startswith(today) else f"{time[:10]} {time[11:23]}")
@@ -205,7 +206,7 @@ def _row(stall: _Stall, link: Any, today: str) -> str:
     )
 
 
-def _pid(pid: Any) -> str:
+def _pid(pid: Optional[int]) -> str:
     return "" if pid is None else f" <small>{pid}</small>"
 
 

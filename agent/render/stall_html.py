@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Optional, Union
 
 from agent.model import Cause
 from agent.render.markup import moment
@@ -18,6 +18,7 @@ from agent.render.words import (
     stack_lines,
     what_happened,
 )
+from agent.reports.types import HolderObject, StalledParentObject, StallObject
 
 __all__ = ["child_name", "holder_name", "stall_details", "stall_span"]
 
@@ -27,7 +28,7 @@ _MOST_EVIDENCE = 30
 _NO_TIMES = "Found in /proc: who has the pipe's write end (dashed) and who waits; when it began is not known."
 
 
-def stall_details(stall: Mapping[str, Any], name: str, today: str, is_open: bool) -> str:
+def stall_details(stall: StallObject, name: str, today: str, is_open: bool) -> str:
     """A ``<details>`` whose id is name; today is the date (YYYY-MM-DD) that need not be said."""
     ongoing = stall["state"] == "ongoing"
     parent, culprit = stall["parent"], stall["holders"][0]
@@ -56,28 +57,28 @@ def stall_details(stall: Mapping[str, Any], name: str, today: str, is_open: bool
     )
 
 
-def holder_name(holder: Mapping[str, Any]) -> str:
+def holder_name(holder: HolderObject) -> str:
     """Its comm, plain text."""
     return "somebody unknown" if holder["pid"] is None else str(holder["comm"])
 
 
-def child_name(stall: Mapping[str, Any]) -> str:
+def child_name(stall: StallObject) -> str:
     """The own child's comm, plain text."""
     return "a program" if stall["child"] is None else str(stall["child"]["comm"])
 
 
-def stall_span(stall: Mapping[str, Any]) -> str:
+def stall_span(stall: StallObject) -> str:
     """How long it lasted, or has lasted so far."""
     seconds = stall["stall_seconds"]
     return "time unknown" if seconds is None else duration(seconds * 1e9)
 
 
-def _late(stall: Mapping[str, Any]) -> str:
+def _late(stall: StallObject) -> str:
     said = late_words(stall)
     return "" if said is None else f'<p class="late">{escape(said)}</p>'
 
 
-def _holders(stall: Mapping[str, Any]) -> Iterable[str]:
+def _holders(stall: StallObject) -> Iterable[str]:
     holders = stall["holders"]
     for holder in holders[:_MOST_HOLDERS]:
         if holder["pid"] is None:
@@ -95,7 +96,7 @@ def _holders(stall: Mapping[str, Any]) -> Iterable[str]:
         yield f"<li>and {more} more</li>"
 
 
-def _stacks(stall: Mapping[str, Any], name: str) -> str:
+def _stacks(stall: StallObject, name: str) -> str:
     if not stall.get("stacks"):
         return ""
     return (
@@ -105,12 +106,12 @@ def _stacks(stall: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _parent(parent: Mapping[str, Any]) -> list[str]:
+def _parent(parent: StalledParentObject) -> list[str]:
     thread = "" if parent["tid"] == parent["pid"] else f", thread {parent['tid']}"
     return [f"pid {parent['pid']}{thread}: waits for its child's exec", *_identity(parent)]
 
 
-def _identity(process: Mapping[str, Any]) -> Iterable[str]:
+def _identity(process: Union[StalledParentObject, HolderObject]) -> Iterable[str]:
     if process["exe"] is not None:
         yield f"{process['exe']}, uid {process['uid']}"
     if process["container"] is not None:
@@ -126,19 +127,21 @@ def _evidence(lines: Sequence[str]) -> str:
     return f'<ul class="evidence">{"".join(f"<li>{escape(line)}</li>" for line in shown)}</ul>'
 
 
-def _steps(stall: Mapping[str, Any]) -> str:
+def _steps(stall: StallObject) -> str:
     errpipe, steps = stall["errpipe"], stall["steps"]
     if not steps:
         return ""
-    parent, child = stall["parent"], stall["child"] or {"pid": None, "comm": ""}
-    names = {parent["pid"]: parent["comm"], child["pid"]: child["comm"]}
+    parent, child = stall["parent"], stall["child"]
+    names: dict[Optional[int], Optional[str]] = {parent["pid"]: parent["comm"]}
+    if child is not None:
+        names[child["pid"]] = child["comm"]
     names.update((holder["pid"], holder["comm"]) for holder in stall["holders"])
     rows = []
     for number, step in enumerate(steps[:_MOST_STEPS], 1):
-        what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child["pid"])
+        what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child and child["pid"])
         rows.append(
             f"<tr><td>{number}</td><td>{step['seconds'] * 1e3:,.3f} ms</td>"
-            f"<td>{escape(names.get(step['pid'], ''))} {step['pid']}</td><td>{escape(what)}</td></tr>"
+            f"<td>{escape(names.get(step['pid']) or '')} {step['pid']}</td><td>{escape(what)}</td></tr>"
         )
     if len(steps) > _MOST_STEPS:
         rows.append(f"<tr><td></td><td></td><td></td><td>and {len(steps) - _MOST_STEPS} more</td></tr>")

@@ -7,56 +7,58 @@ children and holders the copies of the write end are followed, of the parent bot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from collections.abc import Iterable
+from typing import Optional
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from agent.model import StepKind
 from agent.render.words import count
+from agent.reports.types import HolderObject, ParentObject, StallObject
 
 __all__ = ["step_table"]
 
 _MOST_HOLDERS = 4
 _CLOSED = "-"
 _ENDS = {
-    "parent_closed_write_end",
-    "child_closed",
-    "child_execed",
-    "child_exited",
-    "holder_closed",
-    "holder_execed",
-    "holder_exited",
-    "holder_released",
+    StepKind.PARENT_CLOSED_WRITE_END,
+    StepKind.CHILD_CLOSED,
+    StepKind.CHILD_EXECED,
+    StepKind.CHILD_EXITED,
+    StepKind.HOLDER_CLOSED,
+    StepKind.HOLDER_EXECED,
+    StepKind.HOLDER_EXITED,
+    StepKind.HOLDER_RELEASED,
 }
-_ACTIONS = {
-    "errpipe_created": "parent makes the errpipe",
-    "child_forked": "parent forks the child",
-    "parent_closed_write_end": "parent closes its write end",
-    "read_began": "parent reads",
-    "read_ended": "parent's read returns",
-    "parent_died": "parent dies in read",
-    "child_closed": "child closes its copy",
-    "child_execed": "child execs",
-    "child_exited": "child exits",
-    "holder_forked": "{holder} is forked",
-    "holder_closed": "{holder} closes its copy",
-    "holder_execed": "{holder} execs",
-    "holder_exited": "{holder} exits",
-    "holder_released": "{holder} lets go",
+_ACTIONS: dict[str, str] = {
+    StepKind.ERRPIPE_CREATED: "parent makes the errpipe",
+    StepKind.CHILD_FORKED: "parent forks the child",
+    StepKind.PARENT_CLOSED_WRITE_END: "parent closes its write end",
+    StepKind.READ_BEGAN: "parent reads",
+    StepKind.READ_ENDED: "parent's read returns",
+    StepKind.PARENT_DIED: "parent dies in read",
+    StepKind.CHILD_CLOSED: "child closes its copy",
+    StepKind.CHILD_EXECED: "child execs",
+    StepKind.CHILD_EXITED: "child exits",
+    StepKind.HOLDER_FORKED: "{holder} is forked",
+    StepKind.HOLDER_CLOSED: "{holder} closes its copy",
+    StepKind.HOLDER_EXECED: "{holder} execs",
+    StepKind.HOLDER_EXITED: "{holder} exits",
+    StepKind.HOLDER_RELEASED: "{holder} lets go",
 }
-_CALLS = {
-    "errpipe_created": "pipe",
-    "child_forked": "fork",
-    "parent_closed_write_end": "close({w})",
-    "read_began": "read({r})",
-    "read_ended": "returns",
-    "parent_died": "dies",
+_CALLS: dict[str, str] = {
+    StepKind.ERRPIPE_CREATED: "pipe",
+    StepKind.CHILD_FORKED: "fork",
+    StepKind.PARENT_CLOSED_WRITE_END: "close({w})",
+    StepKind.READ_BEGAN: "read({r})",
+    StepKind.READ_ENDED: "returns",
+    StepKind.PARENT_DIED: "dies",
 }
 """What the spawner does, in its thread's column."""
 
 
-def step_table(stall: Mapping[str, Any]) -> Optional[Table]:
+def step_table(stall: StallObject) -> Optional[Table]:
     """The table, or None for a stall of which no steps are known (found in /proc)."""
     if not stall["steps"] or stall["child"] is None:
         return None
@@ -65,7 +67,7 @@ def step_table(stall: Mapping[str, Any]) -> Optional[Table]:
     shown = holders[:_MOST_HOLDERS]
     more = f"without {count(len(holders) - len(shown), 'more holder')}" if len(holders) > len(shown) else None
     threads = _threads(parent, shown)
-    processes = [parent["pid"], child["pid"], *(holder["pid"] for holder in shown)]
+    processes = [parent["pid"], child["pid"], *(holder["pid"] or 0 for holder in shown)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=more)
     table.add_column("step", justify="right")
     table.add_column("time ms", justify="right", no_wrap=True)
@@ -78,11 +80,11 @@ def step_table(stall: Mapping[str, Any]) -> Optional[Table]:
     blocked = ""
     for number, step in enumerate(stall["steps"], 1):
         what, pid = step["what"], step["pid"]
-        if what == "errpipe_created":
+        if what == StepKind.ERRPIPE_CREATED:
             open_fds[pid] = f"{errpipe['read_fd']},{errpipe['write_fd']}"
-        elif what == "child_forked":
+        elif what == StepKind.CHILD_FORKED:
             open_fds[child["pid"]] = str(errpipe["write_fd"])
-        elif what == "holder_forked":
+        elif what == StepKind.HOLDER_FORKED:
             open_fds[pid] = _fds(shown, pid)
         elif what in _ENDS and pid == parent["pid"]:
             open_fds[pid] = f"{errpipe['read_fd']},{_CLOSED}"
@@ -92,8 +94,8 @@ def step_table(stall: Mapping[str, Any]) -> Optional[Table]:
         if pid == parent["pid"]:
             call = _CALLS.get(what, "").format(r=errpipe["read_fd"], w=errpipe["write_fd"])
             calls[parent["tid"]] = call
-            blocked = "|" if what == "read_began" else ""
-        elif what == "holder_forked":
+            blocked = "|" if what == StepKind.READ_BEGAN else ""
+        elif what == StepKind.HOLDER_FORKED:
             calls.update({tid: "fork" for tid in threads if tid == _forker(shown, pid)})
         holder = "holder" if len(holders) == 1 else f"holder {pid}"
         table.add_row(
@@ -106,7 +108,7 @@ def step_table(stall: Mapping[str, Any]) -> Optional[Table]:
     return table
 
 
-def _threads(parent: Mapping[str, Any], holders: Iterable[Mapping[str, Any]]) -> list[int]:
+def _threads(parent: ParentObject, holders: Iterable[HolderObject]) -> list[int]:
     """The parent's threads that took part: its spawner, and those that forked holders."""
     forkers = [
         holder["forked_by"]["tid"]
@@ -116,7 +118,7 @@ def _threads(parent: Mapping[str, Any], holders: Iterable[Mapping[str, Any]]) ->
     return list(dict.fromkeys([parent["tid"], *(tid for tid in forkers if tid is not None)]))
 
 
-def _forker(holders: Iterable[Mapping[str, Any]], pid: int) -> Optional[int]:
+def _forker(holders: Iterable[HolderObject], pid: int) -> Optional[int]:
     for holder in holders:
         if holder["pid"] == pid and holder["forked_by"]:
             tid: Optional[int] = holder["forked_by"]["tid"]
@@ -124,7 +126,7 @@ def _forker(holders: Iterable[Mapping[str, Any]], pid: int) -> Optional[int]:
     return None
 
 
-def _fds(holders: Iterable[Mapping[str, Any]], pid: int) -> str:
+def _fds(holders: Iterable[HolderObject], pid: int) -> str:
     for holder in holders:
         if holder["pid"] == pid:
             return ",".join(str(fd) for fd in holder["fds"])

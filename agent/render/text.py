@@ -25,13 +25,14 @@ from agent.render.words import (
     what_happened,
 )
 from agent.reports.losses import loss_lines
+from agent.reports.types import HolderObject, SpawnObject, StallObject, SummaryObject
 
 __all__ = ["spawn_line", "stall_text", "summary_text"]
 
 _OUTCOME_STYLES = {"ok": "green", "exec_failed": "red", "abandoned": "yellow"}
 
 
-def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
+def stall_text(stall: StallObject, steps: bool = True) -> Group:
     """A stall: who is blocked, by whom, why, and what to do; then the evidence, and with steps its steps."""
     entries = []
     for number, holder in enumerate(stall["holders"]):
@@ -48,7 +49,7 @@ def stall_text(stall: Mapping[str, Any], steps: bool = True) -> Group:
     return Group(_Hanging("", "  ", _headline(stall)), *entries, *lines)
 
 
-def spawn_line(spawn: Mapping[str, Any]) -> Text:
+def spawn_line(spawn: SpawnObject) -> Text:
     """One line for a spawn that ended."""
     text = Text(f"{spawn['time'][11:23]}  ")
     outcome = spawn["outcome"] or "unknown"
@@ -58,7 +59,7 @@ def spawn_line(spawn: Mapping[str, Any]) -> Text:
     return text
 
 
-def summary_text(summary: Mapping[str, Any]) -> Text:
+def summary_text(summary: SummaryObject) -> Text:
     """The end of a run."""
     text = Text()
     text.append(
@@ -67,9 +68,10 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
         f" {count(summary['lost_records'], 'lost record')}\n",
         "bold",
     )
-    known = {name: value for name, value in summary["spawn_seconds"].items() if value is not None}
-    if known:
-        quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in known.items())
+    took = summary["spawn_seconds"]
+    known = (("p50", took["p50"]), ("p95", took["p95"]), ("p99", took["p99"]), ("max", took["max"]))
+    quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in known if value is not None)
+    if quantiles:
         text.append(f"  a spawn took: {quantiles}\n")
     if summary["stalls"]:
         text.append(f"  stalled in all: {duration(summary['stalled_seconds'] * 1e9)}, held by\n")
@@ -88,7 +90,7 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
     return text
 
 
-def _headline(stall: Mapping[str, Any]) -> Text:
+def _headline(stall: StallObject) -> Text:
     ongoing = stall["state"] == "ongoing"
     text = Text()
     if not ongoing:
@@ -113,14 +115,14 @@ def _headline(stall: Mapping[str, Any]) -> Text:
     return text
 
 
-def _holder(holder: Mapping[str, Any]) -> Text:
+def _holder(holder: HolderObject) -> Text:
     if holder["pid"] is None:
         return Text.assemble(("somebody", "bold"), " whose copy was not seen: cause unknown")
     name = (_process(holder), "bold")
     return Text.assemble(name, f": {WHY[Cause(holder['cause'])]}")
 
 
-def _evidence(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Iterable[str]:
+def _evidence(holder: HolderObject, stall: StallObject) -> Iterable[str]:
     yield f"cause {holder['cause']}"
     if holder["fds"]:
         yield f"fd {', '.join(str(fd) for fd in holder['fds'])}"
@@ -133,7 +135,7 @@ def _evidence(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Iterable[s
         yield seen
 
 
-def _identities(stall: Mapping[str, Any]) -> Iterable[str]:
+def _identities(stall: StallObject) -> Iterable[str]:
     """Executable, user and container of each process of which that is known."""
     for process in (stall["parent"], *stall["holders"]):
         if process["uid"] is None:
@@ -143,10 +145,10 @@ def _identities(stall: Mapping[str, Any]) -> Iterable[str]:
         yield f"{process['pid']} is {exe}uid {process['uid']}{inside}"
 
 
-def _steps(stall: Mapping[str, Any]) -> Iterable[str]:
-    errpipe, child = stall["errpipe"], stall["child"] or {"pid": None}
+def _steps(stall: StallObject) -> Iterable[str]:
+    errpipe, child = stall["errpipe"], stall["child"]
     for step in stall["steps"]:
-        what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child["pid"])
+        what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child and child["pid"])
         yield f"  {step['seconds'] * 1e3:>12,.3f} ms  pid {step['pid']:<8} {what}"
 
 

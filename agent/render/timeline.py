@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Optional
+from typing import Optional
 
+from agent.model import StepKind
 from agent.render.words import duration
+from agent.reports.types import HolderObject, StallObject
 
 __all__ = ["CAPTION", "began_seconds", "timeline"]
 
@@ -64,14 +66,18 @@ class _Scale:
         return f"{max(0.0, places[1] - places[0]) * 100:.2f}%"
 
 
-def began_seconds(stall: Mapping[str, Any]) -> Optional[float]:
+def began_seconds(stall: StallObject) -> Optional[float]:
     """When the stall began, in seconds since the errpipe's creation; None: not known."""
     at = {step["what"]: step["seconds"] for step in stall["steps"]}
-    released = [at[what] for what in ("child_closed", "child_execed", "child_exited") if what in at]
-    return max(at["read_began"], *released) if released and "read_began" in at else None
+    released = [
+        at[what]
+        for what in (StepKind.CHILD_CLOSED, StepKind.CHILD_EXECED, StepKind.CHILD_EXITED)
+        if what in at
+    ]
+    return max(at[StepKind.READ_BEGAN], *released) if released and StepKind.READ_BEGAN in at else None
 
 
-def timeline(stall: Mapping[str, Any]) -> str:
+def timeline(stall: StallObject) -> str:
     """An ``<svg>`` of a stall; its text is escaped.  What is not known is drawn dashed."""
     steps = stall["steps"]
     span = _stall_span(stall)
@@ -107,7 +113,7 @@ def timeline(stall: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _stall_span(stall: Mapping[str, Any]) -> Optional[tuple[float, float]]:
+def _stall_span(stall: StallObject) -> Optional[tuple[float, float]]:
     """From and to; None: found in /proc, no time is known, and none is shown."""
     began = began_seconds(stall)
     if began is None or stall["stall_seconds"] is None:
@@ -115,16 +121,16 @@ def _stall_span(stall: Mapping[str, Any]) -> Optional[tuple[float, float]]:
     return began, round(began + stall["stall_seconds"], 9)  # the same number as that of a step at that time
 
 
-def _stall_label(stall: Mapping[str, Any], scale: _Scale, began: float, end: float) -> str:
+def _stall_label(stall: StallObject, scale: _Scale, began: float, end: float) -> str:
     wide = float(scale.width(began, end).rstrip("%"))
     left = float(scale.place(began).rstrip("%"))
     return (
         f'<text class="time middle" x="{left + wide / 2:.2f}%" y="{_TOP - 9}">'
-        f"stall {duration(stall['stall_seconds'] * 1e9)}</text>"
+        f"stall {duration((stall['stall_seconds'] or 0.0) * 1e9)}</text>"
     )
 
 
-def _rows(stall: Mapping[str, Any], began: float, end: float) -> list[_Row]:
+def _rows(stall: StallObject, began: float, end: float) -> list[_Row]:
     at = {step["what"]: step["seconds"] for step in reversed(stall["steps"])}
     parent, child, errpipe = stall["parent"], stall["child"], stall["errpipe"]
     thread = "" if parent["tid"] == parent["pid"] else f", thread {parent['tid']}"
@@ -133,15 +139,19 @@ def _rows(stall: Mapping[str, Any], began: float, end: float) -> list[_Row]:
             parent["pid"], parent["comm"], f"pid {parent['pid']}{thread}, waits in read({errpipe['read_fd']})"
         )
     ]
-    closed = at.get("parent_closed_write_end")
+    closed = at.get(StepKind.PARENT_CLOSED_WRITE_END)
     if closed is not None:
         rows[0].bars.append((0.0, closed, "parent"))
-    read_ended = at.get("read_ended", at.get("parent_died", end))  # later than the stall, if woken late
-    rows[0].bars.append((at.get("read_began", began), max(end, read_ended), "waits"))
+    read_ended = at.get(
+        StepKind.READ_ENDED, at.get(StepKind.PARENT_DIED, end)
+    )  # later than the stall, if woken late
+    rows[0].bars.append((at.get(StepKind.READ_BEGAN, began), max(end, read_ended), "waits"))
     if child is not None:
         own = _Row(child["pid"], child["comm"], f"pid {child['pid']}, own child")
-        if "child_forked" in at:
-            own.bars.append((at["child_forked"], max(at["child_forked"], _released(at, began)), "child"))
+        if StepKind.CHILD_FORKED in at:
+            own.bars.append(
+                (at[StepKind.CHILD_FORKED], max(at[StepKind.CHILD_FORKED], _released(at, began)), "child")
+            )
         rows.append(own)
     for holder in stall["holders"][:_MOST_HOLDERS]:
         rows.append(_holder_row(holder, began, end))
@@ -157,13 +167,20 @@ def _rows(stall: Mapping[str, Any], began: float, end: float) -> list[_Row]:
 
 
 def _released(at: Mapping[str, float], began: float) -> float:
-    return next((at[what] for what in ("child_closed", "child_execed", "child_exited") if what in at), began)
+    return next(
+        (
+            at[what]
+            for what in (StepKind.CHILD_CLOSED, StepKind.CHILD_EXECED, StepKind.CHILD_EXITED)
+            if what in at
+        ),
+        began,
+    )
 
 
-def _holder_row(holder: Mapping[str, Any], began: float, end: float) -> _Row:
+def _holder_row(holder: HolderObject, began: float, end: float) -> _Row:
     if holder["pid"] is None:
         return _Row(None, "somebody", "who was not seen", [(began, end, "unseen")])
-    row = _Row(holder["pid"], holder["comm"], f"pid {holder['pid']}, holder: {holder['cause']}")
+    row = _Row(holder["pid"], holder["comm"] or "", f"pid {holder['pid']}, holder: {holder['cause']}")
     start, until = holder["acquired_seconds"], holder["released_seconds"]
     until = end if until is None else until
     if start is None:
@@ -206,13 +223,13 @@ def _draw(row: _Row, top: int, scale: _Scale) -> Iterable[str]:
         )
 
 
-def _holder_names(stall: Mapping[str, Any]) -> str:
+def _holder_names(stall: StallObject) -> str:
     names = [holder["comm"] or "somebody unknown" for holder in stall["holders"][:3]]
     more = len(stall["holders"]) - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
-def _description(stall: Mapping[str, Any]) -> str:
+def _description(stall: StallObject) -> str:
     """The picture in words, for who cannot see it."""
     said = []
     for holder in stall["holders"][:_MOST_HOLDERS]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, Optional
+from typing import Literal, Optional
 
-from agent.model import Cause
+from agent.model import Cause, StepKind
+from agent.reports.types import ContainerObject, HolderObject, StacksObject, StallObject
 
 __all__ = [
     "WHY",
@@ -30,27 +31,27 @@ WHY = {
 }
 """What a holder did, by cause."""
 
-_WHAT = {
-    "errpipe_created": "makes the errpipe (read fd {r}, write fd {w})",
-    "child_forked": "forks the child {child}",
-    "parent_closed_write_end": "closes its own write end",
-    "read_began": "waits in read({r})",
-    "read_ended": "read returns",
-    "parent_died": "dies in read",
-    "child_closed": "the child closes its copy",
-    "child_execed": "the child execs: its copy is closed",
-    "child_exited": "the child exits: its copy is closed",
-    "holder_forked": "is forked, with a copy of the write end",
-    "holder_closed": "closes its copy",
-    "holder_execed": "execs: its copy is closed",
-    "holder_exited": "exits: its copy is closed",
-    "holder_released": "lets go of its copy",
+_WHAT: dict[str, str] = {
+    StepKind.ERRPIPE_CREATED: "makes the errpipe (read fd {r}, write fd {w})",
+    StepKind.CHILD_FORKED: "forks the child {child}",
+    StepKind.PARENT_CLOSED_WRITE_END: "closes its own write end",
+    StepKind.READ_BEGAN: "waits in read({r})",
+    StepKind.READ_ENDED: "read returns",
+    StepKind.PARENT_DIED: "dies in read",
+    StepKind.CHILD_CLOSED: "the child closes its copy",
+    StepKind.CHILD_EXECED: "the child execs: its copy is closed",
+    StepKind.CHILD_EXITED: "the child exits: its copy is closed",
+    StepKind.HOLDER_FORKED: "is forked, with a copy of the write end",
+    StepKind.HOLDER_CLOSED: "closes its copy",
+    StepKind.HOLDER_EXECED: "execs: its copy is closed",
+    StepKind.HOLDER_EXITED: "exits: its copy is closed",
+    StepKind.HOLDER_RELEASED: "lets go of its copy",
 }
-_STACKS = {
-    "reader": "where it is blocked",
-    "fork": "where the holder was forked",
-    "holder": "where the holder is",
-}
+_STACKS: tuple[tuple[Literal["reader", "fork", "holder"], str], ...] = (
+    ("reader", "where it is blocked"),
+    ("fork", "where the holder was forked"),
+    ("holder", "where the holder is"),
+)
 _MOST_FRAMES = 16
 
 
@@ -66,7 +67,7 @@ def duration(nanoseconds: float) -> str:
     return f"{seconds * 1e6:.0f} us"
 
 
-def clock_words(stall: Mapping[str, Any], seconds: Optional[float]) -> Optional[str]:
+def clock_words(stall: StallObject, seconds: Optional[float]) -> Optional[str]:
     """The time so long after a stall's errpipe was made, as in ``10:23:20.005 UTC``; None: not known."""
     if seconds is None:
         return None
@@ -77,7 +78,7 @@ def clock_words(stall: Mapping[str, Any], seconds: Optional[float]) -> Optional[
     return f"{when:%H:%M:%S.%f}"[:-3] + " UTC"
 
 
-def late_words(stall: Mapping[str, Any]) -> Optional[str]:
+def late_words(stall: StallObject) -> Optional[str]:
     """A sentence about a reader that waited on although nobody kept it any more; None: it did not."""
     seconds = stall.get("late_wakeup_seconds", 0)
     if not seconds > 0:
@@ -85,7 +86,7 @@ def late_words(stall: Mapping[str, Any]) -> Optional[str]:
     return f"After that the reader was woken {duration(seconds * 1e9)} late: nobody held the pipe any more."
 
 
-def seen_words(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Optional[str]:
+def seen_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
     """When a holder's copy was last seen open; None: never."""
     if holder["confirmation"] != "confirmed":
         return None
@@ -93,14 +94,14 @@ def seen_words(holder: Mapping[str, Any], stall: Mapping[str, Any]) -> Optional[
     return "seen holding it" if when is None else f"seen holding it at {when}"
 
 
-def what_happened(what: str, read_fd: int, write_fd: int, child: int) -> str:
+def what_happened(what: str, read_fd: int, write_fd: Optional[int], child: Optional[int]) -> str:
     """A step in words; one that has none is given as it is."""
     return _WHAT.get(what, what).format(r=read_fd, w=write_fd, child=child)
 
 
-def stack_lines(stacks: Mapping[str, Any]) -> Iterator[str]:
+def stack_lines(stacks: StacksObject) -> Iterator[str]:
     """Where in the code a stall came about, from "stacks" of its object: headings, and a line a frame."""
-    for which, heading in _STACKS.items():
+    for which, heading in _STACKS:
         stack = stacks[which]
         if stack is None:
             continue
@@ -115,7 +116,7 @@ def stack_lines(stacks: Mapping[str, Any]) -> Iterator[str]:
         yield f"no stack: {line}"
 
 
-def container_words(container: Mapping[str, Any]) -> str:
+def container_words(container: ContainerObject) -> str:
     """As in ``container 0123456789ab (podman), pod UID``; runtime and pod where they are known."""
     runtime = f" ({container['runtime']})" if container["runtime"] else ""
     pod = f", pod {container['pod_uid']}" if container["pod_uid"] else ""

@@ -7,31 +7,34 @@ and what is left out is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Optional, TypeVar
+
+from agent.reports.types import ReportObject, SpawnObject, StallObject, SummaryObject
 
 __all__ = ["Collection"]
 
 _LIMIT = 10_000
+_T = TypeVar("_T")
 
 
 class Collection:
-    """Takes JSON objects (JSON.md) in the order in which they were written.
+    """Takes the objects of a report in the order in which they were written.
 
     A stall that was told while it was going on and again when it had ended is one stall.
     """
 
-    def __init__(self, objects: Iterable[Mapping[str, Any]] = (), limit: int = _LIMIT) -> None:
-        self.summary: Optional[Mapping[str, Any]] = None
+    def __init__(self, objects: Iterable[ReportObject] = (), limit: int = _LIMIT) -> None:
+        self.summary: Optional[SummaryObject] = None
         self.summaries = 0
-        self._stalls = _Longest("stall_seconds", limit)
-        self._spawns = _Longest("spawn_seconds", limit)
+        self._stalls = _Longest(_stall_seconds, limit)
+        self._spawns = _Longest(_spawn_seconds, limit)
         self._going_on: dict[tuple[Any, ...], int] = {}
         self._number = 0
         for each in objects:
             self.add(each)
 
-    def add(self, told: Mapping[str, Any]) -> None:
+    def add(self, told: ReportObject) -> None:
         """A stall, spawn or summary."""
         self._number += 1
         if told["type"] == "summary":
@@ -43,12 +46,12 @@ class Collection:
             self._add_stall(told)
 
     @property
-    def stalls(self) -> list[Mapping[str, Any]]:
+    def stalls(self) -> list[StallObject]:
         """In the order in which they were first told."""
         return self._stalls.kept()
 
     @property
-    def spawns(self) -> list[Mapping[str, Any]]:
+    def spawns(self) -> list[SpawnObject]:
         """Those that were told (``--all``), in that order."""
         return self._spawns.kept()
 
@@ -62,7 +65,7 @@ class Collection:
         """How many shorter ones there were."""
         return self._spawns.left_out
 
-    def _add_stall(self, stall: Mapping[str, Any]) -> None:
+    def _add_stall(self, stall: StallObject) -> None:
         parent = stall["parent"]
         # A snapshot's stall has no id: a thread is in one read at a time.
         key = (stall["id"] or stall["errpipe"]["read_fd"], parent["pid"], parent["tid"])
@@ -72,17 +75,25 @@ class Collection:
         self._stalls.put(number, stall)
 
 
-class _Longest:
+def _stall_seconds(stall: StallObject) -> Optional[float]:
+    return stall["stall_seconds"]
+
+
+def _spawn_seconds(spawn: SpawnObject) -> Optional[float]:
+    return spawn["spawn_seconds"]
+
+
+class _Longest(Generic[_T]):
     """The longest objects by number; what has no length yet is longer than all that has."""
 
-    def __init__(self, seconds: str, limit: int) -> None:
+    def __init__(self, seconds: Callable[[_T], Optional[float]], limit: int) -> None:
         self.left_out = 0
         self._seconds = seconds
         self._limit = limit
-        self._kept: dict[int, Mapping[str, Any]] = {}
+        self._kept: dict[int, _T] = {}
         self._last = 0
 
-    def put(self, number: int, told: Mapping[str, Any]) -> None:
+    def put(self, number: int, told: _T) -> None:
         """Adds an object; a number that was there before is replaced."""
         if number <= self._last and number not in self._kept:
             self.left_out -= 1  # it was, while it was going on
@@ -91,7 +102,7 @@ class _Longest:
         if len(self._kept) >= 2 * self._limit:
             self._cut()
 
-    def kept(self) -> list[Mapping[str, Any]]:
+    def kept(self) -> list[_T]:
         """In the order of their numbers."""
         self._cut()
         return [self._kept[number] for number in sorted(self._kept)]
@@ -101,6 +112,6 @@ class _Longest:
         self.left_out += len(longest[self._limit :])
         self._kept = dict(longest[: self._limit])
 
-    def _length(self, item: tuple[int, Mapping[str, Any]]) -> float:
-        seconds = item[1][self._seconds]
-        return math.inf if seconds is None else float(seconds)
+    def _length(self, item: tuple[int, _T]) -> float:
+        seconds = self._seconds(item[1])
+        return math.inf if seconds is None else seconds

@@ -1,7 +1,7 @@
-"""Spawns, stalls and summaries as JSON objects: the contract that scripts rely on (JSON.md).
+"""Makes the JSON objects of spawns, stalls and summaries; ``types.py`` has their keys, JSON.md explains them.
 
-Seconds in an object count from the errpipe's creation.  A comm is any 15 bytes: what is not UTF-8 or not
-printable is written as an escape (``\\xff``), so that every reader and terminal can take it.
+Seconds in an object count from the creation of the errpipe.  A comm is any 15 bytes: bytes that are not UTF-8
+or not printable are escaped (``\\xff``), so that every reader and terminal can show it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from agent.advice import advise
 from agent.clock import Clock
 from agent.escape import printable
-from agent.host.identity import identify
 from agent.host.pyspy import Taken
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.reports.losses import LOSSES
+from agent.reports.types import (
+    HolderObject,
+    IdentityObject,
+    QuantilesObject,
+    SpawnObject,
+    StackObject,
+    StacksObject,
+    StallObject,
+    StepObject,
+    SummaryObject,
+)
 
 __all__ = [
     "Summary",
@@ -33,33 +43,41 @@ __all__ = [
 
 
 def stall_id(stall: Stall) -> str:
-    """Names a stall on this host until the next boot; the same while it is going on and when it has ended."""
+    """Name a stall uniquely on this host until the next boot; the same while in progress and when ended."""
     return f"{stall.spawn.id:016x}"
 
 
-def stall_object(stall: Stall, clock: Clock) -> dict[str, Any]:
-    """The object of a stall, ended or ongoing."""
-    spawn = stall.spawn
-    ended = stall.ended
-    common = _common("stall", spawn, None if ended is None else spawn.read_ended, clock)
-    common["state"] = "ongoing" if ended is None else "ended"
+def stall_object(stall: Stall, clock: Clock) -> StallObject:
+    """Make the object of a stall, in progress or ended."""
+    spawn, ended = stall.spawn, stall.ended
     until = time.monotonic_ns() if ended is None else ended
-    common["parent"].update(_identity_object(stall.identity))
-    return {
-        **common,
+    identity = _identity_object(stall.identity)
+    advice = advise(stall.culprit.cause, identity["exe"])
+    made: StallObject = {
+        "type": "stall",
+        "time": clock.rfc3339(spawn.created),
+        "state": "ongoing" if ended is None else "ended",
+        "parent": {"pid": spawn.pid, "tid": spawn.tid, "comm": printable(spawn.comm), **identity},
+        "child": {"pid": spawn.child, "comm": printable(spawn.child_comm)},
+        "errpipe": {"read_fd": spawn.read_fd, "write_fd": spawn.write_fd},
+        "spawn_seconds": None if ended is None else _between(spawn.created, spawn.read_ended),
+        "exec_seconds": _between(spawn.forked, spawn.own_released),
         "id": stall_id(stall),
         "began_seconds": (stall.began - spawn.created) / 1e9,
         "stall_seconds": (until - stall.began) / 1e9,
         "late_wakeup_seconds": stall.late / 1e9,
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
-        **_advice_object(stall.culprit.cause.value, common["parent"]["exe"]),
+        "advice": advice.text,
+        "advice_source": advice.source,
         "steps": _steps(stall.steps, spawn),
-        **({} if stall.missing is None else {"stacks": stacks_object(stall)}),
     }
+    if stall.missing is not None:
+        made["stacks"] = stacks_object(stall)
+    return made
 
 
-def stacks_object(stall: Stall) -> dict[str, Any]:
-    """Where in the code a stall came about: the reader, the fork of the first holder, and that holder."""
+def stacks_object(stall: Stall) -> StacksObject:
+    """Make the stacks of a stall: of the reader, of the first holder's fork, and of that holder."""
     culprit = stall.culprit
     return {
         "reader": _stack_object(stall.reader_stack),
@@ -69,22 +87,29 @@ def stacks_object(stall: Stall) -> dict[str, Any]:
     }
 
 
-def snapshot_object(found: Mapping[str, Any], stacks: Optional[Taken] = None) -> dict[str, Any]:
-    """The object of a stall that was found by looking at /proc, with who its processes are.
+def snapshot_object(
+    found: Mapping[str, Any], identities: Mapping[int, Optional[Identity]], stacks: Optional[Taken] = None
+) -> StallObject:
+    """Complete the object of a stall that ``agent.snapshot`` found in /proc.
 
-    stacks: those that were taken then; None: they were not asked for.
+    identities: of its parent and holders, by pid, read when it was found.
+    stacks: taken then; None: not asked for.
     """
-    seen = time.monotonic_ns()
-
-    def who(process: Mapping[str, Any]) -> dict[str, Any]:
-        pid = process["pid"]
-        return {**process, **_identity_object(None if pid is None else identify(pid, seen))}
-
-    parent, holders = who(found["parent"]), [who(holder) for holder in found["holders"]]
-    advice = _advice_object(holders[0]["cause"], parent["exe"])
-    stalled = {**found, "parent": parent, "holders": holders, **advice}
+    parent = {**found["parent"], **_identity_object(identities.get(found["parent"]["pid"]))}
+    holders = [
+        {**holder, **_identity_object(identities.get(holder["pid"])), "cause": Cause(holder["cause"])}
+        for holder in found["holders"]
+    ]
+    advice = advise(holders[0]["cause"], parent["exe"])
+    made = {
+        **found,
+        "parent": parent,
+        "holders": holders,
+        "advice": advice.text,
+        "advice_source": advice.source,
+    }
     if stacks is not None:
-        stalled["stacks"] = {
+        taken: StacksObject = {
             "reader": _stack_object(stacks.reader),
             "fork": None,
             "holder": _stack_object(stacks.holders.get(holders[0]["pid"])),
@@ -93,21 +118,30 @@ def snapshot_object(found: Mapping[str, Any], stacks: Optional[Taken] = None) ->
                 *(_printable_text(line) for line in stacks.missing),
             ],
         }
-    return stalled
+        made["stacks"] = taken
+    # snapshot.py stands alone and has no types: tests hold its objects to the schema.
+    return cast(StallObject, made)
 
 
-def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> dict[str, Any]:
-    """The object of an ended spawn."""
+def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> SpawnObject:
+    """Make the object of an ended spawn."""
     return {
-        **_common("spawn", spawn, spawn.read_ended, clock),
-        "outcome": spawn.outcome.value if spawn.outcome else None,
+        "type": "spawn",
+        "time": clock.rfc3339(spawn.created),
+        "state": "ended",
+        "parent": {"pid": spawn.pid, "tid": spawn.tid, "comm": printable(spawn.comm)},
+        "child": {"pid": spawn.child, "comm": printable(spawn.child_comm)},
+        "errpipe": {"read_fd": spawn.read_fd, "write_fd": spawn.write_fd},
+        "spawn_seconds": _between(spawn.created, spawn.read_ended),
+        "exec_seconds": _between(spawn.forked, spawn.own_released),
+        "outcome": spawn.outcome,
         "steps": _steps(steps, spawn),
     }
 
 
 @dataclass
 class Summary:
-    """What a run of trace-popen saw; ``add_spawn`` and ``add_stall`` fill it."""
+    """What one run of trace-popen saw."""
 
     began: int = field(default_factory=time.monotonic_ns)
     exec_failures: int = 0
@@ -118,7 +152,7 @@ class Summary:
     holders: dict[tuple[bytes, Cause], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
 
     def add_spawn(self, spawn: Spawn) -> None:
-        """Counts an ended spawn."""
+        """Count an ended spawn."""
         self.spawns += 1
         if spawn.outcome is Outcome.EXEC_FAILED:
             self.exec_failures += 1
@@ -126,7 +160,7 @@ class Summary:
             self.spawn_ns.append(spawn.read_ended - spawn.created)
 
     def add_stall(self, stall: Stall) -> None:
-        """Counts an ended stall, against the holder whose release ended it."""
+        """Count an ended stall under the holder whose release ended it; ignore one in progress."""
         if stall.ended is None:
             return
         stalled = stall.ended - stall.began
@@ -136,25 +170,25 @@ class Summary:
         culprit[0] += 1
         culprit[1] += stalled
 
-    def add_sampled(self, found: Mapping[str, Any]) -> None:
-        """Counts a stall that was seen to end by looking at /proc (an object of the snapshot)."""
+    def add_sampled(self, found: StallObject) -> None:
+        """Count a stall whose end was seen in /proc."""
         if found["state"] != "ended":
             return
-        stalled = int(found["stall_seconds"] * 1e9)
+        stalled = int((found["stall_seconds"] or 0) * 1e9)
         holder = found["holders"][0]
         self.stalls += 1
         self.stalled_ns += stalled
-        culprit = self.holders[(holder["comm"] or "").encode(), Cause(holder["cause"])]
+        culprit = self.holders[(holder["comm"] or "").encode(), holder["cause"]]
         culprit[0] += 1
         culprit[1] += stalled
 
     def object(
         self, lost_records: int, ongoing: int = 0, not_followed: Mapping[str, int] = {}
-    ) -> dict[str, Any]:
-        """The summary's object; percentiles are null when nothing was spawned.
+    ) -> SummaryObject:
+        """Make the object of the summary; percentiles are null if no spawn ended.
 
-        ongoing: stalls whose end was not seen.  not_followed: what was lost, as losses.not_followed
-        has it; nothing, where it is not told.
+        ongoing: stalls whose end was not seen.  not_followed: as ``losses.not_followed`` returns it; a
+        missing name counts as 0.
         """
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
         return {
@@ -171,7 +205,7 @@ class Summary:
             "holders": [
                 {
                     "comm": printable(comm) or None,
-                    "cause": cause.value,
+                    "cause": cause,
                     "stalls": stalls,
                     "seconds": stalled / 1e9,
                 }
@@ -179,7 +213,7 @@ class Summary:
             ],
         }
 
-    def _quantiles(self) -> Mapping[str, Optional[float]]:
+    def _quantiles(self) -> QuantilesObject:
         ordered = sorted(self.spawn_ns)
         if not ordered:
             return {"p50": None, "p95": None, "p99": None, "max": None}
@@ -190,20 +224,7 @@ class Summary:
         return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": ordered[-1] / 1e9}
 
 
-def _common(kind: str, spawn: Spawn, ended: Optional[int], clock: Clock) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "time": clock.rfc3339(spawn.created),
-        "state": "ended",
-        "parent": {"pid": spawn.pid, "tid": spawn.tid, "comm": printable(spawn.comm)},
-        "child": {"pid": spawn.child, "comm": printable(spawn.child_comm)},
-        "errpipe": {"read_fd": spawn.read_fd, "write_fd": spawn.write_fd},
-        "spawn_seconds": None if ended is None else (ended - spawn.created) / 1e9,
-        "exec_seconds": _between(spawn.forked, spawn.own_released),
-    }
-
-
-def _stack_object(stack: Optional[Stack]) -> Optional[dict[str, Any]]:
+def _stack_object(stack: Optional[Stack]) -> Optional[StackObject]:
     if stack is None:
         return None
     return {
@@ -223,42 +244,38 @@ def _printable_text(text: str) -> str:
     return printable(text.encode(errors="backslashreplace"))
 
 
-def _holder_object(holder: Holder, spawn: Spawn) -> dict[str, Any]:
+def _holder_object(holder: Holder, spawn: Spawn) -> HolderObject:
     return {
         "pid": holder.pid,
         "comm": None if holder.pid is None else printable(holder.comm),
         **_identity_object(holder.identity),
         "fds": list(holder.fds),
-        "cause": holder.cause.value,
+        "cause": holder.cause,
         "acquired_seconds": _between(spawn.created, holder.acquired),
         "forked_by": None if holder.parent is None else {"pid": holder.parent, "tid": holder.forker},
         "released_seconds": _between(spawn.created, holder.released),
         "released_by": holder.released_by,
         "confirmed": holder.confirmation is Confirmation.CONFIRMED,
-        "confirmation": holder.confirmation.value if holder.confirmation else None,
+        "confirmation": holder.confirmation,
         "last_seen_seconds": _between(spawn.created, holder.seen),
     }
 
 
-def _identity_object(identity: Optional[Identity]) -> dict[str, Any]:
-    """The same keys for everybody; null is what could not be read (the process is gone)."""
+def _identity_object(identity: Optional[Identity]) -> IdentityObject:
+    """Make the same keys for every process; null: it could not be read (the process is gone)."""
     if identity is None:
         return {"exe": None, "uid": None, "container": None}
     container = identity.container
     return {
         "exe": None if identity.exe is None else printable(os.fsencode(identity.exe)),
         "uid": identity.uid,
-        "container": container
-        and {"id": container.id, "runtime": container.runtime, "pod_uid": container.pod_uid},
+        "container": None
+        if container is None
+        else {"id": container.id, "runtime": container.runtime, "pod_uid": container.pod_uid},
     }
 
 
-def _advice_object(cause: str, exe: Optional[str]) -> dict[str, str]:
-    advice = advise(Cause(cause), exe)
-    return {"advice": advice.text, "advice_source": advice.source}
-
-
-def _steps(steps: Sequence[Step], spawn: Spawn) -> list[dict[str, Any]]:
+def _steps(steps: Sequence[Step], spawn: Spawn) -> list[StepObject]:
     return [
         {
             "seconds": (step.at - spawn.created) / 1e9,

@@ -6,12 +6,12 @@ import platform
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 from agent import __version__
 from agent.clock import Clock
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_object
+from agent.reports.types import AgentObject, StatusObject
 from agent.serve.history import History
 from agent.serve.metrics import Source, evictions
 
@@ -37,7 +37,7 @@ class Status:
         self._began = time.monotonic_ns()
         self._cpu_began = time.process_time()
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> StatusObject:
         """The object with ``ongoing`` (oldest first), ``ended`` (newest first) and ``agent``."""
         # A stall that ends between the two reads is in both lists: drop it from ongoing.
         ongoing = sorted(self._source.ongoing, key=lambda stall: stall.began)
@@ -51,7 +51,7 @@ class Status:
             "agent": self._agent(total),
         }
 
-    def _agent(self, ended: int) -> dict[str, Any]:
+    def _agent(self, ended: int) -> AgentObject:
         now = time.monotonic_ns()
         counters = self._source.counters()
         return {

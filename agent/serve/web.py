@@ -11,6 +11,7 @@ from typing import Any, Optional
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from agent.render import agent_html
+from agent.reports.types import StatusObject
 from agent.serve.server import Server, ServerV6
 from agent.settings.webfile import Security
 
@@ -56,7 +57,7 @@ class WebServer:
         self,
         registry: CollectorRegistry,
         healthy: Callable[[], bool],
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], StatusObject],
     ) -> None:
         """Serve requests, each in its own thread, until ``stop``.
 

@@ -18,7 +18,7 @@ from tests.unit.samples import BEGAN, MS, holder, release, spawn, waiting
 
 __all__ = ["ended", "found", "objects", "ongoing", "plain_spawn", "stalls", "summary"]
 
-Object = dict[str, Any]
+Object = Any  # tests change them as no program does
 
 
 def ended(number: int = 1, **changes: Any) -> Object:
@@ -51,7 +51,7 @@ def found(**changes: Any) -> Object:
         evidence=("the read end is close-on-exec",),
         pipe="pipe:[1]",
     )
-    return snapshot_object(finding._replace(**changes).to_object())
+    return snapshot_object(finding._replace(**changes).to_object(), {})
 
 
 def plain_spawn(**changes: Any) -> Object:

@@ -98,7 +98,7 @@ def test_damaged_files(pristine: Path, data: st.DataObject) -> None:
             if link.is_symlink() and str(link.readlink()) == _PIPE
         }
         for finding in take(_PARENT, str(root), _BOOT):
-            found = snapshot_object(finding.to_object())
+            found = snapshot_object(finding.to_object(), {})
             line = json.dumps(found, allow_nan=False)
             assert line.isprintable()
             assert "secret" not in line  # the argument vector

@@ -82,7 +82,7 @@ def _status(
     source: Optional[FakeSource] = None,
     limit: int = 1000,
     healthy: bool = True,
-) -> dict[str, Any]:
+) -> Any:
     history = History(limit)
     for each in ended:
         history.add(each)

@@ -21,7 +21,7 @@ from tests.unit.samples import BEGAN, CHILD, CREATED, ENDED, HOLDER, MS, PARENT,
 _Event = dict[str, Any]
 
 
-def _trace(*told: dict[str, Any], limit: int = 10_000) -> dict[str, Any]:
+def _trace(*told: Any, limit: int = 10_000) -> dict[str, Any]:
     trace: dict[str, Any] = json.loads(json.dumps(trace_events(Collection(told, limit))))
     check(trace)
     return trace

@@ -20,11 +20,11 @@ from tests.unit.reportsamples import ended, found, objects, ongoing, summary
 from tests.unit.samples import UNSEEN, holder, stall
 
 
-def _source(*told: dict[str, Any], limit: int = 10_000) -> str:
+def _source(*told: Any, limit: int = 10_000) -> str:
     return html_report(Collection(told, limit))
 
 
-def _document(*told: dict[str, Any], limit: int = 10_000) -> Document:
+def _document(*told: Any, limit: int = 10_000) -> Document:
     return Document(_source(*told, limit=limit))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from typing import Any
 
 from rich.console import Console
 
@@ -82,7 +83,7 @@ def test_a_thread_that_is_not_known_has_no_column() -> None:
     """As in a report of somebody else's (agent.reports.replay lets it through)."""
     made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
-    told = stall_object(made, CLOCK)
+    told: Any = stall_object(made, CLOCK)
     assert told["holders"][0]["forked_by"]["pid"] == told["parent"]["pid"]
     told["holders"][0]["forked_by"]["tid"] = None
     table = step_table(told)

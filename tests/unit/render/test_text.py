@@ -219,7 +219,7 @@ def test_a_step_without_words_is_shown_as_it_is() -> None:
 
 
 def test_a_stall_that_was_found_in_proc() -> None:
-    found = {
+    found: Any = {
         **stall_object(stall(ended=None, of=waiting()), CLOCK),
         "certainty": "possible",
         "evidence": ["read size 50000: as Python 3 reads its errpipe", "the read end is close-on-exec"],
@@ -355,7 +355,7 @@ def test_a_terminal_gets_colour_and_a_file_the_same_words_without() -> None:
 
 
 @given(reportsamples.objects)
-def test_whatever_was_kept_can_be_shown(told: list[dict[str, Any]]) -> None:
+def test_whatever_was_kept_can_be_shown(told: list[Any]) -> None:
     for report in told:
         if report["type"] == "summary":
             shown(summary_text(report))

@@ -21,14 +21,14 @@ from tests.unit.samples import BEGAN, CREATED, ENDED, MS, UNSEEN, holder, releas
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _ended(**changes: Any) -> dict[str, Any]:
+def _ended(**changes: Any) -> Any:
     """A stall as the diagnosis makes it, with its steps."""
     made, _ = diagnosis.judge(spawn(**{"releases": (release(),), **changes}), MS, True)
     assert made is not None
     return stall_object(made, CLOCK)
 
 
-def _ongoing(*holders: Holder) -> dict[str, Any]:
+def _ongoing(*holders: Holder) -> Any:
     made = diagnosis.ongoing_stall(waiting(), holders or (holder(),), BEGAN + 700 * MS, MS, True)
     assert made is not None
     return {**stall_object(made, CLOCK), "stall_seconds": 0.7}
@@ -37,7 +37,7 @@ def _ongoing(*holders: Holder) -> dict[str, Any]:
 class Picture:
     """What is in the SVG."""
 
-    def __init__(self, stall: dict[str, Any]) -> None:
+    def __init__(self, stall: Any) -> None:
         self.source = timeline(stall)
         self.root = ET.fromstring(self.source)
 
@@ -174,7 +174,7 @@ def test_a_stall_found_in_proc_has_no_times() -> None:
         evidence=(),
         pipe="pipe:[1]",
     )
-    stall = {**finding.to_object(), "holders": [_ongoing()["holders"][0] | {"acquired_seconds": None}]}
+    stall: Any = {**finding.to_object(), "holders": [_ongoing()["holders"][0] | {"acquired_seconds": None}]}
     assert began_seconds(stall) is None
     picture = Picture(stall)
     assert len(picture.bars("unseen")) == 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agent.reports.collection import Collection
 from tests.unit.reportsamples import ended, found, ongoing, plain_spawn, summary
 
 
 def test_a_stall_that_was_told_while_it_went_on_is_told_once() -> None:
     told = Collection([ongoing(1), ended(2), ended(1)])
-    assert [(stall["id"][-1], stall["state"]) for stall in told.stalls] == [("1", "ended"), ("2", "ended")]
+    assert [((stall["id"] or "")[-1], stall["state"]) for stall in told.stalls] == [
+        ("1", "ended"),
+        ("2", "ended"),
+    ]
 
 
 def test_a_stall_that_has_not_ended_stays_ongoing() -> None:
@@ -36,7 +41,7 @@ def test_the_last_summary_counts() -> None:
 
 
 def test_the_longest_are_kept_in_their_order() -> None:
-    stalls = [{**ended(number), "stall_seconds": number * 7919 % 101} for number in range(100)]
+    stalls: list[Any] = [{**ended(number), "stall_seconds": number * 7919 % 101} for number in range(100)]
     told = Collection(stalls, limit=10)
     longest = sorted(stalls, key=lambda stall: stall["stall_seconds"])[-10:]
     assert told.stalls == [stall for stall in stalls if stall in longest]
@@ -44,19 +49,21 @@ def test_the_longest_are_kept_in_their_order() -> None:
 
 
 def test_no_length_is_longer_than_any() -> None:
-    told = Collection([found(), *({**ended(number), "stall_seconds": 1e9} for number in range(9))], limit=2)
+    others: list[Any] = [{**ended(number), "stall_seconds": 1e9} for number in range(9)]
+    told = Collection([found(), *others], limit=2)
     assert told.stalls[0]["stall_seconds"] is None
 
 
 def test_a_stall_that_was_left_out_and_then_ended_is_counted_once() -> None:
-    longer = [{**ended(number), "stall_seconds": 5.0} for number in range(2, 8)]
-    told = Collection([ongoing(1, 1.0), *longer, {**ended(1), "stall_seconds": 9.0}], limit=2)
+    longer: list[Any] = [{**ended(number), "stall_seconds": 5.0} for number in range(2, 8)]
+    last: Any = {**ended(1), "stall_seconds": 9.0}
+    told = Collection([ongoing(1, 1.0), *longer, last], limit=2)
     assert told.stalls[0]["stall_seconds"] == 9.0
     assert told.stalls_left_out == 5
 
 
 def test_spawns_are_bounded_too() -> None:
-    spawns = [{**plain_spawn(), "spawn_seconds": float(number)} for number in range(30)]
+    spawns: list[Any] = [{**plain_spawn(), "spawn_seconds": float(number)} for number in range(30)]
     told = Collection(spawns, limit=3)
     assert [spawn["spawn_seconds"] for spawn in told.spawns] == [27.0, 28.0, 29.0]
     assert (told.spawns_left_out, told.stalls_left_out) == (27, 0)

@@ -209,7 +209,7 @@ def test_a_stall_that_is_going_on() -> None:
     assert told["type"] == "stall"
     assert told["state"] == "ongoing"
     assert told["spawn_seconds"] is None
-    assert 2 <= told["stall_seconds"] < 12
+    assert 2 <= (told["stall_seconds"] or 0) < 12
     assert told["holders"][0]["released_seconds"] is None
     assert set(told) == set(stall_object(stall(), CLOCK))
     assert told["id"] == stall_object(stall(), CLOCK)["id"]
@@ -263,8 +263,10 @@ def test_stacks() -> None:
 def test_hostile_names_in_stacks(function: str, line: str) -> None:
     hostile = Stack("py-spy", (Frame(function, function, 1),), ENDED)
     found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=(line,)), CLOCK)
-    [frame] = found["stacks"]["reader"]["frames"]
-    for text in (frame["function"], frame["file"], *found["stacks"]["missing"]):
+    reader = found["stacks"]["reader"]
+    assert reader is not None
+    [frame] = reader["frames"]
+    for text in (frame["function"], frame["file"] or "", *found["stacks"]["missing"]):
         assert text.isprintable()
     json.dumps(found).encode()
 
@@ -272,15 +274,17 @@ def test_hostile_names_in_stacks(function: str, line: str) -> None:
 def test_a_lone_surrogate_in_a_stack() -> None:
     hostile = Stack("py-spy", (Frame("\ud800", None, 1),), ENDED)
     found = stall_object(dataclasses.replace(stall(), reader_stack=hostile, missing=()), CLOCK)
-    assert found["stacks"]["reader"]["frames"][0]["function"] == r"\ud800"
+    reader = found["stacks"]["reader"]
+    assert reader is not None
+    assert reader["frames"][0]["function"] == r"\ud800"
 
 
 def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
     holders = [{"pid": None, "cause": "unknown"}, {"pid": HOLDER, "cause": "forked"}]
-    found = {"parent": {"pid": None}, "holders": holders}
-    assert "stacks" not in snapshot_object(found)
+    found = {"parent": {"pid": PARENT}, "holders": holders}
+    assert "stacks" not in snapshot_object(found, {})
     reader = Stack("py-spy", (Frame("main\n", "/a.py", 3),), ENDED)
-    stacks = snapshot_object(found, Taken(reader, {HOLDER: reader}, ("why\n",)))["stacks"]
+    stacks = snapshot_object(found, {}, Taken(reader, {HOLDER: reader}, ("why\n",)))["stacks"]
     assert stacks == {
         "reader": {"by": "py-spy", "frames": [{"function": r"main\n", "file": "/a.py", "line": 3}]},
         "fork": None,
@@ -288,11 +292,21 @@ def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
         "missing": ["fork: it was before it could be traced", r"why\n"],
     }
     found["holders"] = holders[1:]
-    assert snapshot_object(found, Taken(None, {HOLDER: reader}))["stacks"]["holder"] == stacks["reader"]
+    told = snapshot_object(found, {}, Taken(None, {HOLDER: reader}))
+    assert told["stacks"]["holder"] == stacks["reader"]
+
+
+def test_identities_of_a_stall_that_was_found_in_proc() -> None:
+    python = Identity("/usr/bin/python3.11", 33, None)
+    found = {"parent": {"pid": PARENT}, "holders": [{"pid": HOLDER, "cause": "forked"}]}
+    told = snapshot_object(found, {PARENT: python, HOLDER: None})
+    assert (told["parent"]["exe"], told["parent"]["uid"]) == ("/usr/bin/python3.11", 33)
+    assert (told["holders"][0]["exe"], told["holders"][0]["uid"]) == (None, None)
+    assert told["advice"] == advise(Cause.FORKED, python.exe).text
 
 
 def test_spawn_object() -> None:
-    told = spawn_object(spawn(), spawn_steps(spawn()), CLOCK)
+    told: Any = spawn_object(spawn(), spawn_steps(spawn()), CLOCK)
     steps = told.pop("steps")
     assert told == {
         **COMMON,
@@ -333,7 +347,7 @@ def summary(*durations: int) -> Summary:
 
 
 def test_an_empty_summary() -> None:
-    told = Summary().object(0)
+    told: Any = Summary().object(0)
     assert told.pop("seconds") >= 0
     assert told == {
         "type": "summary",
@@ -392,8 +406,8 @@ def test_holders_of_a_summary_the_worst_first() -> None:
 def test_quantiles() -> None:
     told = summary(*(each * MS for each in range(1000, 0, -1))).object(0)["spawn_seconds"]
     assert told["max"] == 1.0
-    for name, value in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        assert told[name] == pytest.approx(value, abs=0.0011)
+    for found, value in ((told["p50"], 0.5), (told["p95"], 0.95), (told["p99"], 0.99)):
+        assert found == pytest.approx(value, abs=0.0011)
 
 
 def test_quantiles_of_one_spawn() -> None:

@@ -28,7 +28,7 @@ class _Report:
         self.path = path
         self.warnings: list[str] = []
 
-    def read(self, content: bytes) -> list[dict[str, Any]]:
+    def read(self, content: bytes) -> list[Any]:
         self.path.write_bytes(content)
         return list(read_report(self.path, self.warnings.append))
 

@@ -13,7 +13,7 @@ from tests.unit.samples import BEGAN, SECOND, spawn, stall, waiting
 from tests.unit.serve.test_metrics import FakeSource
 
 
-def _status(source: FakeSource, history: History, healthy: bool = True) -> dict[str, Any]:
+def _status(source: FakeSource, history: History, healthy: bool = True) -> Any:
     return Status(source, history, CLOCK, lambda: healthy, "0.26.0").read()
 
 

@@ -241,7 +241,7 @@ def test_the_port_is_released(started: bool) -> None:
     web = WebServer("127.0.0.1", 0)
     port = web.port
     if started:
-        web.start(CollectorRegistry(), lambda: True, dict)
+        web.start(CollectorRegistry(), lambda: True, lambda: pytest.fail("asked for"))
         web.stop()
     else:
         web.close()

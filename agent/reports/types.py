@@ -1,0 +1,311 @@
+"""The types of the JSON objects: what every writer and reader of a report relies on.
+
+The constraints (lengths, ranges, patterns) hold for files read by ``--replay``, which anybody can have
+written.  ``NotRequired`` keys are missing in reports of earlier versions, or where their text says so.
+``schema.json`` is generated from this module.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Optional, Union
+
+from pydantic import AfterValidator, Field
+from typing_extensions import NotRequired, TypedDict
+
+from agent.model import Cause, Confirmation, Outcome, ReleasedBy, StepKind
+
+__all__ = [
+    "AgentObject",
+    "ChildObject",
+    "ContainerObject",
+    "ErrpipeObject",
+    "ForkedByObject",
+    "FrameObject",
+    "HolderObject",
+    "IdentityObject",
+    "MapObject",
+    "ParentObject",
+    "ProbeObject",
+    "QuantilesObject",
+    "ReportObject",
+    "SpawnObject",
+    "StackObject",
+    "StacksObject",
+    "StallObject",
+    "StalledParentObject",
+    "StatusObject",
+    "StepObject",
+    "SummaryHolderObject",
+    "SummaryObject",
+]
+
+_MAX_ITEMS = 100_000
+_MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
+
+
+def _is_time(text: str) -> str:
+    try:
+        datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        raise ValueError("expected a time such as 2026-11-24T09:00:00.000000Z") from None
+    return text
+
+
+_Text = Annotated[str, Field(max_length=4096)]
+_Word = Annotated[str, Field(max_length=256)]
+_Number = Annotated[int, Field(ge=0, le=1 << 63)]
+_Pid = Annotated[int, Field(ge=0, le=_MAX_PID)]
+_Fd = Annotated[int, Field(ge=-1, le=1 << 31)]
+_Seconds = Annotated[float, Field(ge=-1e10, le=1e10, allow_inf_nan=False)]
+_Span = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
+_Name = Annotated[str, Field(pattern="^[a-z0-9_]{1,64}$")]
+_Time = Annotated[str, AfterValidator(_is_time), Field(json_schema_extra={"format": "date-time"})]
+
+
+# -- parts --
+
+
+class ContainerObject(TypedDict):
+    """A container; runtime and pod are null if the cgroup path does not name them."""
+
+    id: _Word
+    runtime: Optional[_Word]
+    pod_uid: Optional[_Word]
+
+
+class IdentityObject(TypedDict):
+    """What /proc says of a process; null: it could not be read."""
+
+    exe: Optional[_Text]
+    uid: Optional[_Number]
+    container: Optional[ContainerObject]
+
+
+class ParentObject(TypedDict):
+    """The thread that starts a program."""
+
+    pid: _Pid
+    tid: _Pid
+    comm: _Word
+
+
+class StalledParentObject(ParentObject, IdentityObject):
+    """The thread that is blocked."""
+
+
+class ChildObject(TypedDict):
+    """The own child."""
+
+    pid: _Pid
+    comm: _Word
+
+
+class ErrpipeObject(TypedDict):
+    """The fds of the errpipe in the parent."""
+
+    read_fd: _Fd
+    write_fd: Optional[_Fd]
+
+
+class ForkedByObject(TypedDict):
+    """The process and thread that forked a holder."""
+
+    pid: _Pid
+    tid: Optional[_Pid]
+
+
+class _HolderName(TypedDict):
+    pid: Optional[_Pid]
+    comm: Optional[_Word]
+
+
+class HolderObject(_HolderName, IdentityObject):
+    """A foreign holder; pid and comm are null if it was not seen."""
+
+    fds: Annotated[list[_Fd], Field(max_length=_MAX_ITEMS)]
+    cause: Cause
+    acquired_seconds: Optional[_Seconds]
+    forked_by: Optional[ForkedByObject]
+    released_seconds: Optional[_Seconds]
+    released_by: Optional[ReleasedBy]
+    confirmed: bool
+    confirmation: Union[Confirmation, Literal["gone", "mismatch"], None]  # the literals: of earlier versions
+    last_seen_seconds: NotRequired[Optional[_Seconds]]
+
+
+class StepObject(TypedDict):
+    """One step of a spawn."""
+
+    seconds: _Seconds
+    pid: _Pid
+    tid: Optional[_Pid]
+    # Any name, as a later version can have more of them.
+    what: Annotated[_Name, Field(json_schema_extra={"examples": [str(kind) for kind in StepKind]})]
+
+
+class FrameObject(TypedDict):
+    """One call of a stack."""
+
+    function: _Text
+    file: Optional[_Text]
+    line: Optional[_Number]
+
+
+class StackObject(TypedDict):
+    """A stack, innermost frame first."""
+
+    by: _Word
+    frames: Annotated[list[FrameObject], Field(max_length=_MAX_ITEMS)]
+
+
+class StacksObject(TypedDict):
+    """The stacks of the blocked thread, of the first holder's fork, and of that holder."""
+
+    reader: Optional[StackObject]
+    fork: Optional[StackObject]
+    holder: Optional[StackObject]
+    missing: Annotated[list[_Text], Field(max_length=_MAX_ITEMS)]
+
+
+class QuantilesObject(TypedDict):
+    """Durations of spawns in seconds; null if there was none."""
+
+    p50: Optional[_Span]
+    p95: Optional[_Span]
+    p99: Optional[_Span]
+    max: Optional[_Span]
+
+
+class SummaryHolderObject(TypedDict):
+    """The stalls of all holders with one comm and cause; comm null: not seen."""
+
+    comm: Optional[_Word]
+    cause: Cause
+    stalls: _Number
+    seconds: _Span
+
+
+# -- the objects of a report, one a line --
+
+
+def _has_name(holder: HolderObject) -> HolderObject:
+    if holder["pid"] is not None and holder["comm"] is None:
+        raise ValueError("expected a comm beside the pid")
+    return holder
+
+
+_Steps = Annotated[list[StepObject], Field(max_length=_MAX_ITEMS)]
+_Holders = Annotated[
+    list[Annotated[HolderObject, AfterValidator(_has_name)]], Field(min_length=1, max_length=_MAX_ITEMS)
+]
+
+
+class StallObject(TypedDict):
+    """A stall.  Seconds count from the creation of the errpipe, which is at ``time``."""
+
+    type: Literal["stall"]
+    id: Optional[_Word]
+    time: _Time
+    state: Literal["ongoing", "ended"]
+    parent: StalledParentObject
+    child: Optional[ChildObject]
+    errpipe: ErrpipeObject
+    spawn_seconds: Optional[_Span]
+    exec_seconds: Optional[_Seconds]
+    began_seconds: Optional[_Seconds]
+    stall_seconds: Optional[_Span]
+    late_wakeup_seconds: NotRequired[_Span]
+    holders: _Holders
+    steps: _Steps
+    advice: _Text
+    advice_source: _Text
+    stacks: NotRequired[StacksObject]
+    """With ``--stacks``."""
+    source: NotRequired[Literal["snapshot"]]
+    """If it was found in /proc, as the two below."""
+    certainty: NotRequired[Literal["certain", "possible"]]
+    evidence: NotRequired[Annotated[list[_Text], Field(max_length=_MAX_ITEMS)]]
+
+
+class SpawnObject(TypedDict):
+    """A spawn that has ended (``--all``)."""
+
+    type: Literal["spawn"]
+    time: _Time
+    state: Literal["ended"]
+    parent: ParentObject
+    child: ChildObject
+    errpipe: ErrpipeObject
+    spawn_seconds: Optional[_Span]
+    exec_seconds: Optional[_Seconds]
+    outcome: Optional[Outcome]
+    steps: _Steps
+
+
+class SummaryObject(TypedDict):
+    """The end of a run."""
+
+    type: Literal["summary"]
+    seconds: _Span
+    spawns: _Number
+    stalls: _Number
+    ongoing: _Number
+    exec_failures: _Number
+    lost_records: _Number
+    not_followed: NotRequired[Annotated[dict[_Name, _Number], Field(max_length=_MAX_ITEMS)]]
+    spawn_seconds: QuantilesObject
+    stalled_seconds: _Span
+    holders: Annotated[list[SummaryHolderObject], Field(max_length=_MAX_ITEMS)]
+
+
+ReportObject = Annotated[Union[StallObject, SpawnObject, SummaryObject], Field(discriminator="type")]
+"""One line of a report."""
+
+
+# -- /api/stalls --
+
+
+class ProbeObject(TypedDict):
+    """A program of the kernel side; counts are null while the kernel does not count them."""
+
+    attached: bool
+    runs: Optional[int]
+    run_seconds: Optional[float]
+
+
+class MapObject(TypedDict):
+    """A map of the kernel side; evictions is null if it drops nothing."""
+
+    entries: int
+    max_entries: int
+    evictions: Optional[int]
+
+
+class AgentObject(TypedDict):
+    """The health of the agent; losses by the names of the metrics."""
+
+    host: str
+    version: str
+    kernel: str
+    bcc: str
+    time: _Time
+    started: _Time
+    uptime_seconds: float
+    cpu_seconds: float
+    healthy: bool
+    self_test_failure: Optional[str]
+    stalls_ended: int
+    history_limit: int
+    probes: dict[str, ProbeObject]
+    losses: dict[str, int]
+    confirmations: dict[str, int]
+    maps: dict[str, MapObject]
+
+
+class StatusObject(TypedDict):
+    """The answer of /api/stalls: ongoing stalls oldest first, ended ones newest first."""
+
+    ongoing: list[StallObject]
+    ended: list[StallObject]
+    agent: AgentObject

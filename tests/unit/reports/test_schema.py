@@ -1,0 +1,130 @@
+"""agent.reports.schema: the types, the schema, the documentation and what is written agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from agent.model import StepKind
+from agent.reports import schema
+from agent.reports.objects import stall_object
+from agent.serve.history import History
+from agent.serve.status import Status
+from tests.unit.reports.test_objects import CLOCK
+from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, summary
+from tests.unit.samples import UNSEEN, spawn, stall, waiting, with_stacks
+from tests.unit.serve.test_metrics import FakeSource
+
+_SCHEMA: dict[str, Any] = json.loads(schema.PATH.read_text())
+_STRICT = json.loads(schema.PATH.read_text())
+for _object in _STRICT["$defs"].values():
+    if "properties" in _object:
+        _object["additionalProperties"] = False
+
+_SAMPLES = {
+    "ended": ended(),
+    "ongoing": ongoing(),
+    "found": found(),
+    "found with all": found(child=7, write_fd=4, seconds=2.0, state="ended"),
+    "unseen": stall_object(stall(UNSEEN), CLOCK),
+    "stacks": stall_object(with_stacks(stall()), CLOCK),
+    "spawn": plain_spawn(),
+    "summary": summary(),
+}
+
+
+def _json(value: Any) -> Any:
+    """A value as a reader of a report gets it."""
+    return json.loads(json.dumps(value))
+
+
+def test_it_is_up_to_date() -> None:
+    assert schema.PATH.read_text() == schema.schema_text(), "run python -m agent.reports.schema"
+
+
+def test_it_is_a_schema() -> None:
+    Draft202012Validator.check_schema(_SCHEMA)
+
+
+@pytest.mark.parametrize("name", _SAMPLES)
+def test_what_is_written_has_the_keys_of_the_schema_and_no_others(name: str) -> None:
+    Draft202012Validator(_STRICT).validate(_json(_SAMPLES[name]))
+
+
+@given(told=objects)
+def test_whatever_is_let_through_is_valid(told: list[Any]) -> None:
+    for one in told:
+        Draft202012Validator(_SCHEMA).validate(_json(one))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": "over"},
+        {"holders": []},
+        {"stall_seconds": "1"},
+        {"parent": {"pid": 1, "tid": 1}},
+        {"type": "other"},
+        {"errpipe": {"read_fd": 5, "write_fd": -2}},
+    ],
+)
+def test_what_is_not_valid(changes: dict[str, Any]) -> None:
+    assert not Draft202012Validator(_SCHEMA).is_valid(_json({**ended(), **changes}))
+
+
+def test_the_answer_of_api_stalls() -> None:
+    history = History(5)
+    history.add(stall(of=spawn(id=1)))
+    source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
+    told = Status(source, history, CLOCK, lambda: True, "0.26.0").read()
+    validator = Draft202012Validator({**_STRICT, "oneOf": [{"$ref": "#/$defs/StatusObject"}]})
+    validator.validate(_json(told))
+
+
+def test_step_kinds_match_the_pattern_of_what() -> None:
+    step = Draft202012Validator({**_SCHEMA, "oneOf": [{"$ref": "#/$defs/StepObject"}]})
+    for kind in StepKind:
+        step.validate({"seconds": 0.0, "pid": 1, "tid": None, "what": kind})
+
+
+# -- the documentation --
+
+_UNDOCUMENTED = {"AgentObject", "MapObject", "ProbeObject", "StatusObject"}
+"""Of /api/stalls."""
+
+
+def _documentation(repo_root: Path) -> str:
+    own = repo_root / "agent" / "reports" / "JSON.md"
+    if own.exists():
+        return own.read_text()
+    return (repo_root / "README.md").read_text().split("\n### JSON\n")[1].split("\n### ")[0]
+
+
+def _keys_in(text: str) -> set[str]:
+    """Keys in quotes or backticks; of a path such as ``holders[].fds`` each part."""
+    quoted = re.findall(r"""[`"]([a-z0-9_.\[\]]+)[`"]""", text)
+    return {part for path in quoted for part in path.replace("[]", "").split(".")}
+
+
+def _keys() -> set[str]:
+    return {
+        key
+        for name, one in _SCHEMA["$defs"].items()
+        for key in one.get("properties", ())
+        if name not in _UNDOCUMENTED
+    }
+
+
+def test_every_key_is_documented(repo_root: Path) -> None:
+    assert _keys() - _keys_in(_documentation(repo_root)) == set()
+
+
+def test_every_key_in_the_tables_exists(repo_root: Path) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", _documentation(repo_root), re.MULTILINE)
+    assert {key for row in rows for key in _keys_in(row)} - _keys() == set()
