@@ -6,12 +6,11 @@ import argparse
 import math
 import pwd
 import re
-import sys
 from typing import NoReturn
 
 from agent import __version__
 
-__all__ = ["USAGE_ERROR", "Parser", "agent_parser", "fail", "trace_parser"]
+__all__ = ["USAGE_ERROR", "Parser", "agent_parser", "trace_parser"]
 
 USAGE_ERROR = 2
 _LONGEST_SECONDS = 1e6  # 11 days
@@ -34,13 +33,6 @@ examples:
   trace-popen agent --config agent.yaml
       The agent: Prometheus metrics of the whole host.
 """
-
-
-def fail(message: str) -> int:
-    """Says what the user can mend, on standard error; the exit status."""
-    for line in message.splitlines():
-        print(f"trace-popen: {line}", file=sys.stderr)
-    return USAGE_ERROR
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
+from agent.errors import UserError
+
 __all__ = ["Command", "CommandError"]
 
 
-class CommandError(Exception):
+class CommandError(UserError):
     """The command cannot be run; one line."""
 
 

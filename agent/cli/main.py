@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Optional
 
-from agent.cli.arguments import agent_parser, fail, trace_parser
-from agent.cli.command import Command, CommandError
+from agent.cli.arguments import agent_parser, trace_parser
+from agent.cli.command import Command
+from agent.errors import UserError
 from agent.host import procfs
 from agent.tracing.prepared import Prepared, TracerOptions
 
@@ -29,6 +30,10 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _agent(arguments[1:]) if arguments[:1] == ["agent"] else _trace(arguments)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"trace-popen: {line}", file=sys.stderr)
+        status = error.status
     except BrokenPipeError:  # the reader of our output has had enough (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
@@ -48,29 +53,20 @@ def _agent(arguments: list[str]) -> int:
         def read() -> agentfile.Config:
             return agentfile.load(path, os.environ, options.set)
 
-        try:
-            settings = read()
-        except agentfile.ConfigError as error:
-            return fail(str(error))
+        settings = read()
         logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(message)s")
         prepared.begin(TracerOptions.of(settings))
         from agent.serve import daemon  # the web server and the like, while it compiles
 
-        try:
-            return daemon.run(settings, read, prepared)
-        except daemon.DaemonError as error:
-            return fail(str(error))
+        return daemon.run(settings, read, prepared)
 
 
 def _check(path: Optional[Path], set: Sequence[str]) -> int:
     from agent.settings import agentfile, webfile  # ssl only where it is used
 
-    try:
-        settings = agentfile.load(path, os.environ, set)
-        if settings.web.config_file:
-            webfile.load(Path(settings.web.config_file))
-    except agentfile.ConfigError as error:
-        return fail(str(error))
+    settings = agentfile.load(path, os.environ, set)
+    if settings.web.config_file:
+        webfile.load(Path(settings.web.config_file))
     print(f"{path or 'built-in defaults'}: OK")
     return 0
 
@@ -81,11 +77,11 @@ def _trace(arguments: list[str]) -> int:
         at = arguments.index("--")
         arguments, command_line = arguments[:at], arguments[at + 1 :]
         if not command_line:
-            return fail("a COMMAND is expected after '--'")
+            raise UserError("a COMMAND is expected after '--'")
     options = trace_parser().parse_args(arguments)
     wrong = _contradiction(options, command_line)
     if wrong is not None:
-        return fail(wrong)
+        raise UserError(wrong)
     logging.basicConfig(
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="trace-popen: %(message)s",
@@ -95,9 +91,7 @@ def _trace(arguments: list[str]) -> int:
             # Made before there is any thread that the fork would lose.
             command = cleanup.enter_context(Command(command_line)) if command_line else None
         except OSError as error:
-            return fail(f"fork: {error.strerror}")
-        except CommandError as error:
-            return fail(str(error))
+            raise UserError(f"fork: {error.strerror}") from error
         prepared = None
         if not options.replay and not options.snapshot:
             prepared = cleanup.enter_context(Prepared())

@@ -16,11 +16,11 @@ from typing import IO, Optional
 from rich.console import Console
 
 from agent.cli import session
-from agent.cli.arguments import fail
 from agent.cli.command import Command
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
+from agent.errors import UserError
 from agent.filter import Filter
-from agent.reports.replay import ReplayError, read_report
+from agent.reports.replay import read_report
 from agent.tracing.prepared import Prepared
 
 __all__ = ["run"]
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
                 if path
             ]
         except OSError as error:
-            return fail(f"{error.filename}: {error.strerror}")
+            raise UserError(f"{error.filename}: {error.strerror}") from error
         console = text_console(output)
         shown = JsonLines(output) if options.json else Text(console, options.steps)
         sinks: list[Sink] = [shown, *kept, *drawings]
@@ -59,16 +59,14 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
                 status = _live(options, reports, output, command, prepared, console)
             for drawing in drawings:
                 drawing.finish()
-        except (session.SessionError, ReplayError) as error:
-            return fail(str(error))
         except BrokenPipeError:
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            return fail(f"{where}{error.strerror}: the reports cannot be written")
-        for sink in sinks:
-            if isinstance(sink, Lines) and sink.failure is not None:
-                status = fail(sink.failure)
+            raise UserError(f"{where}{error.strerror}: the reports cannot be written") from error
+        failures = [sink.failure for sink in sinks if isinstance(sink, Lines) and sink.failure is not None]
+        if failures:
+            raise UserError("\n".join(failures))
         return status
 
 

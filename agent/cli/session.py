@@ -20,6 +20,7 @@ from rich.text import Text
 from agent import snapshot
 from agent.cli.command import Command
 from agent.cli.outputs import Reports
+from agent.errors import UserError
 from agent.host import privileges, procfs, pyspy
 from agent.host.privileges import Capability
 from agent.model import Cause
@@ -28,23 +29,19 @@ from agent.reports.losses import loss_lines, not_followed
 from agent.tracing.prepared import Prepared, TraceError
 from agent.tracing.tracer import Tracer
 
-__all__ = ["SessionError", "run", "take_snapshot"]
+__all__ = ["run", "take_snapshot"]
 
 _POLL_SECONDS = 0.1
 _LOSSES_SECONDS = 1.0  # between two looks at all counters, which takes a millisecond
 
 
-class SessionError(Exception):
-    """Nothing can be traced here: one line."""
-
-
 def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> int:
-    """Reports what holds these processes up now, by /proc; how many threads it were.  Raises SessionError."""
+    """Reports what holds these processes up now, by /proc; how many threads it were.  Raises UserError."""
     found = 0
     for pid in pids:
         blind = snapshot.why_not(pid)
         if blind is not None:
-            raise SessionError(blind)
+            raise UserError(blind)
         for finding in snapshot.take(pid):
             reports.snapshot(finding, _stacks(finding) if with_stacks else None)
             found += 1
@@ -69,13 +66,13 @@ def run(
     prepared: Prepared,
     console: Optional[Console],
 ) -> int:
-    """Traces until the end that the options set; returns the exit status.  Raises SessionError.
+    """Traces until the end that the options set; returns the exit status.  Raises UserError.
 
     console: where a status line is to be kept; None: nowhere.
     """
     pids = list(prepared.options.targets)
     if options.pid:
-        with contextlib.suppress(SessionError):  # what cannot be seen in /proc may yet be traced
+        with contextlib.suppress(UserError):  # what cannot be seen in /proc may yet be traced
             take_snapshot(options.pid, reports, options.stacks)
     stop = _Stop()
     with stop.on_signals(command):
@@ -84,13 +81,13 @@ def run(
         except TraceError as error:
             if error.no_ebpf and options.pid:
                 return _sample(options, reports, stop, str(error))
-            raise SessionError(str(error)) from error
+            raise
         with tracer:
             # A COMMAND can become another user's (su), and is to be ended by our SIGTERM all the same.
             privileges.drop(tracer.counters, () if command is None else (Capability.KILL,))
             wrong = tracer.start()
             if wrong is not None:
-                raise SessionError(f"the self-test failed, nothing is traced: {wrong}")
+                raise UserError(f"the self-test failed, nothing is traced: {wrong}")
             if command is not None:
                 command.release()
             else:
@@ -128,7 +125,7 @@ def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str
     """Without eBPF: looks at /proc again and again, and tells what lasts."""
     blind = [why for why in map(snapshot.why_not, options.pid) if why is not None]
     if blind:
-        raise SessionError(f"{why}; nor can /proc be used: {blind[0]}")
+        raise UserError(f"{why}; nor can /proc be used: {blind[0]}")
     print(f"trace-popen: {why}; looking at /proc every {options.interval:g} s instead", file=sys.stderr)
     samplers = {pid: snapshot.Sampler(pid, options.min_ms / 1e3) for pid in options.pid}
     ends = math.inf if options.duration is None else time.monotonic() + options.duration

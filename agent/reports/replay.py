@@ -13,6 +13,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from agent.errors import UserError
 from agent.escape import printable
 from agent.reports.types import ReportObject
 from agent.settings.yamlfile import key_name, shown
@@ -22,7 +23,7 @@ __all__ = ["ReplayError", "read_report"]
 _LONGEST_LINE = 16 << 20  # a stall with 20,000 holders
 
 
-class ReplayError(Exception):
+class ReplayError(UserError):
     """A file is not a report; one line that names file, line, key and value, and what is expected."""
 
 

@@ -24,21 +24,17 @@ from agent.serve.metrics import Metrics
 from agent.serve.notify import Notifier
 from agent.serve.stalllog import StallLog
 from agent.serve.status import Status
-from agent.serve.web import WebError, WebServer
+from agent.serve.web import WebServer
 from agent.settings.agentfile import Config, ConfigError
 from agent.settings.webfile import Security
 from agent.tracing.prepared import Prepared, TraceError, TracerOptions
 from agent.tracing.tracer import Tracer
 
-__all__ = ["DaemonError", "run"]
+__all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5  # at most; run_once returns earlier if a look is due
 _HEALTHY_SECONDS = 5.0
-
-
-class DaemonError(Exception):
-    """The agent cannot start; one line says why, and nothing is left running."""
 
 
 class _Agent:
@@ -98,7 +94,7 @@ class _Agent:
 
 
 def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int:
-    """Run until SIGTERM or SIGINT and return the exit status.  Raises DaemonError.
+    """Run until SIGTERM or SIGINT and return the exit status.  Raises UserError.
 
     reread: reads the configuration again on SIGHUP, or raises ConfigError.
     prepared: begun with the options of the configuration.
@@ -111,16 +107,13 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, note)
-    try:
-        security = Security(Path(config.web.config_file) if config.web.config_file else None)
-        web = WebServer(config.web.host, config.web.port, security)
-    except (ConfigError, WebError) as error:
-        raise DaemonError(str(error)) from error
+    security = Security(Path(config.web.config_file) if config.web.config_file else None)
+    web = WebServer(config.web.host, config.web.port, security)
     try:
         agent = _Agent(config, prepared)
-    except TraceError as error:
+    except TraceError:
         web.close()
-        raise DaemonError(str(error)) from error
+        raise
     with agent.tracer:
         privileges.drop(agent.tracer.counters)  # before threads start, and before the self-test
         failure = agent.tracer.start()

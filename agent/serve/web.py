@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from agent.errors import UserError
 from agent.render import agent_html
 from agent.reports.types import StatusObject
 from agent.serve.server import Server, ServerV6
@@ -23,7 +24,7 @@ _ALLOW = ("Allow", "GET, HEAD")
 _Start = Callable[..., Any]
 
 
-class WebError(Exception):
+class WebError(UserError):
     """The server cannot listen on its address; one line says why."""
 
 

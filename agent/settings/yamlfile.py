@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Union
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agent.errors import UserError
 from agent.escape import printable
 
 __all__ = ["ConfigError", "Section", "check", "key_name", "read", "shown", "unknown_key"]
@@ -19,7 +20,7 @@ _MAX_LINE = 1000
 _Model = TypeVar("_Model", bound="Section")
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """A configuration is invalid; each line names file, key, value and expectation.
 
     Lines are made printable and bounded here, because names and values can be anything.

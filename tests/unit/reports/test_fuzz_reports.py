@@ -133,9 +133,13 @@ def _replay(folder: Path, content: bytes, *options: str) -> tuple[int, str, str]
     file = folder / "report.jsonl"
     file.write_bytes(content)
     said, complaints = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaints):
-        status = main._trace(["--replay", str(file), *options])
-    return status, said.getvalue(), complaints.getvalue()
+    with (
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complaints),
+        pytest.raises(SystemExit) as exited,
+    ):
+        main.main(["--replay", str(file), *options])
+    return int(exited.value.code or 0), said.getvalue(), complaints.getvalue()
 
 
 def _check_page(source: str) -> None:
