@@ -1,1 +1,1 @@
-"""The JSON objects of a report, and what becomes of them."""
+"""The JSON objects of a report: making, reading and aggregating them."""

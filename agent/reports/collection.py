@@ -1,7 +1,7 @@
-"""What the objects of a report come to: each stall once, the summary, and a bound for both.
+"""Aggregates the objects of a report: each stall once, the longest ones, the summary.
 
-A run can last for weeks, and a report of it be larger than memory: the longest stalls and spawns are kept,
-and what is left out is counted.
+A run can last for weeks and its report exceed the memory, so only the longest stalls and spawns are kept; the
+others are counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 class Collection:
     """Takes the objects of a report in the order in which they were written.
 
-    A stall that was told while it was going on and again when it had ended is one stall.
+    A stall that was reported in progress and again when it ended is one stall.
     """
 
     def __init__(self, objects: Iterable[ReportObject] = (), limit: int = _LIMIT) -> None:
@@ -29,49 +29,49 @@ class Collection:
         self.summaries = 0
         self._stalls = _Longest(_stall_seconds, limit)
         self._spawns = _Longest(_spawn_seconds, limit)
-        self._going_on: dict[tuple[Any, ...], int] = {}
+        self._ongoing: dict[tuple[Any, ...], int] = {}
         self._number = 0
         for each in objects:
             self.add(each)
 
-    def add(self, told: ReportObject) -> None:
-        """A stall, spawn or summary."""
+    def add(self, report: ReportObject) -> None:
+        """Add a stall, spawn or summary."""
         self._number += 1
-        if told["type"] == "summary":
-            self.summary = told
+        if report["type"] == "summary":
+            self.summary = report
             self.summaries += 1
-        elif told["type"] == "spawn":
-            self._spawns.put(self._number, told)
+        elif report["type"] == "spawn":
+            self._spawns.put(self._number, report)
         else:
-            self._add_stall(told)
+            self._add_stall(report)
 
     @property
     def stalls(self) -> list[StallObject]:
-        """In the order in which they were first told."""
+        """The stalls kept, in the order in which they were first reported."""
         return self._stalls.kept()
 
     @property
     def spawns(self) -> list[SpawnObject]:
-        """Those that were told (``--all``), in that order."""
+        """The spawns kept (``--all``), in the order in which they were reported."""
         return self._spawns.kept()
 
     @property
     def stalls_left_out(self) -> int:
-        """How many shorter ones there were."""
+        """Number of shorter stalls that were not kept."""
         return self._stalls.left_out
 
     @property
     def spawns_left_out(self) -> int:
-        """How many shorter ones there were."""
+        """Number of shorter spawns that were not kept."""
         return self._spawns.left_out
 
     def _add_stall(self, stall: StallObject) -> None:
         parent = stall["parent"]
-        # A snapshot's stall has no id: a thread is in one read at a time.
+        # A stall from a snapshot has no id, but a thread is in one read at a time.
         key = (stall["id"] or stall["errpipe"]["read_fd"], parent["pid"], parent["tid"])
-        number = self._going_on.pop(key, self._number)
+        number = self._ongoing.pop(key, self._number)
         if stall["state"] == "ongoing":
-            self._going_on[key] = number
+            self._ongoing[key] = number
         self._stalls.put(number, stall)
 
 
@@ -84,7 +84,7 @@ def _spawn_seconds(spawn: SpawnObject) -> Optional[float]:
 
 
 class _Longest(Generic[_T]):
-    """The longest objects by number; what has no length yet is longer than all that has."""
+    """The longest objects, by number; an object without a length counts as the longest."""
 
     def __init__(self, seconds: Callable[[_T], Optional[float]], limit: int) -> None:
         self.left_out = 0
@@ -93,17 +93,17 @@ class _Longest(Generic[_T]):
         self._kept: dict[int, _T] = {}
         self._last = 0
 
-    def put(self, number: int, told: _T) -> None:
-        """Adds an object; a number that was there before is replaced."""
+    def put(self, number: int, item: _T) -> None:
+        """Add an object, or replace the one with this number."""
         if number <= self._last and number not in self._kept:
-            self.left_out -= 1  # it was, while it was going on
+            self.left_out -= 1  # it was left out while in progress
         self._last = max(self._last, number)
-        self._kept[number] = told
+        self._kept[number] = item
         if len(self._kept) >= 2 * self._limit:
             self._cut()
 
     def kept(self) -> list[_T]:
-        """In the order of their numbers."""
+        """Return the objects in the order of their numbers."""
         self._cut()
         return [self._kept[number] for number in sorted(self._kept)]
 

@@ -114,7 +114,7 @@ def snapshot_object(
             "fork": None,
             "holder": _stack_object(stacks.holders.get(holders[0]["pid"])),
             "missing": [
-                "fork: it was before it could be traced",
+                "fork: it happened before it could be traced",
                 *(_printable_text(line) for line in stacks.missing),
             ],
         }

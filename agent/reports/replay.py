@@ -20,7 +20,7 @@ from agent.settings.yamlfile import key_name, shown
 
 __all__ = ["ReplayError", "read_report"]
 
-_LONGEST_LINE = 16 << 20  # a stall with 20,000 holders
+_MAX_LINE_BYTES = 16 << 20  # a stall with 20,000 holders
 
 
 class ReplayError(UserError):
@@ -36,27 +36,27 @@ def read_report(path: Path, warn: Callable[[str], None]) -> Iterator[ReportObjec
     found = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
+            for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), 1):
                 where = f"{path}:{number}"
                 whole = line.endswith(b"\n")
-                if not whole and len(line) == _LONGEST_LINE:
-                    raise ReplayError(f"{where}: longer than {_LONGEST_LINE:,} bytes: expected one object")
+                if not whole and len(line) == _MAX_LINE_BYTES:
+                    raise ReplayError(f"{where}: line exceeds {_MAX_LINE_BYTES:,} bytes: expected one object")
                 if not line.strip():
                     continue
                 try:
-                    told = _OBJECT.validate_json(line, strict=True, extra="allow")
+                    report = _OBJECT.validate_json(line, strict=True, extra="allow")
                 except ValidationError as error:
                     item = error.errors(include_url=False)[0]
                     if found and not whole and item["type"] == "json_invalid":
-                        warn(f"{where}: the last line is cut off: 1 object of {len(line):,} bytes left out")
+                        warn(f"{where}: the last line is truncated: skipped 1 object of {len(line):,} bytes")
                         return
                     raise ReplayError(f"{where}: {_problem(item)}") from error
                 found += 1
-                yield cast(ReportObject, _printable(told))
+                yield cast(ReportObject, _printable(report))
     except OSError as error:
         raise ReplayError(f"{path}: {error.strerror}") from error
     if not found:
-        raise ReplayError(f"{path}: is empty: expected a report as 'trace-popen --json' writes it")
+        raise ReplayError(f"{path}: file is empty: expected a report written by 'trace-popen --json'")
 
 
 def _printable(value: Any) -> Any:
@@ -73,7 +73,7 @@ def _printable(value: Any) -> Any:
 def _problem(item: Any) -> str:
     if item["type"] == "json_invalid":
         problem = re.sub(r" at line \d+ column", " at column", item["ctx"]["error"])
-        return f"no JSON: {problem}: expected one object, as 'trace-popen --json' writes it"
+        return f"not JSON: {problem}: expected one object per line, as written by 'trace-popen --json'"
     if not item["loc"]:
         if item["type"].startswith("union_tag"):
             return f"expected an object with type {', '.join(_TYPES)}"
@@ -83,7 +83,7 @@ def _problem(item: Any) -> str:
         return f"{shown(item['input'])}: expected the keys of a {kind}"
     key = key_name(location)
     if item["type"] == "missing":
-        return f"{key}: is missing: expected in a {kind}"
+        return f"{key}: missing key of a {kind}"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     return f"{key}: {shown(item['input'])}: {message}"
 

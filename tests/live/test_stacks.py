@@ -104,7 +104,7 @@ def test_a_process_that_hangs_already(lab: Lab) -> None:
     assert said["reader"]["frames"][0]["file"].endswith("/subprocess.py")
     assert "fork_worker" in {frame["function"] for frame in said["holder"]["frames"]}
     assert said["fork"] is None
-    assert said["missing"] == ["fork: it was before it could be traced"]
+    assert said["missing"] == ["fork: it happened before it could be traced"]
 
 
 def test_without_py_spy_the_rest_stands(lab: Lab) -> None:

@@ -358,7 +358,7 @@ def test_a_report_is_kept_drawn_and_shown_again(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "is empty: expected a report as 'trace-popen --json' writes it"),
+        ("", "is empty"),
         ("[]\n", ":1: "),
         ('{"type": "news"}\n', ":1: expected an object with type stall, spawn, summary"),
     ],

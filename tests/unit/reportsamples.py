@@ -1,4 +1,4 @@
-"""JSON objects of reports: real ones, and any that agent.reports.replay lets through."""
+"""JSON objects of reports: real ones, and strategies for any that agent.reports.replay accepts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.samples import BEGAN, MS, holder, release, spawn, waiting
 
 __all__ = ["ended", "found", "objects", "ongoing", "plain_spawn", "stalls", "summary"]
 
-Object = Any  # tests change them as no program does
+Object = Any  # tests modify them freely
 
 
 def ended(number: int = 1, **changes: Any) -> Object:
@@ -29,7 +29,7 @@ def ended(number: int = 1, **changes: Any) -> Object:
 
 
 def ongoing(number: int = 1, seconds: float = 0.7) -> Object:
-    """The same while it is going on."""
+    """The same in progress."""
     made = diagnosis.ongoing_stall(waiting(id=number), [holder()], BEGAN + 700 * MS, MS, True)
     assert made is not None
     return {**stall_object(made, CLOCK), "stall_seconds": seconds}
@@ -55,20 +55,20 @@ def found(**changes: Any) -> Object:
 
 
 def plain_spawn(**changes: Any) -> Object:
-    """A spawn that is told on its own."""
+    """A spawn without a stall."""
     made = spawn(**changes)
     return spawn_object(made, spawn_steps(made), CLOCK)
 
 
 def summary(spawns: int = 1) -> Object:
-    """Of a run without a stall."""
+    """The summary of a run without a stall."""
     counted = Summary()
     for _ in range(spawns):
         counted.add_spawn(spawn())
     return counted.object(0)
 
 
-# -- whatever a report may hold --
+# -- any valid report --
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _pids = st.integers(0, 6) | st.integers(0, 1 << 22)

@@ -292,11 +292,10 @@ def test_a_summary_of_nothing_is_one_line() -> None:
 def test_what_is_not_followed_is_a_line_each() -> None:
     lost = {"records_lost": 2, "slots_overflowed": 12, "walks_cut": 1, "tables_shared": 0}
     lines = summary_text(Summary().object(2, 0, lost)).plain.splitlines()
-    assert lines[1:] == [
-        "  records were lost: there were more stalls than are shown here",
-        "  not followed: 12 pipes had no place (slots_overflowed)",
-        "  not followed: 1 event had more spawns than one can handle (walks_cut)",
-    ]
+    assert len(lines) == 4
+    assert lines[1].startswith("  records were lost: ")
+    assert " 12 " in lines[2] and lines[2].endswith("(slots_overflowed)")
+    assert " 1 " in lines[3] and lines[3].endswith("(walks_cut)")
 
 
 def test_a_summary_of_an_earlier_version_says_nothing_of_it() -> None:

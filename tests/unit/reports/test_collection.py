@@ -1,4 +1,4 @@
-"""agent.reports.collection: each stall once, and no more than are asked for."""
+"""agent.reports.collection: each stall once, and no more than the limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent.reports.collection import Collection
 from tests.unit.reportsamples import ended, found, ongoing, plain_spawn, summary
 
 
-def test_a_stall_that_was_told_while_it_went_on_is_told_once() -> None:
+def test_a_stall_reported_in_progress_and_ended_is_one() -> None:
     told = Collection([ongoing(1), ended(2), ended(1)])
     assert [((stall["id"] or "")[-1], stall["state"]) for stall in told.stalls] == [
         ("1", "ended"),
@@ -22,7 +22,7 @@ def test_a_stall_that_has_not_ended_stays_ongoing() -> None:
 
 
 def test_stalls_from_proc_have_no_id() -> None:
-    """The same thread can stall again: only what was going on is continued."""
+    """The same thread can stall again: only a stall in progress is continued."""
     first = [found(seconds=1.0), found(seconds=2.0, state="ended")]
     told = Collection([*first, found(seconds=3.0, state="ended"), found(tid=7, seconds=4.0)])
     assert [stall["stall_seconds"] for stall in told.stalls] == [2.0, 3.0, 4.0]

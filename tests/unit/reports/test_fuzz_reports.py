@@ -1,6 +1,6 @@
-"""Reports that were spoilt, and names that strangers chose, through every output.
+"""Damaged reports and hostile names, through every output.
 
-No escape sequence, no markup of theirs, nothing without bounds; and what is no report is one line.
+No escape sequence and no foreign markup get through, sizes are bounded, an invalid file is one error line.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ _OBJECTS = st.sampled_from(_SAMPLES).flatmap(
 _LINES = st.lists(st.one_of(st.sampled_from(_SAMPLES), _OBJECTS), min_size=1, max_size=4).map(
     lambda told: b"".join(json.dumps(line).encode() + b"\n" for line in told)
 )
-_SPOILT_LINES = st.builds(
+_DAMAGED_LINES = st.builds(
     lambda lines, at, what, length: lines[: at % len(lines)] + what + lines[at % len(lines) + length :],
     _LINES,
     st.integers(0, 1 << 20),
@@ -124,7 +124,7 @@ _SPOILT_LINES = st.builds(
 
 
 def _unclean(text: str) -> list[str]:
-    """Lines with what a terminal or a person could be misled by."""
+    """Lines with characters that could mislead a terminal or a person."""
     return [line for line in text.split("\n") if not line.isprintable()]
 
 
@@ -183,18 +183,18 @@ def test_objects_with_a_value_of_another_kind(content: bytes) -> None:
     _check_replay(content)
 
 
-@given(content=_SPOILT_LINES)
-def test_lines_that_were_spoilt(content: bytes) -> None:
+@given(content=_DAMAGED_LINES)
+def test_damaged_lines(content: bytes) -> None:
     _check_replay(content)
 
 
 @given(told=reportsamples.objects.filter(bool))
-def test_whatever_a_report_may_hold(told: list[dict[str, Any]]) -> None:
+def test_any_valid_report(told: list[dict[str, Any]]) -> None:
     _check_replay(b"".join(json.dumps(line).encode() + b"\n" for line in told))
 
 
 @given(names=st.lists(_NAMES, min_size=5, max_size=5))
-def test_names_of_strangers(names: list[bytes]) -> None:
+def test_hostile_names(names: list[bytes]) -> None:
     """As the kernel and /proc give them: through JSON to text, report, trace and page; and into labels."""
     parent, child, other, exe, function = names
     where = function.decode("utf-8", "surrogateescape")
@@ -237,5 +237,5 @@ def test_names_of_strangers(names: list[bytes]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "\n\n", "null\n", "[]\n", '{"type": "stall"}\n', '{"type": ["stall"]}\n', "{" * 99]
 )
-def test_what_is_no_report(text: str) -> None:
+def test_files_that_are_not_reports(text: str) -> None:
     _check_replay(text.encode())

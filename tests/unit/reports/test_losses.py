@@ -1,4 +1,4 @@
-"""agent.reports.losses and agent.cli.session: what is not followed is said."""
+"""agent.reports.losses and agent.cli.session: losses are counted and reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.reports.losses import LOSSES, loss_lines, not_followed
 NONE = {counter: 0 for _, counter, _ in LOSSES}
 
 
-def test_what_was_lost_is_the_difference_of_two_readings() -> None:
+def test_losses_are_the_difference_of_two_readings() -> None:
     before = {**NONE, "spawns_refused": 5, "misses": 7, "processes_added": 1}
     now = {**before, "spawns_refused": 17, "updates_failed": 1, "processes_added": 99}
     lost = not_followed(before, now)
@@ -26,16 +26,16 @@ def test_what_was_lost_is_the_difference_of_two_readings() -> None:
 
 def test_lines() -> None:
     lost = {"slots_overflowed": 1234, "walks_cut": 0, "tables_shared": 1, "later_loss": 3}
-    assert list(loss_lines(lost)) == [
-        "1,234 pipes had no place (slots_overflowed)",
-        "1 fork shared an fd table (tables_shared)",
-        "3 were lost (later_loss)",
+    assert [(line.split()[0], line.split()[-1]) for line in loss_lines(lost)] == [
+        ("1,234", "(slots_overflowed)"),
+        ("1", "(tables_shared)"),
+        ("3", "(later_loss)"),
     ]
     assert list(loss_lines({"records_lost": 3}, besides="records_lost")) == []
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in LOSSES])
-def test_each_has_words_for_one_and_for_several(name: str) -> None:
+def test_each_loss_has_a_singular_and_a_plural(name: str) -> None:
     [one], [two] = loss_lines({name: 1}), loss_lines({name: 2})
     assert one.startswith("1 ") and two.startswith("2 ") and one[1:] != two[1:]
     assert one.endswith(f" ({name})") and two.endswith(f" ({name})")
@@ -43,7 +43,7 @@ def test_each_has_words_for_one_and_for_several(name: str) -> None:
 
 
 class _Tracer:
-    """Counts as a test says."""
+    """A tracer whose counters the test sets."""
 
     def __init__(self) -> None:
         self.counts = dict(NONE)
@@ -52,7 +52,7 @@ class _Tracer:
         return dict(self.counts)
 
 
-def test_each_kind_is_said_once_when_it_begins_to_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_kind_is_reported_once_when_it_first_counts(capsys: pytest.CaptureFixture[str]) -> None:
     tracer = _Tracer()
     tracer.counts["misses"] = 3  # before the start
     losses = session._Losses(tracer, session._Update(None).say)  # type: ignore[arg-type]
@@ -66,10 +66,12 @@ def test_each_kind_is_said_once_when_it_begins_to_count(capsys: pytest.CaptureFi
 
     assert said() == []
     tracer.counts["spawns_refused"] = 12
-    assert said() == ["trace-popen: some spawns are not followed: 12 pipes had no place (slots_overflowed)"]
+    [line] = said()
+    assert " 12 " in line and "(slots_overflowed)" in line
     tracer.counts["spawns_refused"] = 13
     tracer.counts["tables_shared"] = 1
-    assert said() == ["trace-popen: some spawns are not followed: 1 fork shared an fd table (tables_shared)"]
+    [line] = said()
+    assert " 1 " in line and "(tables_shared)" in line
     assert said() == []
     lost = losses.tell()
     assert {name: number for name, number in lost.items() if number} == {
@@ -79,7 +81,7 @@ def test_each_kind_is_said_once_when_it_begins_to_count(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
-def test_a_line_is_said_above_the_status_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_printed_above_the_status_line(capsys: pytest.CaptureFixture[str]) -> None:
     screen = io.StringIO()
     with session._status_line(Console(file=screen, force_terminal=True, width=60)) as update:
         assert update._live is not None
@@ -93,7 +95,7 @@ def test_a_line_is_said_above_the_status_line(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "a loss\nat the end\n"
 
 
-def test_counters_are_read_now_and_then_only() -> None:
+def test_counters_are_not_read_at_every_poll() -> None:
     tracer = _Tracer()
     losses = session._Losses(tracer, print)  # type: ignore[arg-type]
     losses.look()

@@ -289,7 +289,7 @@ def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
         "reader": {"by": "py-spy", "frames": [{"function": r"main\n", "file": "/a.py", "line": 3}]},
         "fork": None,
         "holder": None,
-        "missing": ["fork: it was before it could be traced", r"why\n"],
+        "missing": ["fork: it happened before it could be traced", r"why\n"],
     }
     found["holders"] = holders[1:]
     told = snapshot_object(found, {}, Taken(None, {HOLDER: reader}))

@@ -44,21 +44,21 @@ def _json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def test_it_is_up_to_date() -> None:
+def test_the_schema_is_up_to_date() -> None:
     assert schema.PATH.read_text() == schema.schema_text(), "run python -m agent.reports.schema"
 
 
-def test_it_is_a_schema() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(_SCHEMA)
 
 
 @pytest.mark.parametrize("name", _SAMPLES)
-def test_what_is_written_has_the_keys_of_the_schema_and_no_others(name: str) -> None:
+def test_objects_have_the_keys_of_the_schema_and_no_others(name: str) -> None:
     Draft202012Validator(_STRICT).validate(_json(_SAMPLES[name]))
 
 
 @given(told=objects)
-def test_whatever_is_let_through_is_valid(told: list[Any]) -> None:
+def test_whatever_replay_accepts_is_valid(told: list[Any]) -> None:
     for one in told:
         Draft202012Validator(_SCHEMA).validate(_json(one))
 
@@ -74,7 +74,7 @@ def test_whatever_is_let_through_is_valid(told: list[Any]) -> None:
         {"errpipe": {"read_fd": 5, "write_fd": -2}},
     ],
 )
-def test_what_is_not_valid(changes: dict[str, Any]) -> None:
+def test_invalid_objects(changes: dict[str, Any]) -> None:
     assert not Draft202012Validator(_SCHEMA).is_valid(_json({**ended(), **changes}))
 
 
