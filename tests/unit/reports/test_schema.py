@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from agent.model import StepKind
+from agent.model import Cause, Outcome, StepKind
 from agent.reports import schema
 from agent.reports.objects import stall_object
 from agent.serve.history import History
@@ -100,10 +101,7 @@ _UNDOCUMENTED = {"AgentObject", "MapObject", "ProbeObject", "StatusObject"}
 
 
 def _documentation(repo_root: Path) -> str:
-    own = repo_root / "agent" / "reports" / "JSON.md"
-    if own.exists():
-        return own.read_text()
-    return (repo_root / "README.md").read_text().split("\n### JSON\n")[1].split("\n### ")[0]
+    return (repo_root / "agent" / "reports" / "JSON.md").read_text()
 
 
 def _keys_in(text: str) -> set[str]:
@@ -123,6 +121,12 @@ def _keys() -> set[str]:
 
 def test_every_key_is_documented(repo_root: Path) -> None:
     assert _keys() - _keys_in(_documentation(repo_root)) == set()
+
+
+@pytest.mark.parametrize("words", [Cause, Outcome, StepKind])
+def test_every_word_is_documented(words: Iterable[str], repo_root: Path) -> None:
+    text = _documentation(repo_root)
+    assert [word for word in words if f"`{word}`" not in text] == []
 
 
 def test_every_key_in_the_tables_exists(repo_root: Path) -> None:
