@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from agent.errors import UserError
 from probes import loader, preflight
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _MAX_RECORDS = 16384
 """Queued records, half a kilobyte each."""
 
 
-class TraceError(Exception):
+class TraceError(UserError):
     """Tracing cannot start; one line says why and what to do.
 
     no_ebpf: this host does not support eBPF, so only /proc can be used.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Optional
 
-from agent.model import Cause, Outcome, Release, Spawn
+from agent.model import Cause, Outcome, Release, ReleasedBy, Spawn
 from probes import records
 from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
@@ -21,7 +22,7 @@ _OUTCOME = {
     records.Outcome.EXEC_FAILED: Outcome.EXEC_FAILED,
     records.Outcome.ABANDONED: Outcome.ABANDONED,
 }
-_BY = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
+_BY: Mapping[int, Optional[ReleasedBy]] = {0: None, How.CLOSE: "close", How.EXEC: "exec", How.EXIT: "exit"}
 _EXPOSURES = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
 """In the order of records.Exposure."""
 
@@ -74,7 +75,7 @@ def to_release(record: records.Release) -> Release:
         forker=record.forker,
         comm=bytes(record.comm),
         fd=record.fd,
-        by=_BY[record.how] or "",
+        by=_BY[record.how],
         execed=bool(record.flags & _EXECED),
         descendant=bool(record.flags & _DESCENDANT),
         expected=bool(record.flags & _EXPECTED),
