@@ -137,7 +137,7 @@ BPF_TABLE("lru_hash", u64, u8, done, 4096); /* what happens once to each spawn: 
 BPF_TABLE("lru_hash", u32, struct stray_end, stray_ends, 1024);
 BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* processes that called exec after they had let go by close: when */
 BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
-BPF_HASH(programs, struct comm, struct program, MAX_PROGRAMS);
+BPF_HASH(comm_stats, struct comm, struct comm_stats, MAX_COMMS);
 BPF_ARRAY(watched, struct places, 1); /* spawns that somebody foreign may be stalling */
 /* Targets of tail calls. The kernel requires that all programs of one map are attached alike. */
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
@@ -153,7 +153,7 @@ BPF_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(settings, u64, SETTINGS);
 BPF_ARRAY(next_place, u32, 1);
 BPF_ARRAY(zero_process, struct process, 1);
-BPF_ARRAY(zero_program, struct program, 1);
+BPF_ARRAY(zero_comm_stats, struct comm_stats, 1);
 BPF_PERF_OUTPUT(records);
 #ifdef TARGETS
 BPF_HASH(targets, u32, u8, 16384);

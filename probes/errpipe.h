@@ -193,7 +193,7 @@ struct comm {
 };
 
 /* What is aggregated for each comm of a parent. */
-struct program {
+struct comm_stats {
     u64 ok;
     u64 exec_failed;
     u64 abandoned;
@@ -211,7 +211,7 @@ enum counter {
     NUMBERS_OVERFLOWED, /* copies at more numbers than are followed */
     WALKS_CUT,        /* events with more spawns than one event can handle */
     RECORDS_LOST,
-    PROGRAMS_FULL,
+    COMM_STATS_FULL,
     TABLES_SHARED,
     UPDATES_FAILED,
     PROCESSES_ADDED,

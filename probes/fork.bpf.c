@@ -267,9 +267,9 @@ INLINE void vfork_ended(u32 child)
         return;
     struct vforked vforked = *found;
     vforks.delete(&child);
-    struct program *program = program_of(&vforked.comm);
-    if (program)
-        observe(&program->vfork, bpf_ktime_get_ns() - vforked.ns);
+    struct comm_stats *stats = stats_of(&vforked.comm);
+    if (stats)
+        observe(&stats->vfork, bpf_ktime_get_ns() - vforked.ns);
 }
 
 #ifdef BTF

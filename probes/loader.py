@@ -23,7 +23,17 @@ from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
 from probes.openfiles import OpenFiles
 from probes.perfbuffer import PerfBuffer
-from probes.records import Counter, Notice, Program, Setting, Spawn, Stack, parse, process_type, watched_type
+from probes.records import (
+    CommStats,
+    Counter,
+    Notice,
+    Setting,
+    Spawn,
+    Stack,
+    parse,
+    process_type,
+    watched_type,
+)
 from probes.stacks import ForkStacks
 from probes.syscallfunctions import AT_FUNCTIONS, NoFunctionsError, SyscallFunctions, find
 
@@ -91,7 +101,7 @@ class Options:
     max_spawns: int = 8192
     max_processes: int = 4096
     max_threads: int = 4096
-    max_programs: int = 1024
+    max_comms: int = 1024
     max_stacks: int = 8192
     buffer_pages: int = 128
 
@@ -165,12 +175,12 @@ class Probes:
         self._limits = {
             "spawns": options.max_spawns,
             "processes": options.max_processes,
-            "programs": options.max_programs,
+            "programs": options.max_comms,
         }
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
         self._processes: BpfMap[Any] = maps["processes"]
-        self._programs: BpfMap[Program] = maps["programs"]
+        self._comm_stats: BpfMap[CommStats] = maps["comm_stats"]
         self._stacks = ForkStacks(maps["stacks"]) if options.stacks else None
         for function, problem in self._compiled.attached.items():
             if problem is not None:
@@ -185,8 +195,8 @@ class Probes:
         except OSError as error:
             self._compiled.close()
             raise LoadError(f"no buffer for the records: {error.strerror}: {_cure(error)}") from error
-        if _OTHER not in self.programs():
-            self._programs.set(_comm_key(_OTHER), Program())
+        if _OTHER not in self.comm_stats():
+            self._comm_stats.set(_comm_key(_OTHER), CommStats())
         self.set_threshold(options.threshold_ns)
         link = self._compiled.iterators.get(_OPEN_FILES)
         self._open_files = None if link is None else OpenFiles(link, maps[_ASKED])
@@ -302,13 +312,13 @@ class Probes:
         if self._stacks is not None:
             self._stacks.make_room({process.stack for _, process in self.processes()})
 
-    def programs(self) -> dict[bytes, Program]:
+    def comm_stats(self) -> dict[bytes, CommStats]:
         """What was aggregated for each comm of a parent, ``~other`` being the rest."""
-        return {key.split(b"\0", 1)[0]: program for key, program in self._programs.items()}
+        return {key.split(b"\0", 1)[0]: stats for key, stats in self._comm_stats.items()}
 
-    def forget_program(self, comm: bytes) -> None:
+    def forget_comm(self, comm: bytes) -> None:
         """Drops what was aggregated for one comm (the self-test's)."""
-        self._programs.delete(_comm_key(comm))
+        self._comm_stats.delete(_comm_key(comm))
 
     def counters(self) -> dict[Counter, int]:
         """The kernel side's counters."""
@@ -329,9 +339,14 @@ class Probes:
         return int(value.value) + (self._unreadable if which is Counter.RECORDS_LOST else 0)
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
-        """Entries now and at most of the maps that can fill up."""
-        maps = {**self._compiled.maps, "spawns": self._compiled.maps["places"]}
-        return {name: (maps[name].count(), limit) for name, limit in self._limits.items()}
+        """Current and maximum number of entries of the maps that can fill up, by their exported names."""
+        maps = self._compiled.maps
+        exported = {
+            "spawns": maps["places"],
+            "processes": maps["processes"],
+            "programs": maps["comm_stats"],
+        }
+        return {name: (exported[name].count(), limit) for name, limit in self._limits.items()}
 
     def probes(self) -> dict[str, ProbeStatus]:
         """Each program by where it is, as in ``syscalls:sys_enter_close`` or ``fentry:__x64_sys_close``."""
@@ -370,7 +385,7 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         "watched": (ctypes.c_int, watched_type(options.max_spawns)),
         "processes": (ctypes.c_uint32, process_type(options.max_spawns)),
         "execs": (ctypes.c_uint32, ctypes.c_uint64),
-        "programs": (ctypes.c_char * 16, Program),
+        "comm_stats": (ctypes.c_char * 16, CommStats),
         "counters": (ctypes.c_int, ctypes.c_uint64),
         "settings": (ctypes.c_int, ctypes.c_uint64),
         "records": (ctypes.c_int, ctypes.c_int),
@@ -484,7 +499,7 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         "MAX_SPAWNS": options.max_spawns,
         "MAX_PROCESSES": options.max_processes,
         "MAX_THREADS": options.max_threads,
-        "MAX_PROGRAMS": options.max_programs,
+        "MAX_COMMS": options.max_comms,
     }
     names = []
     if offsets is not None:

@@ -17,12 +17,12 @@ __all__ = [
     "NUMBERS",
     "RELEASES",
     "STACK_DEPTH",
+    "CommStats",
     "Counter",
     "Exposure",
     "How",
     "Notice",
     "Outcome",
-    "Program",
     "RecordKind",
     "Release",
     "ReleaseFlag",
@@ -82,7 +82,7 @@ class ReleaseFlag(IntFlag):
 
 
 class Exposure(IntEnum):
-    """Index into Spawn.exposures and Program.exposures: the causes that the kernel side can tell."""
+    """Index into Spawn.exposures and CommStats.exposures: the causes that the kernel side can tell."""
 
     FORKED = 0
     LEAKED = 1
@@ -106,7 +106,7 @@ class Counter(IntEnum):
     NUMBERS_OVERFLOWED = 2
     WALKS_CUT = 3
     RECORDS_LOST = 4
-    PROGRAMS_FULL = 5
+    COMM_STATS_FULL = 5
     TABLES_SHARED = 6
     UPDATES_FAILED = 7
     PROCESSES_ADDED = 8
@@ -223,7 +223,7 @@ class Histogram(ctypes.Structure):
     _fields_ = [("buckets", ctypes.c_uint64 * _BUCKETS), ("sum_ns", ctypes.c_uint64)]
 
 
-class Program(ctypes.Structure):
+class CommStats(ctypes.Structure):
     """What is aggregated for each comm of a parent."""
 
     _fields_ = [

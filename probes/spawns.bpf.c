@@ -52,25 +52,25 @@ INLINE int is_long(struct spawn *spawn)
     return spawn->read_ended >= began + threshold || (spawn->held && kept >= spawn->own_released + threshold);
 }
 
-INLINE struct program *program_of(struct comm *comm)
+INLINE struct comm_stats *stats_of(struct comm *comm)
 {
-    struct program *program = programs.lookup(comm);
-    if (!program) {
+    struct comm_stats *stats = comm_stats.lookup(comm);
+    if (!stats) {
         int zero = 0;
-        struct program *fresh = zero_program.lookup(&zero);
+        struct comm_stats *fresh = zero_comm_stats.lookup(&zero);
         if (!fresh)
             return 0;
-        programs.insert(comm, fresh);
-        program = programs.lookup(comm);
+        comm_stats.insert(comm, fresh);
+        stats = comm_stats.lookup(comm);
     }
-    if (!program) {
-        count(PROGRAMS_FULL);
+    if (!stats) {
+        count(COMM_STATS_FULL);
         struct comm other = {.text = "~other"};
-        program = programs.lookup(&other);
+        stats = comm_stats.lookup(&other);
     }
-    if (program)
-        program->used = bpf_ktime_get_ns();
-    return program;
+    if (stats)
+        stats->used = bpf_ktime_get_ns();
+    return stats;
 }
 
 INLINE void observe(struct histogram *histogram, u64 ns)
@@ -102,21 +102,21 @@ INLINE u32 outcome_of(struct spawn *spawn)
     return OUTCOME_ABANDONED;
 }
 
-INLINE void add_up(struct spawn *spawn, struct program *program, u32 outcome)
+INLINE void add_up(struct spawn *spawn, struct comm_stats *stats, u32 outcome)
 {
     LOOP
     for (int cause = 0; cause < EXPOSURES; cause++)
-        __sync_fetch_and_add(&program->exposures[cause], spawn->exposures[cause]);
-    u64 *ended = outcome == OUTCOME_OK            ? &program->ok
-                 : outcome == OUTCOME_EXEC_FAILED ? &program->exec_failed
-                                                  : &program->abandoned;
+        __sync_fetch_and_add(&stats->exposures[cause], spawn->exposures[cause]);
+    u64 *ended = outcome == OUTCOME_OK            ? &stats->ok
+                 : outcome == OUTCOME_EXEC_FAILED ? &stats->exec_failed
+                                                  : &stats->abandoned;
     __sync_fetch_and_add(ended, 1);
     if (outcome == OUTCOME_ABANDONED)
         return;
-    observe(&program->spawn, spawn->read_ended - spawn->created);
-    observe(&program->exec, spawn->own_released - spawn->forked);
+    observe(&stats->spawn, spawn->read_ended - spawn->created);
+    observe(&stats->exec, spawn->own_released - spawn->forked);
     if (!spawn->held && is_long(spawn))
-        __sync_fetch_and_add(&program->late_wakeups, 1);
+        __sync_fetch_and_add(&stats->late_wakeups, 1);
 }
 
 /* id: as in free_spawn. */
@@ -137,13 +137,13 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
     if (finishes || exposed) {
         struct comm comm = {};
         __builtin_memcpy(comm.text, spawn->comm, COMM_LEN);
-        struct program *program = program_of(&comm);
-        if (program && exposed) {
-            __sync_fetch_and_add(&program->exposures[below(spawn->exposed, EXPOSURES)], 1);
-        } else if (program) {
+        struct comm_stats *stats = stats_of(&comm);
+        if (stats && exposed) {
+            __sync_fetch_and_add(&stats->exposures[below(spawn->exposed, EXPOSURES)], 1);
+        } else if (stats) {
             if (spawn->own_released > spawn->read_ended && spawn->eof)
                 spawn->own_released = spawn->read_ended; /* an exec is seen after its closes */
-            add_up(spawn, program, outcome);
+            add_up(spawn, stats, outcome);
         }
     }
     if (finishes) {

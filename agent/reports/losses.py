@@ -21,7 +21,7 @@ LOSSES = (
         "Copies of write ends not followed because they were at too many different fds.",
     ),
     ("walks_cut", "walks_cut", "Events that concerned more spawns than one event can process."),
-    ("programs_full", "programs_full", "Spawns counted under ~other because the map was full."),
+    ("programs_full", "comm_stats_full", "Spawns counted under ~other because the map was full."),
     ("tables_shared", "tables_shared", "Forks not followed because the processes share an fd table."),
     ("stacks_lost", "stacks_lost", "Stacks of forks that the kernel side had no room for."),
     (

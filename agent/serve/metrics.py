@@ -26,26 +26,26 @@ from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
 from agent.serve.labels import OTHER, Label
 from agent.settings import agentfile
-from agent.tracing.translate import BUCKET_BOUNDS_NS, ProbeStatus, Program
+from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
 
 __all__ = ["Metrics", "Source", "evictions"]
 
-_Durations = Callable[[Program], tuple[Sequence[int], int]]
+_Durations = Callable[[CommStats], tuple[Sequence[int], int]]
 _DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
     (
         "spawnstall_spawn_seconds",
         "Time from the creation of the errpipe to the end of the parent's read.",
-        lambda program: (program.spawn_buckets, program.spawn_sum_ns),
+        lambda stats: (stats.spawn_buckets, stats.spawn_sum_ns),
     ),
     (
         "spawnstall_exec_seconds",
         "Time from the fork to the own child's release of the errpipe.",
-        lambda program: (program.exec_buckets, program.exec_sum_ns),
+        lambda stats: (stats.exec_buckets, stats.exec_sum_ns),
     ),
     (
         "spawnstall_vfork_seconds",
         "Time that parents were blocked in vfork, for spawns without an errpipe (posix_spawn).",
-        lambda program: (program.vfork_buckets, program.vfork_sum_ns),
+        lambda stats: (stats.vfork_buckets, stats.vfork_sum_ns),
     ),
 )
 """The histograms by comm: name, help text, and a function that returns buckets and sum in nanoseconds."""
@@ -66,7 +66,7 @@ class Source(Protocol):
     @property
     def self_test_failure(self) -> Optional[str]: ...
 
-    def programs(self) -> dict[bytes, Program]: ...
+    def comm_stats(self) -> dict[bytes, CommStats]: ...
 
     def counters(self) -> dict[str, int]: ...
 
@@ -135,7 +135,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """Read the kernel side and yield all families but those counted in user space."""
         began = time.monotonic()
-        yield from self._programs()
+        yield from self._comm_stats()
         yield from self._in_progress()
         yield from self._tracing_health()
         yield from self._probes()
@@ -151,18 +151,18 @@ class Metrics(Collector):
             value=time.monotonic() - began,
         )
 
-    def _programs(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
-        by_comm: dict[str, list[Program]] = {}
-        for name, found in sorted(self._source.programs().items()):
+    def _comm_stats(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        by_comm: dict[str, list[CommStats]] = {}
+        for name, found in sorted(self._source.comm_stats().items()):
             if name != OTHER.encode() and not self._filter.passes_comm(name):
                 continue
             comm = OTHER if name == OTHER.encode() else self._comm.value(name)
             by_comm.setdefault(comm, []).append(found)
         spawns = CounterMetricFamily("spawnstall_spawns", "Ended spawns.", labels=("comm", "outcome"))
-        for comm, programs in by_comm.items():
-            spawns.add_metric((comm, "ok"), sum(program.ok for program in programs))
-            spawns.add_metric((comm, "exec_failed"), sum(program.exec_failed for program in programs))
-            spawns.add_metric((comm, "abandoned"), sum(program.abandoned for program in programs))
+        for comm, stats in by_comm.items():
+            spawns.add_metric((comm, "ok"), sum(each.ok for each in stats))
+            spawns.add_metric((comm, "exec_failed"), sum(each.exec_failed for each in stats))
+            spawns.add_metric((comm, "abandoned"), sum(each.abandoned for each in stats))
         yield spawns
         exposures = CounterMetricFamily(
             "spawnstall_exposures",
@@ -174,17 +174,17 @@ class Metrics(Collector):
             "Long reads of errpipes without a foreign holder: the reader was woken late.",
             labels=("comm",),
         )
-        for comm, programs in by_comm.items():
-            for cause in sorted({cause for program in programs for cause in program.exposures}):
-                number = sum(program.exposures.get(cause, 0) for program in programs)
+        for comm, stats in by_comm.items():
+            for cause in sorted({cause for each in stats for cause in each.exposures}):
+                number = sum(each.exposures.get(cause, 0) for each in stats)
                 exposures.add_metric((comm, cause.value), number)
-            late_wakeups.add_metric((comm,), sum(program.late_wakeups for program in programs))
+            late_wakeups.add_metric((comm,), sum(each.late_wakeups for each in stats))
         yield exposures
         yield late_wakeups
         for metric, text, read in _DURATIONS:
             seconds = HistogramMetricFamily(metric, text, labels=("comm",))
-            for comm, programs in by_comm.items():
-                counts, sums_ns = zip(*map(read, programs))
+            for comm, stats in by_comm.items():
+                counts, sums_ns = zip(*map(read, stats))
                 _add_histogram(seconds, comm, counts, sum(sums_ns))
             yield seconds
 

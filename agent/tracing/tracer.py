@@ -21,7 +21,7 @@ from agent.tracing.holdersearch import HolderSearch, youngest
 from agent.tracing.known import REMEMBERED_SPAWNS, Known, KnownSpawns
 from agent.tracing.prepared import Prepared, TraceError, TracerOptions
 from agent.tracing.stallstacks import StallStacks
-from agent.tracing.translate import ProbeStatus, Program, aggregate, polled, to_spawn
+from agent.tracing.translate import CommStats, ProbeStatus, aggregate, polled, to_spawn
 from probes import loader, records, selftest
 
 __all__ = ["Tracer"]
@@ -111,7 +111,7 @@ class Tracer:
         add_target = self._probes.add_target if self._options.targets else _no_target
         sees_holders = self._probes.sees_fd_tables
         self.self_test_failure = self._self_test.run(self._poll, add_target, sees_holders)
-        self._probes.forget_program(selftest.COMM)
+        self._probes.forget_comm(selftest.COMM)
         self._probes.set_threshold(self._min_ns)
         return self.self_test_failure
 
@@ -162,11 +162,11 @@ class Tracer:
         self._look(now + _SETTLE_NS)
         self._judge(now)
 
-    def programs(self) -> dict[bytes, Program]:
+    def comm_stats(self) -> dict[bytes, CommStats]:
         """The kernel side's aggregates by comm."""
         with self._reading_maps:
-            found = self._probes.programs()
-        return {comm: aggregate(program, self._late_wakeups.get(comm, 0)) for comm, program in found.items()}
+            found = self._probes.comm_stats()
+        return {comm: aggregate(stats, self._late_wakeups.get(comm, 0)) for comm, stats in found.items()}
 
     def counters(self) -> dict[str, int]:
         """The kernel side's counters by lower-case name.
@@ -264,9 +264,9 @@ class Tracer:
     def _tidy(self, now: int) -> None:
         """Remove the entries of comms without a spawn for an hour, so that a full map recovers."""
         with self._reading_maps:
-            for comm, program in self._probes.programs().items():
-                if comm != _OTHER and program.used and now - program.used > _UNUSED_NS:
-                    self._probes.forget_program(comm)
+            for comm, stats in self._probes.comm_stats().items():
+                if comm != _OTHER and stats.used and now - stats.used > _UNUSED_NS:
+                    self._probes.forget_comm(comm)
                     self._late_wakeups.pop(comm, None)
 
     # -- stalls in progress --

@@ -12,7 +12,7 @@ from probes import records
 from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
 
-__all__ = ["BUCKET_BOUNDS_NS", "ProbeStatus", "Program", "aggregate", "polled", "to_release", "to_spawn"]
+__all__ = ["BUCKET_BOUNDS_NS", "CommStats", "ProbeStatus", "aggregate", "polled", "to_release", "to_spawn"]
 
 # Plain ints, because each operation on an IntFlag takes a microsecond.
 _EXECED, _DESCENDANT, _EXPECTED = map(int, ReleaseFlag)
@@ -28,7 +28,7 @@ _EXPOSURES = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
 
 
 @dataclass(frozen=True)
-class Program:
+class CommStats:
     """What the kernel side aggregated for the parents with one comm.
 
     Buckets are counts (not cumulative), one for each of BUCKET_BOUNDS_NS and one for the rest; sums are in
@@ -48,20 +48,20 @@ class Program:
     vfork_sum_ns: int
 
 
-def aggregate(program: records.Program, late_wakeups: int) -> Program:
+def aggregate(stats: records.CommStats, late_wakeups: int) -> CommStats:
     """Convert the aggregates of one comm; late_wakeups: those that user space found, to be added."""
-    return Program(
-        ok=program.ok,
-        exec_failed=program.exec_failed,
-        abandoned=program.abandoned,
-        late_wakeups=program.late_wakeups + late_wakeups,
-        exposures=dict(zip(_EXPOSURES, program.exposures)),
-        spawn_buckets=tuple(program.spawn.buckets),
-        spawn_sum_ns=program.spawn.sum_ns,
-        exec_buckets=tuple(program.exec.buckets),
-        exec_sum_ns=program.exec.sum_ns,
-        vfork_buckets=tuple(program.vfork.buckets),
-        vfork_sum_ns=program.vfork.sum_ns,
+    return CommStats(
+        ok=stats.ok,
+        exec_failed=stats.exec_failed,
+        abandoned=stats.abandoned,
+        late_wakeups=stats.late_wakeups + late_wakeups,
+        exposures=dict(zip(_EXPOSURES, stats.exposures)),
+        spawn_buckets=tuple(stats.spawn.buckets),
+        spawn_sum_ns=stats.spawn.sum_ns,
+        exec_buckets=tuple(stats.exec.buckets),
+        exec_sum_ns=stats.exec.sum_ns,
+        vfork_buckets=tuple(stats.vfork.buckets),
+        vfork_sum_ns=stats.vfork.sum_ns,
     )
 
 

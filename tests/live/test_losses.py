@@ -106,7 +106,7 @@ def test_perf_buffer_of_one_page_loses_records_and_says_so(lab: Lab) -> None:
         program.wait(60)  # meanwhile nobody takes the records
         seen.poll_beside(program)
         lost = tracer.counters()["records_lost"]
-        counted = sum(program.ok for program in tracer.programs().values())
+        counted = sum(stats.ok for stats in tracer.comm_stats().values())
     told = sum(1 for spawn in seen.spawns if spawn.pid == program.pid)
     assert lost > 0
     assert told + lost >= 400

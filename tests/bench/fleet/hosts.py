@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall
-from agent.tracing.translate import ProbeStatus, Program
+from agent.tracing.translate import CommStats, ProbeStatus
 from dashboards.preview import lognormal
 from tests.unit.samples import BEGAN, MS, SECOND, holder, spawn, stall, waiting
 from tests.unit.serve.test_metrics import FakeSource, metrics_of, program
@@ -94,7 +94,7 @@ def _combination(number: int, comms: list[bytes]) -> tuple[bytes, bytes, Cause]:
     return comms[index], b"worker-%03d" % ((index + turn) % len(comms)), list(Cause)[turn]
 
 
-def _program() -> Program:
+def _program() -> CommStats:
     number = _SECONDS * _SPAWNS_A_SECOND
     fields: dict[str, Any] = {}
     for what, median in (("spawn", 900e-6), ("exec", 500e-6), ("vfork", 300e-6)):

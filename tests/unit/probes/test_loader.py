@@ -21,7 +21,7 @@ BASE = {
     "-DMAX_SPAWNS=8192",
     "-DMAX_PROCESSES=4096",
     "-DMAX_THREADS=4096",
-    "-DMAX_PROGRAMS=1024",
+    "-DMAX_COMMS=1024",
 }
 
 
@@ -49,7 +49,7 @@ def test_options(tracefs: Path) -> None:
         max_spawns=64,
         max_processes=2,
         max_threads=3,
-        max_programs=4,
+        max_comms=4,
     )
     assert flags(tracefs, options) == {
         "-DTARGETS",
@@ -57,7 +57,7 @@ def test_options(tracefs: Path) -> None:
         "-DMAX_SPAWNS=64",
         "-DMAX_PROCESSES=2",
         "-DMAX_THREADS=3",
-        "-DMAX_PROGRAMS=4",
+        "-DMAX_COMMS=4",
     }
 
 
@@ -88,7 +88,7 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
     number: int, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
-    maps = dict.fromkeys(("spawns", "processes", "programs", "records"))
+    maps = dict.fromkeys(("spawns", "processes", "comm_stats", "records"))
     compiled = SimpleNamespace(
         attempt=Attempt([], {}),
         refused=None,

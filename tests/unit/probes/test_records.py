@@ -14,11 +14,11 @@ import pytest
 
 from probes import records
 from probes.records import (
+    CommStats,
     Counter,
     Exposure,
     How,
     Notice,
-    Program,
     RecordKind,
     Release,
     ReleaseFlag,
@@ -53,7 +53,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "process": records.process_type(MAX_SPAWNS),
     "stack": records.Stack,
     "histogram": records.Histogram,
-    "program": Program,
+    "comm_stats": CommStats,
 }
 
 # C prefix: the enumeration that mirrors its macros.

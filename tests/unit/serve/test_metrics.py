@@ -23,7 +23,7 @@ from agent.serve.labels import OTHER
 from agent.serve.metrics import Metrics
 from agent.settings.agentfile import Labels as LabelOptions
 from agent.settings.agentfile import Rule
-from agent.tracing.translate import BUCKET_BOUNDS_NS, ProbeStatus, Program
+from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, SECOND, UNSEEN, holder, spawn, stall
 
@@ -36,7 +36,7 @@ COUNTERS = (
     "numbers_overflowed",
     "walks_cut",
     "records_lost",
-    "programs_full",
+    "comm_stats_full",
     "tables_shared",
     "updates_failed",
     "processes_added",
@@ -48,9 +48,9 @@ EXPOSED = (Cause.FORKED, Cause.LEAKED, Cause.LATE_EXEC, Cause.OWN_DESCENDANT)
 """The causes that the kernel side distinguishes."""
 
 
-def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: Any) -> Program:
+def program(ok: int = 0, exec_failed: int = 0, abandoned: int = 0, **changes: Any) -> CommStats:
     none = (0,) * BUCKETS
-    plain = Program(
+    plain = CommStats(
         ok=ok,
         exec_failed=exec_failed,
         abandoned=abandoned,
@@ -73,7 +73,7 @@ class FakeSource:
     ongoing: tuple[Stall, ...] = ()
     confirmations: dict[Confirmation, int] = field(default_factory=lambda: dict.fromkeys(Confirmation, 0))
     self_test_failure: Optional[str] = None
-    by_comm: dict[bytes, Program] = field(default_factory=lambda: {OTHER.encode(): program()})
+    by_comm: dict[bytes, CommStats] = field(default_factory=lambda: {OTHER.encode(): program()})
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     entries: dict[str, tuple[int, int]] = field(
         default_factory=lambda: {"places": (0, 8192), "processes": (0, 4096), "programs": (1, 1024)}
@@ -85,7 +85,7 @@ class FakeSource:
         }
     )
 
-    def programs(self) -> dict[bytes, Program]:
+    def comm_stats(self) -> dict[bytes, CommStats]:
         return self.by_comm
 
     def counters(self) -> dict[str, int]:
@@ -244,7 +244,7 @@ def test_build_info() -> None:
 
 def test_registering_does_not_read_the_kernel() -> None:
     class Unreadable(FakeSource):
-        def programs(self) -> dict[bytes, Program]:
+        def comm_stats(self) -> dict[bytes, CommStats]:
             raise AssertionError
 
     metrics_of(Unreadable())
@@ -476,7 +476,7 @@ def test_counters_of_the_kernel_side() -> None:
         "numbers_overflowed": "numbers_overflowed",
         "walks_cut": "walks_cut",
         "records_lost": "records_lost",
-        "programs_full": "programs_full",
+        "programs_full": "comm_stats_full",
         "tables_shared": "tables_shared",
         "stacks_lost": "stacks_lost",
         "map_updates_failed": "updates_failed",

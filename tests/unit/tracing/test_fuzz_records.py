@@ -54,7 +54,7 @@ class Kernel(loader.Probes):
     def spawns(self) -> list[records.Spawn]:
         return []
 
-    def programs(self) -> dict[bytes, records.Program]:
+    def comm_stats(self) -> dict[bytes, records.CommStats]:
         return {}
 
     def execed(self, pid: int) -> int:

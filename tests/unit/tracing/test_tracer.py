@@ -204,7 +204,7 @@ class _Kernel:
         self.waiting: list[records.Spawn] = []
         self.known: dict[int, Any] = {}
         self.execs: dict[int, int] = {}
-        self.by_comm: dict[bytes, records.Program] = {}
+        self.by_comm: dict[bytes, records.CommStats] = {}
 
     def send(self, number: int) -> None:
         if len(self._ring) < 3:
@@ -236,10 +236,10 @@ class _Kernel:
     def execed(self, pid: int) -> int:
         return self.execs.get(pid, 0)
 
-    def programs(self) -> dict[bytes, records.Program]:
+    def comm_stats(self) -> dict[bytes, records.CommStats]:
         return dict(self.by_comm)
 
-    def forget_program(self, comm: bytes) -> None:
+    def forget_comm(self, comm: bytes) -> None:
         self.by_comm.pop(comm, None)
 
     def counters(self) -> dict[records.Counter, int]:
@@ -622,21 +622,21 @@ def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
     assert tracing._next_look <= max(soon, time.monotonic_ns() + 250 * MS)
 
 
-def test_programs(kernel: list[_Kernel]) -> None:
-    counted = records.Program(ok=1, exec_failed=2, abandoned=3, late_wakeups=4, exposures=(5, 6, 7, 8))
+def test_comm_stats(kernel: list[_Kernel]) -> None:
+    counted = records.CommStats(ok=1, exec_failed=2, abandoned=3, late_wakeups=4, exposures=(5, 6, 7, 8))
     tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {b"make": counted}
-    [(comm, program)] = tracing.programs().items()
+    [(comm, stats)] = tracing.comm_stats().items()
     assert comm == b"make"
-    assert (program.ok, program.exec_failed, program.abandoned, program.late_wakeups) == (1, 2, 3, 4)
-    assert program.exposures == {
+    assert (stats.ok, stats.exec_failed, stats.abandoned, stats.late_wakeups) == (1, 2, 3, 4)
+    assert stats.exposures == {
         Cause.FORKED: 5,
         Cause.LEAKED: 6,
         Cause.LATE_EXEC: 7,
         Cause.OWN_DESCENDANT: 8,
     }
     assert [exposure.name.lower() for exposure in records.Exposure] == [
-        cause.value for cause in program.exposures
+        cause.value for cause in stats.exposures
     ]
 
 
@@ -644,22 +644,22 @@ def test_programs(kernel: list[_Kernel]) -> None:
 def test_a_late_wakeup_is_counted_once(held: int, late: int, kernel: list[_Kernel]) -> None:
     """The kernel side counts those of spawns without a foreign copy."""
     tracing = Tracer(TracerOptions(), lambda stall: None)
-    kernel[0].by_comm = {b"parent": records.Program(late_wakeups=4)}
+    kernel[0].by_comm = {b"parent": records.CommStats(late_wakeups=4)}
     record = _stalled(1, How.CLOSE)
     record.held, record.read_ended = held, 300 * MS
     kernel[0]._receive(record)
     tracing.drain()
-    assert tracing.programs()[b"parent"].late_wakeups == late
+    assert tracing.comm_stats()[b"parent"].late_wakeups == late
 
 
 def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
     hour = 3600 * SECOND
     tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {
-        b"used": records.Program(used=2 * hour),
-        b"unused": records.Program(used=hour - 1),
-        b"new": records.Program(used=0),
-        b"~other": records.Program(used=1),  # always kept
+        b"used": records.CommStats(used=2 * hour),
+        b"unused": records.CommStats(used=hour - 1),
+        b"new": records.CommStats(used=0),
+        b"~other": records.CommStats(used=1),  # always kept
     }
     tracing._tidy(2 * hour)
     assert set(kernel[0].by_comm) == {b"used", b"new", b"~other"}
