@@ -16,7 +16,7 @@ __all__ = ["VMLINUX_BTF", "Btf", "BtfError"]
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 
 _MAGIC = 0xEB9F
-_DEPTH = 64  # of structures in structures, and of typedefs of typedefs: far more than C code has
+_MAX_DEPTH = 64  # of structures in structures, and of typedefs of typedefs: far more than C code has
 _KIND_STRUCT, _KIND_UNION, _KIND_FUNCTION = 4, 5, 12
 _KIND_ALIASES = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 # Bytes that follow the 12-byte common part, by kind: a fixed part, and a part for each of vlen elements.
@@ -123,7 +123,7 @@ class Btf:
 
     def _member(self, position: int, member: str, depth: int = 0) -> Optional[int]:
         """Offset of a member of the structure or union at a position, or None."""
-        if depth > _DEPTH:
+        if depth > _MAX_DEPTH:
             raise BtfError("damaged BTF (structures nested without end)")
         info = struct.unpack_from("=I", self._types, position + 4)[0]
         bitfields = info >> 31
@@ -142,7 +142,7 @@ class Btf:
 
     def _structure(self, type_id: int) -> Optional[int]:
         """Position of the structure or union that a type id means, through typedefs and qualifiers."""
-        for _ in range(_DEPTH):
+        for _ in range(_MAX_DEPTH):
             position = self._positions[type_id]
             info, target = struct.unpack_from("=II", self._types, position + 4)
             kind = (info >> 24) & 0x1F

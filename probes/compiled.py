@@ -21,7 +21,7 @@ from probes.preflight import UnsupportedError
 __all__ = ["Attempt", "Compilation", "Compiled", "CompilerProcess", "LoadError"]
 
 _HERE = Path(__file__).parent
-_MOST_FDS = 253  # SCM_MAX_FD
+_MAX_FDS = 253  # SCM_MAX_FD
 
 
 class LoadError(Exception):
@@ -116,7 +116,7 @@ class CompilerProcess:
         fds: list[int] = []
         text = b""
         with contextlib.suppress(OSError):
-            _length, fds, _flags, _address = socket.recv_fds(self._socket, 4, _MOST_FDS)
+            _length, fds, _flags, _address = socket.recv_fds(self._socket, 4, _MAX_FDS)
             for fd in fds:
                 os.set_inheritable(fd, False)  # recv_fds takes no MSG_CMSG_CLOEXEC
             while more := self._socket.recv(65536):

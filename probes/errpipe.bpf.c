@@ -63,15 +63,15 @@
 /* A loop of a few rounds. Unrolling it would triple the code to compile. */
 #ifdef UNROLL
 #define LOOP _Pragma("unroll")
-#define TRIES 8
+#define MAX_TRIES 8
 #else
 #define LOOP _Pragma("clang loop unroll(disable)")
-#define TRIES 32 /* places that are looked at for a free one */
+#define MAX_TRIES 32 /* places that are looked at for a free one */
 #endif
 
 #define NONE (~0U)  /* no place */
 #define LATER (~1U) /* no place yet: go on */
-#define STEPS 64 /* places that one run of a program looks at; a tail call goes on (33 times at most) */
+#define MAX_STEPS 64 /* places that one run of a program looks at; a tail call goes on (33 times at most) */
 
 /* State of a thread between the enter and the exit of a system call, or between two programs. */
 struct call {
@@ -301,7 +301,7 @@ INLINE struct spawn *spawn_at(u32 place)
 
 /* Things that happen once to a spawn, even if two CPUs find them due at the same moment: map insertion is atomic. */
 #define ONCE_FINISHED 0
-#define ONCE_TOLD     1
+#define ONCE_SENT     1
 #define ONCE_FREED    2
 #define ONCE_WATCHED  3
 

@@ -7,16 +7,16 @@
 
 /* File descriptor numbers that copies of one write end are looked for at, in every process: the one that pipe() gave,
  * and those that dup, dup2, dup3 and fcntl made of it. */
-#define NUMBERS 4
+#define MAX_NUMBERS 4
 
 /* Releases that a spawn remembers: the latest ones. */
-#define RELEASES 4
+#define MAX_RELEASES 4
 
 /* Ancestors that a process remembers, its parent first. */
-#define ANCESTORS 4
+#define MAX_ANCESTORS 4
 
 /* Pipes of a thread that wait for its fork: the latest ones. */
-#define PENDING 4
+#define MAX_PENDING 4
 
 #define MARKS 64
 
@@ -93,7 +93,7 @@ struct spawn {
     u32 read_tid;
     u32 heir; /* the latest child of the own child that got a copy: takes its place if it exits without an exec */
     s32 read_fd;
-    s32 fds[NUMBERS]; /* the write end's numbers, -1: none */
+    s32 fds[MAX_NUMBERS]; /* the write end's numbers, -1: none */
     s32 exec_error;   /* errno of the own child's last failed exec */
     u32 own_how;      /* HOW_* */
     u32 known;        /* counts facts: adding to it orders what two CPUs write and read */
@@ -119,7 +119,7 @@ struct spawn {
     char comm[COMM_LEN];      /* of the parent's process */
     char own_comm[COMM_LEN];
     struct stray stray;
-    struct release last[RELEASES]; /* the latest ones; the one numbered n is at n % RELEASES */
+    struct release last[MAX_RELEASES]; /* the latest ones; the one numbered n is at n % MAX_RELEASES */
 };
 
 /* Tells user space that it is worth looking at the spawns that are watched. */
@@ -147,7 +147,7 @@ struct places {
 struct process {
     u64 born;   /* when it was forked with these copies, 0: it made its pipes itself */
     u64 execed; /* when it last called exec with success, 0: not since its fork */
-    u32 parent[ANCESTORS]; /* process ids, the nearest first, 0: unknown */
+    u32 parent[MAX_ANCESTORS]; /* process ids, the nearest first, 0: unknown */
     u32 forker;            /* thread that forked it */
     u32 stack;             /* as in a release */
     u8 expected; /* somebody waits for its exec: the parent's read of an errpipe, or vfork; or it has tried to exec */
@@ -161,22 +161,22 @@ struct process {
     u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
     u8 reads[MARKS]; /* ... and a read of it can be the wait for an own child: its write end is closed, or it is a dup */
     struct places may_hold;
-    u32 own[PENDING]; /* without kernel types: 1 + the places of the spawns whose own child it is */
+    u32 own[MAX_PENDING]; /* without kernel types: 1 + the places of the spawns whose own child it is */
 };
 
 /* The latest pipes that a thread made. */
 struct pending {
-    u64 ids[PENDING];
-    u32 places[PENDING];
+    u64 ids[MAX_PENDING];
+    u32 places[MAX_PENDING];
     u32 next;
     u32 unused;
 };
 
 /* Frames of a user stack that are kept: the fork is the innermost. */
-#define STACK_DEPTH 32
+#define MAX_STACK_DEPTH 32
 
 struct stack {
-    u64 ip[STACK_DEPTH]; /* innermost first, 0: no more */
+    u64 ip[MAX_STACK_DEPTH]; /* innermost first, 0: no more */
 };
 
 /* Durations: bucket b counts those of at most 64 us * 2^b; 22 buckets: up to 134 s; the last is the rest. */

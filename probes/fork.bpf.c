@@ -105,7 +105,7 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->execed = 0;
     to->forker = tid;
     to->parent[0] = key;
-    __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (ANCESTORS - 1));
+    __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (MAX_ANCESTORS - 1));
     to->stack = 0;
     to->expected = vfork;
     to->shared = 0;
@@ -131,8 +131,8 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
     if (!pending)
         return;
     LOOP
-    for (int k = 0; k < PENDING; k++) {
-        u32 at = below(k, PENDING), fd;
+    for (int k = 0; k < MAX_PENDING; k++) {
+        u32 at = below(k, MAX_PENDING), fd;
         struct spawn *spawn = spawn_at(pending->places[at]);
         if (!spawn || !spawn->id || spawn->id != pending->ids[at] || spawn->ended || !holds(fds, spawn, &fd) ||
             !is_for(spawn, vfork))
@@ -164,7 +164,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         inherit_own(copy, fds, tid, child, walk->ns, vfork);
     }
     LOOP
-    for (int n = 0; n < STEPS; n++) {
+    for (int n = 0; n < MAX_STEPS; n++) {
         u32 place = next_in(&row->may_hold, &walk->from);
         if (place == NONE)
             goto end;
@@ -231,7 +231,7 @@ INLINE int inherit(void *ctx, u32 child, u64 flags)
     if (!pending)
         return 0;
     LOOP
-    for (int k = 0; k < PENDING; k++) {
+    for (int k = 0; k < MAX_PENDING; k++) {
         struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
         if (!spawn || spawn->id != pending->ids[k] || spawn->parent_closed)
             continue;

@@ -8,10 +8,10 @@
  */
 #ifdef BTF
 
-#define ASKED 4096 /* as _MOST in openfiles.py */
+#define MAX_ASKED 4096 /* as _MOST in openfiles.py */
 
 /* The pipes to look for, by the address of struct pipe_inode_info; the value means nothing. */
-BPF_HASH(asked, u64, u32, ASKED);
+BPF_HASH(asked, u64, u32, MAX_ASKED);
 
 /* One open copy of a write end; openfiles.py mirrors it. */
 struct copy {

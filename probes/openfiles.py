@@ -18,7 +18,7 @@ from probes.bpfmap import BpfMap
 __all__ = ["Copy", "OpenFiles"]
 
 _COPY = struct.Struct("=QIIII")  # struct copy in openfiles.bpf.c
-_MOST = 4096  # ASKED there
+_MAX_ASKED = 4096  # MAX_ASKED there
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class OpenFiles:
         """
         known = [pipe for pipe in dict.fromkeys(pipes) if pipe]
         found: dict[int, list[Copy]] = {pipe: [] for pipe in known}
-        for at in range(0, len(known), _MOST):
-            self._ask(set(known[at : at + _MOST]))
+        for at in range(0, len(known), _MAX_ASKED):
+            self._ask(set(known[at : at + _MAX_ASKED]))
             for copy in _parse(iterator.run(self._link)):
                 found[copy.pipe].append(copy)
         return found

@@ -18,7 +18,7 @@ from probes.bpfmap import BpfMap
 __all__ = ["PerfBuffer"]
 
 _TYPE_SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
-_MOST_PAGES = 4096  # 16 MiB, of all rings
+_MAX_PAGES = 4096  # 16 MiB, of all rings
 _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
 _HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
@@ -94,7 +94,7 @@ class PerfBuffer:
         self._rings: dict[int, _Ring] = {}
         self._poll = select.epoll()
         cpus = perfevent.online_cpus()
-        while pages > 1 and pages * len(cpus) > _MOST_PAGES:
+        while pages > 1 and pages * len(cpus) > _MAX_PAGES:
             pages //= 2
         for cpu in cpus:
             ring = _largest_ring(cpu, pages)

@@ -28,7 +28,7 @@ INLINE u32 take_place(u64 id, u64 now)
     if (!next)
         return NONE;
     LOOP
-    for (int n = 0; n < TRIES; n++) {
+    for (int n = 0; n < MAX_TRIES; n++) {
         __sync_fetch_and_add(next, 1);
         u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* leaves a long row of taken places */
         if (places.insert(&place, &id) == 0)
@@ -59,7 +59,7 @@ INLINE void remember_pipe(u32 tid, u64 id, u32 place)
         made.update(&tid, &fresh);
         return;
     }
-    u32 at = below(pending->next, PENDING);
+    u32 at = below(pending->next, MAX_PENDING);
     u64 old = pending->ids[at];
     struct spawn *spawn = old ? spawn_at(pending->places[at]) : 0;
     if (spawn && spawn->id == old && !spawn->own_pid && !spawn->stray.pid)
@@ -192,7 +192,7 @@ INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 f
 {
     int known = 0;
     LOOP
-    for (int k = 0; k < NUMBERS; k++) {
+    for (int k = 0; k < MAX_NUMBERS; k++) {
         if (!known && (spawn->fds[k] == fd || spawn->fds[k] < 0)) {
             spawn->fds[k] = fd;
             known = 1;

@@ -14,9 +14,9 @@ from typing import Optional, Union
 __all__ = [
     "BUCKET_BOUNDS_NS",
     "LEFT_UNKNOWN",
-    "NUMBERS",
-    "RELEASES",
-    "STACK_DEPTH",
+    "MAX_NUMBERS",
+    "MAX_RELEASES",
+    "MAX_STACK_DEPTH",
     "CommStats",
     "Counter",
     "Exposure",
@@ -35,13 +35,13 @@ __all__ = [
     "watched_type",
 ]
 
-NUMBERS = 4
+MAX_NUMBERS = 4
 """File descriptor numbers that copies of one write end are looked for at."""
 
-RELEASES = 4
+MAX_RELEASES = 4
 """Releases that a spawn remembers: the latest ones."""
 
-STACK_DEPTH = 32
+MAX_STACK_DEPTH = 32
 """Frames of a user stack that are kept."""
 
 LEFT_UNKNOWN = (1 << 32) - 1
@@ -50,8 +50,8 @@ LEFT_UNKNOWN = (1 << 32) - 1
 _COMM_LEN = 16
 _BUCKETS = 23
 _MARKS = 64
-_PENDING = 4
-_ANCESTORS = 4
+_MAX_PENDING = 4
+_MAX_ANCESTORS = 4
 _GROUP_WORDS = 8
 
 BUCKET_BOUNDS_NS = tuple(64_000 << bucket for bucket in range(_BUCKETS - 1))
@@ -176,7 +176,7 @@ class Spawn(ctypes.Structure):
         ("read_tid", ctypes.c_uint32),
         ("heir", ctypes.c_uint32),
         ("read_fd", ctypes.c_int32),
-        ("fds", ctypes.c_int32 * NUMBERS),
+        ("fds", ctypes.c_int32 * MAX_NUMBERS),
         ("exec_error", ctypes.c_int32),
         ("own_how", ctypes.c_uint32),
         ("known", ctypes.c_uint32),
@@ -201,7 +201,7 @@ class Spawn(ctypes.Structure):
         ("comm", ctypes.c_char * _COMM_LEN),
         ("own_comm", ctypes.c_char * _COMM_LEN),
         ("stray", Stray),
-        ("last", Release * RELEASES),
+        ("last", Release * MAX_RELEASES),
     ]
 
 
@@ -214,7 +214,7 @@ class Notice(ctypes.Structure):
 class Stack(ctypes.Structure):
     """Addresses of a user stack, innermost first, 0 where there are no more."""
 
-    _fields_ = [("ip", ctypes.c_uint64 * STACK_DEPTH)]
+    _fields_ = [("ip", ctypes.c_uint64 * MAX_STACK_DEPTH)]
 
 
 class Histogram(ctypes.Structure):
@@ -271,7 +271,7 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
         _fields_ = [
             ("born", ctypes.c_uint64),
             ("execed", ctypes.c_uint64),
-            ("parent", ctypes.c_uint32 * _ANCESTORS),
+            ("parent", ctypes.c_uint32 * _MAX_ANCESTORS),
             ("forker", ctypes.c_uint32),
             ("stack", ctypes.c_uint32),
             ("expected", ctypes.c_uint8),
@@ -285,7 +285,7 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
             ("marks", ctypes.c_uint8 * _MARKS),
             ("reads", ctypes.c_uint8 * _MARKS),
             ("may_hold", watched_type(max_spawns)),
-            ("own", ctypes.c_uint32 * _PENDING),
+            ("own", ctypes.c_uint32 * _MAX_PENDING),
         ]
 
     return Process

@@ -56,13 +56,13 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
 {
     u64 execed = differ(row->execed, 0), expected = row->expected & 1, descends = 0;
     LOOP
-    for (int k = 0; k < ANCESTORS; k++)
+    for (int k = 0; k < MAX_ANCESTORS; k++)
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
     descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
     u64 late_exec = expected | ((differ(how, HOW_EXEC) ^ 1) & (execed ^ 1));
     u32 cause = EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec |
                 EXPOSED_OWN_DESCENDANT * descends;
-    struct release *release = &spawn->last[below(spawn->releases, RELEASES)];
+    struct release *release = &spawn->last[below(spawn->releases, MAX_RELEASES)];
     __sync_fetch_and_add(&spawn->releases, 1);
     release->ns = ns;
     release->acquired = row->born;
@@ -88,7 +88,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
         spawn->exposures[below(cause, EXPOSURES)] += spawn->held;
         return GO_ON;
     }
-    return (left ? GO_ON : TELL) | EXPOSED;
+    return (left ? GO_ON : SEND) | EXPOSED;
 }
 
 /* A stray calls exec, or exits. The parent's close shows later which spawn it belongs to. */
@@ -302,7 +302,7 @@ INLINE int let_go(void *ctx, struct walk *walk)
     struct copies copies;
     fds_of(bpf_get_current_task(), &fds);
     LOOP
-    for (int n = 0; n < STEPS; n++) {
+    for (int n = 0; n < MAX_STEPS; n++) {
         u32 place = next_in(&row->may_hold, &walk->from);
         if (place == NONE)
             goto end;
@@ -352,11 +352,11 @@ INLINE int let_go(void *ctx, struct walk *walk)
     struct process *row = processes.lookup(&key);
     if (!row)
         return 0;
-    if (walk->from >= PENDING) {
+    if (walk->from >= MAX_PENDING) {
         delete_row(key);
         return 0;
     }
-    u32 place = row->own[below(walk->from, PENDING)];
+    u32 place = row->own[below(walk->from, MAX_PENDING)];
     struct spawn *spawn = place ? spawn_at(place - 1) : 0;
     walk->from += 1;
     if (spawn && spawn->id && is_own(spawn, row, key)) {
@@ -421,7 +421,7 @@ INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
     if (!spawn || !spawn->id || spawn->pid != key) {
         spawn = 0;
         LOOP
-        for (int k = 0; k < PENDING; k++) {
+        for (int k = 0; k < MAX_PENDING; k++) {
             struct spawn *own = row->own[k] ? spawn_at(row->own[k] - 1) : 0;
             if (own && own->id && own->own_pid == key && own->fds[0] == fd)
                 spawn = own;
@@ -451,7 +451,7 @@ INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         if (spawn->pid == key && spawn->fds[0] == fd && !spawn->own_pid) {
             /* The process moved it before its fork: that is its number now. */
             LOOP
-            for (int k = 1; k < NUMBERS; k++) {
+            for (int k = 1; k < MAX_NUMBERS; k++) {
                 if (spawn->fds[k] == copies.other_fd)
                     spawn->fds[k] = fd;
             }

@@ -48,7 +48,7 @@ INLINE int is_long(struct spawn *spawn)
     if (!began)
         return 0;
     /* A parent that waits in poll reads only at the end. User space knows whether it has waited. */
-    u64 kept = spawn->releases ? spawn->last[below(spawn->releases - 1, RELEASES)].ns : 0;
+    u64 kept = spawn->releases ? spawn->last[below(spawn->releases - 1, MAX_RELEASES)].ns : 0;
     return spawn->read_ended >= began + threshold || (spawn->held && kept >= spawn->own_released + threshold);
 }
 
@@ -88,7 +88,7 @@ INLINE void observe(struct histogram *histogram, u64 ns)
 /* What to do with a spawn after an event. Each program calls settle in one place, so that its code exists once in each. */
 #define GO_ON   0
 #define CHECK   1 /* the read has ended, or the own child has let go: are both known? */
-#define TELL    2 /* everything is known */
+#define SEND    2 /* everything is known */
 #define DROP    3 /* it was another use of a pipe */
 #define EXPOSED 4 /* added to these: one more exposure, of a spawn whose exposures were counted before */
 
@@ -131,7 +131,7 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
             *(volatile u64 *)&spawn->id == id && once(id, ONCE_FINISHED)) {
             outcome = outcome_of(spawn);
             finishes = outcome != OUTCOME_ABANDONED || spawn->cloexec;
-            verdict = finishes ? TELL : DROP; /* what never was close-on-exec and served no exec is some other pipe */
+            verdict = finishes ? SEND : DROP; /* what never was close-on-exec and served no exec is some other pipe */
         }
     }
     if (finishes || exposed) {
@@ -156,7 +156,7 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
             return;
 #endif
     }
-    if (verdict == TELL && *(volatile u64 *)&spawn->id == id && once(id, ONCE_TOLD)) {
+    if (verdict == SEND && *(volatile u64 *)&spawn->id == id && once(id, ONCE_SENT)) {
 #ifndef EVERY
         if ((spawn->outcome != OUTCOME_ABANDONED || spawn->killed) && is_long(spawn))
 #endif

@@ -24,8 +24,8 @@ NameOf = Callable[[int], Optional[str]]
 Names = Callable[[int], contextlib.AbstractContextManager[NameOf]]
 
 _PROC = Path("/proc")
-_NAME_LENGTH = 200
-_PATH_LENGTH = 256
+_MAX_NAME_LENGTH = 200
+_MAX_PATH_LENGTH = 256
 
 
 class ForkStacks:
@@ -91,7 +91,7 @@ def symbolise(
             if inside is None:
                 break
             name = name_of(at) or f"{at - inside.start + inside.offset if inside.file else at:#x}"
-            found.append(Symbol(name[:_NAME_LENGTH], inside.file))
+            found.append(Symbol(name[:_MAX_NAME_LENGTH], inside.file))
     return found
 
 
@@ -115,7 +115,7 @@ def _code(pid: int, proc: Path) -> list[_Mapping]:
         if len(fields) < 5 or "x" not in fields[1]:
             continue
         start, _, end = fields[0].partition("-")
-        path = fields[5][:_PATH_LENGTH] if len(fields) > 5 else None
+        path = fields[5][:_MAX_PATH_LENGTH] if len(fields) > 5 else None
         found.append(_Mapping(int(start, 16), int(end, 16), int(fields[2], 16), path))
     return found
 

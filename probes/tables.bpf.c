@@ -80,7 +80,7 @@ INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 la
     u64 there = is_there(spawn), inside = 0, outside = 0, standard = 0;
     s64 fd = -1, other_fd = -1;
     LOOP
-    for (int k = NUMBERS - 1; k >= 0; k--) {
+    for (int k = MAX_NUMBERS - 1; k >= 0; k--) {
         if (spawn->fds[k] < 0) /* most have one number */
             continue;
         u64 number = (u32)spawn->fds[k], has = there & has_at(fds, spawn, number);
@@ -103,7 +103,7 @@ INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
 {
     u64 held = 0, at = 0;
 #pragma unroll /* the verifier walks a loop in the loop of inherit three times as long */
-    for (int k = NUMBERS - 1; k >= 0; k--) {
+    for (int k = MAX_NUMBERS - 1; k >= 0; k--) {
         if (spawn->fds[k] < 0) /* most have one number */
             continue;
         u64 number = (u32)spawn->fds[k], has = has_at(fds, spawn, number);
@@ -114,7 +114,7 @@ INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
     return held & is_there(spawn);
 }
 
-#define FEW_FDS 8
+#define MAX_CLEAN_FDS 8
 
 /* 1: the current process has few files, and no write end of a followed pipe: the usual state after an exec. */
 INLINE u32 is_clean(void)
@@ -131,7 +131,7 @@ INLINE u32 is_clean(void)
             return 0;
     }
     LOOP
-    for (int n = 0; n < FEW_FDS; n++) {
+    for (int n = 0; n < MAX_CLEAN_FDS; n++) {
         if (!rest)
             return 1;
         u64 file = kernel_u64(files + 8ULL * lowest_bit(rest));

@@ -40,8 +40,8 @@ _LOSSES = (
     "spawnstall_walks_cut_total",
     "spawnstall_map_updates_failed_total",
 )
-_MOST_GROWTH_MIB = 5.0  # of 90 % of the spawns; a byte kept of each of a million is one
-_MOST_ENTRIES_GROWN = 100  # others on the host spawn too
+_MAX_GROWTH_MIB = 5.0  # of 90 % of the spawns; a byte kept of each of a million is one
+_MAX_ENTRIES_GROWN = 100  # others on the host spawn too
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Soak:
         wrong += [f"{name} is {value:.0f}" for name, value in self.lost.items() if value]
         for name in ("rss", "private"):
             grown = getattr(last.memory, name) - getattr(first.memory, name)
-            if grown > _MOST_GROWTH_MIB:
+            if grown > _MAX_GROWTH_MIB:
                 wrong.append(f"{name} has grown by {grown:.1f} MiB")
         wrong += [
             f"the map {name} has grown from {first.entries[name]:.0f} to {count:.0f} entries"
             for name, count in last.entries.items()
-            if count - first.entries[name] > _MOST_ENTRIES_GROWN
+            if count - first.entries[name] > _MAX_ENTRIES_GROWN
         ]
         return wrong
 

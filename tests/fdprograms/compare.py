@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.loader import Options, Probes, Record
-from probes.records import RELEASES, Counter, How, Outcome, Spawn
+from probes.records import MAX_RELEASES, Counter, How, Outcome, Spawn
 from tests.fdprograms.model import LAST_FD, Pipe, Release, Step
 from tests.fdprograms.player import Player, PlayerError, Running, build
 
@@ -165,13 +165,13 @@ class _Proof:
 
     def _compare_releases(self, pipe: Pipe, spawn: Spawn) -> None:
         pids = {pid: number for number, pid in self._running.pids.items()}
-        last = range(max(0, spawn.releases - RELEASES), spawn.releases)
-        told = [spawn.last[n % RELEASES] for n in last]
+        last = range(max(0, spawn.releases - MAX_RELEASES), spawn.releases)
+        told = [spawn.last[n % MAX_RELEASES] for n in last]
         found = [Release(pids.get(it.pid, -1), How(it.how), it.left) for it in told]
-        if spawn.releases != len(pipe.releases) or found != pipe.releases[-RELEASES:]:
+        if spawn.releases != len(pipe.releases) or found != pipe.releases[-MAX_RELEASES:]:
             raise Disagreement(
                 f"pipe {pipe.number}: {spawn.releases} releases, the last by {_text(found)},"
-                f" not {len(pipe.releases)}, {_text(pipe.releases[-RELEASES:])}"
+                f" not {len(pipe.releases)}, {_text(pipe.releases[-MAX_RELEASES:])}"
             )
 
     def _compare_holders(self, pipe: Pipe, spawn: Spawn, copies: set[_Copy], rows: dict[int, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Optional
 
 from hypothesis import strategies as st
 
-from probes.records import NUMBERS
+from probes.records import MAX_NUMBERS
 from tests.fdprograms.model import LAST_FD, Kind, Model, Pipe, Process, Step, Thread
 
 __all__ = ["Choice", "Limits", "choices", "plan"]
@@ -115,7 +115,7 @@ def plan(drawn: Iterable[Choice], limits: Limits) -> list[Step]:
 def _times(choice: Choice) -> int:
     """Steps that a choice stands for."""
     if choice.what == "pipes":
-        return 2 + choice.second % (NUMBERS + 1)
+        return 2 + choice.second % (MAX_NUMBERS + 1)
     return 2 if choice.what == "popen" else 1
 
 
@@ -322,7 +322,7 @@ class _Actor:
             for number in sorted({4, *_SPOTS[3:], *self._pipe_of(self._table.fds[fd].pipe).numbers})
             if number not in self._table.fds and self._may_copy(fd, number)
         ]
-        if len(copies) == NUMBERS or (len(copies) > 1 and self._choice.second % 2) or not free:
+        if len(copies) == MAX_NUMBERS or (len(copies) > 1 and self._choice.second % 2) or not free:
             return (Kind.CLOSE, (fd,)) if len(copies) > 1 else None
         new = free[self._choice.second // 2 % len(free)]
         return Kind.DUP3, (fd, new, self._choice.second // 16 % 2)

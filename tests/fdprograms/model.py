@@ -54,11 +54,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Optional
 
-from probes.records import NUMBERS, How, Outcome
+from probes.records import MAX_NUMBERS, How, Outcome
 
 __all__ = [
     "LAST_FD",
-    "PENDING",
+    "MAX_PENDING",
     "End",
     "Kind",
     "Model",
@@ -73,7 +73,7 @@ __all__ = [
 LAST_FD = 499
 """Fds above are the player's own."""
 
-PENDING = 4
+MAX_PENDING = 4
 """Pipes of a thread that wait for its fork."""
 
 _ENOENT = 2
@@ -172,7 +172,7 @@ class Thread:
     @property
     def pending(self) -> list[int]:
         """Its pipes that may wait for its fork."""
-        return self.made[-PENDING:]
+        return self.made[-MAX_PENDING:]
 
 
 @dataclass
@@ -240,7 +240,7 @@ class Pipe:
 
     def may_copy_to(self, fd: int) -> bool:
         """A copy at that number can be followed."""
-        return fd in self.numbers or len(self.numbers) < NUMBERS
+        return fd in self.numbers or len(self.numbers) < MAX_NUMBERS
 
     def learn(self, fd: int) -> None:
         """A copy is made at that number."""
@@ -374,8 +374,8 @@ class Model:
         write_fd = process.table.free()
         process.table.fds[write_fd] = End(number, True, cloexec)
         self.pipes.append(Pipe(number, process.number, thread.number, read_fd, [write_fd]))
-        if len(thread.made) >= PENDING:
-            oldest = self.pipes[thread.made[-PENDING]]
+        if len(thread.made) >= MAX_PENDING:
+            oldest = self.pipes[thread.made[-MAX_PENDING]]
             if oldest.own is None and oldest.stray is None:
                 oldest.drop("its spawner made four others before it forked")
         thread.made.append(number)

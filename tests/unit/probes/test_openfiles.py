@@ -108,15 +108,15 @@ def test_a_write_that_fails_is_made_up_for(kernel: Kernel, monkeypatch: pytest.M
 
 
 def test_more_pipes_than_the_map_takes(kernel: Kernel) -> None:
-    pipes = range(1, 2 * openfiles._MOST + 3)
+    pipes = range(1, 2 * openfiles._MAX_ASKED + 3)
     assert len(files(kernel).holders(pipes)) == len(pipes)
     assert kernel.passes == 3
-    assert kernel.most == openfiles._MOST
+    assert kernel.most == openfiles._MAX_ASKED
 
 
 def test_the_map_has_as_much_room_as_is_said(repo_root: Any) -> None:
     source = (repo_root / "probes" / "openfiles.bpf.c").read_text()
-    assert f"#define ASKED {openfiles._MOST} " in source
+    assert f"#define MAX_ASKED {openfiles._MAX_ASKED} " in source
 
 
 def test_reading_goes_on_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,15 @@ MACROS: dict[str, type[Union[IntEnum, IntFlag]]] = {
 }
 
 
-_CONSTANTS = ("NUMBERS", "RELEASES", "BUCKETS", "BUCKET_0_NS", "COMM_LEN", "LEFT_UNKNOWN", "STACK_DEPTH")
+_CONSTANTS = (
+    "MAX_NUMBERS",
+    "MAX_RELEASES",
+    "BUCKETS",
+    "BUCKET_0_NS",
+    "COMM_LEN",
+    "LEFT_UNKNOWN",
+    "MAX_STACK_DEPTH",
+)
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +181,10 @@ def test_settings(header: str, c_says: dict[str, int]) -> None:
 
 
 def test_constants(c_says: dict[str, int]) -> None:
-    assert c_says["NUMBERS"] == records.NUMBERS
-    assert c_says["RELEASES"] == records.RELEASES
+    assert c_says["MAX_NUMBERS"] == records.MAX_NUMBERS
+    assert c_says["MAX_RELEASES"] == records.MAX_RELEASES
     assert c_says["LEFT_UNKNOWN"] == records.LEFT_UNKNOWN
-    assert c_says["STACK_DEPTH"] == records.STACK_DEPTH
+    assert c_says["MAX_STACK_DEPTH"] == records.MAX_STACK_DEPTH
     assert c_says["BUCKETS"] == len(records.BUCKET_BOUNDS_NS) + 1
     assert (
         tuple(c_says["BUCKET_0_NS"] << bucket for bucket in range(c_says["BUCKETS"] - 1))

@@ -11,7 +11,7 @@ from typing import Any, Optional
 import pytest
 
 from probes import selftest
-from probes.records import NUMBERS, RELEASES, How, Release, ReleaseFlag, Spawn
+from probes.records import MAX_NUMBERS, MAX_RELEASES, How, Release, ReleaseFlag, Spawn
 
 MS = 1_000_000
 TRUTH = {
@@ -33,12 +33,12 @@ def seen(holder: Optional[dict[str, Any]] = None, **changes: Any) -> Spawn:
         "tid": 101,
         "own_pid": 102,
         "read_fd": 5,
-        "fds": (6, *[-1] * (NUMBERS - 1)),
+        "fds": (6, *[-1] * (MAX_NUMBERS - 1)),
         "read_began": 1_000 * MS,
         "read_ended": 1_005 * MS,
     }
     found = Spawn(**{**values, **changes})
-    found.last = (Release * RELEASES)(Release(**{"pid": 103, "how": How.EXIT, **(holder or {})}))
+    found.last = (Release * MAX_RELEASES)(Release(**{"pid": 103, "how": How.EXIT, **(holder or {})}))
     return found
 
 
@@ -79,7 +79,7 @@ def test_nothing_was_seen() -> None:
         ({"own_pid": 9}, "child 9, which is really 102"),
         ({"holder": {"pid": 9}}, "holder 9, which is really 103"),
         ({"read_fd": 9}, "read_fd 9, which is really 5"),
-        ({"fds": (-1,) * NUMBERS}, "write_fd -1, which is really 6"),
+        ({"fds": (-1,) * MAX_NUMBERS}, "write_fd -1, which is really 6"),
         ({"holder": {"how": How.CLOSE}}, "another event than its exit"),
         ({"holder": {"flags": ReleaseFlag.EXECED}}, "another event than its exit"),
         ({"holder": {"flags": ReleaseFlag.DESCENDANT}}, "another event than its exit"),
@@ -99,7 +99,7 @@ def test_probes_that_see_no_holders_are_not_asked_for_them() -> None:
     nobody: dict[str, Any] = {"pid": 0, "how": 0}
     assert verdict(seen(nobody)) is not None
     assert verdict(seen(nobody), sees_holders=False) is None
-    for changes in ({"tid": 9}, {"fds": (-1,) * NUMBERS}, {"read_ended": 1_056 * MS}):
+    for changes in ({"tid": 9}, {"fds": (-1,) * MAX_NUMBERS}, {"read_ended": 1_056 * MS}):
         assert verdict(seen(nobody, **changes), sees_holders=False) is not None
 
 
