@@ -1,1 +1,1 @@
-"""The kernel side: the state machine in eBPF, and what loads, proves and reads it."""
+"""The kernel side: the state machine in eBPF, and the code that loads, tests and reads it."""

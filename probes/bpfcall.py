@@ -10,11 +10,11 @@ import platform
 __all__ = ["BPF_SYSCALL", "bpf"]
 
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}
-"""Its number, by machine: <asm/unistd.h>."""
+"""Number of the system call by machine: <asm/unistd.h>."""
 
 
 def bpf(command: int, attributes: ctypes.Structure) -> int:
-    """Calls it with a union bpf_attr.  Raises OSError when the kernel refuses."""
+    """Call bpf(2) with a union bpf_attr; return its result.  Raises OSError."""
     size = ctypes.c_uint(ctypes.sizeof(attributes))
     result = int(_libc().syscall(_number(), command, ctypes.byref(attributes), size))
     if result < 0:

@@ -1,4 +1,4 @@
-"""Reads and writes eBPF maps by bpf(2), without bcc: its LLVM would cost the agent 100 MB for good.
+"""Read and write eBPF maps by bpf(2), without bcc, whose LLVM would cost the agent 100 MB permanently.
 
 Commands and structures: <linux/bpf.h>, bpf(2).
 """
@@ -15,7 +15,7 @@ from probes.bpfcall import bpf
 __all__ = ["BpfMap"]
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOOKUP_BATCH = 1, 2, 3, 4, 24
-_BATCH = 64  # small enough for buffers that need no pages of their own
+_BATCH = 64  # keeps the buffers small
 
 _Value = TypeVar("_Value")
 
@@ -33,7 +33,7 @@ class _Element(ctypes.Structure):
 
 
 class _Batch(ctypes.Structure):
-    """union bpf_attr of the commands on many."""
+    """union bpf_attr of the commands on many elements."""
 
     _fields_ = [
         ("in_batch", ctypes.c_uint64),
@@ -48,9 +48,9 @@ class _Batch(ctypes.Structure):
 
 
 class BpfMap(Generic[_Value]):
-    """A map by its file descriptor; keys and values are ctypes types, and copies are given.
+    """A map by its file descriptor.  Keys and values have ctypes types; reads return copies.
 
-    Raises OSError when the kernel refuses.
+    Methods raise OSError if the kernel refuses.
     """
 
     def __init__(self, fd: int, key: Any, value: type[_Value]) -> None:
@@ -60,29 +60,33 @@ class BpfMap(Generic[_Value]):
         self._has_batches = True
 
     def get(self, key: object) -> Optional[_Value]:
-        """A copy of one element's value; None when there is none."""
+        """Return a copy of an element's value; None if there is no such element."""
         value = self._value()
         if self._element(_LOOKUP, self._key_of(key), value):
             return value
         return None
 
     def set(self, key: object, value: object) -> None:
-        """Writes one element."""
+        """Write one element."""
         made = value if isinstance(value, self._value) else self._value(value)  # type: ignore[call-arg]
         self._element(_UPDATE, self._key_of(key), made)
 
     def delete(self, key: object) -> None:
-        """Deletes one element, if it is there."""
+        """Delete one element, if it exists."""
         self._element(_DELETE, self._key_of(key), None)
 
     def items(self) -> Iterator[tuple[bytes, _Value]]:
-        """Raw keys and copies of values; elements that come and go meanwhile may be there or not."""
+        """Yield raw keys and copies of values; may miss elements that are added or deleted meanwhile."""
         if self._has_batches:
             try:
                 yield from self._batches()
                 return
             except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOTSUP, 524):  # 524: the kernel's own ENOTSUPP
+                if error.errno not in (
+                    errno.EINVAL,
+                    errno.ENOTSUP,
+                    524,
+                ):  # 524: ENOTSUPP
                     raise
                 self._has_batches = False  # before 5.6 (commit cb4d03ab499d)
         for key in self.keys():
@@ -91,7 +95,7 @@ class BpfMap(Generic[_Value]):
                 yield key, value
 
     def keys(self) -> Iterator[bytes]:
-        """Raw keys, walked one by one."""
+        """Yield raw keys, with one system call each."""
         key = None
         while True:
             following = self._key()
@@ -101,14 +105,14 @@ class BpfMap(Generic[_Value]):
             key = following
 
     def count(self) -> int:
-        """How many elements there are now."""
+        """Return the number of elements."""
         return sum(1 for _ in self.keys())
 
     def _key_of(self, key: object) -> Any:
         return key if isinstance(key, self._key) else self._key(key)
 
     def _element(self, command: int, key: Any, value: Any) -> bool:
-        """False when there is no such element."""
+        """Run a command; return False if there is no such element."""
         attributes = _Element(map_fd=self.fd)
         attributes.key = 0 if key is None else ctypes.addressof(key)
         attributes.value = 0 if value is None else ctypes.addressof(value)
@@ -142,7 +146,7 @@ class BpfMap(Generic[_Value]):
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
-                # A hash bucket has more than there was room for.
+                # A hash bucket has more elements than fit.
                 room *= 4
                 keys = ctypes.create_string_buffer(key_size * room)
                 values = ctypes.create_string_buffer(value_size * room)

@@ -2,7 +2,7 @@
 
 The kernel describes its own types in ``/sys/kernel/btf/vmlinux`` (since 5.4, CONFIG_DEBUG_INFO_BTF; also
 RHEL 8.3 and later).  The format is documented in the kernel's Documentation/bpf/btf.rst.  Only what the
-probes need is decoded: where a member lies inside a structure, and which type a function is.
+probes need is decoded: the offset of a member in its structure, and the type id of a function.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["VMLINUX_BTF", "Btf", "BtfError"]
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 
 _MAGIC = 0xEB9F
-_MAX_DEPTH = 64  # of structures in structures, and of typedefs of typedefs: far more than C code has
+_MAX_DEPTH = 64  # of nested structures, and of typedefs of typedefs; C code has far fewer
 _KIND_STRUCT, _KIND_UNION, _KIND_FUNCTION = 4, 5, 12
 _KIND_ALIASES = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
-# Bytes that follow the 12-byte common part, by kind: a fixed part, and a part for each of vlen elements.
+# Bytes after the 12-byte common part, by kind: a fixed number, and a number for each of vlen elements.
 _TAIL = {
     0: (0, 0),  # void
     1: (4, 0),  # int
@@ -45,7 +45,7 @@ _TAIL = {
 
 
 class BtfError(Exception):
-    """The BTF is absent or damaged, or lacks a structure or member that was asked for."""
+    """The BTF is absent or damaged, or lacks the requested structure, member or function."""
 
 
 class Btf:
@@ -108,14 +108,14 @@ class Btf:
         return offset
 
     def function(self, name: str) -> int:
-        """The type id of a function of the kernel, by which programs are attached.  Raises BtfError."""
+        """The type id of a kernel function, which attaching a program takes.  Raises BtfError."""
         found = self._functions.get(self._name(name))
         if found is None:
             raise BtfError(f"no function {name}")
         return found
 
     def _name(self, text: str) -> int:
-        """Offset of a whole name among the strings, 0: it is not there."""
+        """Offset of a whole name among the strings; 0 if there is none."""
         return self._strings.find(b"\0" + text.encode() + b"\0") + 1
 
     def _string(self, offset: int) -> str:
@@ -141,7 +141,7 @@ class Btf:
         return None
 
     def _structure(self, type_id: int) -> Optional[int]:
-        """Position of the structure or union that a type id means, through typedefs and qualifiers."""
+        """Position of the structure or union behind a type id, through typedefs and qualifiers; or None."""
         for _ in range(_MAX_DEPTH):
             position = self._positions[type_id]
             info, target = struct.unpack_from("=II", self._types, position + 4)

@@ -1,4 +1,4 @@
-"""What the compiler's process hands over: maps, programs and attachments, each by its file descriptor."""
+"""The maps, programs and attachments that the compiler process passes on as file descriptors."""
 
 from __future__ import annotations
 
@@ -25,19 +25,12 @@ _MAX_FDS = 253  # SCM_MAX_FD
 
 
 class LoadError(Exception):
-    """The kernel refused the programs; one line that says which and why."""
+    """The programs cannot be used; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way to compile: clang's flags, and where each program is attached (compiler.py).
-
-    tails: what is tail-called, in the order of its places in a map, by the map's name; like: the program as
-    which one of them is loaded, if not at a tracepoint; ids: the ids in the kernel's BTF of the kernel
-    functions among the places in functions; iterators: by name of a program that
-    the kernel may refuse, the id of the ``bpf_iter_KIND`` that it is for; without: maps that the sources do
-    not have with these flags.
-    """
+    """One way to compile and attach: an element of ``attempts``, explained in compiler.py."""
 
     flags: Sequence[str]
     functions: Mapping[str, str]
@@ -50,12 +43,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Loaded and attached programs; ``close`` gives them back.
+    """Loaded and attached programs; ``close`` releases them.
 
-    attempt: the one that the kernel took; refused: why not the first, None: it was the first;
-    programs: the fd of each by its name; attached: why it is not attached, None: it is;
-    iterators: the fd of each one's link, by the program's name; no_iterators: why the kernel refused
-    the others; cached: they had been compiled before, and the bytecode was kept.
+    attempt: the one that the kernel accepted; refused: why it refused the first one, None if it did not;
+    programs: fds by name; attached: by program, None or why it is not attached;
+    iterators: fds of the links, by program; no_iterators: by program, why the kernel refused it;
+    cached: the bytecode was in the cache.
     """
 
     maps: Mapping[str, BpfMap[Any]]
@@ -71,17 +64,17 @@ class Compiled:
     attachments: Sequence[int]
 
     def close(self) -> None:
-        """Detaches the programs and frees the maps."""
-        # The kernel waits 70 ms for each tracepoint to be out of use; the waits overlap in part.
+        """Detach the programs and free the maps."""
+        # The kernel waits 70 ms until a tracepoint is out of use; threads let the waits overlap.
         with ThreadPoolExecutor(max(1, len(self.attachments))) as threads:
             list(threads.map(os.close, self.attachments))
         _close(self.fds)
 
 
 class CompilerProcess:
-    """Runs compiler.py, which needs a moment before it can begin; for one question.
+    """A process that runs compiler.py for one request, started before the request is known.
 
-    A context manager that waits for its end: at once when it has not been asked.
+    A context manager that waits for the process to exit, and kills it if there was no request.
     """
 
     def __init__(self) -> None:
@@ -93,7 +86,7 @@ class CompilerProcess:
                 cwd=_HERE.parent,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a Ctrl-C is for us
+                start_new_session=True,  # Ctrl-C must not reach it
             )
 
     def __enter__(self) -> CompilerProcess:
@@ -106,13 +99,13 @@ class CompilerProcess:
         self._process.wait()
 
     def ask(self, wanted: Mapping[str, Any]) -> None:
-        """Sends the question; ``answer`` waits for what comes of it."""
+        """Send the request; ``answer`` waits for the answer."""
         self._asked = True
-        with contextlib.suppress(OSError):  # it has died: said by the answer
+        with contextlib.suppress(OSError):  # it has died: answer() reports that
             self._socket.sendall(json.dumps(wanted).encode() + b"\n")
 
     def answer(self) -> tuple[dict[str, Any], list[int]]:
-        """Its answer, and the fds that came with it."""
+        """Wait for the answer; return it and its fds."""
         fds: list[int] = []
         text = b""
         with contextlib.suppress(OSError):
@@ -130,7 +123,7 @@ class CompilerProcess:
 
 
 class Compilation:
-    """Programs that are being compiled, loaded and attached by another process."""
+    """Programs that another process is compiling, loading and attaching."""
 
     def __init__(
         self,
@@ -141,11 +134,11 @@ class Compilation:
         maps: Mapping[str, tuple[Any, Any]],
         tracefs: Path,
     ) -> None:
-        """Begins it.
+        """Send the request.
 
-        sources: compiled as one text, in this order; attempts: the first one that the kernel takes is used;
-        needed: programs without which there are none; maps: the types of key and value of those that are
-        wanted here; tracefs: its folder.
+        sources: compiled as one text, in this order; attempts: the first one that the kernel accepts is used;
+        needed: programs that must attach; maps: types of key and value of each map to pass on, by name;
+        tracefs: its folder.
         """
         self._process, self._attempts, self._maps = process, attempts, maps
         process.ask(
@@ -160,7 +153,7 @@ class Compilation:
         )
 
     def result(self) -> Compiled:
-        """Waits for it.  Raises LoadError or UnsupportedError."""
+        """Wait for the programs.  Raises LoadError or UnsupportedError."""
         answer, fds = self._process.answer()
         if "error" in answer:
             raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
@@ -168,7 +161,9 @@ class Compilation:
         for name in sizes:
             if sizes[name] != [ctypes.sizeof(type_) for type_ in self._maps[name]]:
                 _close(fds)
-                raise LoadError(f"records.py and errpipe.h disagree about {name}: a broken install")
+                raise LoadError(
+                    f"records.py and errpipe.h disagree about the map {name}: the installation is broken"
+                )
         linked = [name for name, problem in answer["iterators"].items() if problem is None]
         rest = iter(fds)
         return Compiled(

@@ -1,34 +1,35 @@
-"""Compiles, loads and attaches the programs in a process of its own, and passes their file descriptors on.
+"""Compile, load and attach the programs in a separate process, and pass on their file descriptors.
 
     python -m probes.compiler SOCKET    (the fd of a SOCK_STREAM socketpair; run by compiled.py)
 
-bcc brings LLVM, 100 MB of it, which cannot be unloaded: so this process takes it with it when it ends.  Maps,
-programs and attachments live on in the kernel as long as somebody has them open.
+bcc loads LLVM, 100 MB that cannot be unloaded; they go when this process exits.  Maps, programs and
+attachments stay in the kernel while another process has their file descriptors open.
 
 Reads a JSON object:
-    sources: paths; they are compiled one after the other as a single text
-    shim, tracefs: paths
-    maps: names of those that are wanted
-    attempts: the first that the kernel takes is used; each with
-        flags: clang's
-        functions: by name of a program in the source, where it is attached: ``category:event``,
+    sources: paths, compiled in this order as one text
+    shim, tracefs: paths of folders
+    maps: names of the maps to pass on
+    attempts: the first one that the kernel accepts is used; each has
+        flags: for clang
+        functions: by name of a program in the sources, where it is attached: ``category:event``,
             ``raw:event``, or ``fentry:FUNCTION`` and ``fexit:FUNCTION`` of the kernel
-        ids: of such a FUNCTION in the kernel's BTF
-        tails: by name of a map for tail calls, its programs in order
-        like: by name of one of those, the program in functions that it is loaded like (else a tracepoint's)
-        iterators: by name of a program that the kernel may refuse, the id in the kernel's BTF of the
-            ``bpf_iter_KIND`` that it is for
-        without: names of maps that the sources do not have with these flags
+        ids: by FUNCTION, its id in the kernel's BTF
+        tails: by name of a map of tail calls, its programs in order
+        like: by name of such a program, the one in functions with the same type (default: a tracepoint's)
+        iterators: by name of a program that the kernel may refuse, the id of its ``bpf_iter_KIND`` in the
+            kernel's BTF
+        without: names of maps that do not exist with these flags
     needed: programs that must attach
 
-Writes one with ``error``, or with the following, and then the fds of each map, program, link of an iterator
-that the kernel took, and attachment:
+Sends the fds of each map, program, accepted iterator's link and attachment, in this order, and a JSON object
+with ``error`` and ``no_bcc``, or with:
     maps: [size of key, size of value] by name
-    attached: by program, null, or why not
-    iterators: likewise
+    attached: by program, null or why it is not attached
+    iterators: by program, null or why the kernel refused it
     bcc: its version
-    attempt, refused: the index of the one that the kernel took, and why not the first (null: it was)
-    cached: whether it was compiled before (cache.py)
+    attempt: index of the one that the kernel accepted
+    refused: why it refused the first one, null if that was accepted
+    cached: whether the bytecode is from the cache (cache.py)
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ from probes.cache import Cache, default_folder
 from probes.syscallfunctions import AT_FUNCTIONS
 
 _ONCE = ["-g0", "-Xclang", "-disable-llvm-passes"]
-"""No debug information, which nobody reads; and clang leaves optimising to bcc, which does it anyhow, and in
-full: both make a third of the time that compiling takes."""
+"""No debug information, and no optimisation by clang, because bcc optimises anyway.  Both would take a third
+of the compile time."""
 
 
 _LOADERS = 4
@@ -66,13 +67,16 @@ _RAW = "raw:"
 
 
 class NoBccError(Exception):
-    """There is no bcc to compile with; one line."""
+    """bcc cannot be imported; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """maps, programs: their fds by name; iterators: the fd of each one's link, or why the kernel refused it;
-    attachments: the fds of those that are made already, by program."""
+    """Loaded programs.
+
+    maps, programs: fds by name; iterators: by program, the fd of its link or why the kernel refused it;
+    attachments: fds of those made so far, by program.
+    """
 
     bytecode: Bytecode
     maps: dict[str, int]
@@ -81,23 +85,23 @@ class Loaded:
     attachments: dict[str, int]
 
     def close(self) -> None:
-        """Frees everything."""
+        """Close all fds."""
         links = [link for link in self.iterators.values() if isinstance(link, int)]
         for fd in (*self.attachments.values(), *links, *self.programs.values(), *self.maps.values()):
             os.close(fd)
 
 
 def main() -> None:
-    """Does it once."""
+    """Answer one request."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     cache = Cache(default_folder())
     if cache.is_empty:
         with contextlib.suppress(NoBccError):  # reported when bcc is needed
-            import_bcc()  # takes longer than the question takes to arrive
+            import_bcc()  # meanwhile the request is being prepared
     with connection.makefile("r") as reader:
         question = reader.readline()
     if not question:
-        return  # the process that would have asked was killed, or needs nothing
+        return  # the other side closed the socket, or was killed
     fds: list[int] = []
     try:
         answer = _compile(json.loads(question), cache, fds)
@@ -105,7 +109,7 @@ def main() -> None:
         answer = {"error": str(error), "no_bcc": isinstance(error, NoBccError)}
         fds = []
     text = json.dumps(answer).encode()
-    with contextlib.suppress(BrokenPipeError):  # likewise
+    with contextlib.suppress(BrokenPipeError):  # the other side is gone
         socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
         connection.sendall(text)
     os._exit(0)  # bcc and LLVM take a while to clean up
@@ -156,7 +160,7 @@ def _compile(wanted: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, 
 
 
 def import_bcc() -> Any:
-    """The module; raises NoBccError."""
+    """Return the module bcc.  Raises NoBccError."""
     try:
         import bcc
     except (ImportError, OSError) as error:
@@ -173,7 +177,9 @@ def import_bcc() -> Any:
 
 
 def _load(wanted: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[str], bool]:
-    """What the kernel took first, its index, why it took none before, and whether it was cached."""
+    """Return what the kernel accepts first, the index of that attempt, why the first one was refused, and
+    whether the bytecode is from the cache.
+    """
     refused: list[str] = []
     for index, attempt in enumerate(wanted["attempts"]):
         key = _key(wanted, attempt)
@@ -189,11 +195,11 @@ def _load(wanted: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[s
             continue
         cache.put(key, bytecode.encode())
         return loaded, index, refused[0] if refused else None, False
-    raise RuntimeError(refused[-1])  # of the one that asks least of the kernel
+    raise RuntimeError(refused[-1])  # of the attempt that requires least
 
 
 def _key(wanted: dict[str, Any], attempt: dict[str, Any]) -> str:
-    """Names all that the bytecode depends on: sources, headers, flags, and the kernel with its formats."""
+    """Return the key of everything that the bytecode depends on: sources, headers, flags, names, kernel."""
     headers = sorted([*Path(__file__).parent.glob("*.h"), *Path(wanted["shim"]).rglob("*.h")])
     texts = [joined(wanted["sources"]), *(header.read_bytes() for header in headers)]
     names = [*_ONCE, *attempt["flags"], *_names(attempt), *wanted["maps"], *platform.uname()[2:5]]
@@ -201,20 +207,20 @@ def _key(wanted: dict[str, Any], attempt: dict[str, Any]) -> str:
 
 
 def _names(attempt: dict[str, Any]) -> list[str]:
-    """The programs that an attempt loads, each once."""
+    """Return the programs that an attempt loads, each once."""
     tails = [function for functions in attempt["tails"].values() for function in functions]
     return list(dict.fromkeys([*attempt["functions"], *tails, *attempt["iterators"]]))
 
 
 def compile_(wanted: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
-    """Compiles in one of the ways; raises RuntimeError, or NoBccError."""
+    """Compile one attempt.  Raises RuntimeError or NoBccError."""
     bcc = import_bcc()
     with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
         shim = Path(folder) / "shim"
         shutil.copytree(wanted["shim"], shim)
         (shim / "include/linux/version.h").write_text(version_header(platform.release()))
         (shim / "include/uapi/linux/version.h").write_text("")
-        os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # our few headers instead of a kernel tree
+        os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # a few headers instead of a kernel tree
         with _captured_stderr(Path(folder) / "stderr") as said:
             try:
                 bpf = bcc.BPF(text=joined(wanted["sources"]), cflags=[*_ONCE, *attempt["flags"]])
@@ -227,7 +233,7 @@ def compile_(wanted: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
 
 
 def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
-    """Creates the maps and loads the programs; raises RuntimeError."""
+    """Create the maps, and load the programs of one attempt.  Raises RuntimeError."""
     loaded = Loaded(bytecode, {}, {}, {}, {})
     try:
         for layout in bytecode.maps:
@@ -238,7 +244,7 @@ def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
         def one(name: str) -> int:
             return _load_program(name, bytecode.linked(name, fds), attempt)
 
-        with ThreadPoolExecutor(_LOADERS) as loaders:  # the verifier works on several at a time
+        with ThreadPoolExecutor(_LOADERS) as loaders:  # several verifications at a time
             started = {name: loaders.submit(one, name) for name in names}
         problems = [each.exception() for each in started.values()]
         loaded.programs.update(
@@ -260,12 +266,12 @@ def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
                 loaded.attachments[function] = fentry.attach(loaded.programs[function])
     except OSError as error:
         loaded.close()
-        raise RuntimeError(f"the kernel did not take the probes: {error}") from error
+        raise RuntimeError(f"the kernel refused the probes: {error}") from error
     return loaded
 
 
 def joined(sources: Sequence[str]) -> bytes:
-    """The text of several source files as one; clang names the file and line of what it complains about."""
+    """Join source files into one text; ``#line`` makes clang's messages name the original file and line."""
     parts = []
     for source in sources:
         name = source.replace("\\", "\\\\").replace('"', '\\"')
@@ -274,7 +280,7 @@ def joined(sources: Sequence[str]) -> bytes:
 
 
 def _load_program(name: str, instructions: bytes, attempt: dict[str, Any]) -> int:
-    """Loads a program for the place where it is attached; one that is only tail-called like another one."""
+    """Load a program with the type of its place; one that is only tail-called, with that of ``like``."""
     functions = attempt["functions"]
     event = str(functions.get(name) or functions.get(attempt["like"].get(name), ""))
     if event.startswith(AT_FUNCTIONS):
@@ -285,7 +291,7 @@ def _load_program(name: str, instructions: bytes, attempt: dict[str, Any]) -> in
 
 
 def _link(name: str, instructions: bytes, kind: int) -> Union[int, str]:
-    """Loads an iterator's program; the fd of its link, which keeps it, or why the kernel refused."""
+    """Load an iterator's program; return the fd of its link, which keeps it, or why the kernel refused it."""
     try:
         program = iterator.load(name, instructions, kind)
         try:
@@ -303,7 +309,7 @@ def _attach(program: int, event: str, tracefs: Path) -> int:
 
 
 def version_header(release: str) -> str:
-    """linux/version.h for a kernel release such as ``5.14.0-362.el9.x86_64``."""
+    """The text of linux/version.h for a kernel release such as ``5.14.0-362.el9.x86_64``."""
     numbers = [int(number) for number in re.findall(r"\d+", release)[:3]]
     major, minor, patch = [*numbers, 0, 0, 0][:3]
     return (
@@ -314,7 +320,7 @@ def version_header(release: str) -> str:
 
 @contextlib.contextmanager
 def _captured_stderr(path: Path) -> Iterator[Callable[[], str]]:
-    """Keeps what clang and the verifier print; the value tells its first line, for the error message."""
+    """Capture what clang prints; yields a function that returns its first line."""
     saved = os.dup(2)
     with path.open("w+b") as file:
         os.dup2(file.fileno(), 2)

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Follows every errpipe on the host: who made it, who lets go of its write end, how long its reader waits.
- * probes/README.md explains how; read it first. This file has the maps. The files of each subject follow it, and all are
- * compiled as one text.
+ * Follows every errpipe on the host: who created it, who releases its write end, and how long its reader waits.
+ * probes/README.md explains the design; read it first. This file declares the maps and what every other file uses.
+ * loader.py compiles it and the files of the subjects as one text.
  *
- * Compiled by bcc. loader.py defines the sizes of the maps (MAX_*) and what the kernel has (features.py):
- *   UNROLL       the verifier takes no loops; never with BTF
- *   BTF          offsets of kernel structures are known (OFF_*), so the kernel's own tables are read
- *   GROUP_DEAD   sched_process_exit says which thread is the last
- *   FENTRY       programs are attached to the functions of the system calls, not to their tracepoints
- *   PIPE_READ    with FENTRY: the read's programs are attached to the pipe's own function
+ * Compile-time names that loader.py defines:
+ *   MAX_SPAWNS, MAX_PROCESSES, MAX_THREADS, MAX_COMMS, MAX_STACKS: sizes of the maps
+ *   UNROLL       the verifier accepts no loops; never together with BTF
+ *   BTF          the kernel's own tables are read, at the offsets OFF_* and with FILE_COUNT_ONE (features.py)
+ *   GROUP_DEAD   sched_process_exit has the field group_dead, which marks a process's last thread
+ *   FENTRY       programs are attached to the functions of the system calls, not to their tracepoints; OFF_ARGUMENT_0
+ *                to OFF_ARGUMENT_3 are the offsets of the arguments in the saved registers
+ *   PIPE_READ    with FENTRY: the programs of read are attached to the pipe's own function (OFF_KIOCB_FILE)
  *   HAVE_*       the kernel has the tracepoints of that system call
- * and for one run: TARGETS (only pipes made by processes in the map targets count), EVERY (every spawn is sent, not only
- * the long ones) and STACKS (the user stack of each fork that gives a foreign process a copy is kept).
+ *   TARGETS      only pipes created by processes in the map targets are followed
+ *   EVERY        every spawn is sent to user space, not only the long ones
+ *   STACKS       the user stack of each fork that gives a foreign process a copy is kept
+ * A test defines FAULT_SHIFTED_ARGUMENTS: the argument of pipe is read from the wrong place.
  */
 #include "errpipe.h"
 
@@ -34,19 +38,18 @@
 #define ERESTARTSYS 512 /* include/linux/errno.h: 512 to 516 never reach user space */
 #define ERESTART_RESTARTBLOCK 516
 
-#define IDLE_NS 1000000000 /* an older pipe that serves no spawn can lose its place to a new one */
-#define FORGOTTEN_NS 60000000000 /* so can a spawn whose pipe nobody has read for this long */
-#define CLOSING_NS 50000  /* by then a close that has begun is done */
-#define NOTICE_NS 20000000 /* notices to user space are at least this far apart */
+#define IDLE_NS 1000000000 /* 1 s: an older pipe that serves no spawn can lose its place to a new one */
+#define FORGOTTEN_NS 60000000000 /* 60 s: an older spawn whose parent is not in a read can lose it, too */
+#define CLOSING_NS 50000 /* 50 us: a close that began longer ago has finished */
+#define NOTICE_NS 20000000 /* 20 ms: minimum time between two notices to user space */
 
-/* A program is named after its tracepoint; loader.py attaches it. (bcc attaches what is named by its own macro
- * by itself, all or nothing.) */
+/* A program is named after its tracepoint; loader.py attaches it. (Programs declared with bcc's own macro are attached
+ * by bcc, and one failure fails them all.) */
 #define PROBE(category, event) int event(struct tracepoint__##category##__##event *args)
 
 /*
- * The enter and the exit of a system call: at the tracepoint, or at the function that the kernel has for it, which
- * costs processes that have nothing to do with us a tenth of it. That function has one argument, the saved registers;
- * loader.py knows which of them is which argument.
+ * Entry and exit of a system call: at its tracepoint, or (FENTRY) at the kernel function that implements it, which
+ * costs uninvolved processes a tenth. That function has one argument, the saved registers.
  */
 #ifdef FENTRY
 #define ENTER(call) int sys_enter_##call(u64 *args)
@@ -60,60 +63,60 @@
 #define RESULT (args->ret)
 #endif
 
-/* A loop of a few rounds. Unrolling it would triple the code to compile. */
+/* A loop with few iterations. Unrolling it would triple the code to compile. */
 #ifdef UNROLL
 #define LOOP _Pragma("unroll")
 #define MAX_TRIES 8
 #else
 #define LOOP _Pragma("clang loop unroll(disable)")
-#define MAX_TRIES 32 /* places that are looked at for a free one */
+#define MAX_TRIES 32 /* places that take_place tries */
 #endif
 
 #define NONE (~0U)  /* no place */
-#define LATER (~1U) /* no place yet: go on */
-#define MAX_STEPS 64 /* places that one run of a program looks at; a tail call goes on (33 times at most) */
+#define LATER (~1U) /* no place yet: call again */
+#define MAX_STEPS 64 /* places per run of a program; a tail call continues (at most 33 times) */
 
 /* State of a thread between the enter and the exit of a system call, or between two programs. */
 struct call {
-    u64 arg;   /* pipe: address of the two fds; dup: the spawn's id; dup2, dup3: the fd that is copied */
+    u64 arg;   /* pipe: address of the two fds; dup: the spawn's id; dup2, dup3: the old fd */
     u32 place; /* dup: the spawn's */
-    s32 fd;    /* dup: the copy's number; close, dup2, dup3: what is closed */
+    s32 fd;    /* dup: the new fd; close, dup2, dup3: the fd that is closed */
     u32 is_socket;
-    u32 is_read_end; /* dup */
+    u32 is_read_end; /* dup: of the read end */
 };
 
-/* A thread that reads an errpipe. */
+/* A thread in a read of an errpipe. */
 struct reader {
     u64 id;
     u32 place;
-    u32 interrupted; /* by a signal: it reads on, or dies */
+    u32 interrupted; /* by a signal: the thread restarts the read, or dies */
 };
 
-/* Progress of an event that concerns many spawns of one process. It stays in its map while a program works on it, as the
- * verifier assumes nothing about numbers that come from a map (see opaque). No padding: before 6.3 the
- * verifier refuses a structure on the stack that is not all set. */
+/* Progress of an event that concerns many spawns of one process. Programs work on it in its map, because the verifier
+ * assumes nothing about numbers from a map (see opaque). No padding: before 6.3 the verifier rejects a structure on the
+ * stack that is not fully initialised. */
 struct walk {
     u64 ns;
     u32 how; /* HOW_*, HOW_FORK */
-    u32 first; /* close_range: the numbers */
+    u32 first; /* close_range: the first fd and the last */
     u32 last;
-    u32 from;  /* the next place to look at */
-    u32 child; /* fork */
-    u32 seen;
+    u32 from;  /* the next place */
+    u32 child; /* fork: its process id */
+    u32 seen;  /* result of glance */
     u32 clean; /* exec: no write end of a followed pipe is open any more */
     u32 unused;
-    char comm[COMM_LEN]; /* of the process, or of its thread */
+    char comm[COMM_LEN]; /* of the current thread */
 };
 
 #define HOW_FORK 4
 
-/* A child of a vfork that is not for an errpipe (posix_spawn): its parent is blocked until it execs or exits. */
+/* A child of a vfork without an errpipe (posix_spawn): its parent is blocked until it calls exec or exits. */
 struct vforked {
     u64 ns;
     struct comm comm; /* of the parent */
 };
 
-/* How a stray ended. */
+/* How a stray (struct stray) ended. */
 struct stray_end {
     u64 born;
     u64 ns;
@@ -125,28 +128,28 @@ struct stray_end {
 };
 
 BPF_ARRAY(spawns, struct spawn, MAX_SPAWNS);
-BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS); /* the places in spawns that are taken, by which id */
-BPF_TABLE("lru_hash", u64, u32, pipes, MAX_SPAWNS * 2); /* a pipe's key: the place of its spawn */
-BPF_TABLE("lru_hash", u32, struct process, processes, MAX_PROCESSES);
-BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS);
+BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS); /* the occupied places in spawns: the id of the spawn */
+BPF_TABLE("lru_hash", u64, u32, pipes, MAX_SPAWNS * 2); /* by a spawn's key and other_key: its place */
+BPF_TABLE("lru_hash", u32, struct process, processes, MAX_PROCESSES); /* by process id */
+BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS); /* this and the next three: by thread id */
 BPF_TABLE("lru_hash", u32, struct reader, readers, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
-BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS / 2); /* for as long as a program runs */
-BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS);
-BPF_TABLE("lru_hash", u64, u8, done, 4096); /* what happens once to each spawn: see once */
+BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS / 2); /* while the event is handled */
+BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS); /* by the child's process id */
+BPF_TABLE("lru_hash", u64, u8, done, 4096); /* see once */
 BPF_TABLE("lru_hash", u32, struct stray_end, stray_ends, 1024);
-BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* processes that called exec after they had let go by close: when */
-BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes that have not one fd table of their own */
+BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* after a release by close: when the process called exec, 0: not yet */
+BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes without exactly one fd table of their own */
 BPF_HASH(comm_stats, struct comm, struct comm_stats, MAX_COMMS);
-BPF_ARRAY(watched, struct places, 1); /* spawns that somebody foreign may be stalling */
+BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process may be stalling */
 /* Targets of tail calls. The kernel requires that all programs of one map are attached alike. */
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
 BPF_PROG_ARRAY(at_enter, ENTER_PROGRAMS);
 BPF_PROG_ARRAY(at_exit, EXIT_PROGRAMS);
-BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range goes on to itself */
-BPF_PROG_ARRAY(fork_again, 1);  /* task_newtask likewise */
-/* Indexed by the low bits of the process id: the number of rows in processes, plus READER times the number of threads in
- * readers. 0 saves an uninvolved process the hash look-up. (A row that was evicted stays counted, which costs time only.) */
+BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range, which continues with itself */
+BPF_PROG_ARRAY(fork_again, 1);  /* BTF: task_newtask, likewise */
+/* hints: by the low bits of a process id, the number of rows in processes, plus READER times the number of threads in
+ * readers. With 0 an uninvolved process needs no hash look-up. (An evicted row stays counted, which costs time only.) */
 #define READER 0x10000
 BPF_ARRAY(hints, u32, HINTS);
 BPF_ARRAY(counters, u64, COUNTERS);
@@ -164,8 +167,8 @@ BPF_TABLE("stacktrace", int, struct stack, stacks, MAX_STACKS);
 
 /* ---- small things ---- */
 
-/* bpf_probe_read, by its number. Where bcc sees its name, or those of its successors, it reads all of /proc/kallsyms:
- * a tenth of the time that compiling takes. */
+/* bpf_probe_read, by its number. If bcc sees its name, or that of a successor, it reads all of /proc/kallsyms, which
+ * takes a tenth of the compile time. */
 static long (*const read_memory)(void *to, u32 size, const void *from) = (void *)4;
 
 INLINE void count(int which)
@@ -184,8 +187,9 @@ INLINE u64 setting(int which)
 INLINE u32 thread_id(void) { return (u32)bpf_get_current_pid_tgid(); }
 INLINE u32 process_id(void) { return bpf_get_current_pid_tgid() >> 32; }
 
-/* Returns the number unchanged. The verifier assumes nothing about it, as a helper has written it, so it walks what follows
- * once and not once for each value. (On the stack, not per CPU: at a function, another program can preempt this one.) */
+/* Returns the number unchanged. The verifier assumes nothing about a number that a helper has written, so it walks the
+ * code that follows once, not once for each value. (On the stack, not per CPU: with FENTRY another program can preempt
+ * this one.) */
 INLINE u32 opaque(u32 number)
 {
     u32 copy = 0;
@@ -193,8 +197,8 @@ INLINE u32 opaque(u32 number)
     return copy;
 }
 
-/* Comparisons without a branch, 1: true. Each branch doubles the paths that the verifier walks, which a loop over many
- * spawns cannot afford. (clang makes branches of what it recognises as a comparison, so it must not see the whole.) */
+/* Comparisons without a branch; 1: true. Each branch doubles the paths that the verifier walks, which is too many in a
+ * loop over spawns. (clang turns what it recognises as a comparison into a branch; HIDE keeps it from that.) */
 #define HIDE(number) asm volatile("" : "+r"(number))
 
 INLINE u64 differ(u64 one, u64 other)
@@ -213,7 +217,7 @@ INLINE u64 less(u64 one, u64 other) /* both below 2^63 */
     return difference >> 63;
 }
 
-/* An index below a power of two. clang drops the mask where it knows that the index is small enough, but the
+/* An index below size, a power of two. clang drops the mask if it knows that the index is small enough, but the
  * verifier needs it, so the index is hidden from clang. */
 INLINE u32 below(u32 index, u32 size)
 {
@@ -234,14 +238,14 @@ INLINE void change_hint(u32 key, int by)
         __sync_fetch_and_add(hint, by);
 }
 
-/* 0: the process certainly has no row. */
+/* 0: the process has no row in processes. 1: it may have one. */
 INLINE int may_have_row(u32 key)
 {
     u32 *hint = hint_of(key);
     return hint && *hint % READER;
 }
 
-/* 0: certainly no thread of the process is in readers. */
+/* 0: no thread of the process is in readers. 1: one may be. */
 INLINE int may_be_reading(u32 key)
 {
     u32 *hint = hint_of(key);
@@ -250,7 +254,7 @@ INLINE int may_be_reading(u32 key)
 
 INLINE void start_reading(u32 key, u32 tid, struct reader *reader)
 {
-    change_hint(key, READER); /* first: the end of the read is looked for only if this counts it */
+    change_hint(key, READER); /* first: LEAVE(read) looks up a reader only if it is counted */
     int result = readers.insert(&tid, reader);
     if (result && (readers.update(&tid, reader) || result == -EEXIST))
         change_hint(key, -READER);
@@ -273,8 +277,8 @@ INLINE struct process *row_for(u32 key)
     struct process *fresh = zero_process.lookup(&zero);
     if (!fresh)
         return 0;
-    change_hint(key, 1); /* first: another thread looks for what is there already */
-    /* Two threads can be here at once: the second must not wipe what the first has filled. */
+    change_hint(key, 1); /* first: another thread may look the row up as soon as it exists */
+    /* insert, not update: another thread may have inserted the row meanwhile, and filled it. */
     if (processes.insert(&key, fresh) == 0)
         count(PROCESSES_ADDED);
     else
@@ -299,17 +303,18 @@ INLINE struct spawn *spawn_at(u32 place)
     return spawns.lookup(&index);
 }
 
-/* Things that happen once to a spawn, even if two CPUs find them due at the same moment: map insertion is atomic. */
+/* What happens only once to a spawn, even if two CPUs reach it at the same moment. */
 #define ONCE_FINISHED 0
 #define ONCE_SENT     1
 #define ONCE_FREED    2
 #define ONCE_WATCHED  3
 
+/* 1: the caller is the first, and has to do it. Map insertion is atomic. */
 INLINE int once(u64 id, u32 what)
 {
     u64 key = id << 2 | what;
     u8 one = 1;
-    /* Insertion can also fail because another CPU is inserting (-ENOMEM, -EBUSY), so try again. */
+    /* Insertion also fails while another CPU inserts (-ENOMEM, -EBUSY), so it is retried. */
     LOOP
     for (int n = 0; n < 3; n++) {
         int result = done.insert(&key, &one);

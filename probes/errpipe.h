@@ -1,58 +1,61 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Maps and records of errpipe.bpf.c. records.py mirrors every structure here. */
+/* Maps and records of errpipe.bpf.c. records.py mirrors the structures that user space reads. */
 #ifndef ERRPIPE_H
 #define ERRPIPE_H
 
 #define COMM_LEN 16
 
-/* File descriptor numbers that copies of one write end are looked for at, in every process: the one that pipe() gave,
- * and those that dup, dup2, dup3 and fcntl made of it. */
+/* Fds at which the copies of one write end are looked for, in every process: the one that pipe() returned, and those
+ * that dup, dup2, dup3 and fcntl added. */
 #define MAX_NUMBERS 4
 
-/* Releases that a spawn remembers: the latest ones. */
+/* Releases that a spawn keeps: the latest ones. */
 #define MAX_RELEASES 4
 
-/* Ancestors that a process remembers, its parent first. */
+/* Ancestors that a row in processes keeps, the parent first. */
 #define MAX_ANCESTORS 4
 
-/* Pipes of a thread that wait for its fork: the latest ones. */
+/* Pipes of a thread that can become the errpipe of its next fork: the latest ones. */
 #define MAX_PENDING 4
 
+/* Bytes in marks and reads of struct process. */
 #define MARKS 64
 
-/* How a holder's last copy ended. */
+/* How a process released its last copy. */
 #define HOW_CLOSE 1
 #define HOW_EXEC  2
 #define HOW_EXIT  3
 
-/* In a release. */
+/* Flags of a release. */
 #define RELEASE_EXECED     1 /* the holder had called exec since its fork: its copy was not close-on-exec */
 #define RELEASE_DESCENDANT 2 /* the holder descends from the own child */
-#define RELEASE_EXPECTED   4 /* the holder was on its way to an exec: somebody waited for it, or it had tried */
+#define RELEASE_EXPECTED   4 /* the holder was about to call exec: its parent waited for that, or an exec had failed */
 
 #define LEFT_UNKNOWN (~0U)
 
+/* Entries of the map hints. */
 #define HINTS 16384
 
 #define RECORD_SPAWN   1
-#define RECORD_WAITING 2 /* a struct notice: a read begins while somebody foreign holds the write end */
+#define RECORD_WAITING 2 /* a struct notice: a read begins while a foreign process holds the write end */
 
-/* The end of a foreign holder's last copy. */
+/* A foreign holder has released its last copy. */
 struct release {
     u64 ns;
-    u64 acquired; /* the holder's fork */
+    u64 acquired; /* when the holder was forked */
     u32 pid;
     u32 parent; /* process that forked the holder */
-    u32 forker; /* thread of that process */
+    u32 forker; /* thread that did */
     s32 fd;
     u32 how;   /* HOW_* */
     u32 flags; /* RELEASE_* */
-    u32 left;  /* copies in other foreign processes that the kernel still counted, LEFT_UNKNOWN: unknown */
-    u32 stack; /* of the forker, in user space, at the fork: 1 + its id in the map stacks, 0: none (STACKS) */
+    u32 left;  /* copies that other foreign processes still had, by the kernel's count; or LEFT_UNKNOWN */
+    u32 stack; /* the forker's user stack at the fork: 1 + its id in the map stacks, 0: none (STACKS) */
     char comm[COMM_LEN];
 };
 
-/* The place in exposures of each cause that the kernel side can tell. (A descendant's is the bits of all.) */
+/* Index into exposures: the causes that the kernel side can distinguish. (OWN_DESCENDANT has the bits of all others, as
+ * foreign_released combines them without a branch.) */
 enum exposure {
     EXPOSED_FORKED,
     EXPOSED_LEAKED,
@@ -61,68 +64,69 @@ enum exposure {
     EXPOSURES
 };
 
-/* The first child of vfork that got a copy from a thread that had not made the pipe. Go moves a goroutine to another
- * thread between pipe2 and fork: then this is the own child, which the parent's close shows. */
+/* The stray of a spawn: the first vfork child that got a copy from a thread other than the one that created the pipe.
+ * Go moves a goroutine to another thread between pipe2 and vfork; then this is the own child. The close of the parent
+ * decides (see adopt). */
 struct stray {
     u64 forked;
     u32 pid;    /* 0: none */
     u32 forker; /* thread of the parent */
 };
 
-/* One life of an errpipe (or of a pipe that may turn out to be one). Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
+/* The life of an errpipe, or of a pipe that may become one. Times are CLOCK_MONOTONIC nanoseconds, 0: not yet. */
 struct spawn {
     u32 kind;  /* RECORD_SPAWN */
     u32 index; /* its place in the map */
     u64 id;    /* 0: the place is free */
-    u64 key;   /* struct pipe_inode_info * of the pipe; struct socket * of a pair's write end; without kernel types: the
-                * parent's process id and the write end's number */
-    u64 other_key; /* the read end's key where it has one of its own, otherwise 0 */
-    u64 file;      /* struct file * of the write end, 0: unknown (no kernel types) */
+    u64 key;   /* struct pipe_inode_info * of the pipe; struct socket * of a socketpair's write end; without BTF: the
+                * parent's process id and the write end's fd */
+    u64 other_key; /* the read end's key if that is another one, otherwise 0 */
+    u64 file;      /* struct file * of the write end, 0: unknown (without BTF) */
     u64 files;     /* struct files_struct * of the parent, likewise */
-    u64 inode;     /* of the pipe, as in /proc/PID/fd, likewise */
+    u64 inode;     /* number of the pipe as in /proc/PID/fd, likewise */
     u64 created;
     u64 forked;
     u64 parent_closed;
     u64 read_began;
     u64 own_released;
     u64 read_ended;
-    u64 heir_released; /* the heir let go by an exec */
-    u32 pid;           /* the spawner: process and thread */
-    u32 tid;
+    u64 heir_released; /* when the heir released its copy by exec */
+    u32 pid;           /* the parent */
+    u32 tid;           /* the spawner: the thread that created the pipe */
     u32 own_pid;
     u32 read_tid;
-    u32 heir; /* the latest child of the own child that got a copy: takes its place if it exits without an exec */
+    u32 heir; /* the latest child of the own child with a copy: becomes the own child if that one never calls exec */
     s32 read_fd;
-    s32 fds[MAX_NUMBERS]; /* the write end's numbers, -1: none */
+    s32 fds[MAX_NUMBERS]; /* of the write end, -1: none */
     s32 exec_error;   /* errno of the own child's last failed exec */
     u32 own_how;      /* HOW_* */
-    u32 known;        /* counts facts: adding to it orders what two CPUs write and read */
-    u32 releases;     /* by foreign holders, since the spawn is watched, and their exits before that */
-    /* Facts are bytes of their own, as parent and children set them on different CPUs at once. */
+    u32 known;        /* only ever added to: that is a memory barrier between two CPUs */
+    u32 releases;     /* by foreign holders: all since the spawn is watched, and exits before that */
+    /* One byte per fact, because parent and children set them on different CPUs at the same time. */
     u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
-    u8 reading;   /* the parent waits on the read end now */
-    u8 elsewhere; /* ... in poll, select or epoll: a read gave EAGAIN */
+    u8 reading;   /* the parent is waiting on the read end */
+    u8 elsewhere; /* ... in poll, select or epoll: a read returned EAGAIN */
     u8 eof;       /* a read returned end-of-file */
-    u8 ended;     /* end-of-file, or the parent let go of the read end */
-    u8 read_cut;  /* the parent died in the read */
-    u8 held;      /* watched: the kernel counted a foreign copy when the own child had let go, or the parent */
+    u8 ended;     /* end-of-file, or the parent released the read end */
+    u8 read_cut;  /* the parent exited in the read */
+    u8 held;      /* watched: the kernel counted a foreign copy after the own child's release, or the parent's */
     u8 copy_lost; /* a copy exists that the kernel side cannot follow */
     u8 outcome;   /* OUTCOME_*, 0: not finished */
-    u8 is_socket; /* one end of a socketpair does the write end's duty (Rust with pre_exec) */
-    u8 killed;    /* the signal that ended the own child before any exec, 0: none, or unknown (no kernel types) */
-    u8 doubtful;  /* no own child yet, and a plain fork gave a copy to another child, or an exec left one in it */
-    u8 settled;   /* the latest release left nobody */
-    u8 listed;    /* in the list of watched spawns */
+    u8 is_socket; /* a socketpair, one end of which serves as the write end (Rust with pre_exec) */
+    u8 killed;    /* the signal that ended the own child before any exec, 0: none, or unknown (without BTF) */
+    u8 doubtful;  /* no own child yet, and another thread's plain fork made a copy, or one survived a child's exec */
+    u8 settled;   /* the latest release left no foreign copy */
+    u8 listed;    /* in the map watched */
     u8 exposed;   /* the cause of the latest release, see enum exposure */
-    u8 unread;    /* when the own child had let go, something was in the pipe */
+    u8 unread;    /* there was data in the pipe when the own child released its copy */
     u16 exposures[EXPOSURES]; /* foreign releases by cause, see enum exposure */
     char comm[COMM_LEN];      /* of the parent's process */
     char own_comm[COMM_LEN];
     struct stray stray;
-    struct release last[MAX_RELEASES]; /* the latest ones; the one numbered n is at n % MAX_RELEASES */
+    struct release last[MAX_RELEASES]; /* release number n is at n % MAX_RELEASES */
 };
 
-/* Tells user space that it is worth looking at the spawns that are watched. */
+/* Asks user space to look at the watched spawns now. */
 struct notice {
     u32 kind; /* RECORD_WAITING */
     u32 index;
@@ -135,36 +139,36 @@ struct notice {
 
 /* A set of places in the map spawns. */
 #define WORDS (MAX_SPAWNS / 64)
-#define GROUP_WORDS 8 /* words that are skipped at once when nothing was ever set in them */
+#define GROUP_WORDS 8 /* words that next_in skips at once if none of their bits was ever set */
 #define USED (WORDS < GROUP_WORDS ? GROUP_WORDS : WORDS)
 
 struct places {
-    u64 used[USED / 8]; /* bytes, as two CPUs can set them at once; 1: a bit was set in that word */
+    u64 used[USED / 8]; /* used as bytes, so that two CPUs can set two of them; 1: a bit was set in that word */
     u64 words[WORDS];
 };
 
-/* A process that may hold copies of write ends. A bit that is set means "may": the file descriptor table decides. */
+/* A process that may hold copies of write ends: its row in the map processes. */
 struct process {
-    u64 born;   /* when it was forked with these copies, 0: it made its pipes itself */
-    u64 execed; /* when it last called exec with success, 0: not since its fork */
-    u32 parent[MAX_ANCESTORS]; /* process ids, the nearest first, 0: unknown */
+    u64 born;   /* when it was forked with these copies, 0: it created its pipes itself */
+    u64 execed; /* its last successful exec, 0: none since its fork */
+    u32 parent[MAX_ANCESTORS]; /* process ids, the parent first, 0: unknown */
     u32 forker;            /* thread that forked it */
     u32 stack;             /* as in a release */
-    u8 expected; /* somebody waits for its exec: the parent's read of an errpipe, or vfork; or it has tried to exec */
-    u8 shared;   /* its threads have more than one file descriptor table, or other processes have the same */
+    u8 expected; /* about to call exec: its parent waits for that in vfork or on an errpipe, or an exec has failed */
+    u8 shared;   /* its threads have more than one fd table, or another process has the same table */
     u8 is_own;   /* the own child of a spawn, at its fork */
-    u8 kept;     /* while an event is worked on: a copy was found (at an exec: KEPT_*) */
-    u8 foreign;  /* at its fork, it got a copy of somebody else's errpipe */
+    u8 kept;     /* during an event: a copy was found (at an exec: KEPT_*) */
+    u8 foreign;  /* at its fork, it got a copy of an errpipe that is not for it */
     u8 exec_error; /* errno of its last failed exec */
-    u8 strays; /* it is the stray of a spawn */
+    u8 strays; /* it is the stray of a spawn, see struct stray */
     u8 unused;
     u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
-    u8 reads[MARKS]; /* ... and a read of it can be the wait for an own child: its write end is closed, or it is a dup */
-    struct places may_hold;
-    u32 own[MAX_PENDING]; /* without kernel types: 1 + the places of the spawns whose own child it is */
+    u8 reads[MARKS]; /* ... and a read can be the wait for an own child: the write end is closed, or this is a copy */
+    struct places may_hold; /* set: it may have a copy; its fd table decides */
+    u32 own[MAX_PENDING]; /* without BTF: 1 + the places of the spawns whose own child it is */
 };
 
-/* The latest pipes that a thread made. */
+/* The latest pipes that a thread created. */
 struct pending {
     u64 ids[MAX_PENDING];
     u32 places[MAX_PENDING];
@@ -172,14 +176,15 @@ struct pending {
     u32 unused;
 };
 
-/* Frames of a user stack that are kept: the fork is the innermost. */
+/* Frames kept of a user stack. The innermost is the fork. */
 #define MAX_STACK_DEPTH 32
 
 struct stack {
     u64 ip[MAX_STACK_DEPTH]; /* innermost first, 0: no more */
 };
 
-/* Durations: bucket b counts those of at most 64 us * 2^b; 22 buckets: up to 134 s; the last is the rest. */
+/* Bucket b counts durations up to 64 us * 2^b, inclusive; the last of the first 22 ends at 134 s. One more has the
+ * rest. */
 #define BUCKETS 23
 #define BUCKET_0_NS 64000
 
@@ -192,43 +197,44 @@ struct comm {
     char text[COMM_LEN];
 };
 
-/* What is aggregated for each comm of a parent. */
+/* Aggregated for each comm of a parent. */
 struct comm_stats {
     u64 ok;
     u64 exec_failed;
     u64 abandoned;
     u64 late_wakeups; /* long reads while the kernel counted no foreign copy */
-    u64 used;         /* when it was last looked up */
+    u64 used;         /* when it last changed */
     u64 exposures[EXPOSURES];
-    struct histogram spawn; /* errpipe created to read ended */
-    struct histogram exec;  /* fork to the own child's release */
-    struct histogram vfork; /* without an errpipe: the parent blocked in vfork */
+    struct histogram spawn; /* creation of the errpipe to end of the read */
+    struct histogram exec;  /* fork to release by the own child */
+    struct histogram vfork; /* spawns without an errpipe: time that the parent was blocked in vfork */
 };
 
 enum counter {
-    SPAWNS_REFUSED,   /* pipes for which there was no place: not followed */
-    PIPES_FORGOTTEN,  /* idle pipes that made room for others */
-    NUMBERS_OVERFLOWED, /* copies at more numbers than are followed */
-    WALKS_CUT,        /* events with more spawns than one event can handle */
-    RECORDS_LOST,
-    COMM_STATS_FULL,
-    TABLES_SHARED,
-    UPDATES_FAILED,
-    PROCESSES_ADDED,
+    SPAWNS_REFUSED,     /* pipes that are not followed, because there was no place */
+    PIPES_FORGOTTEN,    /* pipes, mostly idle, that lost their place to another */
+    NUMBERS_OVERFLOWED, /* copies at more fds than are followed */
+    WALKS_CUT,          /* events that concerned more spawns than one event can handle */
+    RECORDS_LOST,       /* records for which the perf buffer had no room */
+    COMM_STATS_FULL,    /* look-ups that ended at ~other, because the map comm_stats was full */
+    TABLES_SHARED,      /* processes with a row that began to share an fd table, or have several */
+    UPDATES_FAILED,     /* pipes and processes that a map refused, or whose fds could not be read */
+    PROCESSES_ADDED,    /* rows in processes */
     PROCESSES_DELETED,
-    STACKS_LOST,
+    STACKS_LOST,        /* stacks of forks for which the map stacks had no room */
     COUNTERS
 };
 
+/* Indices into the maps of tail calls; loader.py fills them in this order. */
 enum shared_program { LET_GO_NEXT, SHARED_PROGRAMS };
 enum enter_program { DUP_OVER, CLOSING, ENTER_PROGRAMS };
 enum exit_program { PIPE_MADE, DUP_MADE, EXIT_PROGRAMS };
 
 enum setting {
-    SETTING_THRESHOLD_NS, /* stalls of at least this are sent to user space */
-    SETTING_ENABLED, /* 0 until every probe is attached: until a pipe is seen, there is nothing to follow */
-    SETTING_SELF,    /* the tracer's own process, whose pipes are not followed */
-    SETTING_NOTICED, /* when the last notice was sent */
+    SETTING_THRESHOLD_NS, /* stalls of at least this duration are sent to user space */
+    SETTING_ENABLED,      /* 0: new pipes are not followed (until every probe is attached) */
+    SETTING_SELF,         /* process id of the tracer, whose pipes are not followed */
+    SETTING_NOTICED,      /* when the last notice was sent; set by the kernel side */
     SETTINGS
 };
 

@@ -1,7 +1,7 @@
-"""What the kernel side uses of a kernel: since when it is there, how it is found, what is lost without it.
+"""The kernel features in use: since when they exist, how they are detected, what is lost without them.
 
-No version number decides anything, as distributions backport: each feature is looked for.  The preflight, the
-loader and the table in README.md (``python -m probes.features`` prints it) all read ``FEATURES``.
+Version numbers decide nothing, because distributions backport: each feature is probed for.  The preflight,
+the loader and the table in README.md (``python -m probes.features`` prints it) all use ``FEATURES``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Feature:
-    """One thing that a kernel has or has not.
+    """A feature that a kernel has or lacks.
 
-    since: Linux, with the commit where it is not obvious, and RHEL.
-    looked_for: how, where it is not by its tracepoints.
-    without: what is lost, empty where the kernel has nothing to trace then.
-    tracepoints: all of them are there, or the feature is not; field: so has the first of them this field.
-    flag: the compile-time name that says that it is there.
+    since: version of Linux, with the commit if that is not obvious, and of RHEL.
+    detected: how, if not by its tracepoints.
+    without: what is lost without it; empty if there is nothing to trace then.
+    required: without it there is no tracing.
+    tracepoints: the feature needs all of them; field: and this field of the first one.
+    flag: the compile-time name that is defined if the kernel has the feature.
     """
 
     name: str
     since: str
-    looked_for: str = ""
+    detected: str = ""
     without: str = ""
     required: bool = False
     tracepoints: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class Feature:
     flag: str = ""
 
     def is_there(self, tracefs: Path) -> bool:
-        """Whether the kernel has its tracepoints, and the field."""
+        """Return whether the kernel has the tracepoints and the field."""
         there = all(has_tracepoint(tracefs, tracepoint) for tracepoint in self.tracepoints)
         return there and (not self.field or self.field in _fields(tracefs, self.tracepoints[0]))
 
@@ -59,7 +60,7 @@ FEATURES = (
         "eBPF with LRU maps",
         "4.10, RHEL 7.6",
         "bpf(2) with an invalid command fails with EINVAL",
-        "no tracing: `trace-popen --pid` looks at /proc only",
+        "no tracing: `trace-popen --pid` only searches /proc",
         required=True,
     ),
     Feature(
@@ -81,7 +82,7 @@ FEATURES = (
     Feature(
         "the tracepoints of dup, dup3 and fcntl",
         "3.10",
-        without="copies at other numbers than pipe's are not followed: their holders come from looks only",
+        without="copies that dup or fcntl makes are not followed; their holders are found only by a search",
         tracepoints=(
             "syscalls:sys_enter_dup",
             "syscalls:sys_exit_dup",
@@ -94,21 +95,21 @@ FEATURES = (
     Feature(
         "the tracepoints of socketpair",
         "3.10",
-        without="spawns of Rust's Command with pre_exec are not counted",
+        without="spawns by Rust's Command with pre_exec are not counted",
         tracepoints=("syscalls:sys_enter_socketpair", "syscalls:sys_exit_socketpair"),
         flag="HAVE_SOCKETPAIR",
     ),
     Feature(
         "the tracepoint of unshare",
         "3.10",
-        without="a thread that leaves its process's fd table is not noticed",
+        without="a thread that stops sharing its process's fd table is not noticed",
         tracepoints=("syscalls:sys_enter_unshare",),
         flag="HAVE_UNSHARE",
     ),
     Feature(
         "the exit of execve",
-        "3.10; not RHEL 7, whose table names an assembler stub",
-        without="the error of a failed exec is not known",
+        "3.10; not on RHEL 7, whose system call table has an assembler stub there",
+        without="the error of a failed exec is unknown",
         tracepoints=("syscalls:sys_exit_execve",),
         flag="HAVE_EXECVE",
     ),
@@ -140,8 +141,8 @@ FEATURES = (
         "the end of a process's last thread",
         "6.16",
         "sched_process_exit has the field `group_dead`",
-        "the count of threads is read: two that end at once can both be taken for the last (without the"
-        " kernel's types, the main thread is)",
+        "the count of live threads is read: two that exit at once can both be taken for the last one (without"
+        " kernel types, the main thread is)",
         tracepoints=(_EXIT,),
         field="group_dead",
         flag="GROUP_DEAD",
@@ -149,8 +150,8 @@ FEATURES = (
     Feature(
         "the kernel's types",
         "5.4 (341dfcf8d78e), RHEL 8.3, with CONFIG_DEBUG_INFO_BTF",
-        "/sys/kernel/btf/vmlinux has every member that is read",
-        "only parents and their own children are followed, holders come from /proc",
+        "/sys/kernel/btf/vmlinux has every structure member that is read",
+        "only parents and their own children are followed; holders come from /proc",
         flag="BTF",
     ),
     Feature(
@@ -168,30 +169,30 @@ FEATURES = (
     Feature(
         "programs at functions",
         "5.5 (fec56f5890d9), on arm64 6.0; not used without `bpf_tramp_image` (5.12, e21aa341785c, RHEL 8.5),"
-        " as the kernel frees what a thread sleeps in",
-        "the kernel takes a program for the entry and one for the exit of each system call's function",
-        "tracing costs uninvolved system calls more",
+        " because the kernel then frees code in which a thread may be sleeping",
+        "the kernel accepts a program at the entry and one at the exit of each system call's function",
+        "uninvolved system calls cost more",
         flag="FENTRY",
     ),
     Feature(
         "a function that reads pipes",
-        "`anon_pipe_read` as of 6.15, `pipe_read` before",
-        "the kernel takes a program there",
+        "`anon_pipe_read` since 6.15, `pipe_read` before",
+        "the kernel accepts a program there",
         "reads of files and sockets cost more",
         flag="PIPE_READ",
     ),
     Feature(
         "an iterator over open files",
         "5.8 (eaaacd23910f), RHEL 8.10 and 9",
-        "`bpf_iter_task_file` is among the kernel's types, and the kernel takes the program",
-        "who holds a pipe comes from /proc, for stalls of a quarter of a second and more",
+        "the kernel's types have `bpf_iter_task_file`, and the kernel accepts the program",
+        "holders come from /proc, for stalls of at least a quarter of a second",
     ),
 )
 
 
 @dataclass(frozen=True)
 class _Members:
-    """Members of kernel structures by the compile-time name of their offset, and what else is defined."""
+    """Members of kernel structures by the compile-time name of their offset, and constants to define."""
 
     offsets: Mapping[str, tuple[str, str]]
     constants: Mapping[str, int] = field(default_factory=dict)
@@ -227,20 +228,20 @@ _MEMBERS: tuple[tuple[_Members, ...], ...] = (
         _Members(
             {"OFF_PIPE_HEAD": ("pipe_inode_info", "head"), "OFF_PIPE_TAIL": ("pipe_inode_info", "tail")}
         ),
-        # Before 5.5 (8cefc107ca54) a pipe counts the buffers in use.
+        # Before 5.5 (8cefc107ca54) a pipe has the number of buffers in use.
         _Members({"OFF_PIPE_HEAD": ("pipe_inode_info", "nrbufs")}),
     ),
     (
-        # As of 6.13 (90ee6ed776c0) the count begins at zero.
+        # Since 6.13 (90ee6ed776c0) the count of a file with one reference is zero.
         _Members({"OFF_FILE_COUNT": ("file", "f_ref")}, {"FILE_COUNT_ONE": 0}),
         _Members({"OFF_FILE_COUNT": ("file", "f_count")}, {"FILE_COUNT_ONE": 1}),
     ),
 )
-"""Of each group, the first that the kernel's types have all of."""
+"""From each group the first alternative is used whose members the kernel's types all have."""
 
 
 def kernel_offsets(btf: Btf) -> dict[str, int]:
-    """The compile-time names of the feature "the kernel's types".  Raises BtfError: a member is missing."""
+    """Return the compile-time offsets and constants.  Raises BtfError if a member is missing."""
     found: dict[str, int] = {}
     for alternatives in _MEMBERS:
         found.update(_first_of(btf, alternatives))
@@ -259,54 +260,54 @@ def _first_of(btf: Btf, alternatives: Sequence[_Members]) -> dict[str, int]:
 
 
 def has_tracepoint(tracefs: Path, name: str) -> bool:
-    """Whether the kernel has a tracepoint, named as ``sched:sched_process_exec``."""
+    """Return whether the kernel has a tracepoint, such as ``sched:sched_process_exec``."""
     return (tracefs / "events" / name.replace(":", "/") / "format").is_file()
 
 
 def _fields(tracefs: Path, name: str) -> frozenset[str]:
-    """Names of a tracepoint's fields, as in its format file."""
+    """Return the names of a tracepoint's fields, from its format file."""
     text = (tracefs / "events" / name.replace(":", "/") / "format").read_text()
     declarations = (line.split(";")[0] for line in text.splitlines() if line.strip().startswith("field:"))
     return frozenset(declaration.split()[-1].split("[")[0].lstrip("*") for declaration in declarations)
 
 
 def tracepoints(tracefs: Path) -> list[str]:
-    """Every tracepoint that has a program on this kernel."""
+    """Return the tracepoints that have a program on this kernel."""
     there = [feature for feature in FEATURES if not feature.field and feature.is_there(tracefs)]
     return [name for feature in there for name in feature.tracepoints]
 
 
 def flags(tracefs: Path) -> list[str]:
-    """The compile-time names of the features that their tracepoints show to be there."""
+    """Return the compile-time names of the features that are detected by their tracepoints."""
     there = (feature for feature in FEATURES if feature.tracepoints and feature.is_there(tracefs))
     return [feature.flag for feature in there if feature.flag]
 
 
 def needed() -> list[str]:
-    """The tracepoints without which nothing can be followed."""
+    """Return the required tracepoints."""
     return [name for feature in FEATURES if feature.required for name in feature.tracepoints]
 
 
 def missing(tracefs: Path) -> list[str]:
-    """Those of them that the kernel does not have."""
+    """Return the required tracepoints that the kernel lacks."""
     return [name for name in needed() if not has_tracepoint(tracefs, name)]
 
 
 def lost(tracefs: Path) -> Iterator[Feature]:
-    """The features whose tracepoints the kernel does not have, where anything is lost without them."""
+    """Yield the optional features whose tracepoints the kernel lacks, if their absence loses something."""
     for feature in FEATURES:
-        told = feature.without and not feature.required and not feature.field
-        if told and not feature.is_there(tracefs):
+        matters = feature.without and not feature.required and not feature.field
+        if matters and not feature.is_there(tracefs):
             yield feature
 
 
 def table() -> str:
-    """All features, in Markdown."""
-    rows = [("feature", "since Linux", "looked for", "without it"), ("---",) * 4]
+    """Return the table of all features in Markdown."""
+    rows = [("feature", "since Linux", "detected", "without it"), ("---",) * 4]
     for feature in FEATURES:
-        looked_for = feature.looked_for or "by its tracepoints"
-        without = feature.without or "nothing: the kernel does not have this system call"
-        rows.append((feature.name, feature.since, looked_for, without))
+        detected = feature.detected or "by its tracepoints"
+        without = feature.without or "nothing: the kernel lacks this system call"
+        rows.append((feature.name, feature.since, detected, without))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

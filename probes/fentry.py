@@ -1,4 +1,4 @@
-"""Programs at the entry and the exit of a kernel function, by bpf(2): BPF trampolines, "fentry" and "fexit".
+"""Attach programs to the entry and exit of kernel functions by bpf(2): BPF trampolines, "fentry" and "fexit".
 
 Structures and commands: <linux/bpf.h>.
 """
@@ -27,22 +27,23 @@ class _Open(ctypes.Structure):
 
 
 def load(name: str, instructions: bytes, function: int, at_exit: bool) -> int:
-    """Loads a program for a kernel function, which is given by its id in the kernel's BTF; returns its fd.
+    """Load a program for a kernel function, given by its id in the kernel's BTF; return its fd.
 
-    instructions: with the fds of maps in them.  Raises OSError, with the verifier's last line.
+    instructions: with the fds of maps filled in.  Raises OSError with the verifier's last line.
     """
     return programs.load(name, instructions, programs.TRACING, _FEXIT if at_exit else _FENTRY, function)
 
 
 def attach(program: int) -> int:
-    """Attaches a loaded program to its function; returns the fd that keeps it so.  Raises OSError."""
+    """Attach a loaded program; return the fd that keeps it attached.  Raises OSError."""
     return bpf(_RAW_TRACEPOINT_OPEN, _Open(prog_fd=program))
 
 
 def problem(places: Mapping[int, int]) -> Optional[str]:
-    """Why this kernel does not let programs at all of some functions see their arguments; None: it does.
+    """Try programs at functions that read their arguments; return why the kernel refuses, or None.
 
-    places: by id of a function in the kernel's BTF, the offset of a word where its first argument points to.
+    places: by id of a function in the kernel's BTF, the offset of a word in the structure that its first
+    argument points to.
     """
     fds = []
     try:
@@ -58,7 +59,7 @@ def problem(places: Mapping[int, int]) -> Optional[str]:
 
 
 def _look(offset: int) -> bytes:
-    """A program that reads a word of what the first argument points to."""
+    """A program that reads a word from what the first argument points to."""
     return b"".join(
         (
             _instruction(0x79, 1 << 4 | 2, 0),  # r2 = *(u64 *)(r1 + 0): the first argument
@@ -70,5 +71,5 @@ def _look(offset: int) -> bytes:
 
 
 def _instruction(code: int, registers: int, offset: int) -> bytes:
-    """registers: the source's number << 4 | the destination's."""
+    """registers: number of the source << 4 | number of the destination."""
     return struct.pack("=BBhi", code, registers, offset, 0)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Processes: file descriptor tables, fork, exec and exit. */
+/* Processes: shared fd tables, fork, exec and exit. */
 
-/* ---- processes that share a table, or have several ---- */
+/* ---- processes that share an fd table, or have several ---- */
 
-/* Called when the threads of a process stop sharing one table, or share it with another process. From then on, nothing that
- * this process closes is certain to be closed. */
+/* Called when the threads of a process stop sharing one fd table, or share it with another process: from here on
+ * nothing about its copies is certain. */
 INLINE void lose_table(u32 key)
 {
     u8 one = 1;
@@ -16,7 +16,7 @@ INLINE void lose_table(u32 key)
     }
 }
 
-/* The current thread gets its own copy of the table if anybody else uses the table. */
+/* The current thread gets an fd table of its own, if another thread or process uses the table. */
 INLINE void unshare_files(u32 key)
 {
 #ifdef BTF
@@ -46,7 +46,7 @@ ENTER(close_range)
     if (flags & CLOSE_RANGE_UNSHARE)
         unshare_files(key);
 #ifdef BTF
-    if (flags & CLOSE_RANGE_CLOEXEC) /* the table says so at the exec */
+    if (flags & CLOSE_RANGE_CLOEXEC) /* the exec will look at the table */
         return 0;
     struct walk *walk = 0;
 #ifdef FENTRY
@@ -77,8 +77,8 @@ ENTER(close_range)
 /* ---- fork ---- */
 
 #ifdef STACKS
-/* The current thread's user stack, as a row keeps it. Equal stacks share an id; an id is never reused for another stack
- * (no BPF_F_REUSE_STACKID). */
+/* The current thread's user stack, as in struct process. Equal stacks share an id, which is never reused for another
+ * stack (no BPF_F_REUSE_STACKID). */
 INLINE u32 user_stack(void *ctx)
 {
     int id = stacks.get_stackid(ctx, BPF_F_USER_STACK);
@@ -89,11 +89,11 @@ INLINE u32 user_stack(void *ctx)
 }
 #endif
 
-/* The child is the own child of a spawn. */
+/* Makes the child the own child of a spawn. */
 INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec, u32 vfork)
 {
     start_own(spawn, now, cloexec);
-    spawn->stray.pid *= vfork; /* Go uses vfork */
+    spawn->stray.pid *= vfork; /* strays are for Go, which uses vfork */
     spawn->doubtful = 0;
     process_comm(spawn->own_comm);
     *(volatile u32 *)&spawn->own_pid = child;
@@ -115,16 +115,16 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
 }
 
 #ifdef BTF
-/* Whether the pipe may have been made for the thread's new child. A Go thread starts the next program (by vfork) before the
- * goroutine of the last one has closed its write end, so a later vfork does not count. Other programs hand a pipe to a later
- * child: a fork shows this at once, a vfork shows it at the exec (handed_on). */
+/* 1: the pipe can be for the thread's new child. A Go thread starts the next process (by vfork) before the goroutine of
+ * the last one has closed its write end, so a later vfork does not count. Other runtimes do create a pipe for a later
+ * child: a fork shows this at once, a vfork at the exec (handed_on). */
 INLINE u64 is_for(struct spawn *spawn, u32 vfork)
 {
     return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1);
 }
 
-/* Makes the child the own child of the pipes that its forker has made lately and that the child has. (First, so that any
- * number of other pipes does not matter.) */
+/* Makes the child the own child of the latest pipes of its forker of which it has a copy. (Before inherit looks at the
+ * rest, so that the number of other pipes does not matter.) */
 INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now, u32 vfork)
 {
     struct pending *pending = made.lookup(&tid);
@@ -138,8 +138,8 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
             !is_for(spawn, vfork))
             continue;
         set_place(&copy->may_hold, spawn->index);
-        /* Again: the end of another spawn, whose pipe had the same address before, can have deleted it just when the pipe
-         * was made (free_spawn looks, and then deletes). */
+        /* Repeated: the end of an earlier spawn whose pipe had the same address may have deleted the entry after this
+         * pipe was created (free_spawn looks, and then deletes). */
         u64 pipe = spawn->key;
         u32 place = spawn->index;
         pipes.update(&pipe, &place);
@@ -149,9 +149,9 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
 }
 
 /*
- * Looks at the next spawns that the forking process may hold, and finds those that the child has inherited. The child's
- * table is already copied and not used yet, so it is an exact snapshot. Returns 1 if there are more; *own: the child is
- * the own child of one.
+ * Handles the next spawns that the forking process may hold, and finds those of which the child has inherited a copy.
+ * The child's table has been copied and not been used yet, so it is an exact snapshot. 1: there are more. *own: the
+ * child is the own child of a spawn.
  */
 INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int *own)
 {
@@ -169,15 +169,15 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         if (place == NONE)
             goto end;
         struct spawn *spawn = place == LATER ? 0 : spawn_at(place);
-        if (!spawn || !spawn->id || spawn->outcome) /* a spawn that is over: another pipe can be at its address by now */
+        if (!spawn || !spawn->id || spawn->outcome) /* over: another pipe can be at its address by now */
             continue;
-        /* (After the end of the read, the thread may use another pipe at the same address.) */
+        /* (Once it has ended, its thread may have another pipe at the same address.) */
         u64 mine = (differ(spawn->pid, key) | differ(spawn->ended, 0)) ^ 1;
         u64 given = (differ(spawn->own_pid, child) | differ(spawn->forked, walk->ns)) ^ 1; /* by inherit_own */
         u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & (given | is_for(spawn, vfork));
         u32 fd = 0;
-        /* The child certainly has the process's own pipes whose write end is still open. Another pipe must be looked up: if
-         * its place has been reused, the process never had it. */
+        /* The child certainly has a copy of the process's own pipes whose write end is open. Any other pipe is looked
+         * up, and must be older than the process, or the bit is left over from an earlier spawn. */
         if (((spawner ^ given) | (mine ^ 1) | differ(spawn->parent_closed, 0)) &&
             !(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
             continue;
@@ -198,7 +198,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
             *(volatile u32 *)&spawn->stray.pid = child;
             copy->strays = 1;
         } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
-            spawn->heir = child; /* the own child has forked */
+            spawn->heir = child; /* a child of the own child */
             spawn->heir_released = 0;
         }
     }
@@ -215,7 +215,7 @@ end:
     return 0;
 }
 #else
-/* Without kernel types: the child is the own child of what its forker has made and not forked for. */
+/* Without BTF: the child is the own child of the forker's latest pipes whose write end is open. 1: it is one. */
 INLINE int inherit(void *ctx, u32 child, u64 flags)
 {
     u32 key = process_id(), tid = thread_id();
@@ -235,7 +235,7 @@ INLINE int inherit(void *ctx, u32 child, u64 flags)
         struct spawn *spawn = pending->ids[k] ? spawn_at(pending->places[k]) : 0;
         if (!spawn || spawn->id != pending->ids[k] || spawn->parent_closed)
             continue;
-        assign_own(spawn, child, now, 1, 0); /* whether it is close-on-exec is not known */
+        assign_own(spawn, child, now, 1, 0); /* assumed to be close-on-exec */
         copy->own[k] = pending->places[k] + 1;
         copy->is_own = 1;
     }
@@ -259,7 +259,7 @@ INLINE void vfork_began(u32 child)
     vforks.update(&child, &vforked);
 }
 
-/* A process calls exec or exits. */
+/* The process has called exec, or exits. */
 INLINE void vfork_ended(u32 child)
 {
     struct vforked *found = vforks.lookup(&child);
@@ -312,7 +312,7 @@ PROBE(task, task_newtask)
             fork_again.call(ctx, 0);
             count(WALKS_CUT);
             struct process *copy = processes.lookup(&child);
-            if (copy) /* its other pipes are unknown */
+            if (copy) /* what else it has inherited is unknown */
                 copy->shared = 1;
         }
         walks.delete(&tid);
@@ -346,8 +346,8 @@ LEAVE(execve) { return exec_failed(RESULT); }
 LEAVE(execveat) { return exec_failed(RESULT); }
 #endif
 
-/* Begins the walk over what the process lets go of: at an exec its close-on-exec copies, which are closed already; at its
- * exit all copies, which are closed later. */
+/* Begins the walk over the copies that the process releases: at an exec the close-on-exec ones, which are already
+ * closed; at its exit all, which will be closed after this. */
 INLINE void begin_let_go(void *ctx, u32 key, u32 how)
 {
     struct process *row = row_of(key);
@@ -378,7 +378,7 @@ PROBE(sched, sched_process_exec)
     return 0;
 }
 
-/* Fires before the task's files are closed. */
+/* Runs before the task's files are closed. */
 PROBE(sched, sched_process_exit)
 {
     u32 key = process_id(), tid = thread_id();
@@ -390,7 +390,7 @@ PROBE(sched, sched_process_exit)
 #if defined(GROUP_DEAD)
     if (!args->group_dead)
         return 0;
-#elif defined(BTF) /* two threads that end at once may both see no other thread */
+#elif defined(BTF) /* two threads that exit at the same time may both read 0 */
     u64 signal = kernel_u64(bpf_get_current_task() + OFF_TASK_SIGNAL);
     if ((u32)kernel_u64(signal + OFF_SIGNAL_LIVE))
         return 0;

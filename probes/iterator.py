@@ -1,6 +1,6 @@
-"""BPF iterators by bpf(2): the kernel calls such a program for each object of one kind, as a fd is read.
+"""BPF iterators by bpf(2): the kernel calls the program for each object of a kind while an fd is read.
 
-A link stands for a loaded iterator; each pass over the objects is a fd of its own.  Since Linux 5.8.
+A link holds a loaded iterator; each pass over the objects has an fd of its own.  Since Linux 5.8.
 Structures and commands: <linux/bpf.h>, and the kernel's Documentation/bpf/bpf_iterators.rst.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["link", "load", "run"]
 
 _LINK_CREATE, _ITER_CREATE = 28, 33
 _TRACE_ITER = 28
-_CHUNK = 1 << 16  # twice what the kernel gathers for one read
+_CHUNK = 1 << 16  # twice what the kernel returns for one read
 
 
 class _Link(ctypes.Structure):
@@ -37,20 +37,20 @@ class _Iter(ctypes.Structure):
 
 
 def load(name: str, instructions: bytes, function: int) -> int:
-    """Loads an iterator's program; returns its fd.
+    """Load an iterator's program; return its fd.
 
-    function: the id of ``bpf_iter_KIND`` in the kernel's BTF.  Raises OSError, with the verifier's last line.
+    function: id of ``bpf_iter_KIND`` in the kernel's BTF.  Raises OSError with the verifier's last line.
     """
     return programs.load(name, instructions, programs.TRACING, _TRACE_ITER, function)
 
 
 def link(program: int) -> int:
-    """Returns the fd of a link, which keeps the loaded program as well.  Raises OSError."""
+    """Create the link of a loaded program; return its fd, which keeps the program too.  Raises OSError."""
     return bpf(_LINK_CREATE, _Link(prog_fd=program, attach_type=_TRACE_ITER))
 
 
 def run(link: int) -> bytes:
-    """Makes one pass over all objects; returns all that the program wrote.  Raises OSError."""
+    """Make one pass over all objects; return everything that the program wrote.  Raises OSError."""
     fd = bpf(_ITER_CREATE, _Iter(link_fd=link))
     try:
         return _read_all(fd)
@@ -62,9 +62,9 @@ def _read_all(fd: int) -> bytes:
     parts: list[bytes] = []
     while True:
         try:
-            part = os.read(fd, _CHUNK)  # Python itself repeats it after a signal
+            part = os.read(fd, _CHUNK)  # retried by Python after a signal
         except BlockingIOError:
-            continue  # the kernel has looked at a million objects, and the program wrote nothing (EAGAIN)
+            continue  # EAGAIN: a million objects, and the program wrote nothing
         if not part:
             return b"".join(parts)
         parts.append(part)

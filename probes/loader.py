@@ -1,7 +1,7 @@
-"""Has the probes compiled, loaded and attached, and reads them.
+"""Load the probes, receive their records and read their maps.
 
-``Probes`` is the only door to the kernel side: it calls back with each record, and gives typed copies of the
-maps. It knows nothing of metrics or terminals.
+``Probes`` is the only interface to the kernel side: it calls back with each record, and returns typed copies
+of what is in the maps.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _SOURCES = tuple(_HERE / f"{subject}.bpf.c" for subject in _SUBJECTS)
 _OTHER = b"~other"
 _SYSCALLS = "syscalls:"
 _UNROLL = "-DUNROLL"
-_AT_TRACEPOINTS = "attached to tracepoints, not to the functions of the system calls"
-_NO_TYPES = "no kernel types, so inherited copies cannot be checked at a fork"
+_AT_TRACEPOINTS = "the probes are attached to tracepoints, not to the functions of the system calls"
+_NO_TYPES = "the kernel's types are missing, so inherited copies cannot be checked at a fork"
 # As enum shared_program, enter_program and exit_program.
 _TAILS = {
     "shared": ("let_go_next",),
@@ -67,9 +67,9 @@ _NEWTASK = "task:task_newtask"
 
 @dataclass(frozen=True)
 class ProbeStatus:
-    """One program of the kernel side.
+    """The state of one program.
 
-    runs, run_ns: how often and how long it has run, None unless the sysctl kernel.bpf_stats_enabled is on.
+    runs, run_ns: number and total time of its runs; None unless the sysctl kernel.bpf_stats_enabled is on.
     """
 
     attached: bool
@@ -79,17 +79,17 @@ class ProbeStatus:
 
 @dataclass(frozen=True)
 class Options:
-    """What one run of the probes traces and how much it may remember.
+    """What the probes trace, and the sizes of their maps.
 
-    threshold_ns: stalls of at least this reach user space.
-    targets: only pipes made by processes that were named by ``add_target`` (and their descendants) count.
-    every: every spawn reaches user space, not only those of a stall.
+    threshold_ns: stalls of at least this duration are sent to user space.
+    targets: only pipes created by processes named with ``add_target`` and by their descendants are followed.
+    every: all spawns are sent to user space, not only the long ones.
     stacks: the user stack of each fork that gives a foreign process a copy is kept.
-    use_btf: check each inherited copy in the child's own fd table; off only to test without.
-    tracepoints: at the tracepoints of the system calls even where the kernel lets programs be attached to
-    their functions, which costs less.
-    The sizes are entries of the maps (max_spawns: a power of two, at least 64) and pages (a power of two) of
-    each CPU's perf buffer (at most: perfbuffer.py).
+    use_btf: False only for tests of what happens without the kernel's types.
+    tracepoints: use the tracepoints of the system calls even if the kernel accepts programs at their
+    functions, which cost less.
+    max_*: entries of the maps (max_spawns: a power of two, at least 64).
+    buffer_pages: maximum pages of each CPU's perf buffer, a power of two (perfbuffer.py).
     """
 
     threshold_ns: int
@@ -107,11 +107,12 @@ class Options:
 
 
 class Loading:
-    """Probes that are being compiled, loaded and attached by another process meanwhile.
+    """Probes that another process is compiling, loading and attaching.
 
-    process: that one, to be waited for by the caller; default: its own.
-    why_no_iterator: why no iterator over the open files is asked for, None: one is.
-    Raises preflight.PreflightError, with a message for the user.
+    process: that process, which the caller waits for; default: a new one.
+    why_no_iterator: why there will be no iterator over open files; None: there will be one, unless the kernel
+    refuses it.
+    Raises preflight.PreflightError, whose message is for the user.
     """
 
     def __init__(self, options: Options, process: Optional[CompilerProcess] = None) -> None:
@@ -123,9 +124,9 @@ class Loading:
             btf = _kernel_types() if options.use_btf else None
             self._offsets = _kernel_offsets(btf) if btf is not None else None
             for feature in features.lost(self.tracefs):
-                _log.warning("this kernel does not have %s: %s", feature.name, feature.without)
+                _log.warning("this kernel lacks %s: %s", feature.name, feature.without)
             iterators: dict[str, int] = {}
-            self.why_no_iterator: Optional[str] = "the kernel's types are not known"
+            self.why_no_iterator: Optional[str] = "the kernel's types are unknown"
             if btf is not None and self._offsets is not None:
                 iterators, self.why_no_iterator = _iterators(btf)
             mirrors = _mirrors(options)
@@ -144,7 +145,7 @@ class Loading:
             self._process = undo.pop_all()
 
     def result(self) -> Compiled:
-        """Waits for them, once.  Raises preflight.PreflightError or LoadError, as above."""
+        """Wait for the programs; to be called once.  Raises preflight.PreflightError or LoadError."""
         with self._process:
             compiled = self._compilation.result()
         _log.debug("the probes were %s", "compiled before" if compiled.cached else "compiled")
@@ -153,19 +154,20 @@ class Loading:
         if _UNROLL not in compiled.attempt.flags:
             _log.warning("%s: %s", _AT_TRACEPOINTS, compiled.refused)
         else:
-            tell = _log.debug if self._offsets is None else _log.warning
-            tell("without loops, and without kernel types: %s", compiled.refused)
+            log = _log.debug if self._offsets is None else _log.warning
+            log("the probes use neither loops nor the kernel's types: %s", compiled.refused)
         return compiled
 
 
 class Probes:
-    """The loaded and attached probes; a context manager that detaches them at its end.
+    """The loaded and attached probes; a context manager that detaches them on exit.
 
-    Raises preflight.PreflightError or LoadError, each with a message for the user.
+    source: options to load probes with, or probes that are being loaded.
+    Raises preflight.PreflightError or LoadError, whose messages are for the user.
     """
 
-    def __init__(self, wanted: Union[Options, Loading], on_record: Callable[[Record], None]) -> None:
-        loading = wanted if isinstance(wanted, Loading) else Loading(wanted)
+    def __init__(self, source: Union[Options, Loading], on_record: Callable[[Record], None]) -> None:
+        loading = source if isinstance(source, Loading) else Loading(source)
         options, tracefs = loading.options, loading.tracefs
         self._compiled = loading.result()
         used = self._compiled.attempt
@@ -184,7 +186,7 @@ class Probes:
         self._stacks = ForkStacks(maps["stacks"]) if options.stacks else None
         for function, problem in self._compiled.attached.items():
             if problem is not None:
-                _log.error("no probe at %s: some stalls will be of unknown cause (%s)", function, problem)
+                _log.error("cannot attach a probe to %s: some causes will be unknown (%s)", function, problem)
         self._places = {
             place if place.startswith(AT_FUNCTIONS) else name: _function(name)
             for name in features.tracepoints(tracefs)
@@ -194,7 +196,9 @@ class Probes:
             self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
         except OSError as error:
             self._compiled.close()
-            raise LoadError(f"no buffer for the records: {error.strerror}: {_cure(error)}") from error
+            raise LoadError(
+                f"cannot create the buffers for records: {error.strerror}: {_remedy(error)}"
+            ) from error
         if _OTHER not in self.comm_stats():
             self._comm_stats.set(_comm_key(_OTHER), CommStats())
         self.set_threshold(options.threshold_ns)
@@ -213,60 +217,60 @@ class Probes:
         self.close()
 
     def start(self) -> None:
-        """Begins to follow pipes; to be called when the first targets are set."""
+        """Begin to follow pipes; to be called after the first targets are added."""
         self._set(Setting.SELF, os.getpid())
         self._set(Setting.ENABLED, 1)
 
     def close(self) -> None:
-        """Detaches the programs and frees the maps."""
+        """Detach the programs and free the maps."""
         self._buffer.close()
         self._compiled.close()
 
     @property
     def sees_fd_tables(self) -> bool:
-        """Whether inherited copies are checked in the kernel's own fd tables (needs BTF)."""
+        """Whether the kernel side reads fd tables, and so sees foreign holders (needs BTF)."""
         return self._sees_fd_tables
 
     @property
     def bcc_version(self) -> str:
-        """Version of the bcc that compiled them."""
+        """Version of the bcc that compiled the probes."""
         return self._compiled.bcc_version
 
     @property
     def open_files(self) -> Optional[OpenFiles]:
-        """Tells who holds a pipe now; None: the kernel has no such iterator (needs Linux 5.8 and BTF)."""
+        """Finds the current holders of pipes; None without such an iterator (Linux 5.8 and BTF)."""
         return self._open_files
 
     @property
     def why_no_iterator(self) -> Optional[str]:
-        """Why there is no ``open_files``; None: there is."""
+        """Why ``open_files`` is None; None if it is not."""
         return self._why_no_iterator
 
     def poll(self, timeout_ms: int) -> None:
-        """Waits at most that long for records and calls back with each."""
+        """Wait at most that long for records, and call back with each."""
         self._buffer.poll(timeout_ms)
 
     def set_threshold(self, nanoseconds: int) -> None:
-        """Stalls of at least this reach user space from now on."""
+        """Set Options.threshold_ns."""
         self._set(Setting.THRESHOLD_NS, nanoseconds)
 
     def _set(self, which: Setting, value: int) -> None:
         self._compiled.maps["settings"].set(int(which), value)
 
     def add_target(self, pid: int) -> None:
-        """Traces a process and what it forks from now on (with Options.targets)."""
+        """Trace a process and the children that it forks from now on (with Options.targets)."""
         self._compiled.maps["targets"].set(pid, 1)
 
     def spawns(self) -> list[Spawn]:
-        """Copies of all spawns in flight, and of the pipes that may become one's errpipe."""
+        """Return copies of all spawns in flight, and of the pipes that may become an errpipe."""
         places = [int.from_bytes(key, sys.byteorder) for key, _id in self._compiled.maps["places"].items()]
         return self._spawns_at(places)
 
     def watched(self) -> list[Spawn]:
-        """Copies of the spawns whose parent somebody foreign may be stalling now."""
+        """Return copies of the spawns whose parent a foreign process may be stalling now."""
         found = self._compiled.maps["watched"].get(0)
-        assert found is not None  # of an array: always there
-        # One that has got another own child since stays among them.
+        assert found is not None  # an element of an array
+        # A spawn stays in the set when it gets another own child, which resets held.
         return [spawn for spawn in self._spawns_at(_places(found)) if spawn.held]
 
     def _spawns_at(self, places: Iterable[int]) -> list[Spawn]:
@@ -274,68 +278,70 @@ class Probes:
         return [spawn for spawn in found if spawn is not None and spawn.id]
 
     def free(self, place: int) -> None:
-        """Frees the place of a spawn that has ended and waits for a release that does not come."""
+        """Free the place of a spawn that has ended and waits for a release that does not come."""
         self._spawns.set(place, Spawn())
         self._compiled.maps["places"].delete(place)
 
     def process(self, pid: int) -> Optional[Any]:
-        """What is known of a process that may hold copies (records.process_type); None: nothing."""
+        """Return the row of a process that may hold copies (records.process_type), or None."""
         return self._processes.get(pid)
 
     def processes(self) -> Iterator[tuple[int, Any]]:
-        """Each process that may hold copies: its pid, and as above."""
+        """Yield pid and row of each process that may hold copies."""
         for key, process in self._processes.items():
             yield int.from_bytes(key, sys.byteorder), process
 
     def may_hold(self, process: Any, place: int, created: int) -> bool:
-        """Whether such a process got a copy of a spawn's write end at its fork, and may have it still.
+        """Return whether a process inherited a copy of a spawn's write end, and may still have it.
 
-        place, created: the spawn's.
+        process: its row; place, created: of the spawn.
         """
         word = process.may_hold.words[place // 64]
         return bool(word >> place % 64 & 1) and process.born > created
 
     def execed(self, pid: int) -> int:
-        """When a process called exec after it had let go of a copy by close, 0: not as far as is known."""
+        """Return when a process called exec after it released a copy by close; 0: not known."""
         found = self._compiled.maps["execs"].get(pid)
         return int(found.value) if found is not None else 0
 
     def fork_stack(self, stack: int, born: int) -> tuple[int, ...]:
-        """Addresses of the stack of a fork at the time born, innermost first; empty: it was not kept.
+        """Return the addresses of a fork's stack, innermost first; empty if it was not kept.
 
-        stack: as in a table or release (with Options.stacks).
+        stack, born: of a row, or stack and acquired of a release (with Options.stacks).
         """
         return self._stacks.addresses(stack, born) if self._stacks is not None else ()
 
     def make_room_for_stacks(self) -> None:
-        """Forgets the stacks of the forks whose processes hold nothing any more."""
+        """Delete the stacks of forks whose processes no longer have a row."""
         if self._stacks is not None:
             self._stacks.make_room({process.stack for _, process in self.processes()})
 
     def comm_stats(self) -> dict[bytes, CommStats]:
-        """What was aggregated for each comm of a parent, ``~other`` being the rest."""
+        """Return the statistics of each comm of a parent; ``~other`` has those that found no room."""
         return {key.split(b"\0", 1)[0]: stats for key, stats in self._comm_stats.items()}
 
     def forget_comm(self, comm: bytes) -> None:
-        """Drops what was aggregated for one comm (the self-test's)."""
+        """Delete the statistics of a comm."""
         self._comm_stats.delete(_comm_key(comm))
 
     def counters(self) -> dict[Counter, int]:
-        """The kernel side's counters."""
+        """Return all counters of the kernel side."""
         values = [value.value for _key, value in self._compiled.maps["counters"].items()]
-        # A record that cannot be read is as good as one that found no room.
+        # An unreadable record is lost, too.
         values[Counter.RECORDS_LOST] += self._unreadable
         return {which: values[which] for which in Counter}
 
     def misses(self) -> int:
-        """How often a program was not run, as another one was at work on its CPU (as far as the kernel tells:
-        since 5.12)."""
-        return sum(self._told_of(function).get("recursion_misses", 0) for function in self._places.values())
+        """Return how often a program did not run because another one was running on its CPU.
+
+        0 before Linux 5.12, which does not count this.
+        """
+        return sum(self._fdinfo(function).get("recursion_misses", 0) for function in self._places.values())
 
     def counter(self, which: Counter) -> int:
-        """One of them: a single look into a map."""
+        """Return one counter, with a single look-up."""
         value = self._compiled.maps["counters"].get(int(which))
-        assert value is not None  # of an array: always there
+        assert value is not None  # an element of an array
         return int(value.value) + (self._unreadable if which is Counter.RECORDS_LOST else 0)
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
@@ -349,7 +355,7 @@ class Probes:
         return {name: (exported[name].count(), limit) for name, limit in self._limits.items()}
 
     def probes(self) -> dict[str, ProbeStatus]:
-        """Each program by where it is, as in ``syscalls:sys_enter_close`` or ``fentry:__x64_sys_close``."""
+        """Return the programs by place, for example ``fentry:__x64_sys_close``."""
         counts = Path("/proc/sys/kernel/bpf_stats_enabled")
         counted = counts.exists() and counts.read_text().strip() != "0"
         found = {}
@@ -357,13 +363,13 @@ class Probes:
             attached = self._compiled.attached[function] is None
             runs = run_ns = None
             if counted and attached:
-                told = self._told_of(function)
-                runs, run_ns = told["run_cnt"], told["run_time_ns"]
+                info = self._fdinfo(function)
+                runs, run_ns = info["run_cnt"], info["run_time_ns"]
             found[place] = ProbeStatus(attached, runs, run_ns)
         return found
 
-    def _told_of(self, function: str) -> dict[str, int]:
-        """The numbers that the kernel tells of a program."""
+    def _fdinfo(self, function: str) -> dict[str, int]:
+        """The numbers in the fdinfo of a program."""
         lines = Path(f"/proc/self/fdinfo/{self._compiled.programs[function]}").read_text().splitlines()
         fields = (line.partition(":") for line in lines)
         return {name: int(value) for name, _, value in fields if value.strip().isdecimal()}
@@ -372,13 +378,13 @@ class Probes:
         record = parse(data)
         if record is None:
             self._unreadable += 1
-            _log.warning("a record of %d bytes that is none of ours: %s", len(data), data[:16].hex())
+            _log.warning("discarded an invalid record of %d bytes: %s", len(data), data[:16].hex())
         else:
             self._on_record(record)
 
 
 def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
-    """The types of key and value of each map that is read or kept here."""
+    """Types of key and value of each map that is read here, or only kept open."""
     mirrors: dict[str, tuple[Any, Any]] = {
         "spawns": (ctypes.c_int, Spawn),
         "places": (ctypes.c_uint32, ctypes.c_uint64),
@@ -389,7 +395,7 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         "counters": (ctypes.c_int, ctypes.c_uint64),
         "settings": (ctypes.c_int, ctypes.c_uint64),
         "records": (ctypes.c_int, ctypes.c_int),
-        # The kernel empties such a map when nobody has it open.
+        # The kernel empties a map of tail calls when no process has it open.
         **dict.fromkeys(_TAILS, (ctypes.c_int, ctypes.c_int)),
         "range_again": (ctypes.c_int, ctypes.c_int),
         "fork_again": (ctypes.c_int, ctypes.c_int),
@@ -408,15 +414,15 @@ def _attempts(
     functions_of: Optional[Btf],
     iterators: dict[str, int],
 ) -> list[Attempt]:
-    """The ways to compile and attach, the best that this kernel may take first.
+    """The ways to compile and attach, best first.
 
-    functions_of: where the functions of the system calls are looked up, None: they are not wanted;
-    iterators: asked for with each attempt that has kernel types.
+    functions_of: types to find the functions of the system calls in, None: do not use them;
+    iterators: loaded by each attempt with the kernel's types.
     """
     include = f"-I{_HERE}"
     tracepoints = features.tracepoints(tracefs)
     plain = _plain_events(tracefs)
-    # Verifiers before 5.3 take no loops (commit 2589726d12a1); those kernels have no types either.
+    # Before 5.3 (commit 2589726d12a1) the verifier accepts no loops; such kernels have no types either.
     without_types = Attempt(
         [*_cflags(tracefs, options, None), include, _UNROLL],
         plain,
@@ -427,7 +433,7 @@ def _attempts(
         return [without_types]
     flags = [*_cflags(tracefs, options, offsets), include]
     newtask = _function(_NEWTASK)
-    # A raw tracepoint gets the task, and so the fd table.
+    # A raw tracepoint gets the task, which has the fd table.
     plain = {**plain, newtask: f"raw:{newtask}"}
     tails = {**_TAILS, "fork_again": [newtask]}
     attempts = [Attempt(flags, plain, tails, iterators=iterators), without_types]
@@ -451,7 +457,7 @@ def _attempts(
 
 
 def _iterators(btf: Btf) -> tuple[dict[str, int], Optional[str]]:
-    """The iterators to ask for, as in Attempt, and why there is none over open files (None: there is)."""
+    """Attempt.iterators, and why there is none over open files (None: there is one)."""
     try:
         return {_OPEN_FILES: btf.function(_OPEN_FILES_KIND)}, None
     except BtfError as error:  # before 5.8 (commit eaaacd23910f)
@@ -467,17 +473,17 @@ def _syscall_functions(btf: Btf, programs: Sequence[str]) -> Optional[SyscallFun
 
 
 def _plain_events(tracefs: Path) -> dict[str, str]:
-    """The tracepoint of each program."""
+    """The tracepoint of each program, by the program's name."""
     return {_function(name): name for name in features.tracepoints(tracefs)}
 
 
 def _function(tracepoint: str) -> str:
-    """The program's name in the sources."""
+    """The name of a tracepoint's program in the sources."""
     return tracepoint.split(":")[1]
 
 
 def _kernel_types() -> Optional[Btf]:
-    """None where the kernel has none."""
+    """The kernel's types, or None."""
     try:
         return Btf()
     except BtfError as error:
@@ -486,7 +492,7 @@ def _kernel_types() -> Optional[Btf]:
 
 
 def _kernel_offsets(btf: Btf) -> Optional[dict[str, int]]:
-    """The compile-time offsets, or None where the kernel's BTF does not have them all."""
+    """The compile-time offsets, or None if the kernel's BTF lacks one."""
     try:
         return features.kernel_offsets(btf)
     except BtfError as error:
@@ -516,14 +522,14 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
     return [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in defines.items()]
 
 
-def _cure(error: OSError) -> str:
+def _remedy(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "allow more open files (ulimit -n, LimitNOFILE=)"
     if error.errno == errno.ENOMEM:
         return "allow more memory (MemoryMax=, the container's limit)"
     return (
-        "it takes CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), a seccomp profile with perf_event_open, and"
-        " locked memory (ulimit -l, LimitMEMLOCK=)"
+        "this needs CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), a seccomp profile that allows"
+        " perf_event_open, and locked memory (ulimit -l, LimitMEMLOCK=)"
     )
 
 
@@ -532,7 +538,7 @@ def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:
 
 
 def _places(found: Any) -> Iterator[int]:
-    """The places in a set of them."""
+    """The places in a set (records.watched_type)."""
     for number, word in enumerate(found.words):
         while word:
             yield number * 64 + (word & -word).bit_length() - 1

@@ -1,6 +1,7 @@
-"""Takes records from a perf buffer: one ring of each CPU, mapped into this process.
+"""Read records from a perf buffer: one ring per CPU, mapped into this process.
 
-The kernel writes, we read and move the tail.  Layout: perf_event_open(2), "MMAP layout", PERF_RECORD_SAMPLE.
+The kernel writes and moves the head; this side reads and moves the tail.  Layout: perf_event_open(2),
+"MMAP layout", PERF_RECORD_SAMPLE.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from probes.bpfmap import BpfMap
 __all__ = ["PerfBuffer"]
 
 _TYPE_SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
-_MAX_PAGES = 4096  # 16 MiB, of all rings
+_MAX_PAGES = 4096  # of all rings together: 16 MiB
 _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
 _HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _LENGTH = struct.Struct("=I")
-_SMALLEST = _HEADER.size + _LENGTH.size  # a record with nothing in it; the kernel's are multiples of 8 bytes
+_SMALLEST = _HEADER.size + _LENGTH.size  # an empty record
 
 
 class _Ring:
-    """One CPU's."""
+    """The ring of one CPU."""
 
     def __init__(self, cpu: int, pages: int) -> None:
         attributes = perfevent.Attributes(
@@ -49,31 +50,31 @@ class _Ring:
         perfevent.enable(self.fd)
 
     def take(self, receive: Callable[[bytes], None]) -> None:
-        """Gives each record that has come, in its order."""
+        """Call receive with each new record, in order; with b"" if the ring is damaged."""
         head, tail = self._head.value, self._tail.value
-        came = self._bytes(tail, head - tail)
-        self._tail.value = head  # at once: there is room for more while these are looked at
+        data = self._bytes(tail, head - tail)
+        self._tail.value = head  # first, so that the kernel has room while these are handled
         at = 0
-        while at < len(came):
+        while at < len(data):
             kind, size = _RECORD_SAMPLE, 0
-            if len(came) - at >= _HEADER.size:
-                kind, _misc, size = _HEADER.unpack_from(came, at)
-            if not _SMALLEST <= size <= len(came) - at:
-                receive(b"")  # nothing that the kernel writes: where the next one begins is not known either
+            if len(data) - at >= _HEADER.size:
+                kind, _misc, size = _HEADER.unpack_from(data, at)
+            if not _SMALLEST <= size <= len(data) - at:
+                receive(b"")  # not a record of the kernel, so the position of the next one is unknown
                 return
             if kind == _RECORD_SAMPLE:
-                [length] = _LENGTH.unpack_from(came, at + _HEADER.size)
-                receive(came[at + _SMALLEST : at + min(_SMALLEST + length, size)])
+                [length] = _LENGTH.unpack_from(data, at + _HEADER.size)
+                receive(data[at + _SMALLEST : at + min(_SMALLEST + length, size)])
             at += size
 
     def close(self) -> None:
-        """Unmaps it."""
+        """Unmap the ring."""
         del self._head, self._tail
         self._memory.close()
         os.close(self.fd)
 
     def _bytes(self, at: int, length: int) -> bytes:
-        """A part of the ring, which may begin at its end and go on at its beginning."""
+        """Return a part of the ring, which may wrap around."""
         start = at % self._size
         first = min(length, self._size - start)
         begin = mmap.PAGESIZE
@@ -83,10 +84,10 @@ class _Ring:
 
 
 class PerfBuffer:
-    """The rings of all CPUs that are online, entered into a BPF_MAP_TYPE_PERF_EVENT_ARRAY.
+    """The rings of all online CPUs, entered into a BPF_MAP_TYPE_PERF_EVENT_ARRAY.
 
-    pages: of each ring at most, a power of two; fewer where there are many CPUs, or where that is more than
-    may be locked.  receive(record) is called with the bytes of each.  Raises OSError.
+    pages: maximum for each ring, a power of two; rings are smaller if there are many CPUs, or if the process
+    may not lock as much memory.  receive(record) is called with the bytes of each record.  Raises OSError.
     """
 
     def __init__(self, array: BpfMap[ctypes.c_int], pages: int, receive: Callable[[bytes], None]) -> None:
@@ -103,12 +104,12 @@ class PerfBuffer:
             array.set(cpu, ring.fd)
 
     def poll(self, timeout_ms: int) -> None:
-        """Waits at most that long for records, and gives them."""
+        """Wait at most that long for records, and call receive with them."""
         for fd, _event in self._poll.poll(timeout_ms / 1000):
             self._rings[fd].take(self._receive)
 
     def close(self) -> None:
-        """Gives the rings back."""
+        """Unmap all rings."""
         self._poll.close()
         for ring in self._rings.values():
             ring.close()
@@ -117,7 +118,7 @@ class PerfBuffer:
 def _largest_ring(cpu: int, pages: int) -> _Ring:
     try:
         return _Ring(cpu, pages)
-    except PermissionError:  # others have locked some of kernel.perf_event_mlock_kb
+    except PermissionError:  # beyond kernel.perf_event_mlock_kb, which others use too
         if pages == 1:
             raise
         return _largest_ring(cpu, pages // 2)

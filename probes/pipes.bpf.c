@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Pipes are made, and copies of their ends. */
+/* The creation of pipes, and of copies of their ends. */
 
-/* ---- pipes are made ---- */
+/* ---- creation ---- */
 
 INLINE int enter_pipe(u64 fds, u32 is_socket)
 {
-#ifdef FAULT_SHIFTED_ARGUMENTS /* for the test of the self-test: as if the fields lay 8 bytes further */
+#ifdef FAULT_SHIFTED_ARGUMENTS /* for a test of the self-test */
     fds += 1;
 #endif
     u32 tid = thread_id(), key = process_id();
@@ -20,7 +20,7 @@ INLINE int enter_pipe(u64 fds, u32 is_socket)
     return 0;
 }
 
-/* Takes a free place for a spawn, or the place of an idle pipe. NONE: all places are in use. */
+/* Takes a free place for a spawn, or that of an idle pipe. NONE: it found neither. */
 INLINE u32 take_place(u64 id, u64 now)
 {
     int zero = 0;
@@ -30,11 +30,11 @@ INLINE u32 take_place(u64 id, u64 now)
     LOOP
     for (int n = 0; n < MAX_TRIES; n++) {
         __sync_fetch_and_add(next, 1);
-        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* leaves a long row of taken places */
+        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* skips long runs of occupied places */
         if (places.insert(&place, &id) == 0)
             return place;
         struct spawn *spawn = spawn_at(place);
-        /* A spawn that has ended waits for a release that does not come. User space has seen it by now. */
+        /* One that has ended waits for a release that does not come. User space has seen it by now. */
         if (spawn && spawn->id && now > spawn->created + IDLE_NS &&
             (!spawn->parent_closed || (spawn->ended && now > spawn->read_ended + IDLE_NS) ||
              (!spawn->reading && now > spawn->created + FORGOTTEN_NS)))
@@ -50,7 +50,7 @@ INLINE u32 take_place(u64 id, u64 now)
     return places.insert(&place, &id) == 0 ? place : NONE;
 }
 
-/* Remembers the thread's latest pipe. Four pipes later, one that the thread has not forked for is not an errpipe. */
+/* Remembers the thread's latest pipe. After MAX_PENDING more pipes, one without a child is not an errpipe. */
 INLINE void remember_pipe(u32 tid, u64 id, u32 place)
 {
     struct pending *pending = made.lookup(&tid);
@@ -80,7 +80,7 @@ INLINE int follow_pipe(void)
     u32 is_socket = call->is_socket;
     int unread = read_memory(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
-    if (unread) { /* the page has just been moved, or unmapped by another thread */
+    if (unread) { /* the page is being moved, or another thread has unmapped it */
         count(UPDATES_FAILED);
         return 0;
     }
@@ -88,8 +88,8 @@ INLINE int follow_pipe(void)
     if (!row)
         return 0;
     u64 now = bpf_ktime_get_ns();
-    u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* one CPU makes one pipe a nanosecond */
-    id &= ~0ULL >> 2; /* room for what once adds */
+    u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* unique: a CPU creates at most one pipe per nanosecond */
+    id &= ~0ULL >> 2; /* room for the two bits that once adds */
     u32 place = take_place(id, now);
     struct spawn *spawn = place == NONE ? 0 : spawn_at(place);
     if (!spawn) {
@@ -140,7 +140,7 @@ int pipe_made(void *ctx)
     return follow_pipe();
 }
 
-/* 1: it has made one that is followed. */
+/* 1: it has succeeded, and its pipe has to be followed. */
 INLINE int pipe_returned(long result)
 {
     u32 tid = thread_id();
@@ -167,8 +167,8 @@ LEAVE(pipe) { return leave_pipe(args, RESULT); }
 
 #ifdef HAVE_SOCKETPAIR
 /*
- * Rust's Command with pre_exec waits in recvfrom on one end of such a pair. The other end does what a write end does.
- * Tracing recvfrom would cost every server on the host; between the parent's two closes there is nothing else than that
+ * Rust's Command with pre_exec waits in recvfrom on one end of such a pair; the other end serves as the write end.
+ * Tracing recvfrom would slow down every server on the host, so the time between the parent's two closes counts as the
  * wait.
  */
 ENTER(socketpair)
@@ -178,16 +178,16 @@ ENTER(socketpair)
         return 0;
     return enter_pipe(ARGUMENT(3, usockvec), 1);
 }
-#ifdef FENTRY /* the type of its function is another one than that of the others, so it cannot go on to their program */
+#ifdef FENTRY /* its function has another type than that of the others, so it cannot tail-call their program */
 LEAVE(socketpair) { return pipe_returned(RESULT) ? follow_pipe() : 0; }
 #else
 LEAVE(socketpair) { return leave_pipe(args, RESULT); }
 #endif
 #endif
 
-/* ---- copies are made ---- */
+/* ---- copies ---- */
 
-/* A copy is made at another number of the current process. */
+/* The current process gets a copy at another fd. Returns a verdict. */
 INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 fd)
 {
     int known = 0;
@@ -206,7 +206,7 @@ INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 f
     return fd <= 2 && spawn->pid != key ? DROP : GO_ON; /* a standard stream of a child: a data pipe */
 }
 
-/* A dup of old_fd to a free number, that only the result tells. */
+/* A dup of old_fd to a free fd, known from the result. */
 INLINE int enter_dup(s32 old_fd)
 {
     u32 tid = thread_id(), key = process_id(), end;
@@ -219,7 +219,7 @@ INLINE int enter_dup(s32 old_fd)
     return 0;
 }
 
-/* The thread's dup or fcntl has returned well. */
+/* Tail-called: the thread's dup or fcntl has succeeded. */
 int dup_made(void *ctx)
 {
     u32 tid = thread_id(), key = process_id();
@@ -230,7 +230,7 @@ int dup_made(void *ctx)
     u64 id = call->arg;
     s32 fd = call->fd;
     struct spawn *spawn = spawn_at(call->place);
-    if (call->is_read_end) { /* a read of that is seen, too */
+    if (call->is_read_end) { /* a read of the new fd counts too */
         row->marks[(u32)fd % MARKS] = row->reads[(u32)fd % MARKS] = 1;
         spawn = 0;
     }
@@ -255,7 +255,7 @@ INLINE int dup_returned(void *ctx, long result)
     return 0;
 }
 
-/* A dup of the thread's old fd is about to be put over another fd: what is open there is closed. */
+/* Tail-called: dup2 or dup3 is about to put a copy at the fd in the thread's struct call, and close what is there. */
 int dup_over(void *ctx)
 {
     u32 tid = thread_id(), key = process_id(), end, other_end;
@@ -270,7 +270,7 @@ int dup_over(void *ctx)
 #ifdef BTF
     struct fds fds;
     fds_of(bpf_get_current_task(), &fds);
-    nothing |= closed && !file_at(&fds, old_fd); /* it fails */
+    nothing |= closed && !file_at(&fds, old_fd); /* the call will fail */
 #endif
     if (!nothing && copied && end == END_READ)
         row->marks[(u32)fd % MARKS] = row->reads[(u32)fd % MARKS] = 1;

@@ -1,4 +1,4 @@
-"""What must be true of the machine before anything is loaded, each failure with its cure."""
+"""Checks of the machine before anything is loaded; each failure is one line with its remedy."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = [
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 _HOST_PID_NAMESPACE = 0xEFFFFFFC
-"""Its inode, since 3.8 (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
+"""Inode of the host's pid namespace, since 3.8 (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
 
 
 class PreflightError(Exception):
-    """One line: what is missing, and what to do."""
+    """Something is missing; the message is one line with the remedy."""
 
 
 class UnsupportedError(PreflightError):
-    """The kernel has no eBPF, or there is no bcc to use it: no privilege helps."""
+    """The kernel lacks eBPF or a required tracepoint, or bcc cannot be imported: privileges do not help."""
 
 
 def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
-    """Returns tracefs' folder, or raises PreflightError for the first thing that is missing."""
+    """Return the folder of tracefs; raise PreflightError for the first thing that is missing."""
     _check_capabilities(proc)
     _check_pid_namespace(proc)
     _check_bpf()
@@ -45,14 +45,14 @@ def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:
 
 
 def find_tracefs(sys_root: Path = Path("/sys")) -> Path:
-    """Where tracefs is mounted; raises PreflightError when it is nowhere."""
+    """Return where tracefs is mounted; raise PreflightError if it is not."""
     for folder in (sys_root / "kernel/tracing", sys_root / "kernel/debug/tracing"):
         try:
             if (folder / "events").is_dir():
                 return folder
         except PermissionError as error:
             raise PreflightError(
-                f"{folder} may not be read: run as root, or give CAP_DAC_READ_SEARCH"
+                f"{folder} cannot be read: run as root, or grant CAP_DAC_READ_SEARCH"
             ) from error
     raise PreflightError(
         "tracefs is not mounted: run 'mount -t tracefs tracefs /sys/kernel/tracing'"
@@ -74,20 +74,20 @@ def _check_capabilities(proc: Path) -> None:
     if os.geteuid() != 0:
         raise PreflightError("tracing needs root: run it with sudo")
     raise PreflightError(
-        "root without the capabilities that tracing needs: give CAP_SYS_ADMIN,"
+        "this root user lacks the capabilities for tracing: grant CAP_SYS_ADMIN,"
         " or CAP_BPF and CAP_PERFMON (in a container: --privileged)"
     )
 
 
 def _check_pid_namespace(proc: Path) -> None:
-    """The kernel side tells the host's pids, and /proc those of the namespace in which we are."""
+    """The kernel side reports pids of the host's namespace, /proc those of the current one."""
     try:
         inode = (proc / "self/ns/pid").stat().st_ino
     except FileNotFoundError:  # a kernel without pid namespaces
         return
     if inode != _HOST_PID_NAMESPACE:
         raise PreflightError(
-            "this pid namespace is not the host's, so pids here mean other processes than in the kernel:"
+            "this pid namespace is not the host's, so the kernel's pids do not match /proc:"
             " start the container with --pid=host (Kubernetes: hostPID: true)"
         )
 
@@ -97,15 +97,15 @@ def _check_bpf() -> None:
     if number is None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall(number, -1, None, 0)  # an invalid command: EINVAL where there is eBPF
+    libc.syscall(number, -1, None, 0)  # an invalid command: EINVAL if the kernel has eBPF
     code = ctypes.get_errno()
     if code == errno.ENOSYS:
         raise UnsupportedError(
             f"this kernel ({platform.release()}) has no eBPF:"
-            " RHEL/CentOS 7.6 or later, or Linux 4.10 or later, is needed"
+            " RHEL/CentOS 7.6 or later, or Linux 4.10 or later, is required"
         )
     if code in (errno.EPERM, errno.EACCES):
         raise PreflightError(
-            "the bpf() system call is forbidden here: a seccomp profile or kernel lockdown"
+            "the bpf() system call is forbidden, by a seccomp profile or kernel lockdown"
             " (in a container: --privileged, or a seccomp profile that allows bpf)"
         )

@@ -1,4 +1,4 @@
-"""Loads programs by bpf(2), without bcc.  Structures and commands: <linux/bpf.h>."""
+"""Load programs by bpf(2), without bcc.  Structures and commands: <linux/bpf.h>."""
 
 from __future__ import annotations
 
@@ -46,10 +46,11 @@ class _Load(ctypes.Structure):
 
 
 def load(name: str, instructions: bytes, type_: int, attach_type: int = 0, function: int = 0) -> int:
-    """Loads a program and returns its fd.
+    """Load a program and return its fd.
 
-    instructions: with the fds of maps in them; attach_type, function: for TRACING, of enum bpf_attach_type,
-    and the id of the kernel's function in its BTF.  Raises OSError, with the verifier's last line.
+    instructions: with the fds of maps filled in; type_: of enum bpf_prog_type; attach_type, function: for
+    TRACING, of enum bpf_attach_type, and the id of the kernel function in its BTF.  Raises OSError with the
+    verifier's last line.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"GPL")
@@ -66,8 +67,8 @@ def load(name: str, instructions: bytes, type_: int, attach_type: int = 0, funct
         return bpf(_PROG_LOAD, attributes)
     except OSError as error:
         if error.errno == errno.E2BIG and type_ != TRACING:
-            attributes.prog_name = b""  # kernels before 4.15 know no names (commit cb4d2b3f03d8)
-        log = ctypes.create_string_buffer(_LOG_SIZE)  # only now, as it takes time
+            attributes.prog_name = b""  # before 4.15 (commit cb4d2b3f03d8) programs have no names
+        log = ctypes.create_string_buffer(_LOG_SIZE)  # only after a failure, because it takes time
         attributes.log_level, attributes.log_size = 1, _LOG_SIZE
         attributes.log_buf = ctypes.addressof(log)
         try:

@@ -2,8 +2,8 @@
 /* The parent's read. */
 
 #ifdef PIPE_READ
-/* At the pipe's own function, of a struct kiocb and a struct iov_iter: what is no pipe, as most that is read, costs
- * nothing. */
+/* At the pipe's own function, whose arguments are a struct kiocb and a struct iov_iter. Reads of anything else, which
+ * most are, cost nothing. */
 #define READ_RESULT ((s64)args[2])
 
 INLINE struct spawn *spawn_read(u64 *args)
@@ -37,13 +37,13 @@ ENTER(read)
     struct reader reader = {.id = spawn->id, .place = spawn->index};
     start_reading(key, tid, &reader);
     u64 now = bpf_ktime_get_ns();
-    spawn->reading = 1; /* its close is over: watch counts on that */
+    spawn->reading = 1; /* its close has finished: others relies on that */
     spawn->elsewhere = 0;
     if (!spawn->read_began) {
         spawn->read_began = now;
         spawn->read_tid = tid;
     }
-    if (!spawn->own_released) { /* that child is on its way to an exec */
+    if (!spawn->own_released) { /* the parent waits for its exec */
         u32 child = spawn->own_pid;
         struct process *own = row_of(child);
         if (own)
@@ -52,7 +52,7 @@ ENTER(read)
     }
 #ifdef BTF
     if (spawn->own_how == HOW_EXEC && !spawn->releases) {
-        spawn->held = 0; /* asked anew: what was counted before can have been in the middle of a close */
+        spawn->held = 0; /* counted again: the earlier count may have been taken during a close */
         watch(spawn, others(spawn, 0));
     }
 #endif
@@ -77,7 +77,7 @@ LEAVE(read)
     struct reader *found = readers.lookup(&tid);
     if (!found)
         return 0;
-    /* After a signal, the thread reads again, unless it dies of it. To us it is one read. */
+    /* After a signal the thread restarts the read, unless the signal kills it. This counts as one read. */
     long result = READ_RESULT;
     if (found->interrupted)
         return 0;
@@ -90,20 +90,20 @@ LEAVE(read)
     stop_reading(key, tid);
     if (!spawn || spawn->id != id)
         return 0;
-    if (result == -EAGAIN) { /* it waits on, in poll, select or epoll */
+    if (result == -EAGAIN) { /* the thread waits in poll, select or epoll */
         spawn->elsewhere = 1;
         return 0;
     }
     spawn->reading = 0;
-    if (result < 0 || spawn->ended) /* ended: another thread closed the read end under it */
+    if (result < 0 || spawn->ended) /* ended: another thread closed the read end meanwhile */
         return 0;
     u32 verdict = GO_ON;
     if (result > 0 && spawn->own_released && spawn->own_how == HOW_EXEC && !spawn->unread) {
-        verdict = DROP; /* data from somebody else than the own child: another kind of pipe */
+        verdict = DROP; /* data that the own child did not write: not an errpipe */
     } else {
         spawn->read_ended = bpf_ktime_get_ns();
         spawn->unread = 0;
-        if (!result) { /* otherwise the child's error, or a sign of life of Java's helper: another read may follow */
+        if (!result) { /* otherwise the errno of a failed exec, or data of Java's helper: another read may follow */
             spawn->eof = 1;
             *(volatile u8 *)&spawn->ended = 1;
             verdict = CHECK;

@@ -1,7 +1,7 @@
-"""The structures of ``errpipe.h`` as ctypes, and the names of their flags.
+"""The structures of ``errpipe.h`` as ctypes, and the names of their constants.
 
-``loader`` compares every size with the compiled program, so a drift between the two files cannot go unseen.
-All times are CLOCK_MONOTONIC nanoseconds; 0 means "not yet".
+A unit test compares sizes, offsets and constants with the header.  At load, ``compiled`` compares the sizes
+of the maps' keys and values.  All times are CLOCK_MONOTONIC nanoseconds; 0 means "not yet".
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 MAX_NUMBERS = 4
-"""File descriptor numbers that copies of one write end are looked for at."""
+"""Fds at which the copies of one write end are looked for."""
 
 MAX_RELEASES = 4
-"""Releases that a spawn remembers: the latest ones."""
+"""Releases that a spawn keeps: the latest ones."""
 
 MAX_STACK_DEPTH = 32
-"""Frames of a user stack that are kept."""
+"""Frames kept of a user stack."""
 
 LEFT_UNKNOWN = (1 << 32) - 1
-"""In Release.left: the kernel's count of copies is unknown."""
+"""Value of Release.left if the kernel's count of copies is unknown."""
 
 _COMM_LEN = 16
 _BUCKETS = 23
@@ -55,7 +55,7 @@ _MAX_ANCESTORS = 4
 _GROUP_WORDS = 8
 
 BUCKET_BOUNDS_NS = tuple(64_000 << bucket for bucket in range(_BUCKETS - 1))
-"""Upper bounds (inclusive) of a histogram's buckets but the last, which has none."""
+"""Inclusive upper bounds of a histogram's buckets; the last bucket has none."""
 
 
 class RecordKind(IntEnum):
@@ -66,7 +66,7 @@ class RecordKind(IntEnum):
 
 
 class How(IntEnum):
-    """How a holder's last copy ended."""
+    """How a process released its last copy."""
 
     CLOSE = 1
     EXEC = 2
@@ -74,7 +74,7 @@ class How(IntEnum):
 
 
 class ReleaseFlag(IntFlag):
-    """What is known of a foreign holder that has let go."""
+    """Properties of the foreign holder in a Release."""
 
     EXECED = 1
     DESCENDANT = 2
@@ -82,7 +82,7 @@ class ReleaseFlag(IntFlag):
 
 
 class Exposure(IntEnum):
-    """Index into Spawn.exposures and CommStats.exposures: the causes that the kernel side can tell."""
+    """Index into Spawn.exposures and CommStats.exposures: the causes that the kernel side can distinguish."""
 
     FORKED = 0
     LEAKED = 1
@@ -91,7 +91,7 @@ class Exposure(IntEnum):
 
 
 class Outcome(IntEnum):
-    """How a spawn ended; 0 while it has not."""
+    """How a spawn ended; Spawn.outcome is 0 until then."""
 
     OK = 1
     EXEC_FAILED = 2
@@ -124,7 +124,7 @@ class Setting(IntEnum):
 
 
 class Release(ctypes.Structure):
-    """The end of a foreign holder's last copy; pid is 0 where there is none."""
+    """A foreign holder has released its last copy; pid is 0 in an unused element."""
 
     _fields_ = [
         ("ns", ctypes.c_uint64),
@@ -142,7 +142,7 @@ class Release(ctypes.Structure):
 
 
 class Stray(ctypes.Structure):
-    """A child of vfork that may be the own child of another thread's spawn; pid is 0 where there is none."""
+    """A vfork child that may be the own child of another thread's spawn; pid is 0 if there is none."""
 
     _fields_ = [
         ("forked", ctypes.c_uint64),
@@ -152,7 +152,7 @@ class Stray(ctypes.Structure):
 
 
 class Spawn(ctypes.Structure):
-    """One life of an errpipe; fds are -1 where there is none."""
+    """The life of an errpipe; unused elements of fds are -1."""
 
     _fields_ = [
         ("kind", ctypes.c_uint32),
@@ -206,25 +206,25 @@ class Spawn(ctypes.Structure):
 
 
 class Notice(ctypes.Structure):
-    """A read has begun while somebody foreign holds the write end: it is worth looking."""
+    """A read has begun while a foreign process holds the write end: time to look at the watched spawns."""
 
     _fields_ = [("kind", ctypes.c_uint32), ("index", ctypes.c_uint32), ("id", ctypes.c_uint64)]
 
 
 class Stack(ctypes.Structure):
-    """Addresses of a user stack, innermost first, 0 where there are no more."""
+    """Addresses of a user stack, innermost first; unused elements are 0."""
 
     _fields_ = [("ip", ctypes.c_uint64 * MAX_STACK_DEPTH)]
 
 
 class Histogram(ctypes.Structure):
-    """Counts by duration, see BUCKET_BOUNDS_NS."""
+    """Counts by duration (BUCKET_BOUNDS_NS), and their sum."""
 
     _fields_ = [("buckets", ctypes.c_uint64 * _BUCKETS), ("sum_ns", ctypes.c_uint64)]
 
 
 class CommStats(ctypes.Structure):
-    """What is aggregated for each comm of a parent."""
+    """Aggregated for each comm of a parent."""
 
     _fields_ = [
         ("ok", ctypes.c_uint64),
@@ -240,7 +240,7 @@ class CommStats(ctypes.Structure):
 
 
 def parse(data: bytes) -> Optional[Union[Spawn, Notice]]:
-    """A copy of the record in the bytes of a perf buffer's sample; None: no program of ours wrote that."""
+    """Copy a record from the bytes of a perf buffer's sample; return None if it is not a valid record."""
     kind = int.from_bytes(data[:4], sys.byteorder)
     if kind == RecordKind.SPAWN and len(data) >= ctypes.sizeof(Spawn):
         spawn = Spawn.from_buffer_copy(data)
@@ -252,7 +252,7 @@ def parse(data: bytes) -> Optional[Union[Spawn, Notice]]:
 
 
 def watched_type(max_spawns: int) -> type[ctypes.Structure]:
-    """The structure of a set of places in the map ``spawns``."""
+    """Return the structure of a set of places in the map ``spawns``."""
     words = max_spawns // 64
 
     class Places(ctypes.Structure):
@@ -265,7 +265,7 @@ def watched_type(max_spawns: int) -> type[ctypes.Structure]:
 
 
 def process_type(max_spawns: int) -> type[ctypes.Structure]:
-    """The structure of a process that may hold copies."""
+    """Return the structure of a process that may hold copies."""
 
     class Process(ctypes.Structure):
         _fields_ = [

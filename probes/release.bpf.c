@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A process lets go of its copies: by close, exec or exit. */
+/* A process releases its copies: by close, close_range, exec or exit. */
 
-/* ---- a process lets go of its last copy of a write end ---- */
+/* ---- a process releases its last copy of a write end ---- */
 
 INLINE int is_own(struct spawn *spawn, struct process *row, u32 key)
 {
     return *(volatile u32 *)&spawn->own_pid == key && spawn->forked == row->born && !spawn->own_released;
 }
 
-/* Resets what is known of the own child, as the spawn gets a new one. */
+/* Resets what is known of the own child: the spawn gets a new one. */
 INLINE void start_own(struct spawn *spawn, u64 forked, u32 cloexec)
 {
     spawn->own_released = 0;
@@ -18,8 +18,8 @@ INLINE void start_own(struct spawn *spawn, u64 forked, u32 cloexec)
     spawn->killed = 0;
     spawn->heir = 0;
     spawn->heir_released = 0;
-    /* Foreign holders of that time do not count. (A process that was exiting before the first own child was there can
-     * still close late.) */
+    /* Forget the foreign holders so far. (Before the first own child the only releases are exits, and an exiting
+     * process can close its files late: they count.) */
     spawn->held = spawn->settled = 0;
     spawn->releases *= differ(spawn->own_pid, 0) ^ 1;
     __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
@@ -35,7 +35,7 @@ INLINE u32 killed_by(u32 how)
     return 0;
 }
 
-/* 1: the pipe has data that the parent has not read. (Java's helper sends a sign of life before its second exec.) */
+/* 1: the pipe has data that the parent has not read. (Java's helper sends a message before its second exec.) */
 INLINE u32 has_unread(struct spawn *spawn)
 {
 #ifdef BTF
@@ -45,12 +45,12 @@ INLINE u32 has_unread(struct spawn *spawn)
 #endif
     return !spawn->is_socket && head != tail;
 #else
-    return 1; /* not known */
+    return 1; /* unknown */
 #endif
 }
 
 #ifdef BTF
-/* Records that a foreign process has let go of a watched spawn. left: the copies of others. */
+/* Records the release of a foreign holder. left: copies that other foreign processes have. Returns a verdict. */
 INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left,
                             const char *comm)
 {
@@ -77,7 +77,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     release->left = left;
     release->stack = row->stack;
     __builtin_memcpy(release->comm, comm, COMM_LEN);
-    if (how == HOW_CLOSE && !row->execed) { /* does an exec follow? */
+    if (how == HOW_CLOSE && !row->execed) { /* user space looks there whether an exec follows */
         u64 not_yet = 0;
         execs.update(&key, &not_yet);
     }
@@ -91,7 +91,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     return (left ? GO_ON : SEND) | EXPOSED;
 }
 
-/* A stray calls exec, or exits. The parent's close shows later which spawn it belongs to. */
+/* A stray calls exec or exits. The parent's close decides later whether it is the own child. */
 INLINE void end_stray(struct process *row, u32 key, u32 how, u64 ns)
 {
     u32 killed = killed_by(how);
@@ -110,13 +110,13 @@ INLINE u64 is_stray(struct spawn *spawn, struct process *row, u32 key)
     return (differ(spawn->stray.pid, key) | differ(spawn->stray.forked, row->born)) ^ 1;
 }
 
-/* The parent closes its write end: the stray is the own child, unless it has ended without an exec. */
+/* The parent closes its write end: makes the stray the own child, unless it has exited without an exec. */
 INLINE void adopt(struct spawn *spawn)
 {
     u32 pid = spawn->stray.pid;
     start_own(spawn, spawn->stray.forked, 1);
     *(volatile u32 *)&spawn->own_pid = pid;
-    /* A barrier: another CPU that sees its exec just now writes stray_ends first, and then reads own_pid. */
+    /* A barrier: another CPU that handles its exec now writes stray_ends before it reads own_pid. */
     __sync_fetch_and_add(&spawn->known, 1);
     struct stray_end *end = stray_ends.lookup(&pid);
     if (end && end->born == spawn->forked) {
@@ -133,10 +133,12 @@ INLINE void adopt(struct spawn *spawn)
 #endif
 
 /*
- * The current process lets go of its last copy; mine: its copies that are still open. An own child that closes its copy or
- * exits without an exec ends the spawn if an exec has failed before or a signal kills it. If it has forked and its child has
- * a copy, that child is the own child from now on (GLib forks twice). Everything else is another use of a pipe: a worker's
- * result, a daemon that reports that it is ready.
+ * The current process releases its last copy; mine: its copies that the kernel still counts. Returns a verdict.
+ *
+ * An own child that closes its copy or exits without an exec ends the spawn if an exec has failed or a signal kills it.
+ * If it has forked and that child (the heir) has a copy, the heir becomes the own child (GLib forks twice). Otherwise a
+ * close, or an exit after an exec, shows that the pipe is not an errpipe (a worker's result,
+ * or a daemon's report that it is ready), and an exit without an exec abandons the spawn.
  */
 INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 mine)
 {
@@ -146,7 +148,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         u32 tid = thread_id();
         if (spawn->stray.pid && (!spawn->own_pid || spawn->tid != tid)) {
             if (spawn->doubtful && spawn->stray.forker != tid)
-                return DROP; /* no fact tells for which child the pipe was made */
+                return DROP; /* nothing shows for which child the pipe was created */
             adopt(spawn);
         }
 #endif
@@ -157,15 +159,15 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
             spawn->read_began = ns;
             spawn->reading = 1;
         }
-        mine = 0; /* others() counts them among the parent's */
-    } else if (row->shared) { /* another thread, or another process, may keep what this one lets go of */
+        mine = 0; /* others subtracts the parent's copies anyway */
+    } else if (row->shared) { /* another thread or process may still have the copy */
         spawn->copy_lost = 1;
         return GO_ON;
     } else {
         clear_place(&row->may_hold, spawn->index);
 #ifdef BTF
         if (how == HOW_CLOSE && is_stray(spawn, row, key))
-            spawn->stray.pid = 0; /* it never called exec with it */
+            spawn->stray.pid = 0; /* it closed the copy before any exec */
 #endif
     }
     if (own) {
@@ -221,24 +223,24 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 #ifdef BTF
 /* ---- an event that concerns many spawns of the current process ---- */
 
-/* Bits of struct process.kept: a copy survived the exec; and so did a copy whose parent waits for this process. */
+/* Bits of struct process.kept at an exec: a copy survived it; and that copy's parent waits for this process. */
 #define KEPT          1
 #define KEPT_EXPECTED 2
 
-/* 1: the thread that made the pipe forked this process after the own child. If it keeps a copy past its exec, the pipe was
- * made for it. (Go's next child has copies, too, but they are close-on-exec.) */
+/* 1: the spawner forked this process after the own child. If the process keeps a copy past its exec, the pipe was
+ * created for it. (Go's next child has copies too, but close-on-exec ones.) */
 INLINE u64 handed_on(struct process *row, struct spawn *spawn)
 {
     return (differ(row->forker, spawn->tid) ^ 1) & less(spawn->forked, row->born) & differ(spawn->own_pid, 0);
 }
 
-/* What close_range, exec or exit does to one spawn. */
+/* What close_range, exec or exit does to one spawn. Returns a verdict. */
 INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
 {
     u32 how = walk->how;
     u32 last = copies->inside && !copies->outside; /* close_range, exit: its last copy goes */
     if (spawn->pid == key) {
-        /* After an exec the read end is of no use to the new program. */
+        /* (An exec counts as a release of the read end: the new program does not know of it.) */
         if (!less((u32)spawn->read_fd, walk->first) && !less(walk->last, (u32)spawn->read_fd))
             return read_end_released(spawn, how, walk->ns);
         if (!last)
@@ -261,16 +263,16 @@ INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct w
 }
 
 /* Results of a glance at a spawn that the current process may hold. */
-#define NOTHING   0 /* nothing to do: nothing goes, or nobody waits for it */
-#define A_RELEASE 1 /* a foreign holder of a watched spawn lets go of its last copy: there can be a thousand at once */
-#define MORE      2 /* look closer */
-#define IS_IDLE   3 /* a pipe of its own that serves no spawn: it goes with the process */
+#define NOTHING   0 /* nothing to do */
+#define A_RELEASE 1 /* a foreign holder of a watched spawn releases its last copy; an event can have a thousand */
+#define MORE      2 /* call let_go_of */
+#define IS_IDLE   3 /* the process's own pipe, which serves no spawn and ends with the process */
 
-/* Without a branch: a program looks at many spawns in a loop. */
+/* Has no branches, because it runs in a loop over many spawns. */
 INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
 {
     u64 foreign = differ(spawn->pid, key) & (differ(spawn->own_pid, key) | differ(spawn->forked, row->born));
-    u64 stale = foreign & (less(spawn->created, row->born) ^ 1); /* the place is used again: it never came here */
+    u64 stale = foreign & (less(spawn->created, row->born) ^ 1); /* the bit is an earlier spawn's */
     u64 plain = foreign & differ(spawn->heir, key) & (differ(row->shared, 0) ^ 1) & (stale ^ 1);
     u64 any = differ(copies->inside, 0), outside = differ(copies->outside, 0), held = differ(spawn->held, 0);
     u64 exec = differ(walk->how, HOW_EXEC) ^ 1;
@@ -283,13 +285,13 @@ INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk
     spawn->stray.pid *= no_stray ^ 1;
     if (stale | goes)
         clear_place(&row->may_hold, spawn->index);
-    /* The files of an exiting process stay open for a while, in which the spawn can become watched. */
+    /* The files of an exiting process stay open for a while, during which the spawn can become watched. */
     u64 counts = held | (differ(walk->how, HOW_EXIT) ^ 1);
     u64 idle = (differ(spawn->pid, key) ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
     return (goes & counts) * A_RELEASE | (((stale | goes | keeps) ^ 1) | handed) * MORE | idle * IS_IDLE;
 }
 
-/* Looks at the next places of the current process, up to the first that needs a closer look. 1: there are more. */
+/* Handles the next places of the current process, up to the first that needs more than a glance. 1: call again. */
 INLINE int let_go(void *ctx, struct walk *walk)
 {
     u32 key = process_id(), verdict = GO_ON;
@@ -338,14 +340,14 @@ end:
         delete_row(key);
     } else if (walk->how == HOW_EXEC) {
         row->execed = walk->ns;
-        row->expected &= row->kept / KEPT_EXPECTED; /* by a parent that waits for another exec (Java's helper) */
-        row->kept = row->exec_error = 0; /* the error was that of an earlier place in PATH */
+        row->expected &= row->kept / KEPT_EXPECTED; /* its parent waits for one more exec (Java's helper) */
+        row->kept = row->exec_error = 0; /* the failed exec was an attempt at another entry of PATH */
     }
     return 0;
 }
 
 #else
-/* Without kernel types: what an exec or an exit does to the next spawn whose own child the current process is. */
+/* Without BTF: what an exec or exit does to the next spawn whose own child the current process is. 1: call again. */
 INLINE int let_go(void *ctx, struct walk *walk)
 {
     u32 key = process_id();
@@ -374,7 +376,7 @@ INLINE struct walk *begin_walk(u32 tid, struct walk *walk)
     return walks.lookup(&tid);
 }
 
-/* The rest of what begin_let_go began. */
+/* Tail-called: continues what begin_let_go or close_range has begun. */
 int let_go_next(void *ctx)
 {
     u32 tid = thread_id();
@@ -387,16 +389,16 @@ int let_go_next(void *ctx)
     return 0;
 }
 
-/* ---- one file descriptor ---- */
+/* ---- a single fd ---- */
 
-/* 0: the process has no end of a followed pipe at that number, as in most of its system calls. */
+/* 0: the process has no end of a followed pipe at that fd, as in most system calls. */
 INLINE int may_have(struct process *row, u32 fd) { return row->marks[fd % MARKS]; }
 
-#define END_OTHER 0 /* none, or one that was opened anew */
+#define END_OTHER 0 /* none, or a write end reopened through /proc */
 #define END_WRITE 1
 #define END_READ  2
 
-/* The spawn that has an end of its pipe at that number of the current process, and which end. */
+/* The spawn whose pipe the current process has at that fd, and which end of it. */
 INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
 {
     struct spawn *spawn = 0;
@@ -434,7 +436,7 @@ INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
     return spawn;
 }
 
-/* The file at that number is about to be closed or replaced. */
+/* The fd is about to be closed or replaced. Returns a verdict. */
 INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 end)
 {
     u64 ns = bpf_ktime_get_ns();
@@ -447,9 +449,9 @@ INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
     struct copies copies;
     fds_of(bpf_get_current_task(), &fds);
     count_copies(&fds, spawn, fd, fd, &copies);
-    if (copies.outside) { /* it has another one */
+    if (copies.outside) { /* the process has another copy */
         if (spawn->pid == key && spawn->fds[0] == fd && !spawn->own_pid) {
-            /* The process moved it before its fork: that is its number now. */
+            /* The parent moved the write end before its fork: the new fd is the first one from now on. */
             LOOP
             for (int k = 1; k < MAX_NUMBERS; k++) {
                 if (spawn->fds[k] == copies.other_fd)
@@ -460,12 +462,12 @@ INLINE u32 close_fd(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         return GO_ON;
     }
     if (!copies.inside)
-        spawn->copy_lost = 1; /* a number that is not followed */
+        spawn->copy_lost = 1; /* a copy at an fd that is not followed */
 #endif
     return released(row, key, spawn, fd, HOW_CLOSE, ns, 1);
 }
 
-/* The thread closes the number in its call. */
+/* Tail-called: the thread closes the fd in its struct call. */
 int closing(void *ctx)
 {
     u32 tid = thread_id(), key = process_id(), end;

@@ -1,8 +1,8 @@
-"""Proof, at start, that the kernel side sees what really happens.
+"""The self-test: at start, check that the kernel side reports what really happens.
 
-Wrong offsets, a renamed tracepoint or a seccomp filter make a tracer silent or wrong, not dead
-(RHEL 9.3's shifted system call arguments did).  So one real spawn is played with a known foreign holder,
-and every fact that the kernel side reports is compared with what the player itself saw.
+Wrong offsets, a renamed tracepoint or a seccomp filter do not stop a tracer but make it silent or wrong, as
+the shifted system call arguments of RHEL 9.3 did.  So a player runs one spawn with a foreign holder, and what
+the kernel side reports is compared with what the player saw.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from probes.records import How, Release, Spawn
 __all__ = ["COMM", "HOLD_SECONDS", "SelfTest", "is_played"]
 
 COMM = b"spawnstall-test"
-"""The player's comm; its spawn is not part of any statistics."""
+"""Comm of the player, whose spawn is left out of all statistics."""
 
 HOLD_SECONDS = 0.005
-_TOLERANCE_NS = 50_000_000  # a busy machine wakes the reader late; wrong clocks or fields are further off
+_TOLERANCE_NS = 50_000_000  # allows for a busy machine; wrong clocks or fields are further off
 _TIMEOUT_SECONDS = 10.0
 
 
 def is_played(spawn: Spawn) -> bool:
-    """Whether it is the spawn of another agent's player.
+    """Return whether this is the spawn of another agent's player.
 
-    Anybody can call itself so: it hides no wait that is longer than a play's.
+    A process can choose this comm, but cannot hide a spawn that takes longer than a player's.
     """
     took: int = spawn.read_ended - spawn.created
     return bool(spawn.comm == COMM and 0 < took <= HOLD_SECONDS * 1e9 + _TOLERANCE_NS)
 
 
 class SelfTest:
-    """One run: give it every record while ``run`` polls.
+    """One run: pass every record to ``receive`` while ``run`` polls.
 
-    The threshold of the probes must be below HOLD_SECONDS meanwhile.
+    The threshold of the probes must be below HOLD_SECONDS.
     """
 
     def __init__(self) -> None:
@@ -48,26 +48,26 @@ class SelfTest:
         self._pid = 0
 
     def begin(self) -> None:
-        """Starts the player, which needs a moment before it can play."""
+        """Start the player, so that it is ready when ``run`` is called."""
         player = Path(__file__).with_name("selftest_player.py")
         self._player = subprocess.Popen(
             [sys.executable, "-I", "-S", "-W", "ignore", str(player), str(HOLD_SECONDS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a Ctrl-C is for us
+            start_new_session=True,  # Ctrl-C must not reach it
         )
         self._pid = self._player.pid
 
     def close(self) -> None:
-        """Ends a player that is still there."""
+        """Kill the player if it is still running."""
         if self._player is not None:
             with self._player as player:
                 player.kill()
             self._player = None
 
     def receive(self, spawn: Spawn) -> bool:
-        """Takes a spawn's record when it is the player's; says whether it was."""
+        """Take the record if it is of the player's spawn; return whether it is."""
         if spawn.comm != COMM or spawn.pid != self._pid:
             return False
         self._spawn = spawn
@@ -76,25 +76,24 @@ class SelfTest:
     def run(
         self, poll: Callable[[int], None], add_target: Callable[[int], None], sees_holders: bool = True
     ) -> Optional[str]:
-        """None when all is as it should be, else one line: what differed.
+        """Return None if the report is right, otherwise one line that says what is wrong.
 
-        To be called after ``begin``.  poll(milliseconds) must deliver records to ``receive``; add_target
-        gets the player's pid.  sees_holders: whether the probes see foreign holders (for which they need
-        kernel types).
+        To be called after ``begin``.  poll(milliseconds) must pass records to ``receive``; add_target gets
+        the player's pid.  sees_holders: whether the probes see foreign holders (Probes.sees_fd_tables).
         """
         assert self._player is not None
         add_target(self._pid)
         try:
             said, _ = self._player.communicate("go\n", timeout=_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            return f"the self-test's player did not end within {_TIMEOUT_SECONDS:.0f} s"
+            return f"the self-test's player did not exit within {_TIMEOUT_SECONDS:.0f} s"
         finally:
             status = self._player.returncode
             self.close()
         try:
             truth = json.loads(said)
         except ValueError:
-            return f"the self-test's player failed (status {status})"
+            return f"the self-test's player failed with status {status}"
         deadline = time.monotonic() + 1.0
         while self._spawn is None and time.monotonic() < deadline:
             poll(50)
@@ -103,7 +102,9 @@ class SelfTest:
     def _compare(self, truth: dict[str, int], sees_holders: bool) -> Optional[str]:
         spawn = self._spawn
         if spawn is None:
-            return "a spawn with a foreign holder was played, and the probes saw nothing of it"
+            return (
+                "the self-test's player ran a spawn with a foreign holder, but the probes saw nothing of it"
+            )
         last: Release = spawn.last[0]
         seen: dict[str, object] = {
             "pid": spawn.pid,
@@ -115,13 +116,13 @@ class SelfTest:
         }
         for name, value in seen.items():
             if value != truth[name]:
-                return f"the probes saw {name} {value}, which is really {truth[name]}"
+                return f"the probes saw {name} {value} instead of {truth[name]}"
         if sees_holders and (last.how != How.EXIT or last.flags):
-            return "the probes saw the holder's end as another event than its exit"
+            return "the probes did not see that the holder released its copy by exit"
         blocked = spawn.read_ended - spawn.read_began
         if abs(blocked - truth["blocked_ns"]) > _TOLERANCE_NS:
             return (
-                f"the probes saw the read blocked for {blocked / 1e6:.1f} ms,"
-                f" which was really {truth['blocked_ns'] / 1e6:.1f} ms"
+                f"the probes saw the read blocked for {blocked / 1e6:.1f} ms"
+                f" instead of {truth['blocked_ns'] / 1e6:.1f} ms"
             )
         return None

@@ -1,9 +1,9 @@
-"""Plays one spawn with a known foreign holder, for the self-test; run as a program of its own.
+"""Run one spawn with a foreign holder, for the self-test; a program of its own.
 
     selftest_player.py HOLD_SECONDS
 
-Waits for a line on standard input, plays, and prints one JSON object: the pids, thread, fds and the time
-for which the read was blocked, as this program itself saw them.
+Waits for a line on standard input, runs the spawn, and prints a JSON object: pids, thread, fds, and how long
+the read was blocked.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def _play(hold_seconds: float) -> dict[str, object]:
             os._exit(0)
         holder.append(pid)
 
-    def let_go_after_exec() -> None:
-        """The stall begins with the own child's exec, which a busy machine can put off or draw out: the new
-        program's end is the first sure sign that it is over."""
+    def release_after_exec() -> None:
+        # The stall begins with the own child's exec, which can take long on a busy machine: only the exit of
+        # the new program shows that it is over.
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         os.write(go_write, b"x")
 
@@ -43,7 +43,7 @@ def _play(hold_seconds: float) -> dict[str, object]:
     child = os.fork()
     if child == 0:
         os.execv("/bin/true", ["true"])
-    threading.Thread(target=let_go_after_exec).start()
+    threading.Thread(target=release_after_exec).start()
     os.close(write_fd)
     began = time.monotonic_ns()
     os.read(read_fd, 1)
@@ -65,5 +65,5 @@ def _play(hold_seconds: float) -> dict[str, object]:
 if __name__ == "__main__":
     Path("/proc/self/comm").write_text(_COMM)
     if not sys.stdin.readline():
-        sys.exit()  # whoever wanted a play has gone
+        sys.exit()  # the self-test has been cancelled
     print(json.dumps(_play(float(sys.argv[1]))))

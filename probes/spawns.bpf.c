@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The end of a spawn, and who is left that keeps it from ending. */
+/* The end of a spawn, and the count of the copies that delay it. */
 
 /* ---- the end of a spawn ---- */
 
-/* id: the spawn's when it was found. Another CPU can end it meanwhile, and another spawn can get the place. */
+/* id: of the spawn when it was found. Meanwhile another CPU can have ended it, and given the place to another spawn. */
 INLINE void free_spawn(struct spawn *spawn, u64 id)
 {
     u64 key = spawn->key, other = spawn->other_key;
@@ -25,7 +25,7 @@ INLINE void free_spawn(struct spawn *spawn, u64 id)
     *(volatile u64 *)&spawn->id = 0;
     u64 *owner = places.lookup(&place);
     if (owner && *owner == id) /* user space frees one that has ended, too */
-        places.delete(&place); /* last: from here on another thread can take the place */
+        places.delete(&place); /* last: now another thread can take the place */
 }
 
 INLINE void send(void *ctx, void *record, u32 size)
@@ -47,7 +47,7 @@ INLINE int is_long(struct spawn *spawn)
     u64 threshold = setting(SETTING_THRESHOLD_NS);
     if (!began)
         return 0;
-    /* A parent that waits in poll reads only at the end. User space knows whether it has waited. */
+    /* A parent that waits in poll reads only at the end. User space finds out whether it was waiting. */
     u64 kept = spawn->releases ? spawn->last[below(spawn->releases - 1, MAX_RELEASES)].ns : 0;
     return spawn->read_ended >= began + threshold || (spawn->held && kept >= spawn->own_released + threshold);
 }
@@ -76,7 +76,7 @@ INLINE struct comm_stats *stats_of(struct comm *comm)
 INLINE void observe(struct histogram *histogram, u64 ns)
 {
     u64 bucket = 0;
-    /* Sign bits instead of comparisons: 22 branches would make 22 paths for the verifier to walk. */
+    /* Sign bits instead of comparisons, as 22 branches are 22 paths for the verifier. */
     LOOP
     for (int b = 0; b < BUCKETS - 1; b++)
         bucket += (((u64)BUCKET_0_NS << b) - ns) >> 63;
@@ -85,14 +85,15 @@ INLINE void observe(struct histogram *histogram, u64 ns)
     __sync_fetch_and_add(&histogram->sum_ns, ns);
 }
 
-/* What to do with a spawn after an event. Each program calls settle in one place, so that its code exists once in each. */
+/* Verdicts: what settle has to do with a spawn after an event. Each program calls settle in one place, to contain its
+ * code once. */
 #define GO_ON   0
-#define CHECK   1 /* the read has ended, or the own child has let go: are both known? */
-#define SEND    2 /* everything is known */
-#define DROP    3 /* it was another use of a pipe */
-#define EXPOSED 4 /* added to these: one more exposure, of a spawn whose exposures were counted before */
+#define CHECK   1 /* the read has ended, or the own child has released its copy: finish the spawn if both have */
+#define SEND    2 /* everything is known: send a record if the wait was long, and free the place */
+#define DROP    3 /* not an errpipe: free the place */
+#define EXPOSED 4 /* flag: one more exposure of a spawn whose exposures have been added up */
 
-/* The outcome of a spawn whose read has ended and whose own child has let go. */
+/* The outcome of a spawn that has ended and whose own child has released its copy. */
 INLINE u32 outcome_of(struct spawn *spawn)
 {
     if (spawn->read_ended && spawn->own_how == HOW_EXEC)
@@ -102,6 +103,7 @@ INLINE u32 outcome_of(struct spawn *spawn)
     return OUTCOME_ABANDONED;
 }
 
+/* Adds a finished spawn to the statistics of its comm. */
 INLINE void add_up(struct spawn *spawn, struct comm_stats *stats, u32 outcome)
 {
     LOOP
@@ -125,13 +127,13 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
     u32 finishes = 0, outcome = OUTCOME_ABANDONED, exposed = verdict & EXPOSED;
     verdict &= EXPOSED - 1;
     if (verdict == CHECK) {
-        __sync_fetch_and_add(&spawn->known, 1); /* a barrier: the other half can come on another CPU just now */
+        __sync_fetch_and_add(&spawn->known, 1); /* a barrier: another CPU may be setting the other half */
         verdict = GO_ON;
         if (*(volatile u8 *)&spawn->ended && *(volatile u64 *)&spawn->own_released &&
             *(volatile u64 *)&spawn->id == id && once(id, ONCE_FINISHED)) {
             outcome = outcome_of(spawn);
             finishes = outcome != OUTCOME_ABANDONED || spawn->cloexec;
-            verdict = finishes ? SEND : DROP; /* what never was close-on-exec and served no exec is some other pipe */
+            verdict = finishes ? SEND : DROP; /* neither close-on-exec nor followed by an exec: not an errpipe */
         }
     }
     if (finishes || exposed) {
@@ -142,7 +144,7 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
             __sync_fetch_and_add(&stats->exposures[below(spawn->exposed, EXPOSURES)], 1);
         } else if (stats) {
             if (spawn->own_released > spawn->read_ended && spawn->eof)
-                spawn->own_released = spawn->read_ended; /* an exec is seen after its closes */
+                spawn->own_released = spawn->read_ended; /* the tracepoint of an exec comes after its closes */
             add_up(spawn, stats, outcome);
         }
     }
@@ -150,8 +152,8 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
         *(volatile u8 *)&spawn->outcome = outcome;
         __sync_fetch_and_add(&spawn->known, 1); /* a barrier: foreign_released writes settled, and reads outcome */
 #ifdef BTF
-        /* The exec of a foreign holder is seen after its closes, so wait for it. (User space frees spawns that wait too
-         * long.) */
+        /* The last release may be an exec, whose tracepoint comes after its closes: wait for it. (User space frees
+         * spawns that wait too long.) */
         if (spawn->held && spawn->eof && !*(volatile u8 *)&spawn->settled)
             return;
 #endif
@@ -167,13 +169,13 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
         free_spawn(spawn, id);
 }
 
-/* ---- who is left? ---- */
+/* ---- copies that are left ---- */
 
 #ifdef BTF
 /*
- * The number of copies of the write end beyond the parent's and those (mine) that are about to go. All copies made by fork,
- * dup or SCM_RIGHTS share one struct file, whose count is right at once. Opening /proc/PID/fd makes another struct file; the
- * pipe counts those in writers, after a short while.
+ * The number of copies of the write end other than the parent's, and other than those (mine) that are about to be
+ * closed. All copies made by fork, dup or SCM_RIGHTS share one struct file, whose count is exact at any time. Opening
+ * /proc/PID/fd makes another struct file; the pipe counts these in writers, which lags a little.
  */
 INLINE u32 others(struct spawn *spawn, u32 mine)
 {
@@ -182,7 +184,7 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
         return 0; /* freed and reused */
     s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine;
     u64 closing = spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS;
-    if (!spawn->ended) { /* (otherwise the parent may have exited, and its table may belong to another process) */
+    if (!spawn->ended) { /* otherwise the parent may have exited, and its table may be another process's */
         struct fds parents;
         struct copies kept;
         fds_at(spawn->files, &parents);
@@ -190,7 +192,7 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
         left -= kept.inside;
         closing &= differ(kept.inside, 0) ^ 1;
     }
-    left -= closing; /* the copy is no longer in the parent's table, but may still be counted */
+    left -= closing; /* close has removed the copy from the parent's table, and may not have lowered the count yet */
     if (left < 0)
         left = 0;
     if (!spawn->is_socket) {
@@ -202,7 +204,8 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
 }
 #endif
 
-/* Asked when the own child has let go, when the parent has, and when it begins to read: is anybody left? */
+/* Marks the spawn as watched if copies are left. Called when the own child or the parent has released its copy, and
+ * when the parent begins to read. */
 INLINE void watch(struct spawn *spawn, u32 left)
 {
     struct places *list = watchlist();
@@ -215,13 +218,13 @@ INLINE void watch(struct spawn *spawn, u32 left)
     }
 }
 
-/* The parent lets go of the read end: by close, exec, or its own exit. */
+/* The parent releases the read end, by close, exec or exit. Returns a verdict. */
 INLINE u32 read_end_released(struct spawn *spawn, u32 how, u64 ns)
 {
     if (spawn->ended)
         return GO_ON;
     if (!spawn->own_pid || (!spawn->read_began && !spawn->parent_closed))
-        return DROP; /* never forked for, or let go of before the write end: no errpipe */
+        return DROP; /* no child, or released before the write end: not an errpipe */
     if (spawn->reading && how == HOW_EXIT) {
         spawn->read_ended = ns;
         spawn->read_cut = 1;
@@ -229,7 +232,7 @@ INLINE u32 read_end_released(struct spawn *spawn, u32 how, u64 ns)
         spawn->read_ended = ns;
         spawn->eof = 1;
     } else if (spawn->reading && spawn->elsewhere) {
-        spawn->read_ended = ns; /* the parent gave up waiting */
+        spawn->read_ended = ns; /* the parent has given up waiting in poll */
     }
     spawn->reading = 0;
     *(volatile u8 *)&spawn->ended = 1;

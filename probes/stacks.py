@@ -1,7 +1,7 @@
-"""User stacks at a fork: the addresses that the kernel side kept, and what they are called.
+"""User stacks at a fork: the addresses that the kernel side kept, and their symbols.
 
-The kernel follows frame pointers, which many libraries are built without: the innermost frame is right, and
-the stack is as deep as those that have them.
+The kernel follows frame pointers, which many libraries are built without: the innermost frame is always
+right, and the rest is only as deep as there are frame pointers.
 """
 
 from __future__ import annotations
@@ -29,42 +29,44 @@ _MAX_PATH_LENGTH = 256
 
 
 class ForkStacks:
-    """The map ``stacks``. Its entries stay until they are emptied: who reads one must know that it is still
-    the one that was kept at the fork."""
+    """The map ``stacks``, whose entries stay until they are deleted.
+
+    A deleted entry can be reused, so a reader also names the time of the fork.
+    """
 
     def __init__(self, table: BpfMap[Stack]) -> None:
-        # Names are wanted while a process that may be short-lived is still there: bcc is to be at hand then.
+        # Imported now, because names have to be found before a short-lived process exits.
         importlib.import_module("bcc")
         self._table = table
-        self._emptied: dict[int, int] = {}
+        self._deleted: dict[int, int] = {}
 
     def addresses(self, stack: int, born: int) -> tuple[int, ...]:
-        """The stack of a fork at the time born (CLOCK_MONOTONIC ns), innermost first; stack as in a table.
+        """Return the addresses of a stack, innermost first; empty if it was not kept, or has been deleted.
 
-        Empty: there was no room for it, or it has been emptied since.
+        stack: as in a row or release; born: time of the fork, CLOCK_MONOTONIC nanoseconds.
         """
-        if not stack or born <= self._emptied.get(stack, 0):
+        if not stack or born <= self._deleted.get(stack, 0):
             return ()
         kept = self._table.get(stack - 1)
         return () if kept is None else tuple(address for address in kept.ip if address)
 
     def make_room(self, used: Collection[int]) -> None:
-        """Empties every place but the used ones."""
+        """Delete all stacks except the used ones."""
         for key in list(self._table.keys()):
             place = int.from_bytes(key, sys.byteorder)
             stack = place + 1
             if stack not in used:
                 self._table.delete(place)
-                # A fork before this moment may have been given the place that is empty now.
-                self._emptied[stack] = time.monotonic_ns()
+                # The id of an earlier fork may be the one that was just deleted.
+                self._deleted[stack] = time.monotonic_ns()
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """What an address is: a function and the file that it is in.
+    """The function and file of an address.
 
-    name: ``0x`` and the place in that file (as addr2line takes it) where it has no name; the address itself
-    where there is no file, or the process is gone.
+    name: without a symbol, ``0x`` and the offset in the file, for addr2line; without a file, or if the
+    process is gone, the address.
     """
 
     name: str
@@ -74,10 +76,10 @@ class Symbol:
 def symbolise(
     pid: int, addresses: Sequence[int], names: Optional[Names] = None, proc: Path = _PROC
 ) -> list[Symbol]:
-    """What the addresses of a process' stack are, innermost first; all of them plain when it is gone.
+    """Return the symbols of a stack's addresses, innermost first; only addresses if the process is gone.
 
-    names: gives a function that names an address; default: bcc's. The stack ends where an address is no
-    code: without a frame pointer the next frame is looked for in the wrong place.
+    names: returns a function that names an address; default: bcc's.  The result ends at the first address
+    that is not in code, because the kernel has missed a frame pointer there.
     """
     code = _code(pid, proc)
     if not code:
@@ -85,7 +87,7 @@ def symbolise(
     found = []
     with (names or _bcc_names)(pid) as name_of:
         for number, address in enumerate(addresses):
-            # But for the innermost, an address is that of a return: the call is before it.
+            # All addresses but the innermost are return addresses; the call is before them.
             at = address - 1 if number else address
             inside = next((mapping for mapping in code if mapping.start <= at < mapping.end), None)
             if inside is None:
@@ -104,7 +106,7 @@ class _Mapping:
 
 
 def _code(pid: int, proc: Path) -> list[_Mapping]:
-    """Where a process has code; empty when it is gone.  Format: proc(5), "maps"."""
+    """The executable mappings of a process; empty if it is gone.  Format: proc(5), "maps"."""
     found = []
     try:
         lines = (proc / str(pid) / "maps").read_text(errors="backslashreplace").splitlines()

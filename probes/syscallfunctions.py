@@ -1,8 +1,9 @@
-"""The functions that the kernel has for its system calls, and where those find their arguments.
+"""The kernel functions that implement system calls, and the offsets of their arguments.
 
 A program at such a function costs a tenth of one at the system call's tracepoint, and other system calls
-nothing: while any such tracepoint is in use, each system call of each process takes a longer way.  Where the
-kernel names its function for the read of a pipe, that stands for the system call: other reads cost nothing.
+nothing; while a tracepoint of any system call is in use, every system call of every process takes a slower
+path.  For read, the function that reads pipes is used if the kernel accepts programs there, so other reads
+cost nothing.
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from probes.btf import Btf, BtfError
 __all__ = ["AT_FUNCTIONS", "NoFunctionsError", "SyscallFunctions", "find"]
 
 AT_FUNCTIONS = ("fentry:", "fexit:")
-"""What the place of a program at a kernel function begins with."""
+"""Prefixes of places at kernel functions."""
 
-_PIPE_READS = ("anon_pipe_read", "pipe_read")  # as of 6.15, and before
+_PIPE_READS = ("anon_pipe_read", "pipe_read")  # since 6.15, and before
 
 _PREFIXES = {"x86_64": "__x64_sys_", "aarch64": "__arm64_sys_"}
 _ARGUMENTS = 4
-_REGISTERS = ("di", "si", "dx", "r10")  # of x86_64; aarch64 has them in an array
+_REGISTERS = ("di", "si", "dx", "r10")  # on x86_64; on aarch64 they are an array
 
 
 class NoFunctionsError(Exception):
-    """This kernel or machine attaches nothing to them; one line that says why."""
+    """Programs cannot be attached to these functions; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
 class SyscallFunctions:
-    """events: where to attach each program, ``fentry:FUNCTION`` or ``fexit:FUNCTION``, by the program's name.
+    """Where to attach the programs of system calls.
 
-    ids: of the functions in the kernel's BTF.  flags: clang's, with the offsets of the arguments.
+    events: ``fentry:FUNCTION`` or ``fexit:FUNCTION`` by name of the program; ids: by function, its id in the
+    kernel's BTF; flags: for clang, with the offsets of the arguments.
     """
 
     events: dict[str, str]
@@ -45,15 +47,18 @@ class SyscallFunctions:
 
 
 def find(btf: Btf, programs: Sequence[str]) -> SyscallFunctions:
-    """programs: ``sys_enter_CALL`` and ``sys_exit_CALL``.  Raises NoFunctionsError: it is all or nothing."""
+    """Find the functions of all programs, which are named ``sys_enter_CALL`` or ``sys_exit_CALL``.
+
+    Raises NoFunctionsError if one of them cannot be used.
+    """
     machine = platform.machine()
     if machine not in _PREFIXES:
-        raise NoFunctionsError(f"not known for {machine}")
+        raise NoFunctionsError(f"the functions of the system calls on {machine} are unknown")
     events, ids = {}, {}
     flags = ["-DFENTRY"]
     try:
-        # Before it (5.12, commit e21aa341785c, and its backports) a thread that sleeps in a function while
-        # the program is detached from it comes back to freed memory.
+        # Without it (5.12, commit e21aa341785c), a thread that sleeps in a function while the program is
+        # detached returns to freed memory.
         btf.offset("bpf_tramp_image", "image")
         offsets = [_offset(btf, machine, place) for place in range(_ARGUMENTS)]
         flags += [f"-DOFF_ARGUMENT_{place}={offset}" for place, offset in enumerate(offsets)]
@@ -74,7 +79,7 @@ def find(btf: Btf, programs: Sequence[str]) -> SyscallFunctions:
 
 
 def _pipe_read(btf: Btf) -> Optional[str]:
-    """The function that reads a pipe for whoever reads it; None: the kernel lets no program be there."""
+    """The kernel's function that reads pipes; None if it accepts no program there."""
     for name in _PIPE_READS:
         with contextlib.suppress(BtfError):
             if fentry.problem({btf.function(name): btf.offset("kiocb", "ki_filp")}) is None:
@@ -83,7 +88,7 @@ def _pipe_read(btf: Btf) -> Optional[str]:
 
 
 def _offset(btf: Btf, machine: str, place: int) -> int:
-    """Of an argument in the saved registers."""
+    """Offset of an argument in the saved registers."""
     if machine == "x86_64":
         return btf.offset("pt_regs", _REGISTERS[place])
     return btf.offset("pt_regs", "regs") + 8 * place

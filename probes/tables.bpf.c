@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the kernel side reads: the kernel's own structures, and sets of places. */
+/* Reading the kernel's own structures, and sets of places. */
 
 /* ---- the kernel's own structures ---- */
 
@@ -46,14 +46,14 @@ INLINE u64 file_at(struct fds *fds, u32 fd)
     return fd < fds->size ? kernel_u64(fds->files + 8ULL * fd) : 0;
 }
 
-/* 1: the struct file still is the write end's. (It may have been freed and reused.) */
+/* 1: spawn->file is still the write end. 0: it has been freed, and perhaps reused. */
 INLINE u64 is_there(struct spawn *spawn)
 {
     u64 file = spawn->file;
     return (differ(kernel_u64(file + OFF_FILE_PRIVATE), spawn->key) ^ 1) & differ(file, 0);
 }
 
-/* 1: the table has a copy of the write end at that number (-1: no number). Only valid if is_there. */
+/* 1: the table has a copy of the write end at that fd (-1: none). Only valid if is_there. */
 INLINE u64 has_at(struct fds *fds, struct spawn *spawn, s32 fd)
 {
     u64 number = (u32)fd;
@@ -66,13 +66,13 @@ INLINE int cloexec_at(struct fds *fds, u32 fd)
     return (kernel_u64(fds->cloexec + fd / 64 * 8) >> (fd % 64)) & 1;
 }
 
-/* How many copies of the write end a table has; inside and outside a range of numbers, and the first of them. */
+/* Copies of a write end that an fd table has, inside and outside a range of fds. */
 struct copies {
     u32 inside;
     u32 outside;
-    s32 fd;       /* the first inside, -1: none */
-    s32 other_fd; /* the first outside */
-    u32 standard; /* one of them is a standard stream */
+    s32 fd;       /* one inside, -1: none */
+    s32 other_fd; /* one outside, -1: none */
+    u32 standard; /* how many of all are standard streams */
 };
 
 INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 last, struct copies *found)
@@ -81,7 +81,7 @@ INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 la
     s64 fd = -1, other_fd = -1;
     LOOP
     for (int k = MAX_NUMBERS - 1; k >= 0; k--) {
-        if (spawn->fds[k] < 0) /* most have one number */
+        if (spawn->fds[k] < 0) /* most spawns have one fd */
             continue;
         u64 number = (u32)spawn->fds[k], has = there & has_at(fds, spawn, number);
         u64 in = (less(number, first) ^ 1) & (less(last, number) ^ 1) & has, out = in ^ has;
@@ -98,13 +98,13 @@ INLINE void count_copies(struct fds *fds, struct spawn *spawn, u32 first, u32 la
     found->other_fd = other_fd;
 }
 
-/* *fd: the number of a copy. */
+/* 1: the table has a copy of the write end; *fd: one of its fds. */
 INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
 {
     u64 held = 0, at = 0;
-#pragma unroll /* the verifier walks a loop in the loop of inherit three times as long */
+#pragma unroll /* as a loop inside the loop of inherit, it would take the verifier three times as long */
     for (int k = MAX_NUMBERS - 1; k >= 0; k--) {
-        if (spawn->fds[k] < 0) /* most have one number */
+        if (spawn->fds[k] < 0) /* most spawns have one fd */
             continue;
         u64 number = (u32)spawn->fds[k], has = has_at(fds, spawn, number);
         at ^= (at ^ number) & -has;
@@ -116,7 +116,7 @@ INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
 
 #define MAX_CLEAN_FDS 8
 
-/* 1: the current process has few files, and no write end of a followed pipe: the usual state after an exec. */
+/* 1: the current process has few open files, none of them the write end of a followed pipe: as usual after an exec. */
 INLINE u32 is_clean(void)
 {
     u64 table = kernel_u64(kernel_u64(bpf_get_current_task() + OFF_TASK_FILES) + OFF_FILES_FDT);
@@ -144,7 +144,7 @@ INLINE u32 is_clean(void)
 }
 #endif
 
-/* The comm of the current process. A thread can have any comm: Python 3.14 names its threads. */
+/* The comm of the current process. (A thread's can be another: Python 3.14 names its threads.) */
 INLINE void process_comm(char *comm)
 {
 #ifdef BTF
@@ -172,7 +172,7 @@ INLINE void clear_place(struct places *set, u32 place)
         __sync_fetch_and_add(&set->words[word], -(1ULL << (place % 64)));
 }
 
-/* The next place in a set, NONE at its end, or LATER; from, in a map, is where to go on. */
+/* The next place in a set; NONE: there are no more; LATER: call again. *from is the position, kept in a map. */
 INLINE u32 next_in(struct places *set, volatile u32 *from)
 {
     u32 at = *from;

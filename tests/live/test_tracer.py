@@ -122,7 +122,7 @@ def test_functions_that_the_kernel_refuses_after_all(
         assert tracer.start() is None
         assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
     [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told.startswith("attached to tracepoints, not to the functions of the system calls: ")
+    assert "attached to tracepoints" in told
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:

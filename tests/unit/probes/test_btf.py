@@ -1,4 +1,4 @@
-"""probes.btf: offsets from a small BTF file, and what damaged ones do."""
+"""probes.btf: offsets from small BTF files, and damaged files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.btfbuilder import (
 
 
 def everything() -> Builder:
-    """Every kind once, each with a structure behind it that is found only if the kind's length is known."""
+    """Every kind once, each followed by a structure that is found only if the kind's length is right."""
     built = Builder()
     number = built.integer()
     for kind, word, tail, vlen in (
@@ -150,7 +150,7 @@ def test_a_kind_that_is_newer_than_this_program(file: Path) -> None:
 
 
 def query(path: Path) -> None:
-    """Asks what can be asked; a BtfError is an answer, anything else is not caught."""
+    """Ask for various members; BtfError is a valid answer, any other exception is not."""
     try:
         btf = Btf(path)
         for structure in ("behind_1", "behind_19", "of_kind_4", ""):

@@ -1,4 +1,4 @@
-"""probes.compiler: what it works out before bcc is asked."""
+"""probes.compiler: what it does without bcc."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_right_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
         ("6.1.0-27-amd64", (6, 1, 0)),
         ("5.14.0-362.8.1.el9_3.x86_64", (5, 14, 0)),
         ("3.10.0-957.el7.x86_64", (3, 10, 0)),
-        ("4.9.337", (4, 9, 255)),  # as the kernel's own since 4.9.256: a patch level has one byte
+        ("4.9.337", (4, 9, 255)),  # like the kernel since 4.9.256: a patch level has one byte
         ("5.10.224-212.876.amzn2.x86_64", (5, 10, 224)),
         ("7.0", (7, 0, 0)),
         ("7", (7, 0, 0)),
@@ -79,7 +79,7 @@ def test_sources_are_joined(tmp_path: Path) -> None:
 
 
 def test_sources_that_are_joined_compile(tmp_path: Path) -> None:
-    """clang's preprocessor and its complaints: each is of the file's own line."""
+    """Warnings of the preprocessor name the line of the original file."""
     first, second = tmp_path / "first.c", tmp_path / "second.c"
     first.write_text("#define A 1")
     second.write_text("#if A\n#warning found\n#endif\n")

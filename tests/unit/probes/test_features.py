@@ -1,4 +1,4 @@
-"""probes.features: what a kernel has."""
+"""probes.features: detection of kernel features, and the names in the C sources."""
 
 from __future__ import annotations
 
@@ -87,14 +87,31 @@ def test_each_program_has_a_tracepoint_and_each_tracepoint_a_program(repo_root: 
     assert programs == {name.split(":")[1] for name in names}
 
 
+def conditions(repo_root: Path) -> str:
+    return " ".join(re.findall(r"^#(?:if|ifdef|elif) (.*)$", sources(repo_root), re.MULTILINE))
+
+
 def test_each_flag_is_used(repo_root: Path) -> None:
-    conditions = re.findall(r"^#(?:if|ifdef|elif) (.*)$", sources(repo_root), re.MULTILINE)
-    used = set(re.findall(r"HAVE_\w+|BTF|GROUP_DEAD|FENTRY|PIPE_READ", " ".join(conditions)))
+    used = set(re.findall(r"HAVE_\w+|BTF|GROUP_DEAD|FENTRY|PIPE_READ", conditions(repo_root)))
     assert used == {feature.flag for feature in FEATURES if feature.flag}
 
 
+def test_each_compile_time_name_is_explained(repo_root: Path) -> None:
+    """In the comment at the start of errpipe.bpf.c."""
+    text = sources(repo_root) + (repo_root / "probes" / "errpipe.h").read_text()
+    own = set(re.findall(r"^ *#define (\w+)", text, re.MULTILINE))
+    names = set(re.findall(r"\b(?:MAX|OFF)_\w+|\bFILE_COUNT_ONE\b", text)) - own
+    names |= {name for name in re.findall(r"[A-Z]\w+", conditions(repo_root)) if name not in own}
+    names -= {"OFF_ARGUMENT_"}  # a macro appends the number
+    comment = (repo_root / "probes" / "errpipe.bpf.c").read_text().split('#include "errpipe.h"')[0]
+    patterns = [name.replace("*", r"\w+") for name in re.findall(r"\b[A-Z][A-Z_0-9]+\*?", comment)]
+    unexplained = {name for name in names if not any(re.fullmatch(pattern, name) for pattern in patterns)}
+    assert unexplained == set()
+    assert {"MAX_COMMS", "OFF_KIOCB_FILE", "FILE_COUNT_ONE", "UNROLL", "HAVE_DUP2"} <= names
+
+
 class Types:
-    """As a Btf: some members, at the offsets 1, 2 and so on."""
+    """A Btf with all members but one, at the offsets 1, 2 and so on."""
 
     def __init__(self, without: str) -> None:
         self.without = without

@@ -1,4 +1,4 @@
-"""probes.stacks: which stack is still the one of a fork, and what its addresses are called."""
+"""probes.stacks: which stacks are still valid, and the symbols of their addresses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAPS = """\
 
 
 class FakeTable(BpfMap[Stack]):
-    """The map ``stacks``, by plain ids."""
+    """The map ``stacks``, a dictionary."""
 
     def __init__(self, stacks: dict[int, Stack]) -> None:
         self.stacks = stacks
@@ -68,18 +68,21 @@ def naming(names: dict[int, str]) -> contextlib.AbstractContextManager[NameOf]:
 
 def test_addresses() -> None:
     stacks = ForkStacks(FakeTable({6: stack(10, 20)}))
-    assert stacks.addresses(7, born=5) == (10, 20)  # in a structure 0 is none, so ids are one more
+    assert stacks.addresses(7, born=5) == (
+        10,
+        20,
+    )  # in structures 0 means none, so an id is one more than its key
     assert stacks.addresses(0, born=5) == ()
     assert stacks.addresses(8, born=5) == ()
 
 
-def test_a_place_that_was_emptied_is_not_mixed_up_with_what_is_there_now() -> None:
+def test_a_deleted_stack_is_not_mistaken_for_the_one_that_has_its_id_now() -> None:
     table = FakeTable({6: stack(10), 7: stack(20)})
     stacks = ForkStacks(table)
     before = time.monotonic_ns()
     stacks.make_room(used={8})
     assert list(table.stacks) == [7]
-    table.stacks[6] = stack(30)  # another fork's
+    table.stacks[6] = stack(30)  # of another fork
     assert stacks.addresses(7, born=before) == ()
     assert stacks.addresses(7, born=time.monotonic_ns() + 1) == (30,)
     assert stacks.addresses(8, born=before) == (20,)
@@ -112,7 +115,7 @@ def test_the_stack_ends_where_there_is_no_code(stray: int, proc: Path) -> None:
     assert len(symbolise(PID, addresses, lambda _pid: naming({}), proc)) == 1
 
 
-def test_of_a_process_that_is_gone_the_addresses_are_left(proc: Path) -> None:
+def test_a_process_that_is_gone_leaves_the_addresses(proc: Path) -> None:
     found = symbolise(PID + 1, [0x10, 0x20], lambda _pid: naming({0x10: "never asked"}), proc)
     assert found == [Symbol("0x10", None), Symbol("0x20", None)]
 
@@ -132,7 +135,7 @@ def test_odd_file_names(proc: Path) -> None:
 
 
 def test_real_names() -> None:
-    """Of this process, by bcc: a function of libc."""
+    """A libc function in this process, by bcc."""
     address = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p).value
     assert address is not None
     [symbol] = symbolise(os.getpid(), [address + 1])

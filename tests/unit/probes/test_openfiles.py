@@ -1,4 +1,4 @@
-"""probes.openfiles and probes.iterator: what they make of what the kernel says, and what they ask it."""
+"""probes.openfiles and probes.iterator: their requests to the kernel, and its answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def records(*copies: tuple[int, int, int, int]) -> bytes:
 
 
 class Kernel:
-    """A map, and an iterator that says of each pipe in it that some processes hold it."""
+    """A map, and an iterator that reports the copies of the pipes in the map."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.map: dict[int, int] = {}
@@ -68,14 +68,14 @@ def test_no_pipes_make_no_pass(kernel: Kernel) -> None:
 
 
 def test_an_unknown_pipe_is_left_out(kernel: Kernel) -> None:
-    """0 is the private data of many a file that is no pipe."""
+    """0 is the private data of many files that are not pipes."""
     asked = files(kernel)
     assert asked.holders([0]) == {}
     assert asked.holders([0, A]) == {A: []}
     assert kernel.map == {A: 1}
 
 
-def test_copies_that_are_told_for_each_thread_count_once(kernel: Kernel) -> None:
+def test_copies_that_are_reported_for_each_thread_count_once(kernel: Kernel) -> None:
     kernel.holds = [(A, 1, 1, 3), (A, 1, 5, 3), (A, 1, 6, 3), (A, 1, 1, 4), (A, 2, 2, 3)]
     assert files(kernel).holders([A]) == {A: [Copy(A, 1, 1, 3), Copy(A, 1, 1, 4), Copy(A, 2, 2, 3)]}
 
@@ -91,7 +91,7 @@ def test_only_the_difference_is_written(kernel: Kernel) -> None:
     assert kernel.map == {B: 1, C: 1}
 
 
-def test_a_write_that_fails_is_made_up_for(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_is_repeated_by_the_next_call(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = files(kernel)
     asked.holders([A])
 
@@ -107,20 +107,20 @@ def test_a_write_that_fails_is_made_up_for(kernel: Kernel, monkeypatch: pytest.M
     assert asked.holders([B]) == {B: [Copy(B, 1, 1, 3)]}
 
 
-def test_more_pipes_than_the_map_takes(kernel: Kernel) -> None:
+def test_more_pipes_than_the_map_has_room_for(kernel: Kernel) -> None:
     pipes = range(1, 2 * openfiles._MAX_ASKED + 3)
     assert len(files(kernel).holders(pipes)) == len(pipes)
     assert kernel.passes == 3
     assert kernel.most == openfiles._MAX_ASKED
 
 
-def test_the_map_has_as_much_room_as_is_said(repo_root: Any) -> None:
+def test_the_size_of_the_map_is_the_same_in_c(repo_root: Any) -> None:
     source = (repo_root / "probes" / "openfiles.bpf.c").read_text()
     assert f"#define MAX_ASKED {openfiles._MAX_ASKED} " in source
 
 
 def test_reading_goes_on_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """EAGAIN: a million files without a copy among them."""
+    """EAGAIN means a million files without a copy among them."""
     says: list[Any] = [b"ab", BlockingIOError(), BlockingIOError(), b"c", b""]
     closed: list[int] = []
 

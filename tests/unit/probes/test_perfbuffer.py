@@ -1,4 +1,4 @@
-"""probes.perfbuffer: how large its rings are; what they hold is tested live."""
+"""probes.perfbuffer: the size of its rings; tests/live checks their contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from probes import perfbuffer, perfevent
 
 
 class _Machine:
-    """CPUs, and how many pages one may lock for each; the rings that were made."""
+    """The number of CPUs, the pages that may be locked for each, and the rings that were created."""
 
     def __init__(self) -> None:
         self.cpus = 2

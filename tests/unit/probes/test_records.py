@@ -1,4 +1,4 @@
-"""probes.records: the ctypes mirrors against errpipe.h, as a C compiler sees it."""
+"""probes.records: the ctypes structures are those of errpipe.h as a C compiler sees them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "comm_stats": CommStats,
 }
 
-# C prefix: the enumeration that mirrors its macros.
+# By prefix in C, the enumeration that mirrors the macros.
 MACROS: dict[str, type[Union[IntEnum, IntFlag]]] = {
     "HOW": How,
     "RECORD": RecordKind,
@@ -82,7 +82,7 @@ def header(repo_root: Path) -> str:
 
 
 def macros(header: str, prefix: str) -> set[str]:
-    """Names of the header's plain macros with a prefix, without it."""
+    """Names of the header's constants with a prefix, without the prefix."""
     return set(re.findall(rf"^#define {prefix}_(\w+)\s", header, re.MULTILINE))
 
 
@@ -150,7 +150,7 @@ def test_structure(name: str, header: str, c_says: dict[str, int]) -> None:
 
 
 def test_no_structure_is_without_a_mirror(header: str) -> None:
-    # A comm is a key, which is plain characters; what is pending is the kernel side's own.
+    # A comm is read as plain characters; pending is not read.
     known = {*STRUCTURES, "comm", "pending"}
     assert set(re.findall(r"^struct (\w+) {", header, re.MULTILINE)) == known
 
@@ -202,7 +202,7 @@ def test_fds_can_be_negative(c_says: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("max_spawns", [64, 512, 1024, 8192])
 def test_a_set_of_places_has_a_bit_for_each(max_spawns: int, repo_root: Path, tmp_path: Path) -> None:
-    """However small it is, in C it is as large."""
+    """Also if it is small: its size is the same in C."""
     places = records.watched_type(max_spawns)
     assert 64 * len(places().words) == max_spawns
     if shutil.which("gcc") is None:

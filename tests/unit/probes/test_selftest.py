@@ -1,4 +1,4 @@
-"""probes.selftest: what it makes of what the probes saw; the player itself needs no probes."""
+"""probes.selftest: the comparison of what the probes saw; the player, which needs no probes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRUTH = {
 
 
 def seen(holder: Optional[dict[str, Any]] = None, **changes: Any) -> Spawn:
-    """The record that should come."""
+    """The right record."""
     values: dict[str, Any] = {
         "comm": selftest.COMM,
         "pid": 100,
@@ -63,7 +63,9 @@ def test_all_is_well() -> None:
         ({"read_ended": 0}, False),
     ],
 )
-def test_who_calls_itself_as_the_player_hides_no_long_wait(changes: dict[str, Any], played: bool) -> None:
+def test_a_process_with_the_players_comm_cannot_hide_a_long_wait(
+    changes: dict[str, Any], played: bool
+) -> None:
     assert selftest.is_played(seen(**{"created": 999 * MS, **changes})) == played
 
 
@@ -75,17 +77,17 @@ def test_nothing_was_seen() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tid": 9}, "tid 9, which is really 101"),
-        ({"own_pid": 9}, "child 9, which is really 102"),
-        ({"holder": {"pid": 9}}, "holder 9, which is really 103"),
-        ({"read_fd": 9}, "read_fd 9, which is really 5"),
-        ({"fds": (-1,) * MAX_NUMBERS}, "write_fd -1, which is really 6"),
-        ({"holder": {"how": How.CLOSE}}, "another event than its exit"),
-        ({"holder": {"flags": ReleaseFlag.EXECED}}, "another event than its exit"),
-        ({"holder": {"flags": ReleaseFlag.DESCENDANT}}, "another event than its exit"),
-        ({"holder": {"flags": ReleaseFlag.EXPECTED}}, "another event than its exit"),
-        ({"read_ended": 1_056 * MS}, "blocked for 56.0 ms, which was really 5.0 ms"),
-        ({"read_began": 0}, "which was really 5.0 ms"),
+        ({"tid": 9}, "tid 9 instead of 101"),
+        ({"own_pid": 9}, "child 9 instead of 102"),
+        ({"holder": {"pid": 9}}, "holder 9 instead of 103"),
+        ({"read_fd": 9}, "read_fd 9 instead of 5"),
+        ({"fds": (-1,) * MAX_NUMBERS}, "write_fd -1 instead of 6"),
+        ({"holder": {"how": How.CLOSE}}, "by exit"),
+        ({"holder": {"flags": ReleaseFlag.EXECED}}, "by exit"),
+        ({"holder": {"flags": ReleaseFlag.DESCENDANT}}, "by exit"),
+        ({"holder": {"flags": ReleaseFlag.EXPECTED}}, "by exit"),
+        ({"read_ended": 1_056 * MS}, "blocked for 56.0 ms instead of 5.0 ms"),
+        ({"read_began": 0}, "instead of 5.0 ms"),
     ],
 )
 def test_what_differs_is_said(changes: dict[str, Any], said: str) -> None:
@@ -95,7 +97,7 @@ def test_what_differs_is_said(changes: dict[str, Any], said: str) -> None:
     assert "\n" not in answer
 
 
-def test_probes_that_see_no_holders_are_not_asked_for_them() -> None:
+def test_holders_are_not_compared_if_the_probes_see_none() -> None:
     nobody: dict[str, Any] = {"pid": 0, "how": 0}
     assert verdict(seen(nobody)) is not None
     assert verdict(seen(nobody), sees_holders=False) is None
@@ -124,16 +126,16 @@ def test_a_run_with_deaf_probes() -> None:
     def poll(milliseconds: int) -> None:
         polls.append(milliseconds)
         if len(polls) > 3:
-            test.receive(seen(pid=targets[0]))  # a record at last, of wrong facts
+            test.receive(seen(pid=targets[0]))  # a record at last, with wrong facts
 
     test = selftest.SelfTest()
     test.begin()
     said = test.run(poll, targets.append)
-    assert said is not None and said.startswith("the probes saw tid 101, which is really ")
+    assert said is not None and said.startswith("the probes saw tid 101 instead of ")
     assert len(targets) == 1
 
 
-def test_a_player_that_is_not_wanted_any_more() -> None:
+def test_a_player_that_is_cancelled() -> None:
     test = selftest.SelfTest()
     test.begin()
     pid = test._pid

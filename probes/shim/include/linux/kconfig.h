@@ -1,2 +1,2 @@
-/* What bcc's prelude asks of a kernel tree; a program of tracepoints needs nothing else of it. */
+/* This folder has what bcc's prelude includes from a kernel tree; these programs need nothing else. */
 #define CONFIG_BPF_SYSCALL 1
