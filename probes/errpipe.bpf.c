@@ -49,7 +49,7 @@
 
 /*
  * Entry and exit of a system call: at its tracepoint, or (FENTRY) at the kernel function that implements it, which
- * costs uninvolved processes a tenth. That function has one argument, the saved registers.
+ * costs less. That function has one argument, the saved registers.
  */
 #ifdef FENTRY
 #define ENTER(call) int sys_enter_##call(u64 *args)

@@ -1,6 +1,6 @@
 """The kernel functions that implement system calls, and the offsets of their arguments.
 
-A program at such a function costs a tenth of one at the system call's tracepoint, and other system calls
+A program at such a function costs about half of one at the system call's tracepoint, and other system calls
 nothing; while a tracepoint of any system call is in use, every system call of every process takes a slower
 path.  For read, the function that reads pipes is used if the kernel accepts programs there, so other reads
 cost nothing.
