@@ -1,8 +1,9 @@
-"""`make soak`: thousands of random fd programs under the probes; see tests/fdprograms.
+"""`make soak`: run thousands of random fd programs (tests/fdprograms) under the probes.
 
     python -m tests.soak --programs 10000 [--seed S]
 
-A disagreement is shrunk to its shortest program and printed.  The last line is "N passed, M failed".
+A disagreement is shrunk to the shortest program that shows it, and printed.  The last line is
+"N passed, M failed".
 """
 
 from __future__ import annotations
@@ -25,13 +26,11 @@ _BATCH = 500
 
 
 def main() -> int:
-    """Runs the command line; 0: not one disagreement."""
+    """Run the command line; return 0 if there was no disagreement."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--programs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
-    parser.add_argument(
-        "--overflow", action="store_true", help="also copies at more numbers than are followed"
-    )
+    parser.add_argument("--overflow", action="store_true", help="also copies at more fds than are followed")
     parser.add_argument("--ioctl", action="store_true", help="also FIOCLEX and FIONCLEX")
     parser.add_argument("--max-spawns", type=int, default=8192, help="places for spawns: a power of two")
     options = parser.parse_args()
@@ -54,7 +53,7 @@ def main() -> int:
 
 
 def _batch(prover: Prover, limits: Limits, number: int, count: int) -> tuple[int, str]:
-    """Runs count programs; how many passed before the first that did not, and what is wrong with that."""
+    """Run count programs; return how many passed before the first failure, and what is wrong with it."""
     passed = 0
     complained = False
 
@@ -74,7 +73,7 @@ def _batch(prover: Prover, limits: Limits, number: int, count: int) -> tuple[int
         except (Disagreement, PlayerError):
             complained = True
             raise
-        if not complained:  # shrinking is not counted
+        if not complained:  # programs of the shrinking do not count
             passed += 1
 
     try:

@@ -1,12 +1,10 @@
-"""`make soak-spawns`: a million spawns at full speed beside an agent, which must count each and not grow.
+"""`make soak-spawns`: a million spawns at full speed beside an agent, which must count each one and not grow.
 
     python -m tests.soak_spawns [--spawns 1000000]
 
-tests/bench's ``spawns`` plays them, in turn by vfork, by fork and by posix_spawn (which has no errpipe), two
-threads at once, so that each often holds the other's errpipe for a moment. Prints what was counted, and what
-memory and maps were after a tenth and at the end; the last line is "passed", or what was wrong.
-
-
+The program ``spawns`` of tests/bench makes them, in turn by vfork, fork and posix_spawn (which has no
+errpipe), in two threads, so that each often holds the other's errpipe for a moment.  Prints the counts, and memory and map
+entries after a tenth of the spawns and at the end; the last line is "passed", or what is wrong.
 """
 
 from __future__ import annotations
@@ -40,13 +38,13 @@ _LOSSES = (
     "spawnstall_walks_cut_total",
     "spawnstall_map_updates_failed_total",
 )
-_MAX_GROWTH_MIB = 5.0  # of 90 % of the spawns; a byte kept of each of a million is one
-_MAX_ENTRIES_GROWN = 100  # others on the host spawn too
+_MAX_GROWTH_MIB = 5.0  # from a tenth of the spawns on; a byte kept for each of a million spawns is 1 MiB
+_MAX_ENTRIES_GROWN = 100  # other programs on the host spawn too
 
 
 @dataclass(frozen=True)
 class State:
-    """What the agent takes at one moment; entries: of each map."""
+    """The agent's memory and map entries at one moment."""
 
     spawns: int
     memory: Memory
@@ -61,7 +59,7 @@ class State:
 
 @dataclass
 class Soak:
-    """made, counted: spawns by way; states: after a tenth, and at the end."""
+    """Results. made, counted: spawns by way; states: after a tenth of the spawns, and at the end."""
 
     made: Counter[str] = field(default_factory=Counter)
     counted: dict[str, float] = field(default_factory=dict)
@@ -69,7 +67,7 @@ class Soak:
     states: list[State] = field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """What is wrong, a line each."""
+        """Return one line for each problem."""
         first, last = self.states[0], self.states[-1]
         wrong = [
             f"{way}: {made:,} spawns made, {self.counted[way]:,.0f} counted"
@@ -90,9 +88,9 @@ class Soak:
 
 
 def soak(lab: Lab, spawns: int, round_seconds: float, say: Callable[[str], None]) -> Soak:
-    """Makes at least so many spawns, and two rounds of each way."""
+    """Make at least this many spawns, and two rounds of each way."""
     compile_all(lab.folder)
-    for way in _WAYS:  # the comm tells them apart
+    for way in _WAYS:  # a comm for each
         shutil.copy(lab.folder / "spawns", lab.folder / _comm(way))
     result = Soak()
     with lab.agent(stalls={"min_ms": 100}) as agent:
@@ -114,7 +112,7 @@ def soak(lab: Lab, spawns: int, round_seconds: float, say: Callable[[str], None]
 
 
 def main() -> int:
-    """Runs the command line; 0: exact and flat."""
+    """Run the command line; return 0 if all spawns are counted and the agent has not grown."""
     parser = argparse.ArgumentParser(prog="soak-spawns", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--spawns", type=int, default=1_000_000)
     options = parser.parse_args()
@@ -133,7 +131,7 @@ def main() -> int:
 
 
 def _rounds(result: Soak, spawns: int) -> Iterator[str]:
-    """The ways in turn, until there are enough."""
+    """Yield the ways in turn, until there are enough spawns."""
     rounds = 0
     while rounds < 2 or sum(result.made.values()) < spawns:
         yield from _WAYS
@@ -141,7 +139,7 @@ def _rounds(result: Soak, spawns: int) -> Iterator[str]:
 
 
 def _comm(way: str) -> str:
-    """Of this run alone: another soak can be at work on the same host."""
+    """The comm of a way, unique to this process: another soak can be running on the same host."""
     return f"{way[:5]}-{os.getpid()}"
 
 

@@ -1,4 +1,4 @@
-"""Runs the core of the live tests on other kernels, each in an emulated machine, and prints a table.
+"""Run the core of the live tests on other kernels, each in an emulated machine, and print a table.
 
 Usage: python -m tests.kernels [--suite SUITE]... | --kernel IMAGE [--modules FOLDER]
 """
@@ -28,8 +28,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=__doc__.split("\n")[0])
     parser.add_argument("--suite", action="append", help=f"a Debian release (default: {', '.join(SUITES)})")
     parser.add_argument("--kernel", type=Path, help="a kernel image instead, such as a bzImage")
-    parser.add_argument("--modules", type=Path, help="folder of its modules (default: all is built in)")
-    parser.add_argument("--case", action="append", choices=CASES, help="only this one")
+    parser.add_argument(
+        "--modules", type=Path, help="folder of its modules (default: none, everything is built in)"
+    )
+    parser.add_argument("--case", action="append", choices=CASES, help="run only this case")
     parser.add_argument("--minutes", type=float, default=20, help="for each kernel (default: 20)")
     options = parser.parse_args()
     cases = options.case or list(CASES)
@@ -47,12 +49,12 @@ def main() -> int:
     except (DebianError, ModuleError, OSError) as error:
         sys.exit(f"kernels: {error}")
     print(_markdown(cases, table))
-    told = [outcomes.get(case) for outcomes in table.values() for case in cases]
-    return 0 if set(told) <= {"passed", "skipped"} else 1
+    seen = [outcomes.get(case) for outcomes in table.values() for case in cases]
+    return 0 if set(seen) <= {"passed", "skipped"} else 1
 
 
 def _play(kernel: Kernel, cases: list[str], seconds: float) -> tuple[str, Outcomes]:
-    """The kernel's release and each case's outcome; what the machine prints is passed on."""
+    """Return the kernel's release and the outcome of each case; print what the machine prints."""
     release, outcomes = kernel.name, Outcomes()
     _CACHE.mkdir(parents=True, exist_ok=True)
     command = [".venv/bin/python", "-m", "tests.kernels.inside", *cases]
@@ -60,11 +62,11 @@ def _play(kernel: Kernel, cases: list[str], seconds: float) -> tuple[str, Outcom
     try:
         for line in run(kernel, _ROOT, command, _CACHE / f"{kernel.name}.console", seconds):
             print(f"[{kernel.name} {time.monotonic() - began:4.0f} s] {line}", flush=True)
-            told = json.loads(line) if line.startswith("{") else {}
-            release = told.get("release", release)
-            case = told.get("case")
+            report = json.loads(line) if line.startswith("{") else {}
+            release = report.get("release", release)
+            case = report.get("case")
             if case and outcomes.get(case, "passed") == "passed":
-                outcomes[case] = told["outcome"]
+                outcomes[case] = report["outcome"]
     except MachineError as error:
         print(f"kernels: {kernel.name}: {error}", file=sys.stderr)
     return release, outcomes

@@ -1,4 +1,4 @@
-"""Steps the wall clock while a stall is going on: only where inside.py says that nobody else goes by it."""
+"""Step the wall clock during a stall; only in an emulated machine, where inside.py allows it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _STEP_SECONDS = 3600
 _LIVE_SECONDS = 20
 
 
-def test_step_of_the_clock_while_a_stall_is_on(repo_root: Path, tmp_path: Path) -> None:
+def test_step_of_the_clock_during_a_stall(repo_root: Path, tmp_path: Path) -> None:
     if os.environ.get("MAY_STEP_THE_CLOCK") != "1":
-        pytest.skip("the clock of this machine is others' too: python -m tests.kernels --case 'clock step'")
+        pytest.skip("other programs use this clock; run python -m tests.kernels --case 'clock step'")
     lab = Lab(repo_root, tmp_path)
     live = str(_LIVE_SECONDS)
     forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", live, "--plain", "0")

@@ -1,6 +1,6 @@
-"""An initramfs that shows a command the host's own files, read-only, and then powers off.
+"""An initramfs that runs a command on the host's file system, mounted read-only, and then powers off.
 
-In the machine /run is a file system in memory, and TMPDIR points there; all else is the host's.
+In the machine /run is a tmpfs, and TMPDIR points there; everything else is the host's.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ poweroff -f
 
 
 def build(modules: Path | None, folder: Path, command: Sequence[str]) -> bytes:
-    """A packed initramfs that loads modules and runs a command of the host in a folder of the host.
+    """Build a packed initramfs that loads modules and runs a command in a folder, both of the host.
 
-    modules: where the kernel's modules are, None: it has all that it needs built in.  The command writes to
-    the second serial port, ending with the line ``exit status N``; all else goes to the first.
+    modules: folder of the kernel's modules, None: everything needed is built in.  The command's output goes to
+    the second serial port, followed by the line ``exit status N``; everything else goes to the first.
     """
     files = closure(modules) if modules else []
     names = [f"{number:02}-{file.name.split('.')[0]}.ko" for number, file in enumerate(files)]

@@ -1,4 +1,4 @@
-"""Plays the core of the live tests on the kernel that runs; one JSON line a case. Runs in the machine.
+"""Run the core of the live tests inside the machine; print one JSON line per case.
 
 Usage: python -m tests.kernels.inside CASE...
 """
@@ -31,13 +31,13 @@ CASES = {
     "without BTF": "tests/live/test_tracer.py::test_without_btf_a_confirmed_holder_is_named",
     "shifted arguments": "tests/live/test_tracer.py::"
     "test_self_test_fails_loudly_when_arguments_sit_elsewhere",
-    "clock step": "tests/kernels/clock.py::test_step_of_the_clock_while_a_stall_is_on",
+    "clock step": "tests/kernels/clock.py::test_step_of_the_clock_during_a_stall",
 }
-"""Name in the table: the live test."""
+"""The live tests by their name in the table."""
 
 
-class _Teller:
-    """A pytest plugin: tells the outcome of each test under the name of its case."""
+class _Reporter:
+    """A pytest plugin that prints the outcome of each test under the name of its case."""
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -48,13 +48,13 @@ class _Teller:
 
 
 def main(cases: Sequence[str]) -> None:
-    """Runs the cases; what pytest says is printed too."""
+    """Run the cases, and print the output of pytest too."""
     print(json.dumps({"release": platform.release(), "version": platform.version()}), flush=True)
-    # What is right is who is named; an emulated machine's clocks say little.
+    # The clocks of an emulated machine are inaccurate.
     os.environ["TEST_TOLERANCE_SECONDS"] = "1"
     os.environ["MAY_STEP_THE_CLOCK"] = "1"
     options = ["-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", "--show-capture=log"]
-    pytest.main([*options, *(CASES[case] for case in cases)], plugins=[_Teller()])
+    pytest.main([*options, *(CASES[case] for case in cases)], plugins=[_Reporter()])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Boots a kernel in an emulated machine and gives back what a command printed there.
+"""Boot a kernel in an emulated machine, and return what a command printed there.
 
-The machines that build this project have no usable KVM: everything is emulated, some 20 times slower.
+The machines that build this project have no usable KVM, so everything is emulated, some 20 times slower.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _QEMU = (
 
 
 class MachineError(Exception):
-    """The machine did not run the command to its end; one line that says how far it came."""
+    """The command did not end well; the message is one line with the last output."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel image, and the folder of its modules (None: everything needed is built in)."""
+    """A kernel image and the folder of its modules (None: everything needed is built in)."""
 
     name: str
     image: Path
@@ -40,9 +40,9 @@ class Kernel:
 
 
 def run(kernel: Kernel, folder: Path, command: Sequence[str], console: Path, seconds: float) -> Iterator[str]:
-    """Runs a command in a folder, both the host's, under a kernel; yields its lines as they come.
+    """Run a command of the host in a folder of the host under a kernel; yield its lines of output.
 
-    console: file for what the kernel says.  Raises MachineError when the command does not end well in time.
+    console: file for the kernel's messages.  Raises MachineError if the command fails, or takes too long.
     """
     with tempfile.NamedTemporaryFile(suffix=".cpio.gz") as packed:
         packed.write(initramfs.build(kernel.modules, folder, command))
@@ -74,6 +74,6 @@ def _lines(qemu: Sequence[str], console: Path, seconds: float) -> Iterator[str]:
             timer.cancel()
             machine.kill()
     if late.is_set():
-        raise MachineError(f"not done after {seconds:.0f} s, last line: {last!r} (see {console})")
+        raise MachineError(f"not finished after {seconds:.0f} s, last line: {last!r} (see {console})")
     if last != "exit status 0":
         raise MachineError(f"ended with {last!r} (see {console})")

@@ -1,4 +1,4 @@
-"""Kernel modules on disk: which ones a module needs, in the order in which they are to be loaded."""
+"""Kernel modules on disk: the dependencies of modules, in the order of loading."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["NEEDED", "ModuleError", "closure", "contents"]
 
 NEEDED = ("virtio_pci", "9pnet_virtio", "9p")
-"""What a machine needs to see the host's files; a kernel may have them built in."""
+"""The modules with which the machine mounts the host's files; a kernel may have them built in."""
 
 _OPENERS: dict[str, Callable[[bytes], bytes]] = {
     ".ko": bytes,
@@ -21,21 +21,23 @@ _OPENERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 class ModuleError(Exception):
-    """A module is missing, or packed in a way that is not known here."""
+    """A module is missing, or compressed in an unknown format."""
 
 
 def contents(file: Path) -> bytes:
-    """The unpacked module of a ``.ko``, ``.ko.xz`` or ``.ko.gz`` file."""
+    """Return the uncompressed module of a ``.ko``, ``.ko.xz`` or ``.ko.gz`` file."""
     opener = _OPENERS.get(file.suffix)
     if opener is None:
-        raise ModuleError(f"{file}: only .ko, .ko.xz and .ko.gz are known here: unpack it")
+        raise ModuleError(
+            f"{file}: unknown compression, only .ko, .ko.xz and .ko.gz are supported: unpack it"
+        )
     return opener(file.read_bytes())
 
 
-def closure(folder: Path, wanted: Iterable[str] = NEEDED) -> list[Path]:
-    """Files of the wanted modules and of all that they depend on, each after what it needs.
+def closure(folder: Path, names: Iterable[str] = NEEDED) -> list[Path]:
+    """Return the files of modules and of all their dependencies, dependencies first.
 
-    Raises ModuleError when one is neither in the folder nor listed in a modules.builtin there.
+    Raises ModuleError if one is neither in the folder nor listed in a modules.builtin there.
     """
     files = {_name(file.name): file for file in sorted(folder.rglob("*.ko*"))}
     built_in = {
@@ -54,7 +56,7 @@ def closure(folder: Path, wanted: Iterable[str] = NEEDED) -> list[Path]:
             add(needed)
         ordered[name] = files[name]
 
-    for name in wanted:
+    for name in names:
         add(_name(name))
     return list(ordered.values())
 
