@@ -3,8 +3,9 @@
     python -m tests.soak_spawns [--spawns 1000000]
 
 The program ``spawns`` of tests/bench makes them, in turn by vfork, fork and posix_spawn (which has no
-errpipe), in two threads, so that each often holds the other's errpipe for a moment.  Prints the counts, and memory and map
-entries after a tenth of the spawns and at the end; the last line is "passed", or what is wrong.
+errpipe), in two threads, so that each often holds the other's errpipe for a moment.  Prints the counts, and
+memory and map entries after a tenth of the spawns and at the end; the last line is "passed", or what is
+wrong.
 """
 
 from __future__ import annotations

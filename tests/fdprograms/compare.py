@@ -1,4 +1,4 @@
-"""Plays programs under the probes and compares the kernel side's view with the truth."""
+"""Run fd programs under the probes, and compare the kernel side's view with the model and with /proc."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _NEVER = (
 
 
 class Disagreement(AssertionError):
-    """The tracer says one thing, /proc (or the order of the steps) another."""
+    """The kernel side's view differs from /proc, or from the model."""
 
 
 @dataclass(frozen=True, order=True)
 class _Copy:
-    """An open copy of a write end; process is the program's number of it."""
+    """An open copy of a write end; process: its number in the program."""
 
     process: int
     fd: int
@@ -45,9 +45,9 @@ class _Copy:
 
 
 class Prover:
-    """The loaded probes and a player; ``prove`` runs one program. A context manager.
+    """The loaded probes and a player; ``prove`` runs one program.  A context manager.
 
-    max_spawns: with many, events go on in a second run of their program (a tail call).
+    max_spawns: with a large number, events need more than one run of their program (tail calls).
     """
 
     def __init__(self, folder: Path, max_spawns: int = 8192) -> None:
@@ -73,7 +73,7 @@ class Prover:
         return player
 
     def prove(self, steps: Sequence[Step]) -> None:
-        """Plays a program; raises Disagreement, or PlayerError when the fault is not the tracer's."""
+        """Run a program; raise Disagreement, or PlayerError if the fault is not the tracer's."""
         self._probes.poll(0)
         self._records.clear()
         lost = self._probes.counters()
@@ -91,10 +91,10 @@ class Prover:
             now = self._probes.counters()
             for which in _NEVER:
                 if now[which] != lost[which]:
-                    raise Disagreement(f"{which.name} counts")
+                    raise Disagreement(f"{which.name} went up")
             overflowed = now[Counter.NUMBERS_OVERFLOWED] != lost[Counter.NUMBERS_OVERFLOWED]
             if overflowed and not any(pipe.lost for pipe in running.model.pipes):
-                raise Disagreement("NUMBERS_OVERFLOWED counts, and nothing overflowed")
+                raise Disagreement("NUMBERS_OVERFLOWED went up, but nothing overflowed")
         except (Disagreement, PlayerError) as error:
             running.abort()
             self._player.close()
@@ -108,7 +108,7 @@ class _Proof:
         self._running = running
 
     def compare(self) -> None:
-        """At a checkpoint: nobody moves."""
+        """Compare everything between two steps, when all threads are waiting."""
         model = self._running.model
         truth = self._truth()
         followed = self._followed()
@@ -127,17 +127,17 @@ class _Proof:
             spawn = followed.get(pipe.number)
             if pipe.lost:
                 if spawn is not None and not spawn.copy_lost:
-                    raise Disagreement(f"pipe {pipe.number}: copy_lost does not say so")
+                    raise Disagreement(f"pipe {pipe.number}: a copy is lost, but copy_lost is not set")
             elif spawn is None:
                 if pipe.followed:
                     raise Disagreement(f"pipe {pipe.number} is not followed")
             elif not pipe.followed:
-                raise Disagreement(f"pipe {pipe.number} is still followed, although: {pipe.why_dropped}")
+                raise Disagreement(f"pipe {pipe.number} is still followed: {pipe.why_dropped}")
             else:
                 self._compare_spawn(pipe, spawn)
                 self._compare_holders(pipe, spawn, truth[pipe.number], rows)
                 if pipe.held and spawn.id not in watched:
-                    raise Disagreement(f"pipe {pipe.number} is held, and not watched")
+                    raise Disagreement(f"pipe {pipe.number} is held, but not watched")
 
     def _compare_spawn(self, pipe: Pipe, spawn: Spawn) -> None:
         own, stray = (0 if it is None else self._running.pids[it] for it in (pipe.own, pipe.stray))
@@ -166,8 +166,8 @@ class _Proof:
     def _compare_releases(self, pipe: Pipe, spawn: Spawn) -> None:
         pids = {pid: number for number, pid in self._running.pids.items()}
         last = range(max(0, spawn.releases - MAX_RELEASES), spawn.releases)
-        told = [spawn.last[n % MAX_RELEASES] for n in last]
-        found = [Release(pids.get(it.pid, -1), How(it.how), it.left) for it in told]
+        kept = [spawn.last[n % MAX_RELEASES] for n in last]
+        found = [Release(pids.get(it.pid, -1), How(it.how), it.left) for it in kept]
         if spawn.releases != len(pipe.releases) or found != pipe.releases[-MAX_RELEASES:]:
             raise Disagreement(
                 f"pipe {pipe.number}: {spawn.releases} releases, the last by {_text(found)},"
@@ -175,7 +175,7 @@ class _Proof:
             )
 
     def _compare_holders(self, pipe: Pipe, spawn: Spawn, copies: set[_Copy], rows: dict[int, Any]) -> None:
-        """Each process that has a copy is known to the kernel side as one that may have it."""
+        """Each process with a copy has its bit set in the kernel side."""
         for number in {copy.process for copy in copies}:
             row = rows.get(self._running.pids[number])
             if row is None:
@@ -186,11 +186,11 @@ class _Proof:
                 known = self._probes.may_hold(row, spawn.index, spawn.created)
             if not known:
                 raise Disagreement(
-                    f"pipe {pipe.number}: process {number} has a copy, the tracer knows of none"
+                    f"pipe {pipe.number}: process {number} has a copy that the tracer does not know of"
                 )
 
     def compare_end(self, records: Sequence[Record]) -> None:
-        """When all processes are gone: what was told, and that nothing is left."""
+        """Compare the records after all processes have exited, and check that nothing is left."""
         spawns = [record for record in records if isinstance(record, Spawn)]
         for pipe in self._running.model.pipes:
             inode = self._running.inodes[pipe.number]
@@ -199,23 +199,25 @@ class _Proof:
         pids = set(self._running.pids.values())
         if left := [pid for pid, _ in self._probes.processes() if pid in pids]:
             raise Disagreement(f"processes are left: {left}")
-        # A copy that is lost can leave without anybody's seeing it; user space looks after such spawns.
+        # The release of a lost copy can go unseen; user space frees such spawns.
         lost = {pipe.number for pipe in self._running.model.pipes if pipe.lost}
         if spawns_left := set(self._followed()) - lost:
             raise Disagreement(f"spawns are left: {spawns_left}")
 
-    def _compare_outcome(self, pipe: Pipe, told: Sequence[Spawn]) -> None:
-        outcomes = [spawn.outcome for spawn in told]
+    def _compare_outcome(self, pipe: Pipe, sent: Sequence[Spawn]) -> None:
+        outcomes = [spawn.outcome for spawn in sent]
         expected = [] if pipe.outcome is None else [pipe.outcome]
-        # Of an abandoned one some copies were close-on-exec, and some not.
+        # If some copies were close-on-exec and some not, an abandoned spawn may be sent or not.
         either = pipe.outcome is Outcome.ABANDONED and pipe.own_cloexec is None
         if outcomes != expected and (outcomes or not either):
-            raise Disagreement(f"pipe {pipe.number}: told as {outcomes}, not {expected}")
-        for spawn in told:
+            raise Disagreement(f"pipe {pipe.number}: sent with the outcomes {outcomes}, not {expected}")
+        for spawn in sent:
             if spawn.own_how != pipe.own_how:
-                raise Disagreement(f"pipe {pipe.number}: the own child released by {spawn.own_how}")
+                raise Disagreement(
+                    f"pipe {pipe.number}: sent with own_how {spawn.own_how}, not {pipe.own_how}"
+                )
             if bool(spawn.held) != pipe.held:
-                raise Disagreement(f"pipe {pipe.number}: told as held: {spawn.held}")
+                raise Disagreement(f"pipe {pipe.number}: sent with held {spawn.held}, not {pipe.held}")
             self._compare_releases(pipe, spawn)
 
     def _followed(self) -> dict[int, Spawn]:
@@ -223,7 +225,7 @@ class _Proof:
         return {numbers[spawn.inode]: spawn for spawn in self._probes.spawns() if spawn.inode in numbers}
 
     def _truth(self) -> dict[int, set[_Copy]]:
-        """From /proc: who has which write end open."""
+        """Return the copies of each pipe's write end, from /proc."""
         numbers = {inode: number for number, inode in enumerate(self._running.inodes)}
         found: dict[int, set[_Copy]] = {number: set() for number in numbers.values()}
         for process in self._running.model.processes:
@@ -234,7 +236,7 @@ class _Proof:
 
 
 def _write_ends(task: Path) -> Iterator[tuple[int, int, bool]]:
-    # Not by pathlib: this is most of what a comparison costs.
+    # Without pathlib, because this takes most of the time of a comparison.
     folder = f"{task}/fd"
     for name in os.listdir(folder):  # noqa: PTH208
         if int(name) > LAST_FD:

@@ -1,12 +1,12 @@
 """Random valid fd programs, drawn and shrunk by hypothesis.
 
-Hypothesis draws a list of plain choices; ``plan`` turns each into steps that are possible at that point of
-the model, or into nothing. So every list is a valid program, and so is each one that shrinking tries.
+Hypothesis draws a list of plain choices; ``plan`` turns each one into steps that are possible at that point
+of the model, or into nothing. So every list is a valid program, including those that shrinking tries.
 
-Most choices are one step of some thread. "go_on" takes a pipe further in the life of an errpipe. "pipes"
-are several pipes of one thread before a fork, "popen" is a pipe and its fork in one thread (many threads
-are in flight when several follow each other), and "worker" is a fork in another thread, that takes pipes
-with it. What is made and not gone on with is an idle pipe.
+Most choices are one step of a thread. "go_on" is the next step in the life of an errpipe. "pipes" creates
+several pipes in one thread before a fork, "popen" creates a pipe and forks (several in a row are several
+spawns in flight), and "worker" is a fork by another thread, whose child inherits copies. A pipe without
+further steps is an idle pipe.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _Made = tuple[Kind, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What programs may do.
+    """Bounds of a program, and what it may do.
 
-    overflow: copies at more numbers than are followed.
+    overflow: copies at more fds than are followed.
     ioctl: FIOCLEX and FIONCLEX.
     """
 
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """One draw; the numbers select among what is possible."""
+    """One draw; the numbers select among the possibilities."""
 
     what: str
     who: int
@@ -84,14 +84,14 @@ def choices(limits: Limits) -> st.SearchStrategy[list[Choice]]:
     """Lists of choices for ``plan``."""
     names = ["nothing", *_NAMES, *(["ioctl", "ioctl"] if limits.ioctl else [])]
     small = st.integers(0, 63)
-    # A list is about twice as long as its least; it shrinks through "nothing".
+    # A list has about twice min_size elements; "nothing" lets it shrink.
     return st.lists(
         st.builds(Choice, st.sampled_from(names), small, small, small), min_size=16, max_size=limits.steps
     )
 
 
 def plan(drawn: Iterable[Choice], limits: Limits) -> list[Step]:
-    """The program that the choices stand for; at its end every process exits, the youngest first."""
+    """Return the program of the choices; at its end every process is killed, the youngest first."""
     model = Model()
     steps: list[Step] = []
     for choice in drawn:
@@ -113,14 +113,14 @@ def plan(drawn: Iterable[Choice], limits: Limits) -> list[Step]:
 
 
 def _times(choice: Choice) -> int:
-    """Steps that a choice stands for."""
+    """The number of steps of a choice."""
     if choice.what == "pipes":
         return 2 + choice.second % (MAX_NUMBERS + 1)
     return 2 if choice.what == "popen" else 1
 
 
 def _place(model: Model, step: Step) -> int:
-    """Of a step's thread among those that are idle."""
+    """The index of a step's thread among the idle threads."""
     idle = [(process.number, thread.number) for process, thread in model.idle()]
     return idle.index((step.process, step.thread))
 
@@ -148,13 +148,13 @@ def _step(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
 
 
 def _spared(model: Model, process: Process, choice: Choice) -> bool:
-    """Most makers live on: with them ends what is told of their pipes."""
+    """Whether this exit is skipped: most makers live on, because with them their spawns end."""
     makes = any(pipe.followed and pipe.maker == process.number for pipe in model.pipes)
     return makes and choice.second % 4 != 3
 
 
 def _go_on(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
-    """The next step in a life of an errpipe: fork, the maker's close, its read, what who has a copy does."""
+    """The next step in the life of an errpipe: fork, the maker's close and read, or a step of a holder."""
     followed = [pipe for pipe in model.pipes if pipe.followed]
     begun = [pipe for pipe in followed if pipe.own is not None]
     if begun and choice.who % 8:
@@ -198,7 +198,7 @@ def _maker_goes_on(model: Model, pipe: Pipe, choice: Choice, limits: Limits) -> 
 
 
 def _holder_goes_on(model: Model, pipe: Pipe, choice: Choice, limits: Limits) -> Optional[Step]:
-    """The own child as long as it has a copy, then another process that has one."""
+    """A step of the own child while it has a copy, then of another holder."""
     holders = [
         process
         for process in model.processes.values()
@@ -227,7 +227,7 @@ def _holder_goes_on(model: Model, pipe: Pipe, choice: Choice, limits: Limits) ->
 
 
 def _worker(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
-    """A fork that takes the write end of a pipe with it, by a thread that has not made that pipe."""
+    """A fork that copies a write end, by a thread that has not created the pipe."""
     forkers = [
         (process, thread)
         for process, thread in model.idle()
@@ -247,7 +247,7 @@ def _worker(model: Model, choice: Choice, limits: Limits) -> Optional[Step]:
 
 
 class _Actor:
-    """The thread that is to take the next step."""
+    """The thread that takes the next step."""
 
     def __init__(
         self, model: Model, process: Process, thread: Thread, choice: Choice, limits: Limits
@@ -260,14 +260,14 @@ class _Actor:
         self._table = process.table
 
     def step(self) -> Optional[_Made]:
-        """The kind and arguments of what the choice stands for, None: not possible now."""
+        """Return kind and arguments of the choice's step; None if it is not possible now."""
         what = self._choice.what
         if what in ("fork", "own_fork", "vfork", "thread", "thread_exit") and self._process.in_vfork:
             return None
         maker: Callable[[], Optional[_Made]] = getattr(self, f"_{what}")
         return maker()
 
-    # -- what is there to choose --
+    # -- possibilities --
 
     def _pick(self, items: Iterable[int], number: int) -> Optional[int]:
         found = list(items)
@@ -277,7 +277,7 @@ class _Actor:
         return [fd for fd, end in sorted(self._table.fds.items()) if end.pipe >= 0 and end.write]
 
     def _pipe_ends(self) -> list[int]:
-        """Write ends more than once: they are what it is about."""
+        """Fds of pipes, write ends three times, to be chosen more often."""
         ends = [fd for fd, end in sorted(self._table.fds.items()) if end.pipe >= 0]
         return self._write_ends() * 2 + ends
 
@@ -290,7 +290,7 @@ class _Actor:
     def _pipe_of(self, number: int) -> Pipe:
         return self._model.pipes[number]
 
-    # -- one method for each kind of choice --
+    # -- one method per kind of choice --
 
     def _pipe(self) -> Optional[_Made]:
         waits = any(self._pipe_of(made).waits for made in self._caller.pending)
@@ -312,7 +312,7 @@ class _Actor:
         return self._vfork() if self._choice.second % 8 == 7 else self._fork()
 
     def _shuffle(self) -> Optional[_Made]:
-        """Copies of one write end come and go, but never the last."""
+        """Create or close a copy of a write end, but never close the last one."""
         fd = self._pick(self._write_ends(), self._choice.first)
         if fd is None:
             return None

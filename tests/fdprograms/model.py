@@ -1,50 +1,50 @@
-"""What a program of fd steps does to its processes, and what the tracer has to make of it.
+"""The model: what a program of fd steps does to its processes, and what the tracer has to know of it.
 
-The model is exact: the kernel gives the lowest free fd, every step is over before the next begins, and nobody
-but the steps touches an fd below 500. So each step's result is known beforehand, and is checked when it runs.
+The model is exact: the kernel returns the lowest free fd, every step is finished before the next begins, and
+only the steps touch fds below 500. So the result of each step is known in advance, and is checked when it
+runs.
 
 Which pipes the tracer must follow (``Pipe.followed``), and what it must know of them:
 
-1. A pipe is followed from its creation. Its maker is the process, its spawner the thread that makes it. A
-   thread keeps its latest four pipes; when it makes another one, the oldest of them is dropped, unless it
-   has an own child or a stray.
-2. A child may hold each pipe of which it gets a copy of the write end by its fork. It is the own child of
-   those that its forker, the very thread, has made, and that have none. A plain fork (no vfork) replaces an
-   own child that a pipe has before, and what is known of it (its release, its failed exec, its heir, who
-   held and who released) is forgotten.
-3. While a pipe has no own child: the first child of a vfork by another thread of its maker is its stray,
-   until it closes its last copy, has one after an exec, or the spawner plainly forks. When another thread of
-   the maker plainly forks, or another process than the maker has a copy after an exec, the pipe is
-   doubtful, until it gets an own child.
-   When the maker closes its last copy and there is a stray, and no own child or another thread than the
-   spawner closes: a doubtful pipe is dropped, unless the thread closes that has forked the stray. Otherwise
-   the stray is the own child, with what is known of it by then: its release by exec, or by an exit after an
-   exec that failed or a signal. If it has exited otherwise, the pipe has no own child.
-4. The latest child of the own child that gets a copy is the heir, until it lets go otherwise than by exec.
-   When the own child closes its last copy or exits, and has not called exec (with or without success) since
-   its fork, and is not killed, the heir takes its place. If the heir has let go by exec, that is the
-   release.
-5. Copies are looked for at four numbers, the same ones in all processes: the number that pipe() gives, and
-   each that a dup gives. A pipe with copies at more numbers is lost: what is said of it may be wrong, and
-   it says so.
-6. A pipe is dropped when the maker lets go of the read end (the very fd) by close, dup2 over it, exec or
-   exit before there is an own child, or while the maker has a copy of the write end, or in the same moment;
-7. when another process than the maker puts a copy over fd 0 to 2, or has one there after its exec; when a
-   child of the spawner that was forked after the own child has a copy after its exec (after the child whose
-   place the own child took, if the own child had let go by then);
-8. when the own child closes (or replaces) its last copy, or exits after a copy has survived an exec, and
-   no heir takes its place, unless it is killed. (A close or an exit after an exec that failed is the end of
-   a failed spawn.)
+1. A pipe is followed from its creation on. Its maker is the process, its spawner the thread that creates it.
+   A thread keeps its latest four pipes; when it creates another one, the oldest is dropped, unless it has an
+   own child or a stray.
+2. A child may hold each pipe whose write end it inherits a copy of. It is the own child of those that the
+   forking thread has created and that have no own child. A plain fork (no vfork) also replaces an earlier own
+   child, and what is known of that one (release, failed exec, heir, holders and their releases) is forgotten.
+3. While a pipe has no own child: the first vfork child of another thread of the maker is its stray, until it
+   closes its last copy, has one after an exec, or the spawner forks (no vfork). If another thread of the
+   maker forks (no vfork), or another process than the maker has a copy after an exec, the pipe is doubtful
+   until it gets an own child. When the maker closes its last copy, a stray counts if the pipe has no own
+   child or if the closing thread is not the spawner. Then a doubtful pipe is dropped, unless the closing
+   thread has forked the stray. Otherwise the stray becomes the own child, with its release so far: by exec,
+   or by an exit after a failed exec or by a signal. If it has exited in another way, the pipe has no own
+   child.
+4. The latest child of the own child that gets a copy is the heir, until it releases its copy other than by
+   exec. When the own child closes its last copy or exits, has called no exec (successful or not) since its
+   fork, and is not killed, the heir becomes the own child. If the heir has released its copy by exec, that is
+   the release.
+5. Copies are found at four fds, the same ones in all processes: the one that pipe() returns, and those that
+   dups return. A pipe with copies at more fds is lost: what the tracer knows of it may be wrong, and
+   copy_lost is set.
+6. A pipe is dropped when the maker releases the read end (the original fd) by close, dup2 over it, exec or
+   exit before there is an own child, while the maker has a copy of the write end, or at the same moment;
+7. when another process than the maker puts a copy on fd 0 to 2, or has one there after its exec; when a child
+   of the spawner that was forked after the own child has a copy after its exec. (If the own child is an heir
+   that had released its copy before, the child that it replaced counts.)
+8. when the own child closes (or replaces) its last copy, or exits after a copy has survived an exec, and no
+   heir takes its place, unless it is killed. (A close or an exit after a failed exec is the end of a failed
+   spawn.)
 9. It is dropped when the maker reads data after the own child's release by exec. Data that was in the pipe at
    that release can be the own child's, so the first read after it drops nothing.
 10. It ends when a read of the read end in the maker, begun when there is an own child and the maker has no
-    copy left, returns end-of-file; or when the maker lets go of the read end later than 6 says. When it has
-    ended and the own child has released (by exec or exit), it is done: it is told in a record, and dropped.
-    (One that is abandoned, and was not close-on-exec at the fork, is not told.)
+    copy left, returns end-of-file; or when the maker releases the read end later than 6 says. When it has
+    ended and the own child has released (by exec or exit), it is done: it is sent in a record, and dropped.
+    (An abandoned one that was not close-on-exec at the fork is not sent.)
 11. It is held if another process than the maker has a copy when the own child releases, or when the maker
-    closes its last copy after that, unless it has ended. From then on it remembers who else lets go of a
-    last copy, how, and how many copies are left outside the maker (one less, when the own child has not
-    released): the last four times. An exit it remembers before that, too.
+    closes its last copy after that, unless it has ended. From then on it records who else releases a last
+    copy, how, and how many copies are left outside the maker (one less if the own child has not released):
+    the latest four. An exit is recorded before that, too.
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ __all__ = [
 ]
 
 LAST_FD = 499
-"""Fds above are the player's own."""
+"""The player's own fds are above."""
 
 MAX_PENDING = 4
-"""Pipes of a thread that wait for its fork."""
+"""Pipes of a thread that can become the errpipe of its next fork."""
 
 _ENOENT = 2
 
 
 class Kind(Enum):
-    """What a step does; its arguments are those of the system call."""
+    """What a step does; comments name the arguments."""
 
     PIPE2 = "pipe2"  # cloexec
     PIPE = "pipe"
@@ -106,7 +106,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one thread. Processes and threads are numbered in the order in which they begin."""
+    """One step of one thread.  Processes and threads are numbered in the order of their start."""
 
     process: int
     thread: int
@@ -115,7 +115,7 @@ class Step:
 
     @classmethod
     def parse(cls, line: str) -> Step:
-        """The step that ``str`` has written."""
+        """Return the step from its ``str``."""
         who, kind, *args = line.split()
         process, thread = map(int, who.split("."))
         return cls(process, thread, Kind(kind), tuple(map(int, args)))
@@ -126,7 +126,7 @@ class Step:
 
 @dataclass(frozen=True)
 class End:
-    """What an fd is: a pipe's end, or something else (pipe -1)."""
+    """An open fd: an end of a pipe, or something else (pipe -1)."""
 
     pipe: int
     write: bool
@@ -148,7 +148,7 @@ class Table:
         return least
 
     def copies(self, pipe: int) -> list[int]:
-        """The fds of a pipe's write end."""
+        """Return the fds of a pipe's write end."""
         return [fd for fd, end in self.fds.items() if end.pipe == pipe and end.write]
 
     def write_pipes(self) -> set[int]:
@@ -157,10 +157,14 @@ class Table:
 
 @dataclass
 class Thread:
-    """reads: the pipe in whose read it is blocked; vforked: the child for which it waits."""
+    """A thread.
+
+    made: all its pipes; reads: the pipe in whose read it is blocked; noticed: the tracer follows that read;
+    vforked: the child for which it waits.
+    """
 
     number: int
-    made: list[int] = field(default_factory=list)  # all its pipes
+    made: list[int] = field(default_factory=list)
     reads: Optional[int] = None
     noticed: bool = False
     vforked: Optional[int] = None
@@ -171,15 +175,16 @@ class Thread:
 
     @property
     def pending(self) -> list[int]:
-        """Its pipes that may wait for its fork."""
+        """Its pipes that can become the errpipe of its next fork."""
         return self.made[-MAX_PENDING:]
 
 
 @dataclass
 class Process:
-    """A process; in_vfork: it runs in its parent's memory; forker: process and thread.
+    """A process.
 
-    execed, exec_failed: it has called exec with success, and without, since.
+    in_vfork: it runs in its parent's memory; forker: process and thread that forked it;
+    execed, exec_failed: it has called exec with success; an exec has failed since.
     """
 
     number: int
@@ -193,7 +198,7 @@ class Process:
 
 
 class Release(NamedTuple):
-    """Another process than the maker and the own child has let go of its last copy."""
+    """A process other than the maker and the own child has released its last copy."""
 
     process: int
     how: How
@@ -202,7 +207,7 @@ class Release(NamedTuple):
 
 @dataclass
 class Pipe:
-    """A pipe, and the tracer's due knowledge of it."""
+    """A pipe, and what the tracer has to know of it."""
 
     number: int
     maker: int
@@ -212,11 +217,11 @@ class Pipe:
     followed: bool = True
     why_dropped: str = ""
     own: Optional[int] = None
-    own_cloexec: Optional[bool] = None  # its copies at the fork; None: some were, some not
+    own_cloexec: Optional[bool] = None  # its copies at the fork; None: only some
     own_how: Optional[How] = None
     stray: Optional[int] = None
-    stray_forker: Optional[int] = None  # the maker's thread
-    stray_how: Optional[How] = None  # it has called exec, or exited after an exec that failed or by a signal
+    stray_forker: Optional[int] = None  # a thread of the maker
+    stray_how: Optional[How] = None  # by exec, or by an exit after a failed exec or a signal
     stray_exec_failed: bool = False
     doubtful: bool = False
     heir: Optional[int] = None
@@ -230,27 +235,27 @@ class Pipe:
     releases: list[Release] = field(default_factory=list)
     outcome: Optional[Outcome] = None
     data: bool = False
-    unread: bool = False  # there was data when the own child let go
+    unread: bool = False  # there was data when the own child released
     lost: bool = False
 
     @property
     def waits(self) -> bool:
-        """Its spawner has not forked yet."""
+        """Whether its spawner has not forked yet."""
         return self.followed and self.own is None
 
     def may_copy_to(self, fd: int) -> bool:
-        """A copy at that number can be followed."""
+        """Return whether a copy at that fd can be followed."""
         return fd in self.numbers or len(self.numbers) < MAX_NUMBERS
 
     def learn(self, fd: int) -> None:
-        """A copy is made at that number."""
+        """Note a copy at that fd."""
         if not self.may_copy_to(fd):
             self.lost = True
         elif fd not in self.numbers:
             self.numbers.append(fd)
 
     def adopt(self, child: int, cloexec: Optional[bool]) -> None:
-        """The child is the own child from now on."""
+        """Make the child the own child."""
         if self.own is not None:
             self.releases.clear()
         self.own = self.own_since = child
@@ -280,7 +285,7 @@ class Pipe:
 
 
 class Model:
-    """All processes of one program; ``apply`` plays one step."""
+    """All processes of one program; ``apply`` makes one step."""
 
     def __init__(self) -> None:
         other = End(-1, False, False)
@@ -290,7 +295,7 @@ class Model:
         self.next_process = 1
 
     def idle(self) -> list[tuple[Process, Thread]]:
-        """The threads that can take a step."""
+        """Return the threads that can take a step."""
         return [
             (process, thread)
             for process in self.processes.values()
@@ -309,14 +314,14 @@ class Model:
         )
 
     def readers(self, pipe: int) -> Iterator[tuple[Process, Thread]]:
-        """The threads that are blocked in a read of a pipe."""
+        """Yield the threads that are blocked in a read of a pipe."""
         for process in self.processes.values():
             for thread in process.threads.values():
                 if thread.reads == pipe:
                     yield process, thread
 
     def apply(self, step: Step) -> int:
-        """Plays a step; returns what the system call must return (for READ, 0 also when it blocks)."""
+        """Make a step; return the result of the system call (for READ, 0 also if it blocks)."""
         process = self.processes[step.process]
         thread = process.threads[step.thread]
         args = step.args
@@ -377,7 +382,7 @@ class Model:
         if len(thread.made) >= MAX_PENDING:
             oldest = self.pipes[thread.made[-MAX_PENDING]]
             if oldest.own is None and oldest.stray is None:
-                oldest.drop("its spawner made four others before it forked")
+                oldest.drop("its spawner created four others before it forked")
         thread.made.append(number)
         return read_fd | write_fd << 16
 
@@ -396,7 +401,7 @@ class Model:
     def _let_go(
         self, process: Process, thread: Thread, fds: set[int], how: How, killed: bool = False
     ) -> None:
-        """Ends fds of a process in one moment."""
+        """Close fds of a process at the same moment."""
         table = process.table
         before = table.write_pipes()
         for fd in fds:
@@ -417,7 +422,7 @@ class Model:
         if pipe.ended:
             return
         if pipe.own is None or not pipe.maker_closed:
-            pipe.drop("its maker let go of the read end too early")
+            pipe.drop("its maker released the read end too early")
             return
         if how is How.EXIT and any(thread.noticed for _, thread in self.readers(pipe.number)):
             pipe.read_ended = True
@@ -427,7 +432,7 @@ class Model:
         pipe.finish()
 
     def _released(self, pipe: Pipe, process: Process, how: How, killed: bool) -> None:
-        """Another process than the maker has no copy any more."""
+        """A process other than the maker has released its last copy."""
         if pipe.stray == process.number:
             if how is How.CLOSE:
                 pipe.stray = None
@@ -448,14 +453,14 @@ class Model:
             else:
                 pipe.own_since = pipe.own
         elif how is How.CLOSE or process.execed:
-            pipe.drop("its own child let go without an exec, or kept it through one")
+            pipe.drop("its own child released it without an exec, or kept it through one")
         else:
             self._own_released(pipe, how)
 
     def _maker_closed(self, pipe: Pipe, thread: Thread) -> None:
         if pipe.stray is not None and (pipe.own is None or pipe.spawner != thread.number):
             if pipe.doubtful and pipe.stray_forker != thread.number:
-                pipe.drop("no fact says which child it was made for")
+                pipe.drop("nothing shows for which child it was created")
                 return
             pipe.adopt(pipe.stray, None)
             if pipe.stray_how:
@@ -483,7 +488,7 @@ class Model:
         if pipe.held or how is How.EXIT:
             left = self._copies_of_others(pipe)
             if left and pipe.own_how is None:
-                left -= 1  # the own child's
+                left -= 1  # that of the own child
             pipe.releases.append(Release(process, how, left))
 
     def _ask_who_holds(self, pipe: Pipe) -> None:
@@ -491,7 +496,7 @@ class Model:
             pipe.held = True
 
     def _copies_of_others(self, pipe: Pipe) -> int:
-        """Copies outside the maker."""
+        """Count the copies outside the maker."""
         others = [process for process in self.processes.values() if process.number != pipe.maker]
         return sum(len(process.table.copies(pipe.number)) for process in others)
 
@@ -525,7 +530,7 @@ class Model:
 
     def _exec(self, process: Process) -> None:
         self._leave_vfork(process)
-        # What reads on in its other threads does not live to see the end of it.
+        # Its other threads die, even in a read.
         for thread in process.threads.values():
             thread.reads = None
         process.threads = {0: Thread(0)}
@@ -545,7 +550,7 @@ class Model:
                 if pipe.stray == process.number:
                     pipe.stray = None
             elif process.forker == (pipe.maker, pipe.spawner) and process.number > pipe.own_since:
-                pipe.drop("kept by a later child of its spawner")
+                pipe.drop("kept through its exec by a later child of its spawner")
             elif pipe.stray == process.number != pipe.own:
                 pipe.stray = None
 
@@ -595,7 +600,7 @@ class Model:
         thread.noticed = False
 
     def _end_reads(self) -> None:
-        """End-of-file for who reads a pipe that has no write end any more."""
+        """Return end-of-file from reads of pipes without a write end."""
         for pipe in self.pipes:
             if self.has_writers(pipe.number):
                 continue

@@ -1,12 +1,12 @@
 /*
- * Plays programs of fd steps as real processes and threads. Every thread of every process connects to the driver
- * (player.py) and then does what it is told, one step at a time, acknowledging each. The first process, which
- * only starts a new process for each program, is the root of the tree.
+ * Runs fd programs as real processes and threads. Every thread of every process connects to the driver (player.py),
+ * then executes its commands one at a time, and acknowledges each. The first process, the root, only starts a new
+ * process for each program.
  *
  *     player NAME        NAME: of the driver's abstract socket
  *
- * The connections have fds of 500 and more, and are close-on-exec. A vfork child runs in its parent's memory
- * and on its parent's stack: it changes nothing there but its own locals.
+ * The connections have fds of 500 and above, and are close-on-exec. A vfork child runs in its parent's memory and on
+ * its parent's stack, and changes only its own locals there.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +27,7 @@
 
 #define CONTROL_FDS 500
 
-/* As Op in player.py. */
+/* _Op in player.py, which does not use the last two. */
 enum op {
     START,
     PIPE2,
@@ -62,7 +62,7 @@ struct answer {
     int32_t kind, result, pid, tid;
 };
 
-static char *name, *path; /* not /proc/self/exe, which a process without its first thread does not have */
+static char *name, *path; /* not /proc/self/exe, which is gone once the main thread has exited */
 
 static void say(int control, int kind, long result)
 {
@@ -95,7 +95,7 @@ static void *thread_main(void *unused)
     return 0;
 }
 
-/* In a new process: its own connection instead of those of the process that forked it. */
+/* In a new process: replaces the connections of its parent by one of its own. */
 static __attribute__((noreturn)) void child_main(int keeps_table)
 {
     if (!keeps_table)
@@ -212,7 +212,7 @@ static void run(int control)
         }
         say(control, DONE, result);
     }
-    /* The driver is gone. */
+    /* The driver has exited. */
     syscall(SYS_exit_group, 0);
 }
 
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
     name = argv[1];
     struct rlimit limit = {4096, 4096};
     setrlimit(RLIMIT_NOFILE, &limit);
-    signal(SIGCHLD, SIG_IGN); /* nobody waits for a child: it is gone when it is gone */
+    signal(SIGCHLD, SIG_IGN); /* children are reaped automatically */
     signal(SIGPIPE, SIG_IGN);
     run(connect_driver());
 }

@@ -1,4 +1,4 @@
-"""Drives player.c: one step after the other, each acknowledged and over before the next begins."""
+"""Drive player.c, one step at a time: each is acknowledged and finished before the next begins."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _names = itertools.count()
 
 
 class PlayerError(Exception):
-    """The player did not do what the model says: a bug in one of the two, not in the tracer."""
+    """The player did not do what the model predicts: a bug in one of these two, not in the tracer."""
 
 
 class _Op(IntEnum):
-    """As enum op in player.c."""
+    """enum op in player.c."""
 
     START = 0
     PIPE2 = 1
@@ -56,7 +56,7 @@ class _Op(IntEnum):
 
 
 class _Said(IntEnum):
-    """As enum kind in player.c."""
+    """enum kind in player.c."""
 
     HELLO = 0
     READING = 1
@@ -64,7 +64,7 @@ class _Said(IntEnum):
 
 
 def build(folder: Path) -> Path:
-    """Compiles player.c; static, so that an exec is quick and opens nothing."""
+    """Compile player.c, statically, so that an exec is fast and opens no files."""
     binary = folder / "player"
     subprocess.run(["gcc", "-O2", "-static", "-pthread", "-o", str(binary), str(_SOURCE)], check=True)
     return binary
@@ -97,25 +97,25 @@ class _Actor:
         except socket.timeout:
             raise PlayerError(f"no answer ({kind.name})") from None
         if len(data) != _ANSWER.size:
-            raise PlayerError(f"ended instead of an answer ({kind.name})")
+            raise PlayerError(f"connection closed instead of an answer ({kind.name})")
         answer = _Answer(*_ANSWER.unpack(data))
         if answer.kind != kind:
             raise PlayerError(f"answered {answer} instead of {kind.name}")
         return answer
 
     def ended(self) -> None:
-        """Waits until the thread's connection ends."""
+        """Wait until the thread closes its connection."""
         try:
             with contextlib.suppress(ConnectionResetError):
                 if self._connection.recv(1):
-                    raise PlayerError("an answer instead of an end")
+                    raise PlayerError("an answer instead of a closed connection")
         except socket.timeout:
-            raise PlayerError("does not end") from None
+            raise PlayerError("the thread does not end") from None
         self._connection.close()
 
 
 class Player:
-    """The root of the tree, which starts a process for each program."""
+    """The root process, which starts a process for each program."""
 
     def __init__(self, binary: Path) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
@@ -128,33 +128,33 @@ class Player:
 
     @property
     def pid(self) -> int:
-        """Whose descendants are to be traced."""
+        """The process whose descendants have to be traced."""
         return self._process.pid
 
     def close(self) -> None:
-        """Ends the root."""
+        """Kill the root process."""
         self._process.kill()
         self._process.wait()
         self._listener.close()
 
     def accept(self) -> _Actor:
-        """The thread that connects now."""
+        """Wait for a new thread to connect."""
         try:
             return _Actor(self._listener.accept()[0])
         except socket.timeout:
-            raise PlayerError("a new thread does not come") from None
+            raise PlayerError("no new thread connected") from None
 
     def start(self) -> _Actor:
-        """A new process with nothing open but /dev/null on 0 to 2."""
+        """Start a process with nothing open except /dev/null on fd 0 to 2."""
         self._root.tell(_Op.START)
         first = self.accept()
         if self._root.answer(_Said.DONE).result != first.pid:
-            raise PlayerError("a stranger connected")
+            raise PlayerError("another process connected")
         return first
 
 
 class Running:
-    """One program while it runs; ``model`` is what it has become so far."""
+    """A running program; ``model`` is its state so far."""
 
     def __init__(self, player: Player) -> None:
         self._player = player
@@ -165,12 +165,12 @@ class Running:
         self.inodes: list[int] = []
 
     def task_folder(self, process: int) -> Path:
-        """/proc's folder of a process's first living thread: a dead leader's shows no fds."""
+        """The /proc folder of a process's first living thread; that of an exited thread has no fds."""
         actor = next(actor for (number, _), actor in self._actors.items() if number == process)
         return Path(f"/proc/{actor.pid}/task/{actor.tid}")
 
     def play(self, step: Step) -> None:
-        """Plays one step and waits for all that it causes."""
+        """Run one step and wait for everything that it causes."""
         actor = self._actors[step.process, step.thread]
         waiting = {key: self._actors[key] for key in self._blocked()}
         suspended = {key: (self._actors[key], child) for key, child in self._suspended().items()}
@@ -182,13 +182,13 @@ class Running:
             if step.kind is Kind.EXEC:
                 self._actors[step.process, 0] = self._player.accept()
             else:
-                _wait_until(lambda: not _has_files(actor.pid), "is not gone")
+                _wait_until(lambda: not _has_files(actor.pid), "the process does not exit")
         elif step.kind is Kind.THREAD_EXIT:
             self._actors.pop((step.process, step.thread)).ended()
-            _wait_until(lambda: not _lives(actor.pid, actor.tid), "is not gone")
+            _wait_until(lambda: not _lives(actor.pid, actor.tid), "the thread does not exit")
         else:
             self._finish(step, actor, expected)
-        # What the step has set free; an exec has put another thread in a dead one's place.
+        # Threads that the step has unblocked. (After an exec another thread can have the same number.)
         for key, other in waiting.items():
             if self._actors.get(key) is other and key not in self._blocked():
                 other.answer(_Said.DONE)
@@ -199,11 +199,11 @@ class Running:
                     raise PlayerError(f"vfork returned {result}")
 
     def _finish(self, step: Step, actor: _Actor, expected: int) -> None:
-        """Waits for the end of a step that leaves its thread alive."""
+        """Wait for the end of a step that leaves its thread alive."""
         if step.kind is Kind.READ:
             actor.answer(_Said.READING)
             if (step.process, step.thread) in self._blocked():
-                _wait_until(lambda: _is_in_read(actor), "does not read")
+                _wait_until(lambda: _is_in_read(actor), "the thread does not block in read")
                 return
         if step.kind is Kind.VFORK:
             self._child(expected)
@@ -216,7 +216,7 @@ class Running:
             number = self.model.processes[step.process].next_thread - 1
             self._actors[step.process, number] = self._player.accept()
         elif step.kind in (Kind.PIPE, Kind.PIPE2):
-            # The kernel's number, as the tracer has it.
+            # Spawn.inode.
             self.inodes.append(Path(f"/proc/{actor.pid}/task/{actor.tid}/fd/{expected >> 16}").stat().st_ino)
         if answer.result != expected:
             raise PlayerError(f"{step}: {answer.result} instead of {expected}")
@@ -243,7 +243,7 @@ class Running:
         }
 
     def abort(self) -> None:
-        """Ends what is left of a program that went wrong."""
+        """Kill what is left of a program that has failed."""
         for number in list(self.model.processes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pids[number], signal.SIGKILL)

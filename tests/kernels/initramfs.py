@@ -43,8 +43,8 @@ poweroff -f
 def build(modules: Path | None, folder: Path, command: Sequence[str]) -> bytes:
     """Build a packed initramfs that loads modules and runs a command in a folder, both of the host.
 
-    modules: folder of the kernel's modules, None: everything needed is built in.  The command's output goes to
-    the second serial port, followed by the line ``exit status N``; everything else goes to the first.
+    modules: folder of the kernel's modules, None: everything needed is built in.  The command's output goes
+    to the second serial port, followed by the line ``exit status N``; everything else goes to the first.
     """
     files = closure(modules) if modules else []
     names = [f"{number:02}-{file.name.split('.')[0]}.ko" for number, file in enumerate(files)]

@@ -28,9 +28,7 @@ def contents(file: Path) -> bytes:
     """Return the uncompressed module of a ``.ko``, ``.ko.xz`` or ``.ko.gz`` file."""
     opener = _OPENERS.get(file.suffix)
     if opener is None:
-        raise ModuleError(
-            f"{file}: unknown compression, only .ko, .ko.xz and .ko.gz are supported: unpack it"
-        )
+        raise ModuleError(f"{file}: only .ko, .ko.xz and .ko.gz are supported: unpack it")
     return opener(file.read_bytes())
 
 
