@@ -279,7 +279,7 @@ def test_while_processes_come_and_go(open_files: OpenFiles, pipe: Pipe) -> None:
 def test_without_kernel_types_there_is_none() -> None:
     with Probes(Options(threshold_ns=1, use_btf=False), lambda record: None) as probes:
         assert probes.open_files is None
-        assert probes.why_no_iterator == "the kernel's types are not known"
+        assert "types" in (probes.why_no_iterator or "")
 
 
 def test_a_kernel_without_such_iterators(monkeypatch: pytest.MonkeyPatch) -> None:
