@@ -1,4 +1,4 @@
-"""Attaches loaded programs to tracepoints, without bcc.  The fd that is returned keeps a program attached."""
+"""Attach loaded programs to tracepoints, without bcc.  The returned fd keeps the program attached."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class _Open(ctypes.Structure):
 
 
 def to_tracepoint(program: int, event: str, tracefs: Path) -> int:
-    """event: as in ``syscalls:sys_enter_close``.  Raises OSError."""
+    """Attach a program to an event such as ``syscalls:sys_enter_close``.  Raises OSError."""
     number = int((tracefs / "events" / event.replace(":", "/") / "id").read_text())
     attributes = perfevent.Attributes(
         type=_TYPE_TRACEPOINT, config=number, sample_period=1, sample_type=_SAMPLE_RAW, wakeup_events=1
     )
-    # The kernel runs the program for events on all CPUs, whichever CPU this event is for.
+    # The kernel runs the program for the events of all CPUs, whatever the CPU of this one.
     fd = perfevent.open_event(attributes, perfevent.online_cpus()[0])
     try:
         perfevent.attach(fd, program)
@@ -39,6 +39,6 @@ def to_tracepoint(program: int, event: str, tracefs: Path) -> int:
 
 
 def to_raw_tracepoint(program: int, name: str) -> int:
-    """name: as in ``task_newtask``.  Raises OSError."""
+    """Attach a program to a raw tracepoint such as ``task_newtask``.  Raises OSError."""
     text = ctypes.create_string_buffer(name.encode())
     return bpf(_RAW_TRACEPOINT_OPEN, _Open(name=ctypes.addressof(text), prog_fd=program))

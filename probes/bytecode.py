@@ -1,4 +1,4 @@
-"""Compiled programs and the layouts of their maps, free of file descriptors: they can be kept in a file.
+"""Compiled programs and the layouts of their maps, without file descriptors, so that a file can keep them.
 
 Structures and commands: <linux/bpf.h>.
 """
@@ -26,7 +26,7 @@ _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 
 @dataclass(frozen=True)
 class MapLayout:
-    """What BPF_MAP_CREATE takes; type: of enum bpf_map_type."""
+    """The arguments of BPF_MAP_CREATE; type: of enum bpf_map_type."""
 
     name: str
     type: int
@@ -38,25 +38,28 @@ class MapLayout:
 
 @dataclass(frozen=True)
 class Bytecode:
-    """programs: their instructions by name, which have the index of a map in place of its fd."""
+    """Programs and maps.
+
+    compiler: version of bcc; programs: instructions by name, with the index of a map in place of its fd.
+    """
 
     compiler: str
     maps: tuple[MapLayout, ...]
     programs: Mapping[str, bytes]
 
     def linked(self, name: str, fds: Sequence[int]) -> bytes:
-        """The instructions of one program for maps with these fds, in the order of maps."""
+        """Return the instructions of a program for maps with these fds, in the order of maps."""
         return _with_maps(self.programs[name], lambda index: fds[index])
 
     def encode(self) -> bytes:
-        """As ``decode`` reads it."""
+        """Return the bytes that ``decode`` reads."""
         programs = {name: base64.b64encode(code).decode() for name, code in self.programs.items()}
         maps = [asdict(layout) for layout in self.maps]
         return json.dumps({"compiler": self.compiler, "maps": maps, "programs": programs}).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Bytecode:
-        """Raises ValueError, KeyError or TypeError when that is something else."""
+        """Decode what ``encode`` returned.  Raises ValueError, KeyError or TypeError if it is invalid."""
         found = json.loads(data)
         return cls(
             compiler=found["compiler"],
@@ -81,7 +84,7 @@ class _Create(ctypes.Structure):
 
 
 class _Info(ctypes.Structure):
-    """struct bpf_map_info, its beginning."""
+    """The beginning of struct bpf_map_info."""
 
     _fields_ = [
         ("type", ctypes.c_uint32),
@@ -101,7 +104,7 @@ class _GetInfo(ctypes.Structure):
 
 
 def create(layout: MapLayout) -> int:
-    """Creates a map and returns its fd.  Raises OSError."""
+    """Create a map and return its fd.  Raises OSError."""
     attributes = _Create(
         map_type=layout.type,
         key_size=layout.key_size,
@@ -114,15 +117,15 @@ def create(layout: MapLayout) -> int:
         return bpf(_MAP_CREATE, attributes)
     except OSError as error:
         if error.errno == errno.E2BIG:
-            attributes.map_name = b""  # kernels before 4.15 know no names (commit ad5b177bd73f)
+            attributes.map_name = b""  # before 4.15 (commit ad5b177bd73f) maps have no names
             return bpf(_MAP_CREATE, attributes)
         raise OSError(error.errno, f"map {layout.name}: {os.strerror(error.errno or 0)}") from error
 
 
 def extract(compiler: str, programs: Mapping[str, bytes], named: Mapping[str, int]) -> Bytecode:
-    """Makes bytecode of programs that refer to maps by their fds.
+    """Make bytecode from programs that refer to maps by fd.
 
-    named: the fd of each map that is looked for by its name later.  Raises OSError.
+    named: fds of the maps whose names matter, by name.  Raises OSError.
     """
     names = {fd: name for name, fd in named.items()}
     order = dict.fromkeys(names)
@@ -149,7 +152,7 @@ def _layout(fd: int, name: Optional[str]) -> MapLayout:
 
 
 def _with_maps(code: bytes, change: Callable[[int], int]) -> bytes:
-    """The instructions with another number wherever one loads the address of a map."""
+    """Return the instructions with the number of each map changed."""
     changed = bytearray(code)
     for at in range(0, len(code), _INSTRUCTION.size):
         opcode, registers, offset, value = _INSTRUCTION.unpack_from(code, at)

@@ -1,7 +1,7 @@
-"""Keeps compiled programs in files, so that the next start needs no compiler.
+"""Keep compiled programs in files, so that the next start needs no compiler.
 
-What is loaded from there runs in the kernel, so only a folder and files that belong to this user, and that
-nobody else can write, are used.  Every failure means "not kept": the caller compiles.
+Whoever writes these files runs code in the kernel, so a folder or file is used only if it belongs to this
+user and no other user can write it.  Every failure counts as a miss, and the caller compiles.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from typing import Optional, Union
 
 __all__ = ["Cache", "default_folder"]
 
-_FILES = 16
-"""As many are kept: a few kinds of tracing on a few kernels, 120 KB each."""
+_MAX_FILES = 16
+"""Enough for a few kinds of tracing on a few kernels; each has about 120 KB."""
 
 
 def default_folder() -> Optional[Path]:
-    """systemd's CACHE_DIRECTORY, otherwise root's; None: there is none.  An empty variable turns it off."""
+    """Return systemd's CACHE_DIRECTORY, or root's default folder, or None.
+
+    An empty CACHE_DIRECTORY turns the cache off.
+    """
     named = os.environ.get("CACHE_DIRECTORY")
     if named is not None:
         return Path(named.split(":")[0]) if named else None
@@ -29,14 +32,14 @@ def default_folder() -> Optional[Path]:
 
 
 class Cache:
-    """The files of one folder; folder None: nothing is kept."""
+    """The cache in a folder; with None, nothing is kept."""
 
     def __init__(self, folder: Optional[Path]) -> None:
         self._folder = folder
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing can be found."""
+        """Whether the cache has no files."""
         try:
             return self._folder is None or not any(self._folder.glob("*.bytecode"))
         except OSError:
@@ -44,14 +47,14 @@ class Cache:
 
     @staticmethod
     def key(parts: Sequence[bytes]) -> str:
-        """A name for what is compiled from these; the order counts."""
+        """Return the key for parts that the content depends on, in this order."""
         digest = hashlib.sha256()
         for part in parts:
             digest.update(len(part).to_bytes(8, "little") + part)
         return digest.hexdigest()
 
     def get(self, key: str) -> Optional[bytes]:
-        """What was put there, None: nothing that can be trusted."""
+        """Return the content of a key; None if there is none that can be trusted."""
         if self._folder is None:
             return None
         try:
@@ -64,7 +67,7 @@ class Cache:
         return content if hashlib.sha256(content).hexdigest().encode() == digest else None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keeps it, and only the newest of all."""
+        """Keep a content, and delete the oldest files beyond the limit."""
         if self._folder is None:
             return
         with contextlib.suppress(OSError):
@@ -79,18 +82,18 @@ class Cache:
                     new.unlink()
                     raise
                 kept = sorted(self._folder.glob("*.bytecode"), key=lambda file: file.stat().st_mtime)
-                for old in kept[:-_FILES]:
+                for old in kept[:-_MAX_FILES]:
                     old.unlink()
 
 
 @contextlib.contextmanager
 def _only_ours(path: Union[Path, str], flags: int, folder: Optional[int] = None) -> Iterator[int]:
-    """The fd of something that nobody else can write; raises PermissionError."""
+    """Open a file or folder; raise PermissionError if another user owns it or can write it."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=folder)
     try:
         found = os.fstat(fd)
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"{path} is writable by others")
+            raise PermissionError(f"{path} belongs to another user, or other users can write it")
         yield fd
     finally:
         os.close(fd)

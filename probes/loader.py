@@ -148,7 +148,7 @@ class Loading:
         """Wait for the programs; to be called once.  Raises preflight.PreflightError or LoadError."""
         with self._process:
             compiled = self._compilation.result()
-        _log.debug("the probes were %s", "compiled before" if compiled.cached else "compiled")
+        _log.debug("the probes were %s", "in the cache" if compiled.cached else "compiled")
         if compiled.refused is None:
             return compiled
         if _UNROLL not in compiled.attempt.flags:
