@@ -296,7 +296,7 @@ def test_a_kernel_that_refuses_the_iterator(monkeypatch: pytest.MonkeyPatch, ope
     with Probes(Options(threshold_ns=1), lambda record: None) as probes:
         assert probes.open_files is None
         assert probes.why_no_iterator is not None
-        assert probes.why_no_iterator.startswith("[Errno 13] Permission denied [")
+        assert "Permission denied" in probes.why_no_iterator
         assert all(status.attached for status in probes.probes().values())
 
 
