@@ -30,7 +30,7 @@ RUN python3 -m venv --system-site-packages /opt/spawnstall && \
     /opt/spawnstall/bin/pip uninstall -qy pip setuptools
 
 FROM base
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="spawnstall" \
       org.opencontainers.image.description="Finds the process that keeps subprocess.Popen waiting" \

@@ -204,8 +204,9 @@ def test_the_same_version_everywhere(repo_root: Path) -> None:
         "config/podman/spawnstall.container": r"Image=\S+:(\S+)",
         "config/compose/compose.yaml": r"image: spawnstall:(\S+)",
         "config/kubernetes/spawnstall.yaml": r"image: &image \S+:(\S+)",
-        "pyproject.toml": r'(?m)^version = "(\S+)"',
         "config/INSTALL.md": r"spawnstall:([\d.]+\d)",
+        "pyproject.toml": r'(?m)^version = "(\S+)"',
+        "CHANGELOG.md": r"## (\S+) .*\n(?s:.*)",
     }
     for name, pattern in files.items():
         assert set(re.findall(pattern, (repo_root / name).read_text())) == {__version__}, name

@@ -42,9 +42,9 @@ def test_its_numbers(page: str, repo_root: Path) -> None:
     assert "on five Python packages" in page and len(project["dependencies"]) == 5
 
 
-@pytest.mark.parametrize("name", ["SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", [".github/SECURITY.md", ".github/CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_resolve(name: str, repo_root: Path) -> None:
-    folder = repo_root / ".github"
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (folder / name).read_text()):
-        assert (folder / target).exists(), target
-    assert f".github/{name}" in (repo_root / "README.md").read_text()
+    page = repo_root / name
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+    assert f"({name})" in (repo_root / "README.md").read_text()
