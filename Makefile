@@ -27,13 +27,13 @@ test: lint ## lint, then the unit tests and the live tests (those need root and 
 	$(PYTHON) -m pytest
 
 setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian)
-	@config/setup-e2e.sh
+	@config/setup.sh e2e
 
 setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gigabyte)
-	@config/setup-runtimes.sh
+	@config/setup.sh runtimes
 
 setup-kernels: ## install what tests/kernels boots other kernels with: QEMU (Debian)
-	@config/setup-kernels.sh
+	@config/setup.sh kernels
 
 test-kernels: dev setup-kernels ## run the live tests' core on other kernels, emulated (KERNEL=image MODULES=folder)
 	@$(PYTHON) -m tests.kernels $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES))
@@ -48,7 +48,7 @@ soak-spawns: dev ## a million spawns beside an agent: exact counts, flat memory 
 	@exec $(PYTHON) -m tests.soak_spawns --spawns $(SPAWNS)
 
 setup-bench: ## install the tracers that tests/bench measures beside (Debian)
-	@config/setup-bench.sh
+	@config/setup.sh bench
 
 bench: dev setup-bench ## what it costs, beside nothing and beside other tracers (BENCH=--help)
 	@exec $(PYTHON) -m tests.bench $(BENCH)
@@ -60,7 +60,7 @@ dashboards: dev ## write the generated dashboards and rules anew (RUNBOOKS=URL)
 	@$(PYTHON) -m dashboards $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
-	@config/setup-preview.sh
+	@config/setup.sh preview
 	$(PYTHON) -m dashboards.preview.preview
 
 lint: dev ## check style and types

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Writes config/requirements.txt and config/requirements-dev.txt anew: pyproject.toml's dependencies and theirs,
-# with the hashes of all their files, for every Python and machine. What is locked stays, unless pyproject.toml
-# says otherwise, or it is asked for:
+# Regenerates config/requirements.txt and config/requirements-dev.txt: the dependencies in pyproject.toml and
+# theirs, with the hashes of all their files, for every Python and machine. Locked versions stay, unless
+# pyproject.toml or an option asks for another one:
 #
 #     config/lock.sh [--upgrade | --upgrade-package NAME]
 set -eu
 
+# shellcheck source=config/packages.sh
 . "$(dirname "$0")/packages.sh"
 cd "$(dirname "$0")/.."
 

@@ -1,14 +1,16 @@
-# Shell functions for installing distribution packages. Sourced by the setup scripts beside it.
+# shellcheck shell=sh
+# Shell functions that the scripts beside it source: messages, and the distribution's packages.
 
 say() { echo "$(basename "$0" .sh): $*" >&2; }
 die() { say "$*"; exit 2; }
 
 ID='' ID_LIKE=''
+# shellcheck source=/dev/null
 if [ -r /etc/os-release ]; then . /etc/os-release; fi
-# Of the family that $1 names (debian, rhel, ...)?
+# Does the distribution belong to the family $1 (debian, rhel, ...)?
 distribution_is() { case " $ID $ID_LIKE " in *" $1 "*) ;; *) return 1 ;; esac; }
 
-# Installs "$@" as root by the given shell function, or says what to do.
+# Installs the packages "$@" with the shell function $1. Dies if this is not root.
 install_by() {
     installer=$1
     shift
@@ -20,19 +22,30 @@ install_by() {
 
 by_apt() {
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update || say "apt-get update failed, going on with the package lists that are here"
+    apt-get -qq update || say "apt-get update failed, continuing with the existing package lists"
     apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
 }
 
-# Installs those of "$@" that are not there, on Debian and its like.
+by_dnf() { dnf -q -y --setopt=install_weak_deps=False install "$@"; }
+
+# Installs those of the packages "$@" that are missing. For Debian and its derivatives.
 debian_packages() {
-    there=$(dpkg-query -W -f ' ${Package}=${db:Status-Status}' "$@" 2>/dev/null) || :
+    present=$(dpkg-query -W -f ' ${Package}=${db:Status-Status}' "$@" 2>/dev/null) || :
     for package; do
         shift
-        case "$there " in
+        case "$present " in
         *" $package=installed "*) ;;
         *) set -- "$@" "$package" ;;
         esac
     done
     install_by by_apt "$@"
+}
+
+# The same for RHEL, CentOS and Fedora.
+rpm_packages() {
+    for package; do
+        shift
+        rpm -q --quiet "$package" || set -- "$@" "$package"
+    done
+    install_by by_dnf "$@"
 }

@@ -1,64 +1,70 @@
 #!/bin/sh
-# Installs what the agent needs on this machine, or with `dev` what its tests need too:
+# Installs what a target needs on this machine:
 #
-#     config/setup.sh run|dev
+#     config/setup.sh TARGET...
 #
-# Safe to repeat, and quick when nothing is left to do. Exit status 2: something that only the
-# operator can put right, said in one line.
+#     run       the agent: bcc, .venv, tracefs
+#     dev       the tests: the same, a C compiler, openssl, and the locked development tools in .venv
+#     check     lint and the unit tests: only .venv, as any user
+#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, podman, quadlet, ...
+#     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
+#     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
+#     bench     tests/bench: bpftrace, execsnoop, strace, perf
+#     preview   dashboards/preview: Prometheus, Chromium, npm and its packages
+#
+# From e2e on they need Debian or a derivative. Safe to repeat, and quick if nothing is missing. Exit status
+# 2: one line names a problem that only the operator can solve.
 set -eu
 
+# shellcheck source=config/packages.sh
 . "$(dirname "$0")/packages.sh"
 
-# bcc belongs to the distribution's Python; another one on PATH does not see it.
+# bcc is a package of the distribution's Python. Another Python in PATH does not find it.
 python=/usr/bin/python3
 tracefs=/sys/kernel/tracing
 
-by_dnf() { dnf -q -y --setopt=install_weak_deps=False install "$@"; }
-
-# No kernel headers anywhere: probes/shim is all that bcc needs of them.
-packages() {
+# What run and dev ($1) need from the distribution. No kernel headers: probes/shim has all that bcc needs.
+base_packages() {
+    target=$1
     if distribution_is debian || distribution_is ubuntu; then
         set -- python3-bpfcc python3-venv
-        [ "$mode" = run ] || set -- "$@" gcc libc6-dev openssl
+        [ "$target" = run ] || set -- "$@" gcc libc6-dev openssl
         debian_packages "$@"
     elif distribution_is rhel || distribution_is fedora || distribution_is centos; then
         set -- python3 python3-bcc python3-pip
-        [ "$mode" = run ] || set -- "$@" gcc glibc-devel openssl
-        for package; do
-            shift
-            rpm -q --quiet "$package" || set -- "$@" "$package"
-        done
-        install_by by_dnf "$@"
+        [ "$target" = run ] || set -- "$@" gcc glibc-devel openssl
+        rpm_packages "$@"
     else
         $python -c 'import sys
 from importlib.util import find_spec
 sys.exit(not (find_spec("bcc") and find_spec("ensurepip")))' 2>/dev/null ||
-            die "unknown distribution '$ID': install bcc (iovisor) and venv for $python, then run this again"
+            die "unknown distribution '$ID': install the BPF Compiler Collection for $python (the package" \
+                "python3-bpfcc or python3-bcc), python3-venv, and make and git, then run this again"
     fi
 }
 
-# The virtual environment, renewed when the project's needs, its packages (an editable install lists
-# them), this script, the place or Python differ.
+# The virtual environment for run or dev ($1). Renewed if the project's requirements, its packages (an editable
+# install lists them), this script, the checkout's path or Python change.
 environment() {
     place="$PWD $(readlink -f $python)"
     wanted="$place $({ cat pyproject.toml config/setup.sh config/requirements*.txt; echo */__init__.py; } | cksum)"
-    if [ "$(cat ".venv/.setup-$mode" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+    if [ "$(cat ".venv/.setup-$1" 2>/dev/null)" = "$wanted" ]; then return 0; fi
 
     $python -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
-        die "$python is older than 3.9: a newer distribution is needed, as bcc comes with its Python"
+        die "$python is older than 3.9: a newer distribution is needed, because bcc comes with its Python"
     if [ "$(cat .venv/.setup-place 2>/dev/null)" != "$place" ]; then
-        say "making .venv"
+        say "creating .venv"
         $python -m venv --clear --system-site-packages .venv
         echo "$place" >.venv/.setup-place
     fi
     pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq"
     rm -f .venv/.setup-run .venv/.setup-dev
     locked=config/requirements.txt
-    [ "$mode" = run ] || locked=config/requirements-dev.txt
-    say "installing the project and what $locked lists into .venv"
+    [ "$1" = run ] || locked=config/requirements-dev.txt
+    say "installing the project and the packages in $locked into .venv"
     $pip --require-hashes -r $locked
     $pip --no-deps --no-build-isolation --editable .
-    [ "$mode" = run ] || echo "$wanted" >.venv/.setup-dev
+    [ "$1" = run ] || echo "$wanted" >.venv/.setup-dev
     echo "$wanted" >.venv/.setup-run
 }
 
@@ -70,18 +76,90 @@ mount_tracefs() {
         die "cannot mount tracefs at $tracefs (in a container, pass the host's in): $(echo "$error" | head -n 1)"
 }
 
-mode=${1:-}
-case $mode in run | dev) ;; *) die "usage: config/setup.sh run|dev" ;; esac
+# Installs the Debian packages "$@" for the target $1.
+only_debian() {
+    target=$1
+    shift
+    distribution_is debian || die "'$ID' is not Debian or a derivative: $target needs Debian's packages $*"
+    debian_packages "$@"
+}
+
+# podman's generator of systemd units, from Debian 13 (Debian 12 has none), as .cache/quadlet.
+quadlet() {
+    if [ -x .cache/quadlet ]; then return 0; fi
+    say "downloading quadlet from Debian 13"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    mkdir -p .cache "$folder/lists/partial" "$folder/archives/partial"
+    signed_by=/usr/share/keyrings/debian-archive-keyring.gpg
+    echo "deb [signed-by=$signed_by] http://deb.debian.org/debian trixie main" >"$folder/sources.list"
+    # With package lists of its own: the machine's do not change.
+    (
+        cache=$PWD/.cache
+        cd "$folder"
+        set -- -qq -o Dir::State::Lists="$folder/lists" -o Dir::Cache::archives="$folder/archives" \
+            -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root \
+            -o Dir::Etc::sourcelist="$folder/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        apt-get "$@" update && apt-get "$@" download podman >/dev/null && dpkg-deb -x podman_*.deb podman &&
+            mv podman/usr/libexec/podman/quadlet "$cache/quadlet"
+    ) || die "could not download quadlet: see above"
+}
+
+node_packages() (
+    cd dashboards/preview
+    npm install --silent --legacy-peer-deps --no-audit --no-fund --no-package-lock ||
+        die "npm could not install the packages of dashboards/preview: see above"
+)
+
+set_up() {
+    case $1 in
+    run)
+        base_packages run
+        environment run
+        mount_tracefs
+        ;;
+    dev)
+        base_packages dev
+        environment dev
+        (mount_tracefs) || say "live tests cannot run here"
+        ;;
+    check)
+        $python -c 'import ensurepip' 2>/dev/null || die "no venv for $python: install python3-venv"
+        environment dev
+        ;;
+    e2e)
+        # Where systemd runs, the packages start servers on 9090 and 9093. The tests start their own on free
+        # ports. Chromium needs a font to draw text. From uidmap on: what podman runs without its network.
+        only_debian e2e chromium fonts-dejavu-core prometheus prometheus-alertmanager \
+            podman runc debootstrap docker-compose systemd uidmap conmon catatonit
+        quadlet
+        ;;
+    runtimes)
+        # gcc and libc6-dev link what go and rustc compile. python3-gi calls GLib's g_spawn.
+        only_debian runtimes bash default-jdk-headless gcc git golang-go libc6-dev nodejs perl python3-gi ruby \
+            rustc tcl
+        ;;
+    kernels) only_debian kernels qemu-system-x86 busybox-static ;;
+    bench) only_debian bench bpftrace bpfcc-tools libbpf-tools strace linux-perf ;;
+    preview)
+        # An npm that came with another Node is fine.
+        npm=''
+        command -v npm >/dev/null || npm=npm
+        # shellcheck disable=SC2086
+        only_debian preview chromium fonts-inter pngquant prometheus $npm
+        node_packages
+        ;;
+    esac
+}
+
+usage='usage: config/setup.sh run|dev|check|e2e|runtimes|kernels|bench|preview...'
+[ $# -gt 0 ] || die "$usage"
+for each; do
+    case $each in run | dev | check | e2e | runtimes | kernels | bench | preview) ;; *) die "$usage" ;; esac
+done
 cd "$(dirname "$0")/.."
 # One at a time in a checkout.
 if [ "${SETUP_LOCKED:-}" != "$PWD" ]; then
-    exec env SETUP_LOCKED="$PWD" flock --close config/setup.sh sh config/setup.sh "$mode" </dev/null
+    exec env SETUP_LOCKED="$PWD" flock --close config/setup.sh sh config/setup.sh "$@" </dev/null
 fi
-
-packages
-environment
-if [ "$mode" = run ]; then
-    mount_tracefs
-else
-    (mount_tracefs) || say "so live tests cannot run"
-fi
+for each; do set_up "$each"; done

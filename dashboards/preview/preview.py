@@ -1,6 +1,6 @@
 """Draw the generated dashboards with Grafana's own panel components, and save a picture of each.
 
-    config/setup-preview.sh
+    config/setup.sh preview
     .venv/bin/python -m dashboards.preview.preview
 
 A Prometheus is back-filled with a simulated fleet (simulate.py) and the recording rules; a headless Chromium

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.bench [GROUP ...] [--rounds 5] [--seconds 1] [--json bench.json]
 
-Needs root, eBPF and gcc; peers that are not installed (config/setup-bench.sh) are said to be missing.
+Needs root, eBPF and gcc; peers that are not installed (config/setup.sh bench) are said to be missing.
 """
 
 from __future__ import annotations

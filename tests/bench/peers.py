@@ -88,7 +88,7 @@ def followers() -> list[Peer]:
 def _found(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise CannotRunError(f"no {name} here: config/setup-bench.sh installs it")
+        raise CannotRunError(f"no {name} here: config/setup.sh bench installs it")
     return path
 
 

@@ -47,7 +47,7 @@ while [ "$count" -lt "$loops" ]; do
     count=$((count + 1))
 done
 
-shell=sh
+shell='sh'
 [ -z "$inner" ] || shell=bash
 echo "{\"kind\": \"shell\", \"shell\": \"$shell\", \"pid\": $$, \"loops\": $count}"
 if [ -z "$inner" ]; then
