@@ -1,15 +1,16 @@
-# Needs Debian 12 (or its like, or RHEL 9) with Python 3, git and make; config/setup.sh gets the rest.
+# Needs Debian 12 (or a derivative, or RHEL 9) with Python 3, git and make; config/setup.sh installs the rest.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test setup-e2e setup-runtimes setup-kernels test-kernels manual soak soak-spawns setup-bench bench \
-	bench-fleet dashboards preview lint fuzz lock audit dev
+.PHONY: help setup run demo check test setup-e2e setup-runtimes setup-kernels test-kernels manual soak soak-spawns \
+	setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
 FUZZ_EXAMPLES ?= 2000
 SPAWNS ?= 1000000
+SHELL_FILES := .ci/run config/*.sh tests/programs/*.sh tests/programs/runtimes/*.sh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
@@ -20,11 +21,23 @@ setup: ## install what the agent needs: distribution packages, .venv, tracefs (a
 run: setup ## run the agent in the foreground (CONFIG=config/agent.yaml)
 	@exec .venv/bin/trace-popen agent --config $(CONFIG)
 
-demo: setup ## play a spawn that stalls and show what is said about it
+demo: setup ## play a stall and show its report
 	@exec $(PYTHON) -m tests.demo
 
-test: lint ## lint, then the unit tests and the live tests (those need root and eBPF)
+check: ## lint, types and the unit tests: a minute, without root, bcc or a kernel with eBPF
+	@config/setup.sh check
+	@$(MAKE) --no-print-directory lint-only
+	FUZZ_PROFILE=quick $(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
+
+test: announce-test lint ## lint, types, and all tests (as root, with eBPF; half an hour)
 	$(PYTHON) -m pytest
+
+announce-test:
+	@echo "make test: takes about 35 minutes if everything is installed, and up to 5 more to install:"
+	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
+	@echo "  config/requirements-dev.txt; in .cache a Python 2.7 and other CPythons, unpacked from Debian's archives."
+	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-runtimes installs them."
+	@echo "  make check takes a minute."
 
 setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian)
 	@config/setup.sh e2e
@@ -38,25 +51,25 @@ setup-kernels: ## install what tests/kernels boots other kernels with: QEMU (Deb
 test-kernels: dev setup-kernels ## run the live tests' core on other kernels, emulated (KERNEL=image MODULES=folder)
 	@$(PYTHON) -m tests.kernels $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES))
 
-manual: dev ## write the man page and the shell completions anew (config/manual)
+manual: dev ## regenerate the man page and the shell completions (config/manual)
 	@$(PYTHON) config/make-manual.py
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
 
-soak-spawns: dev ## a million spawns beside an agent: exact counts, flat memory (SPAWNS=1000000)
+soak-spawns: dev ## a million spawns beside an agent: exact counts, constant memory (SPAWNS=1000000)
 	@exec $(PYTHON) -m tests.soak_spawns --spawns $(SPAWNS)
 
-setup-bench: ## install the tracers that tests/bench measures beside (Debian)
+setup-bench: ## install the tracers that tests/bench compares with (Debian)
 	@config/setup.sh bench
 
-bench: dev setup-bench ## what it costs, beside nothing and beside other tracers (BENCH=--help)
+bench: dev setup-bench ## measure the cost, untraced and compared with other tracers (BENCH=--help)
 	@exec $(PYTHON) -m tests.bench $(BENCH)
 
-bench-fleet: dev setup-e2e ## a thousand made-up agents and one Prometheus: series, memory, query times (FLEET=--help)
+bench-fleet: dev setup-e2e ## a thousand simulated agents and one Prometheus: series, memory, query times (FLEET=--help)
 	@exec $(PYTHON) -m tests.bench.fleet $(FLEET)
 
-dashboards: dev ## write the generated dashboards and rules anew (RUNBOOKS=URL)
+dashboards: dev ## regenerate the dashboards and rules (RUNBOOKS=URL)
 	@$(PYTHON) -m dashboards $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
@@ -64,17 +77,21 @@ preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
 	$(PYTHON) -m dashboards.preview.preview
 
 lint: dev ## check style and types
+	@$(MAKE) --no-print-directory lint-only
+
+lint-only:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
+	.venv/bin/shellcheck --external-sources $(SHELL_FILES)
 	$(PYTHON) -m mypy --strict agent config dashboards probes tests
 
-fuzz: dev ## the unit tests that are given garbage, with many more examples (FUZZ_EXAMPLES=2000)
+fuzz: dev ## the fuzz tests, with many more examples (FUZZ_EXAMPLES=2000)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/unit/*/test_fuzz_*.py
 
-lock: ## write the lists of dependencies with their hashes anew (LOCK=--upgrade)
+lock: ## regenerate the lists of dependencies with their hashes (LOCK=--upgrade)
 	@config/lock.sh $(LOCK)
 
-audit: ## ask PyPI for known vulnerabilities of what is locked
+audit: ## check the locked dependencies for known vulnerabilities (PyPI)
 	@config/audit.sh
 
 dev:

@@ -20,18 +20,18 @@ from hypothesis import HealthCheck, settings
 from probes.bpfcall import BPF_SYSCALL
 from probes.preflight import PreflightError, find_tracefs
 
-# How long an example takes says nothing: machines that run tests are busy. The same examples each time, but
-# for `make fuzz`, which asks for many others.
+# No deadline, because machines that run tests are busy. The examples are the same in each run, except with
+# FUZZ_EXAMPLES (`make fuzz`). FUZZ_PROFILE=quick (`make check`) runs fewer of them.
 _EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
-if _EXAMPLES:
-    settings.register_profile(
-        "patient", deadline=None, max_examples=int(_EXAMPLES), suppress_health_check=[HealthCheck.too_slow]
-    )
-else:
-    settings.register_profile(
-        "patient", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-    )
-settings.load_profile("patient")
+settings.register_profile(
+    "patient",
+    deadline=None,
+    derandomize=not _EXAMPLES,
+    max_examples=int(_EXAMPLES or 100),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("quick", settings.get_profile("patient"), max_examples=20)
+settings.load_profile(os.environ.get("FUZZ_PROFILE", "patient"))
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}

@@ -1,6 +1,9 @@
-"""What several unit tests share."""
+"""Fixtures of the unit tests."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -17,3 +20,25 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def pair(authority: Authority) -> Pair:
     """A certificate of the server's, signed by it."""
     return authority.sign("server")
+
+
+class _NoCompiler:
+    """Stands for loader.CompilerProcess."""
+
+    def __enter__(self) -> _NoCompiler:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+    def ask(self, wanted: Mapping[str, Any]) -> None:
+        pass
+
+    def answer(self) -> tuple[dict[str, Any], list[int]]:
+        return {"error": "unit tests do not compile"}, []
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit tests need neither bcc nor root, so that none starts bcc's compiler."""
+    monkeypatch.setattr("probes.loader.CompilerProcess", _NoCompiler)

@@ -71,5 +71,5 @@ def serving(hosts: Sequence[Template]) -> Iterator[int]:
     try:
         yield server.server_port
     finally:
-        process.terminate()
+        process.kill()  # it can have inherited a handler of SIGTERM (pytest-xdist)
         process.join()

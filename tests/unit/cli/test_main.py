@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,25 +20,27 @@ NO_PID = str(2**22 + 1)
 """The kernel's own limit is 2^22."""
 
 
-def trace_popen(*arguments: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[3]
-    return subprocess.run(
-        [sys.executable, "-m", "agent", *arguments],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+@dataclass
+class Done:
+    """What main() did."""
+
+    status: object
+    out: str
+    err: str
+
+
+def run_main(*arguments: str) -> Done:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return Done(caught.value.code, out.getvalue(), err.getvalue())
 
 
 def refusal(*arguments: str) -> str:
-    """What is said on standard error, of arguments that the user must mend; the message is one line."""
-    done = trace_popen(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    """The message on standard error for arguments that the user must correct."""
+    done = run_main(*arguments)
+    assert (done.status, done.out) == (2, "")
+    return done.err
 
 
 # -- one line, status 2 --
@@ -125,23 +130,24 @@ def test_bad_arguments(arguments: list[str], said: str, capsys: pytest.CaptureFi
     assert f"{said} (see trace-popen" in line
 
 
-def test_bad_arguments_of_the_real_program() -> None:
-    [line] = refusal("--pid", "abc").splitlines()
-    assert "'abc' is no pid" in line
+def test_bad_arguments_of_the_real_program(repo_root: Path) -> None:
+    command = [sys.executable, "-m", "agent", "--pid", "abc"]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert "'abc'" in line
 
 
 # -- agent --check --
 
 
 def test_check_of_nothing() -> None:
-    done = trace_popen("agent", "--check")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "built-in defaults: OK\n", "")
+    assert run_main("agent", "--check") == Done(0, "built-in defaults: OK\n", "")
 
 
 def test_check_of_a_good_file(repo_root: Path) -> None:
     path = repo_root / "config" / "agent.yaml"
-    done = trace_popen("agent", "--config", str(path), "--check")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: OK\n", "")
+    assert run_main("agent", "--config", str(path), "--check") == Done(0, f"{path}: OK\n", "")
 
 
 def test_check_of_a_bad_file(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from agent.settings.webfile import Security, load
 from tests.unit.certificates import Authority, Pair
 
 PASSWORD = "correct horse"
-HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+# A fixed salt: each of pytest-xdist's processes has to collect the same names of tests.
+HASH = bcrypt.hashpw(PASSWORD.encode(), b"$2b$04$abcdefghijklmnopqrstuu").decode()
 
 
 @pytest.fixture
