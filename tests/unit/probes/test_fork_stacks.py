@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Optional
 
 import pytest
@@ -66,6 +67,13 @@ def naming(names: dict[int, str]) -> contextlib.AbstractContextManager[NameOf]:
     return contextlib.nullcontext(names.get)
 
 
+@pytest.fixture
+def bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of that name, which ForkStacks imports ahead of need."""
+    monkeypatch.setitem(sys.modules, "bcc", ModuleType("bcc"))
+
+
+@pytest.mark.usefixtures("bcc")
 def test_addresses() -> None:
     stacks = ForkStacks(FakeTable({6: stack(10, 20)}))
     assert stacks.addresses(7, born=5) == (
@@ -76,6 +84,7 @@ def test_addresses() -> None:
     assert stacks.addresses(8, born=5) == ()
 
 
+@pytest.mark.usefixtures("bcc")
 def test_a_deleted_stack_is_not_mistaken_for_the_one_that_has_its_id_now() -> None:
     table = FakeTable({6: stack(10), 7: stack(20)})
     stacks = ForkStacks(table)
@@ -136,6 +145,7 @@ def test_odd_file_names(proc: Path) -> None:
 
 def test_real_names() -> None:
     """A libc function in this process, by bcc."""
+    pytest.importorskip("bcc")
     address = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p).value
     assert address is not None
     [symbol] = symbolise(os.getpid(), [address + 1])
