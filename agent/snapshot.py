@@ -57,6 +57,8 @@ _READ_ELSEWHERE = (3,)
 
 # Read sizes of errpipes (design: errpipes.md).
 _RUNTIMES = {50000: "Python 3", 1048576: "Python 2.7", 223: "Tcl"}
+FOUND = 1 << 63
+"""Set in the id of a stall that was found here; the rest is the inode of its pipe."""
 _LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
 _SMALL_READ = 8
 _SMALL_RUNTIMES = {4: "Node, Ruby, Perl and Java", 8: "git and GLib"}
@@ -165,6 +167,12 @@ class Finding(NamedTuple):
     state: str = "ongoing"
     seconds: Optional[float] = None
 
+    @property
+    def id(self) -> Optional[str]:
+        """The same for as long as the pipe exists."""
+        inode = self.pipe.rpartition("[")[2].rstrip("]")
+        return "{:016x}".format(FOUND | int(inode)) if inode.isdecimal() else None
+
     def to_object(self) -> Dict[str, Any]:
         """The JSON object of a stall."""
         when = datetime.fromtimestamp(self.time, timezone.utc).isoformat(timespec="microseconds")
@@ -173,7 +181,7 @@ class Finding(NamedTuple):
             "type": "stall",
             "time": when.replace("+00:00", "Z"),
             "state": self.state,
-            "id": None,
+            "id": self.id,
             "parent": {
                 "pid": self.pid,
                 "tid": self.tid,

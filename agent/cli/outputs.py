@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Optional, Protocol
 
 from rich.console import Console
@@ -20,7 +20,7 @@ from agent.model import Spawn, Stall
 from agent.render.steptable import step_table
 from agent.render.text import spawn_line, stall_text, summary_text
 from agent.reports.collection import Collection
-from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
+from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_id, stall_object
 from agent.reports.types import ReportObject
 
 __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
@@ -140,16 +140,23 @@ class Reports:
         self._filter = filter or Filter()
         self._clock = Clock()
         self._passed: set[int] = set()
+        self._shown: set[str] = set()
 
     def stall(self, stall: Stall) -> None:
         """Takes a stall, ongoing or ended."""
         if not self._filter.passes_stall(stall):
             return
         self._passed.add(stall.spawn.id)
+        if stall.ended is None and stall_id(stall) in self._shown:
+            return  # a look at /proc has found it before the probes were ready
         self.summary.add_stall(stall)
         report = stall_object(stall, self._clock)
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9))
         self._write(report)
+
+    def count(self, stalls: Iterable[Stall]) -> int:
+        """How many of these stalls pass the filter."""
+        return sum(self._filter.passes_stall(stall) for stall in stalls)
 
     def spawn(self, spawn: Spawn) -> None:
         """Takes an ended spawn."""
@@ -168,6 +175,8 @@ class Reports:
         now = time.monotonic_ns()
         pids = {finding.pid, *(holder.pid for holder in finding.holders if holder.pid is not None)}
         report = snapshot_object(finding.to_object(), {pid: identify(pid, now) for pid in pids}, stacks)
+        if report["id"] is not None:
+            self._shown.add(report["id"])
         self.summary.add_sampled(report)
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
         self._write(report)

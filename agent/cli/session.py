@@ -107,7 +107,7 @@ def run(
                         print(f"trace-popen: pid {_listed(pids)} {ended}", file=sys.stderr)
                         break
             tracer.drain()
-            reports.end(tracer.counters()["records_lost"], len(tracer.ongoing), losses.tell())
+            reports.end(tracer.counters()["records_lost"], reports.count(tracer.ongoing), losses.tell())
         return 0 if command is None else command.wait(stop.requested)
 
 
@@ -210,7 +210,7 @@ class _Update:
     def __call__(self, reports: Reports, tracer: Tracer) -> None:
         if self._live is None:
             return
-        lost, ongoing = tracer.counters()["records_lost"], len(tracer.ongoing)
+        lost, ongoing = tracer.counters()["records_lost"], reports.count(tracer.ongoing)
         line = Text(f"{time.monotonic() - self._began:.0f} s", "dim", no_wrap=True, overflow="ellipsis")
         line.append(f"  {count(reports.summary.spawns, 'spawn')}, {count(reports.summary.stalls, 'stall')}")
         if ongoing:

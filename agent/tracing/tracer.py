@@ -17,12 +17,14 @@ from typing import Optional, Union
 from agent import diagnosis
 from agent.host import procfs
 from agent.model import Confirmation, Spawn, Stall, stall_began
+from agent.tracing.earlier import EarlierStalls
 from agent.tracing.holdersearch import HolderSearch, youngest
 from agent.tracing.known import REMEMBERED_SPAWNS, Known, KnownSpawns
 from agent.tracing.prepared import Prepared, TraceError, TracerOptions
 from agent.tracing.stallstacks import StallStacks
 from agent.tracing.translate import CommStats, ProbeStatus, aggregate, polled, to_spawn
 from probes import loader, records, selftest
+from probes.records import Counter
 
 __all__ = ["Tracer"]
 
@@ -37,6 +39,8 @@ _DRAIN_INTERVAL_NS = 2_000_000
 _UNUSED_NS = 3_600_000_000_000
 _OTHER = b"~other"
 """Key under which the kernel side counts spawns whose comm has no map entry."""
+_STOPPED_NS = 5_000_000_000
+"""A tracer that has not looked for so long was stopped, or starved."""
 _TIDY_NS = 60_000_000_000
 """How often the entries of comms without a spawn for an hour are removed."""
 
@@ -69,6 +73,8 @@ class Tracer:
         self._next_look = 0
         self._drained = 0
         self._ongoing: tuple[Stall, ...] = ()
+        self._last_look = 0
+        self._lost = 0
         self._reading_maps = threading.Lock()
         self.self_test_failure: Optional[str] = "not run"
         self._self_test = selftest.SelfTest()
@@ -84,6 +90,7 @@ class Tracer:
             self._self_test.close()
             raise
         self._holders = HolderSearch(self._probes, self._reading_maps, self._known)
+        self._earlier = EarlierStalls(options.targets)
         if options.stacks:
             self._stacks = StallStacks(self._probes, self._reading_maps)
         for pid in options.targets:
@@ -100,6 +107,7 @@ class Tracer:
     def close(self) -> None:
         """Detach the probes and remove everything from the kernel."""
         self._self_test.close()
+        self._earlier.close()
         if self._stacks is not None:
             self._stacks.close()
         with self._reading_maps:
@@ -113,6 +121,7 @@ class Tracer:
         self.self_test_failure = self._self_test.run(self._poll, add_target, sees_holders)
         self._probes.forget_comm(selftest.COMM)
         self._probes.set_threshold(self._min_ns)
+        self._earlier.search_soon()
         return self.self_test_failure
 
     def set_thresholds(self, min_ns: int, ongoing_ns: int) -> None:
@@ -333,13 +342,29 @@ class Tracer:
             if not known.reported and not awaits_stacks and now - stall.began >= self._ongoing_ns:
                 known.reported = True
                 self._on_stall(stall)
-        self._ongoing = tuple(ongoing)
+        self._ongoing = (*ongoing, *self._look_at_earlier(now))
         if waiting:
             # Look again sooner at a young stall, which may be short, than at an old one.
             soon = max(_SOONEST_LOOK_NS, youngest(waiting.values(), now))
             self._next_look = min(self._next_look, now + soon)
         if self._stacks is not None:
             self._stacks.make_room(now)
+
+    def _look_at_earlier(self, now: int) -> list[Stall]:
+        """The stalls in progress that the kernel side does not know."""
+        lost = self._probes.counter(Counter.RECORDS_LOST) + self._records.lost
+        if lost > self._lost or (self._last_look and now - self._last_look > _STOPPED_NS):
+            self._earlier.search_soon()
+        self._lost, self._last_look = lost, now
+        ongoing, reports = self._earlier.look(now, self._ongoing_ns, self._followed_pipes)
+        for stall in reports:
+            self._on_stall(stall)
+        return ongoing
+
+    def _followed_pipes(self) -> set[int]:
+        """The inodes of the pipes that the kernel side follows."""
+        with self._reading_maps:
+            return {spawn.inode for spawn in self._probes.spawns()}
 
     def _unwatched(self, watched: Collection[int], now: int) -> list[records.Spawn]:
         """Spawns whose parent has waited long although the kernel counted no foreign copy at the time.
