@@ -531,7 +531,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
     found = host.stall().to_object()
     assert found == {
         "type": "stall",
-        "id": None,
+        "id": "800000000000004d",
         "time": "2001-09-09T01:47:30.000000Z",
         "state": "ongoing",
         "parent": {

@@ -21,16 +21,30 @@ def test_a_stall_that_has_not_ended_stays_ongoing() -> None:
     assert [stall["stall_seconds"] for stall in told.stalls] == [0.7]
 
 
-def test_stalls_from_proc_have_no_id() -> None:
+def _without_id(**changes: Any) -> Any:
+    """As version 0.1 reported a stall found in /proc."""
+    return {**found(**changes), "id": None}
+
+
+def test_stalls_without_an_id_are_told_apart_by_their_threads() -> None:
     """The same thread can stall again: only a stall in progress is continued."""
-    first = [found(seconds=1.0), found(seconds=2.0, state="ended")]
-    told = Collection([*first, found(seconds=3.0, state="ended"), found(tid=7, seconds=4.0)])
+    first = [_without_id(seconds=1.0), _without_id(seconds=2.0, state="ended")]
+    again = [_without_id(seconds=3.0, state="ended"), _without_id(tid=7, seconds=4.0)]
+    told = Collection([*first, *again])
     assert [stall["stall_seconds"] for stall in told.stalls] == [2.0, 3.0, 4.0]
 
 
 def test_another_read_of_the_same_thread_is_another_stall() -> None:
-    told = Collection([found(seconds=1.0), found(seconds=2.0, read_fd=9)])
+    told = Collection([_without_id(seconds=1.0), _without_id(seconds=2.0, read_fd=9)])
     assert [stall["stall_seconds"] for stall in told.stalls] == [1.0, 2.0]
+
+
+def test_a_stall_found_in_proc_is_known_by_its_pipe() -> None:
+    told = Collection([found(seconds=1.0), found(seconds=2.0, state="ended"), found(pipe="pipe:[2]")])
+    assert [(stall["id"], stall["state"]) for stall in told.stalls] == [
+        ("8000000000000001", "ended"),
+        ("8000000000000002", "ongoing"),
+    ]
 
 
 def test_the_last_summary_counts() -> None:
