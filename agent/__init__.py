@@ -1,4 +1,4 @@
-"""The user side: diagnosis, metrics, the agent, and ``trace-popen``."""
+"""The user-space side: diagnosis, reports, the agent and ``trace-popen``."""
 
 __all__ = ["__version__"]
 

@@ -1,4 +1,4 @@
-"""``python -m agent`` is ``trace-popen``."""
+"""Runs ``trace-popen`` as ``python -m agent``."""
 
 from agent.cli.main import main
 

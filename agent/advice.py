@@ -1,4 +1,4 @@
-"""What to do about a stall: one sentence by cause and runtime, each with where that is written."""
+"""What to do about a stall: one sentence for each cause and runtime, with its source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Advice", "advise"]
 
 @dataclass(frozen=True)
 class Advice:
-    """One sentence of plain text, and the address of its source."""
+    """One sentence of plain text, and the URL of its source."""
 
     text: str
     source: str
@@ -23,12 +23,12 @@ class Advice:
 
 @functools.lru_cache(maxsize=1024)
 def advise(cause: Cause, exe: Optional[str] = None) -> Advice:
-    """The advice for a stall by its cause and the parent's executable (None: unknown)."""
+    """The advice for a cause and the parent's executable (None if unknown)."""
     return _BY_RUNTIME.get((cause, _runtime(exe)), _BY_CAUSE[cause])
 
 
 _RUNTIMES = (("python2", r"python2(\.\d)?"), ("python", r"python3[.\d]*"), ("ruby", r"ruby[.\d]*"))
-"""By the name of the executable, as a whole."""
+"""Patterns that match the whole name of the executable."""
 
 
 def _runtime(exe: Optional[str]) -> str:
@@ -38,36 +38,36 @@ def _runtime(exe: Optional[str]) -> str:
 
 _BY_CAUSE = {
     Cause.FORKED: Advice(
-        "Fork workers before any thread starts programs, or let them exec.",
+        "Fork workers before any thread starts programs, or have them call exec.",
         "https://man7.org/linux/man-pages/man2/fork.2.html",
     ),
     Cause.LEAKED: Advice(
-        "The pipe was not close-on-exec when another thread started its program: make it by pipe2(O_CLOEXEC),"
-        " or start programs from one thread.",
+        "The pipe was not close-on-exec when another thread started its program: create it with"
+        " pipe2(O_CLOEXEC), or start programs from one thread only.",
         "https://man7.org/linux/man-pages/man2/pipe.2.html",
     ),
     Cause.LATE_EXEC: Advice(
-        "Find what puts off the holder's exec: a hook between fork and exec, or a program on a slow"
+        "Find what delays the holder's exec: a hook between fork and exec, or a program on a slow"
         " (network) filesystem.",
         "https://man7.org/linux/man-pages/man2/execve.2.html",
     ),
     Cause.OWN_DESCENDANT: Advice(
-        "A child that forks before its exec must close the fds of what it leaves behind.",
+        "A child that forks before its exec must close inherited fds in the process that stays behind.",
         "https://man7.org/linux/man-pages/man7/daemon.7.html",
     ),
     Cause.PASSED: Advice(
-        "Find who hands the fd on (SCM_RIGHTS, pidfd_getfd, /proc/PID/fd), and close it there.",
+        "Find the process that passes the fd on (SCM_RIGHTS, pidfd_getfd, /proc/PID/fd), and close it there.",
         "https://man7.org/linux/man-pages/man7/unix.7.html",
     ),
     Cause.UNKNOWN: Advice(
-        "When it happens again, look while it is going on: trace-popen --pid PID.",
+        "If it happens again, run trace-popen --pid PID while the stall is in progress.",
         "https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html",
     ),
 }
 
 _BY_RUNTIME = {
     (Cause.FORKED, "python"): Advice(
-        "Start multiprocessing workers by spawn or forkserver, or fork them before threads start programs.",
+        "Start multiprocessing workers with spawn or forkserver, or fork them before threads start programs.",
         "https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods",
     ),
     (Cause.FORKED, "python2"): Advice(
@@ -83,15 +83,15 @@ _BY_RUNTIME = {
         "https://peps.python.org/pep-0446/",
     ),
     (Cause.LATE_EXEC, "python"): Advice(
-        "Replace preexec_fn (start_new_session=, process_group=, user=, cwd= and the like do most of it).",
+        "Replace preexec_fn with arguments such as start_new_session=, process_group=, user= and cwd=.",
         "https://docs.python.org/3/library/subprocess.html#subprocess.Popen",
     ),
     (Cause.LATE_EXEC, "python2"): Advice(
-        "Do without preexec_fn: what it does can be done by a small program that execs the real one.",
+        "Avoid preexec_fn: move its work to a small program that then calls exec.",
         "https://docs.python.org/2.7/library/subprocess.html#subprocess.Popen",
     ),
     (Cause.OWN_DESCENDANT, "python"): Advice(
-        "Do not fork in preexec_fn; let the started program become a daemon by itself.",
+        "Do not fork in preexec_fn; let the started program daemonize itself.",
         "https://docs.python.org/3/library/subprocess.html#subprocess.Popen",
     ),
 }

@@ -1,6 +1,6 @@
-"""Decides what a spawn was, who stalled it, and why: pure functions of what the kernel side saw.
+"""Decides whether a spawn was stalled, by whom and why: pure functions of what the kernel side saw.
 
-Nothing here looks at the system.  Where the evidence does not reach, the answer is ``unknown``.
+Nothing here reads the system.  If the evidence is insufficient, the answer is ``unknown``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from agent.model import (
 __all__ = ["Judgement", "cause_of", "judge", "ongoing_stall", "spawn_steps"]
 
 _LATE_WAKE_NS = 20_000_000
-"""A read that ends this soon after a release was ended by it, even if other copies were counted then."""
+"""A read that ends this soon after a release was ended by it, even if other copies were still counted."""
 
 _EXIT_NS = 100_000_000
-"""A process that began to exit is done with closing its files after so long."""
+"""The time after which an exiting process has closed all its files."""
 
 _BLIND_STALL_NS = 1_000_000_000
-"""Where the kernel's count cannot be read, a wait without a known holder is called a stall from here on;
-less can be a busy machine that woke the reader late."""
+"""The shortest wait without a known holder that is called a stall if the kernel's count cannot be read; a
+shorter one can be a late wake-up on a busy machine."""
 
 _CHILD_DID: Mapping[Optional[ReleasedBy], StepKind] = {
     "close": StepKind.CHILD_CLOSED,
@@ -48,10 +48,12 @@ _UNKNOWN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
 
 
 def cause_of(*, descendant: bool, execed: bool, expected: bool) -> Cause:
-    """Why a process that inherited its copy has it, or had it until it let go.
+    """Why a process holds, or held, the copy that it inherited.
 
-    descendant: of the own child.  execed: it has called exec with its copy since its fork.  expected: it was
-    on its way to an exec (the first, or another one that its parent waits for), or has let go by one.
+    descendant: it is a descendant of the own child.
+    execed: it has called exec since its fork and kept its copy.
+    expected: it was about to call exec (its first, or another one that its parent waits for), or released its
+    copy by exec.
     """
     if descendant:
         return Cause.OWN_DESCENDANT
@@ -61,9 +63,9 @@ def cause_of(*, descendant: bool, execed: bool, expected: bool) -> Cause:
 
 
 class Judgement(NamedTuple):
-    """What a spawn that has ended was.
+    """The verdict on an ended spawn.
 
-    late: nanoseconds for which its reader was kept although nobody foreign had a copy any more.
+    late: the late wake-up: nanoseconds that the reader waited after the last foreign copy was released.
     """
 
     stall: Optional[Stall]
@@ -78,19 +80,19 @@ def judge(
     seen: Mapping[int, int] = {},
     found: Sequence[Holder] = (),
 ) -> Judgement:
-    """The stall of a spawn that has ended, None when nobody foreign kept its reader waiting for min_ns.
+    """The stall of an ended spawn, None if no foreign holder blocked its reader for at least min_ns.
 
-    counts_copies: whether ``Spawn.held`` comes from the kernel's own count.
-    execed: pids that called exec after they had let go by close.
-    seen: when a look last found a process's copy open, by pid.
-    found: holders that the last look found, and whose release was not seen.
+    counts_copies: whether ``Spawn.held`` is based on the kernel's own count.
+    execed: pids that called exec after they had released their copy by close.
+    seen: when a scan of open files last found a process's copy, by pid.
+    found: holders that the last scan found and whose release was not observed.
     """
     began, ended = stall_began(spawn), spawn.read_ended
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return Judgement(None, 0)
     latest = _latest_by_pid(_still_seen(release, seen, ended) for release in spawn.releases)
     if latest and latest[0].left == 0:
-        # They let go before that: of more releases than are remembered, or as nobody could see.
+        # They released theirs earlier: the release was dropped as too old, or could not be observed.
         found = [holder for holder in found if (holder.seen or 0) > latest[0].at]
     holders = [
         _released_holder(release, ended, execed, seen)
@@ -106,15 +108,15 @@ def judge(
             return Judgement(None, 0)
         holders = [*found] or [_UNKNOWN]
     elif spawn.copy_lost and holders[0].confirmation is not Confirmation.CONFIRMED:
-        holders = [*([*found] or [_UNKNOWN]), *holders]  # who else had a copy is not known
+        holders = [*([*found] or [_UNKNOWN]), *holders]  # others may have had a copy
     elif found or not _ended_the_wait(latest, spawn):
-        holders = [*([*found] or [_UNKNOWN]), *holders]  # somebody else held on after the last release
+        holders = [*([*found] or [_UNKNOWN]), *holders]  # one held on after the last observed release
     else:
-        let_go = _let_go(latest[0], ended)
-        if let_go - began < min_ns:
-            return Judgement(None, ended - max(let_go, began))
-        if ended - let_go > _LATE_WAKE_NS:
-            until = let_go
+        released = _latest_release(latest[0], ended)
+        if released - began < min_ns:
+            return Judgement(None, ended - max(released, began))
+        if ended - released > _LATE_WAKE_NS:
+            until = released
     stall = Stall(spawn, began, until, tuple(holders), _steps(spawn, holders), ended - until)
     return Judgement(stall, ended - until)
 
@@ -122,9 +124,9 @@ def judge(
 def ongoing_stall(
     spawn: Spawn, holders: Sequence[Holder], now: int, min_ns: int, counts_copies: bool
 ) -> Optional[Stall]:
-    """The stall of a spawn whose parent waits now, or None if it has not been stalled for min_ns.
+    """The stall of a spawn whose parent is waiting, or None if it has not been stalled for min_ns.
 
-    holders: the foreign ones that are known; a wait without any has an unknown holder, if it has one.
+    holders: the known foreign ones; without any, the stall has an unknown holder if there is evidence of one.
     """
     began = stall_began(spawn)
     if began is None or not spawn.reading or spawn.outcome is not None or now - began < min_ns:
@@ -140,7 +142,7 @@ def ongoing_stall(
 
 
 def spawn_steps(spawn: Spawn) -> list[Step]:
-    """The steps of the parent and the own child, in the order of time."""
+    """The steps of the parent and the own child, in order of time."""
     parent, tid = spawn.pid, spawn.tid
     read_ended = StepKind.PARENT_DIED if spawn.read_cut else StepKind.READ_ENDED
     known = (
@@ -156,14 +158,14 @@ def spawn_steps(spawn: Spawn) -> list[Step]:
 
 
 def _never_tried_to_exec(spawn: Spawn) -> bool:
-    """More likely another use of a pipe: a daemon says that it is ready, a worker sends its result."""
+    """Whether the pipe more likely served another purpose: a daemon's readiness, a worker's result."""
     return spawn.own_released_by == "exit" and not spawn.exec_error and not spawn.child_killed
 
 
 def _released_holder(
     release: Release, read_ended: int, execed: Collection[int], seen: Mapping[int, int]
 ) -> Holder:
-    # An exec and a dup2 are seen after their closes: the reader may have returned before.
+    # An exec and a dup2 are recorded after they closed the copy: the read may have returned already.
     released = min(release.at, read_ended)
     return Holder(
         pid=release.pid,
@@ -187,17 +189,17 @@ def _released_holder(
 
 
 def _still_seen(release: Release, seen: Mapping[int, int], read_ended: int) -> Release:
-    """An exit closes files when the process's memory is gone: a look can find them open later."""
+    """The release, not earlier than a scan that saw the copy: an exit is recorded before files are closed."""
     if release.by != "exit":
         return release
     return dataclasses.replace(release, at=max(release.at, min(seen.get(release.pid, 0), read_ended)))
 
 
 def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
-    """Whether the last release that was seen can be the one that ended the wait.
+    """Whether the last observed release can be the one that ended the wait.
 
-    The kernel's count tells: no copies were left but those of processes that were exiting just then too.
-    A parent that died in its read was released by nobody, if it was not about to be.
+    It can if the kernel then counted no copies except those of processes that were exiting as well, or if the
+    read ended right after it.  The latter proves nothing if the parent died in its read.
     """
     last = latest[0]
     read_ended = spawn.read_ended or last.at
@@ -208,18 +210,21 @@ def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
 
 
 def _was_exiting(release: Release, at: int) -> bool:
-    """Whether a process that had begun to exit can still have had its files open."""
+    """Whether a process that had begun to exit may still have had its files open at this time."""
     return release.by == "exit" and release.at <= at <= release.at + _EXIT_NS
 
 
-def _let_go(release: Release, read_ended: int) -> int:
-    """The latest time at which the copy can have ended: an exit is seen before the process' memory is torn
-    down and its files are closed (12 ms for 200 MB); an exec and a dup2 are seen after."""
+def _latest_release(release: Release, read_ended: int) -> int:
+    """The latest time at which the copy can have been closed.
+
+    An exit is recorded before the process's memory is freed (12 ms for 200 MB) and its files are closed; an
+    exec and a dup2 are recorded afterwards.
+    """
     return min(release.at + (_EXIT_NS if release.by == "exit" else 0), read_ended)
 
 
 def _latest_by_pid(releases: Iterable[Release]) -> list[Release]:
-    """One release a process, the latest first."""
+    """The last release of each process, the latest first."""
     latest: dict[int, Release] = {}
     for release in sorted(releases, key=lambda release: release.at):
         latest[release.pid] = release

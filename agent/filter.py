@@ -1,4 +1,4 @@
-"""Of which parents stalls are told."""
+"""Selects the parents whose stalls are reported."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ __all__ = ["Filter"]
 
 
 class Filter:
-    """Passes what matches each list that is not empty.
+    """Passes a parent that matches every non-empty list.
 
-    comms: shell patterns; one that begins with ``!`` excludes.  uids: of the parent.  containers: the
-    beginning of a container id, a pod uid, or ``host`` for no container.  A parent whose identity could not
-    be read (it is gone) passes no list of uids or containers.
+    comms: shell patterns; a leading ``!`` excludes.
+    uids: of the parent.
+    containers: prefixes of container ids, pod uids, or ``host`` for no container.
+    A parent whose identity is unknown because it has exited matches no uid and no container.
     """
 
     def __init__(
         self, comms: Sequence[str] = (), uids: Sequence[int] = (), containers: Sequence[str] = ()
     ) -> None:
-        self._wanted = [pattern for pattern in comms if not pattern.startswith("!")]
-        self._unwanted = [pattern[1:] for pattern in comms if pattern.startswith("!")]
+        self._included = [pattern for pattern in comms if not pattern.startswith("!")]
+        self._excluded = [pattern[1:] for pattern in comms if pattern.startswith("!")]
         self._uids = frozenset(uids)
         self._containers = tuple(containers)
 
     def passes_comm(self, comm: bytes) -> bool:
-        """Whether a parent with this comm is told of."""
+        """Whether stalls of a parent with this comm are reported."""
         text = printable(comm)
-        if any(fnmatch.fnmatchcase(text, pattern) for pattern in self._unwanted):
+        if any(fnmatch.fnmatchcase(text, pattern) for pattern in self._excluded):
             return False
-        return not self._wanted or any(fnmatch.fnmatchcase(text, pattern) for pattern in self._wanted)
+        return not self._included or any(fnmatch.fnmatchcase(text, pattern) for pattern in self._included)
 
-    def passes(self, comm: bytes, who: Callable[[], Optional[Identity]]) -> bool:
-        """Whether a parent is told of; who is asked for its identity only when that is needed."""
+    def passes(self, comm: bytes, identify: Callable[[], Optional[Identity]]) -> bool:
+        """Whether stalls of a parent are reported; ``identify`` is called only if its identity matters."""
         if not self.passes_comm(comm):
             return False
         if not self._uids and not self._containers:
             return True
-        identity = who()
+        identity = identify()
         if identity is None or (self._uids and identity.uid not in self._uids):
             return False
         return not self._containers or self._passes_container(identity)
 
     def passes_stall(self, stall: Stall) -> bool:
-        """Whether a stall is told of."""
+        """Whether a stall is reported."""
         return self.passes(stall.spawn.comm, lambda: stall.identity)
 
     def _passes_container(self, identity: Identity) -> bool:
@@ -55,5 +56,5 @@ class Filter:
         if container is None:
             return "host" in self._containers
         return any(
-            container.id.startswith(wanted) or container.pod_uid == wanted for wanted in self._containers
+            container.id.startswith(listed) or container.pod_uid == listed for listed in self._containers
         )

@@ -1,6 +1,6 @@
-"""What the rest of the agent speaks about: plain data, in the words of the architecture.
+"""The vocabulary of the agent as plain data: spawns, releases, holders, stalls.
 
-Times are CLOCK_MONOTONIC nanoseconds.  A comm is bytes, as the kernel has it: whoever shows it escapes it.
+Times are CLOCK_MONOTONIC nanoseconds.  A comm is raw bytes from the kernel and must be escaped for display.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Outcome(_Word):
 
 
 class Cause(_Word):
-    """Why a foreign holder had the write end and kept it."""
+    """Why a foreign holder got a copy of the write end and kept it."""
 
     FORKED = "forked"
     LEAKED = "leaked"
@@ -58,7 +58,7 @@ class Cause(_Word):
 
 
 class Confirmation(_Word):
-    """What a look at the open files of the host said of a holder."""
+    """What the scan of the host's open files found out about a holder."""
 
     CONFIRMED = "confirmed"
 
@@ -88,7 +88,7 @@ ReleasedBy = Literal["close", "exec", "exit"]
 
 @dataclass(frozen=True)
 class Container:
-    """A container, by its cgroup: the full id; runtime and pod uid where the path tells them."""
+    """A container by its full id; runtime and pod uid are None if its cgroup path does not name them."""
 
     id: str
     runtime: Optional[str]
@@ -97,9 +97,9 @@ class Container:
 
 @dataclass(frozen=True)
 class Identity:
-    """What ``/proc`` says of a process beyond its comm.
+    """What ``/proc`` says about a process besides its comm.
 
-    exe: bounded, and written by strangers; None: we are not allowed to see it.
+    exe: of bounded length, untrusted; None if we may not read it.
     """
 
     exe: Optional[str]
@@ -109,7 +109,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Frame:
-    """One call; function and file are written by strangers. line None: not known."""
+    """One call of a stack; function and file are untrusted, line is None if unknown."""
 
     function: str
     file: Optional[str]
@@ -118,7 +118,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stack:
-    """Where a thread was at a time, innermost first; by whom it was taken: "py-spy" or "kernel"."""
+    """The frames of a thread at one time, innermost first; by: what took them, "py-spy" or "kernel"."""
 
     by: str
     frames: tuple[Frame, ...]
@@ -127,13 +127,15 @@ class Stack:
 
 @dataclass(frozen=True)
 class Release:
-    """The end of a foreign holder's last copy, as the kernel side saw it.
+    """The release of a foreign holder's last copy, as the kernel side saw it.
 
-    by: None if the kernel side does not know.  execed: the holder had called exec since its fork.
-    descendant: of the own child.  expected: the holder was on its way to an exec (somebody waited for
-    that, or it had tried).  parent, forker: the process and the thread that forked the holder.
-    left: how many foreign copies the kernel still counted then, None: unknown.
-    stack_id: where the kernel side keeps the stack of the holder's fork, 0: nowhere.
+    by: how it was released, None if unknown.
+    execed: the holder had called exec since its fork.
+    descendant: the holder was a descendant of the own child.
+    expected: the holder was about to call exec: its parent was waiting for that, or it had tried to.
+    parent, forker: the process and the thread that forked the holder.
+    left: the number of foreign copies that the kernel still counted then, None if unknown.
+    stack_id: the kernel side's key for the stack of the holder's fork, 0 if there is none.
     """
 
     at: int
@@ -153,17 +155,17 @@ class Release:
 
 @dataclass(frozen=True)
 class Spawn:
-    """One life of an errpipe, as the kernel side saw it; times that have not come yet are None.
+    """One life of an errpipe, as the kernel side saw it; the time of an event that has not happened is None.
 
-    pipe, place: what the kernel side calls the pipe, and where it keeps the spawn.
-    held: the kernel counted a foreign copy when the own child had let go, or the parent.
+    pipe, place: the kernel side's identifier of the pipe, and the slot in which it keeps the spawn.
+    held: the kernel counted a foreign copy after the own child, or the parent, had released its own.
     copy_lost: a copy exists that the kernel side cannot follow.
     read_cut: the parent died in its read.
     child_killed: a signal ended the own child before any exec.
-    read_tid: the thread that reads; where is_socket, the one that is taken to: its system call is not traced.
-    elsewhere: the parent waits in poll, select or epoll: a read has told it to.
-    outcome is None while the spawn is in flight.
-    releases: by foreign holders since the own child has let go, the latest few in the order of time.
+    read_tid: the thread that reads; if is_socket, a guess, because that system call is not traced.
+    elsewhere: the parent waits in poll, select or epoll, not in a blocking read.
+    outcome: None while the spawn is in flight.
+    releases: the last few by foreign holders since the own child's release, in order of time.
     """
 
     id: int
@@ -198,7 +200,7 @@ class Spawn:
 
 
 def stall_began(spawn: Spawn) -> Optional[int]:
-    """From when on only foreign holders can have kept the read waiting; None: not that far."""
+    """The time from which only foreign holders can block the read; None if that has not come yet."""
     if spawn.own_released is None or spawn.read_began is None:
         return None
     return max(spawn.own_released, spawn.read_began)
@@ -206,12 +208,14 @@ def stall_began(spawn: Spawn) -> Optional[int]:
 
 @dataclass(frozen=True)
 class Holder:
-    """A foreign holder of a stall; pid None: somebody who was never seen.
+    """A foreign holder of a stall; pid is None for one that was not observed.
 
     parent, forker: the process and the thread that forked it.
-    seen: when a look last found its copy open, None: never.
-    stack_id: as in Release. fork_stack: of the thread that forked it, then; own_stack: of its own, while it
-    held and had not execed; None: not asked for, or not to be had.
+    seen: when a scan of open files last found its copy, None if never.
+    stack_id: as in Release.
+    fork_stack: of the forking thread, at the fork.
+    own_stack: of the holder itself, while it held the copy and had not called exec.
+    A stack is None if it was not requested or could not be captured.
     """
 
     pid: Optional[int]
@@ -233,7 +237,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that happened in a spawn."""
+    """One event of a spawn."""
 
     at: int
     pid: int
@@ -243,13 +247,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Stall:
-    """A spawn whose reader waited for foreign holders; the one whose release ended the wait comes first.
+    """A spawn whose reader waited for foreign holders.
 
-    ended is None while it is going on.  late: nanoseconds from there to the end of the read, when nobody
-    foreign had a copy any more: the reader was woken late (it was stopped, frozen or starved).
-    identity is the parent's.
-    reader_stack: of the thread that is blocked. missing: why which stacks are not here, a line each; None:
-    stacks were not asked for.
+    ended: None while the stall is in progress.
+    holders: first the one whose release ended the wait.
+    late: nanoseconds from ended to the end of the read: the late wake-up of a reader that was stopped, frozen
+    or starved of CPU time.
+    identity: of the parent.
+    reader_stack: of the blocked thread.
+    missing: for each missing stack a line that says why; None if no stacks were requested.
     """
 
     spawn: Spawn
@@ -264,5 +270,5 @@ class Stall:
 
     @property
     def culprit(self) -> Holder:
-        """The holder whose release ended the read, or is waited for."""
+        """The holder whose release ended the read or, while in progress, the first known one."""
         return self.holders[0]

@@ -5,9 +5,9 @@ const fetched = async query => {
   if (!answer.ok) throw new Error(answer.status);
   return parse(await answer.text());
 };
-const told = new Map();
-for (const part of document.querySelectorAll("[data-part]")) told.set(part.id, part.innerHTML);
-// The topmost stall in sight stays where it is, whatever comes above it.
+const shown = new Map();
+for (const part of document.querySelectorAll("[data-part]")) shown.set(part.id, part.innerHTML);
+// Keeps the topmost visible stall in place when others are inserted above it.
 const anchor = () => [...document.querySelectorAll("details.stall")]
   .find(each => each.getBoundingClientRect().bottom > 0);
 function swap(fresh, ids) {
@@ -15,8 +15,8 @@ function swap(fresh, ids) {
   const focused = document.activeElement?.closest?.("details.stall")?.id;
   for (const id of ids) {
     const now = document.getElementById(id), next = fresh.getElementById(id);
-    if (!next || told.get(id) === next.innerHTML) continue;
-    told.set(id, next.innerHTML);
+    if (!next || shown.get(id) === next.innerHTML) continue;
+    shown.set(id, next.innerHTML);
     for (const each of next.querySelectorAll("details[id]")) {
       const before = document.getElementById(each.id);
       if (before && before.dataset.state === each.dataset.state) each.open = before.open;
@@ -29,7 +29,7 @@ function swap(fresh, ids) {
 }
 async function refresh() {
   const lost = document.getElementById("lost");
-  // Not under the hands of somebody who selects text.
+  // Do not replace text that the user is selecting.
   if (document.hidden || !getSelection().isCollapsed) return;
   try {
     let fresh = await fetched("?news");

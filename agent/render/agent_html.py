@@ -1,8 +1,8 @@
 """The agent's page, made from the object of /api/stalls.
 
-It needs no other file: style and script are in it, and the Content-Security-Policy names their hashes, so
-that nothing else runs, whatever a process calls itself.  The script fetches ``?news`` (all but the ended
-stalls) and, when another stall has ended, the whole page; it swaps only what differs.
+Style and script are inline, and the Content-Security-Policy allows them by their hashes, so nothing else
+runs, whatever name a process gives itself.  The script fetches ``?news`` (everything but the ended stalls)
+and, once another stall has ended, the whole page; it replaces only the parts that differ.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from agent.reports.types import AgentObject, ProbeObject, StallObject, StatusObj
 __all__ = ["NEWS", "content_security_policy", "news", "page"]
 
 NEWS = "news"
-"""The query for the page without its ended stalls."""
+"""The query string that requests the page without the ended stalls."""
 
-_SHOWN = 100
+_MAX_STALLS = 100
 _NEARLY_FULL = 0.8
 
 
@@ -30,7 +30,7 @@ def _style() -> str:
 
 
 def content_security_policy() -> str:
-    """Allows what is in the page, and nothing else."""
+    """The page's Content-Security-Policy: its own style and script, and nothing else."""
     return (
         "default-src 'none'; "
         f"script-src {source_hash(part('agent_html.js'))}; style-src {source_hash(_style())}; "
@@ -50,7 +50,7 @@ def page(status: StatusObject) -> str:
 
 
 def news(status: StatusObject) -> str:
-    """The parts of the page that change all the time."""
+    """The parts of the page that change all the time: everything but the ended stalls."""
     return "\n".join((_state(status), _ongoing(status), _health(status["agent"])))
 
 
@@ -60,21 +60,21 @@ def news(status: StatusObject) -> str:
 def _state(status: StatusObject) -> str:
     agent = status["agent"]
     number = len(status["ongoing"])
-    now = f"{count(number, 'stall')} going on" if number else "Nobody is stalled now."
+    now = f"{count(number, 'stall')} in progress" if number else "No stall in progress."
     if not agent["healthy"]:
-        kind, said, more = "bad", "Not tracing", ""
+        kind, verdict, more = "bad", "Not tracing", ""
     elif agent["self_test_failure"] is not None:
-        kind, said, more = "bad", "The self-test failed", f"What is shown cannot be trusted. {now}"
+        kind, verdict, more = "bad", "The self-test failed", f"The data shown here cannot be trusted. {now}"
     elif number:
-        kind, said, more = "bad", now, ""
+        kind, verdict, more = "bad", now, ""
     else:
-        kind, said, more = "good", "Tracing", now
+        kind, verdict, more = "good", "Tracing", now
     return (
         f'<header id="state" data-part data-ended="{escape(_generation(agent))}">'
         f"<h1>spawnstall <small>{escape(agent['host'])}</small></h1>"
         '<nav><a href="./api/stalls">JSON</a> <a href="./metrics">Metrics</a>'
         ' <a href="./healthz">Health</a></nav>'
-        f'<p class="state {kind}"><b>{said}</b> <span>{more}</span></p></header>'
+        f'<p class="state {kind}"><b>{verdict}</b> <span>{more}</span></p></header>'
     )
 
 
@@ -83,9 +83,9 @@ def _ongoing(status: StatusObject) -> str:
     if not stalls:
         return '<main id="ongoing" data-part></main>'
     today = status["agent"]["time"][:10]
-    shown = "\n".join(_stall(stall, today, True) for stall in stalls[:_SHOWN])
-    more = f" <small>the oldest {_SHOWN} of {len(stalls)}</small>" if len(stalls) > _SHOWN else ""
-    return f'<main id="ongoing" data-part><h2>Going on now{more}</h2>\n{shown}\n</main>'
+    shown = "\n".join(_stall(stall, today, True) for stall in stalls[:_MAX_STALLS])
+    more = f" <small>the oldest {_MAX_STALLS} of {len(stalls)}</small>" if len(stalls) > _MAX_STALLS else ""
+    return f'<main id="ongoing" data-part><h2>In progress{more}</h2>\n{shown}\n</main>'
 
 
 def _ended(status: StatusObject) -> str:
@@ -94,13 +94,13 @@ def _ended(status: StatusObject) -> str:
     if not stalls:
         since = moment(agent["started"])
         if total:
-            said = f"{count(total, 'stall')} ended since {since}; none is kept (web.history)."
+            note = f"{count(total, 'stall')} ended since {since}; none are kept (web.history)."
         elif status["ongoing"]:
-            said = f"No stall has ended since {since}."
+            note = f"No stall has ended since {since}."
         else:
-            said = f"No stall seen since {since}. Every spawn on this host went through."
-        return f'<section id="ended" data-part><h2>Ended</h2><p class="empty">{said}</p></section>'
-    shown = stalls[:_SHOWN]
+            note = f"No stall seen since {since}."
+        return f'<section id="ended" data-part><h2>Ended</h2><p class="empty">{note}</p></section>'
+    shown = stalls[:_MAX_STALLS]
     which = f"the last {len(shown)} of {total}, newest first" if len(shown) < total else "newest first"
     which += ", times in UTC"
     listed = "\n".join(_stall(stall, agent["time"][:10], False) for stall in shown)
@@ -118,8 +118,8 @@ def _health(agent: AgentObject) -> str:
     facts = (
         ("Tracing", _verdict(agent["healthy"], "yes", "no")),
         ("Self-test", _verdict(failure is None, "passed", "failed")),
-        ("Up", escape(_long(up))),
-        ("CPU", f"{share:.2f} % of one"),
+        ("Uptime", escape(_long(up))),
+        ("CPU", f"{share:.2f} % of one core"),
         ("Version", escape(agent["version"])),
         ("Kernel", escape(agent["kernel"])),
         ("bcc", escape(agent["bcc"])),
@@ -139,14 +139,14 @@ def _health(agent: AgentObject) -> str:
         )
         for name, found in agent["maps"].items()
     ]
-    looked_up = [(escape(result), f"{number:,}") for result, number in agent["confirmations"].items()]
-    wrong = "" if failure is None else f'<p class="wrong">{escape(failure)}</p>'
+    confirmations = [(escape(result), f"{number:,}") for result, number in agent["confirmations"].items()]
+    error = "" if failure is None else f'<p class="wrong">{escape(failure)}</p>'
     return (
         '<section id="health" data-part><h2>Agent</h2><div class="health">'
-        f"<section><h3>Itself</h3>{table(facts)}{wrong}</section>"
+        f"<section><h3>Status</h3>{table(facts)}{error}</section>"
         f"<section><h3>Losses</h3>{table(losses)}</section>"
         f"<section><h3>Kernel maps</h3>{table(maps)}<h3>Probes</h3>{table(_probes(agent['probes']))}"
-        f"<h3>Holders looked up in /proc</h3>{table(looked_up)}</section>"
+        f"<h3>Holder confirmations</h3>{table(confirmations)}</section>"
         "</div></section>"
     )
 
@@ -157,14 +157,14 @@ def _probes(probes: Mapping[str, ProbeObject]) -> Iterable[tuple[str, str]]:
     for name in missing:
         yield escape(name), '<span class="bad">not attached</span>'
     counted = [probe["run_seconds"] for probe in probes.values() if probe["run_seconds"] is not None]
-    yield "run time", f"{sum(counted):,.2f} s" if counted else "not counted"
+    yield "run time", f"{sum(counted):,.2f} s" if counted else "not measured"
 
 
 # -- pieces --
 
 
 def _generation(agent: AgentObject) -> str:
-    """Differs when the ended stalls do."""
+    """A string that changes whenever the ended stalls do."""
     return f"{agent['started']} {agent['stalls_ended']}"
 
 

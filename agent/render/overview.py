@@ -1,4 +1,4 @@
-"""When stalls happened, as SVG: a line each over the time of a run, side by side where they overlap."""
+"""The stalls of a run over time, as SVG: one line per stall, with overlapping stalls on separate rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from agent.reports.types import StallObject
 
 __all__ = ["overview"]
 
-_MOST_ROWS = 12
+_MAX_ROWS = 12
 _ROW, _TOP, _BOTTOM = 12, 10, 26
-_APART = 0.012  # of the width, at least, between the lines of one row
+_MIN_GAP = 0.012  # of the width, between the lines of one row
 
 
 def overview(stalls: Iterable[tuple[str, StallObject]]) -> str:
-    """An ``<svg>`` of stalls, each with the link behind its line; "" when none of them has known times.
+    """An ``<svg>`` of (link, stall) pairs, each line leading to its link; "" if no stall has known times.
 
     Colours come from ``run_html.css``.
     """
@@ -38,27 +38,27 @@ def overview(stalls: Iterable[tuple[str, StallObject]]) -> str:
     lines = []
     for start, end, link, stall in spans:
         left, right = (start - first) / whole, (end - first) / whole
-        row = next((number for number, until in enumerate(rows) if until + _APART <= left), len(rows))
-        if row == len(rows) < _MOST_ROWS:
+        row = next((number for number, until in enumerate(rows) if until + _MIN_GAP <= left), len(rows))
+        if row == len(rows) < _MAX_ROWS:
             rows.append(right)
-        row = min(row, _MOST_ROWS - 1)  # where there is no room they lie on each other
+        row = min(row, _MAX_ROWS - 1)  # without room for another row, lines overlap
         rows[row] = max(rows[row], right)
         x1, x2, y = f"{left * 100:.2f}%", f"{right * 100:.2f}%", _TOP + row * _ROW
         lines.append(
-            f'<a href="{escape(link)}"><title>{escape(_words(stall))}</title>'
+            f'<a href="{escape(link)}"><title>{escape(_description(stall))}</title>'
             f'<line class="{stall["state"]}" x1="{x1}" x2="{x2}" y1="{y}" y2="{y}"/></a>'
         )
     height = _TOP + _ROW * len(rows) + _BOTTOM
     return (
         f'<svg class="overview" role="img" height="{height}" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>When the stalls were</title>{''.join(lines)}"
+        f"<title>Stalls over time</title>{''.join(lines)}"
         f'<line class="axis" x1="0" x2="100%" y1="{height - 24}" y2="{height - 24}"/>'
         f'<text x="0" y="{height - 8}">{_clock(first)}</text>'
         f'<text class="end" x="100%" y="{height - 8}">{_clock(last)}</text></svg>'
     )
 
 
-def _words(stall: StallObject) -> str:
+def _description(stall: StallObject) -> str:
     return (
         f"{stall['parent']['comm']} waited {duration((stall['stall_seconds'] or 0.0) * 1e9)} to start"
         f" {child_name(stall)}, held by {holder_name(stall['holders'][0])}"

@@ -3,8 +3,8 @@
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: JSON, complete events ("X")
 nested on a track (pid, tid), flows ("s", "f") from slice to slice, times in microseconds.
 
-A process can hold several pipes at once, and slices of one track must not overlap but by nesting: what finds
-its track taken goes to another lane of its process, under a tid that no thread has.
+A process can hold several pipes at once, but slices on one track must be nested or disjoint.  A slice whose
+track is busy goes to another lane of its process, under a tid that no thread has.
 """
 
 from __future__ import annotations
@@ -25,26 +25,25 @@ from agent.reports.types import HolderObject, SpawnObject, StallObject
 
 __all__ = ["trace_events"]
 
-_NO_SUCH_PID = (
-    1 << 22
-)  # PID_MAX_LIMIT, include/linux/threads.h: no process and no thread has it or a greater one
+# PID_MAX_LIMIT in include/linux/threads.h: every pid and tid is smaller.
+_NO_SUCH_PID = 1 << 22
 _UNSEEN = _NO_SUCH_PID
-_MOST_NAMES = 3
-_MOST_EVIDENCE = 30
+_MAX_NAMES = 3
+_MAX_EVIDENCE = 30
 _RELEASED = (StepKind.CHILD_CLOSED, StepKind.CHILD_EXECED, StepKind.CHILD_EXITED)
 _Event = dict[str, Any]
 _Spawn = Union[StallObject, SpawnObject]
 
 
-def trace_events(told: Collection) -> dict[str, Any]:
-    """The trace file's object: stalls, and the other spawns where they were told.
+def trace_events(collection: Collection) -> dict[str, Any]:
+    """The object of the trace file: the stalls, and the other spawns that were reported.
 
-    Times count from the first errpipe, which ``otherData`` names.  Raises nothing on objects that
-    agent.reports.replay has let through.
+    Times count from the creation of the first errpipe, given in ``otherData``.  Every object that
+    agent.reports.replay accepts can be drawn.
     """
-    stalls = told.stalls
-    stalled = {_same(stall) for stall in stalls}
-    spawns: list[_Spawn] = [*stalls, *(spawn for spawn in told.spawns if _same(spawn) not in stalled)]
+    stalls = collection.stalls
+    stalled = {_key(stall) for stall in stalls}
+    spawns: list[_Spawn] = [*stalls, *(spawn for spawn in collection.spawns if _key(spawn) not in stalled)]
     first = min((_microseconds(spawn["time"]) for spawn in spawns), default=0)
     trace = _Trace()
     for spawn in sorted(spawns, key=lambda spawn: str(spawn["time"])):
@@ -55,16 +54,16 @@ def trace_events(told: Collection) -> dict[str, Any]:
         "otherData": {
             "program": f"trace-popen {__version__}",
             "time_zero": min((spawn["time"] for spawn in spawns), default=None),
-            "stalls_left_out": told.stalls_left_out,
-            "spawns_left_out": told.spawns_left_out,
-            "summary": told.summary,
+            "stalls_left_out": collection.stalls_left_out,
+            "spawns_left_out": collection.spawns_left_out,
+            "summary": collection.summary,
         },
     }
 
 
 @dataclass
 class _Slice:
-    """A complete event; the first of a stack has a track, and the others are nested in it."""
+    """A complete event; the first one of a stack is placed on a track, the others are nested in it."""
 
     name: str
     category: str
@@ -73,7 +72,7 @@ class _Slice:
     args: Mapping[str, Any] = field(default_factory=dict)
 
     def within(self, at: int) -> int:
-        """The nearest moment at which the slice is open (its end is not in it)."""
+        """The time nearest to ``at`` at which the slice is open; its end is exclusive."""
         return min(max(at, self.begin), self.end - 1)
 
     def event(self) -> _Event:
@@ -89,15 +88,15 @@ class _Slice:
 
 @dataclass
 class _Stack:
-    """Slices, each nested in the one before, and what happens meanwhile; all of it shares a lane."""
+    """Slices, each nested in the previous one, with instants and flows; all share one lane."""
 
     pid: int
     tid: int
     slices: list[_Slice]
-    marks: list[_Event] = field(default_factory=list)
+    events: list[_Event] = field(default_factory=list)
 
     def push(self, name: str, category: str, begin: int, end: int, **args: Any) -> _Slice:
-        """A slice within the last one, which bounds it."""
+        """Add a slice inside the last one, clipped to it."""
         around = self.slices[-1]
         begin = around.within(begin)
         pushed = _Slice(name, category, begin, max(begin + 1, min(end, around.end)), args)
@@ -106,7 +105,7 @@ class _Stack:
 
 
 class _Trace:
-    """Collects stacks, and gives each a lane in the end."""
+    """Collects stacks and assigns them to lanes at the end."""
 
     def __init__(self) -> None:
         self._stacks: list[_Stack] = []
@@ -115,37 +114,37 @@ class _Trace:
         self._flows = 0
 
     def stack(self, pid: int, tid: int, comm: str, begin: int, end: int, name: str, category: str) -> _Stack:
-        """A new stack with its first slice, of a microsecond at least."""
+        """Add a stack with its first slice, which lasts at least a microsecond."""
         self._names[pid, tid].setdefault(comm)
         stack = _Stack(pid, tid, [_Slice(name, category, begin, max(begin + 1, end))])
         self._stacks.append(stack)
         return stack
 
     def flow(self, name: str, source: tuple[_Stack, _Slice, int], target: tuple[_Stack, _Slice, int]) -> None:
-        """An arrow between two slices, at the moments nearest to the given ones; never back in time."""
+        """Add an arrow between two slices, as near as possible to the given times, never back in time."""
         begin, end = source[1].within(source[2]), target[1].within(target[2])
         begin = source[1].within(min(begin, end))
         if begin > end:
             return
         self._flows += 1
         common = {"name": name, "cat": "flow", "id": self._flows}
-        source[0].marks.append({"ph": "s", **common, "ts": begin})
-        target[0].marks.append({"ph": "f", "bp": "e", **common, "ts": end})  # e: the slice that is open then
+        source[0].events.append({"ph": "s", **common, "ts": begin})
+        target[0].events.append({"ph": "f", "bp": "e", **common, "ts": end})  # e: bind to the enclosing slice
 
     def instant(self, pid: int, tid: int, comm: str, event: _Event) -> None:
-        """Something that is known without a slice."""
+        """Add an instant that belongs to no slice."""
         self._names[pid, tid].setdefault(comm)
         self._instants.append({**event, "pid": pid, "tid": tid})
 
     def events(self) -> Iterator[_Event]:
-        """Names first, then everything in the order of time; a slice comes before what is nested in it."""
+        """Names first, then everything in order of time; a slice precedes the events nested in it."""
         lanes = _Lanes()
         timed = list(self._instants)
         for stack in sorted(self._stacks, key=lambda stack: stack.slices[0].begin):
             outer = stack.slices[0]
             where = {"pid": stack.pid, "tid": lanes.take(stack.pid, stack.tid, outer.begin, outer.end)}
             timed += [{**slice_.event(), **where} for slice_ in stack.slices]
-            timed += [{**mark, **where} for mark in stack.marks]
+            timed += [{**event, **where} for event in stack.events]
         yield from self._metadata(lanes)
         yield from sorted(timed, key=lambda event: (event["ts"], -event.get("dur", 0)))
 
@@ -163,7 +162,7 @@ class _Trace:
 
 
 class _Lanes:
-    """Tracks of a process on which slices do not overlap; takes them in the order of their begin."""
+    """Distributes slices over tracks so that they do not overlap; they must come in order of their start."""
 
     def __init__(self) -> None:
         self._busy: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
@@ -172,7 +171,7 @@ class _Lanes:
         self._last = _NO_SUCH_PID
 
     def take(self, pid: int, tid: int, begin: int, end: int) -> int:
-        """The tid of a lane that is free from begin to end; the thread's own when that is."""
+        """Reserve a lane from begin to end and return its tid: the thread's own one if that is free."""
         key = pid, tid
         busy, free = self._busy[key], self._free.setdefault(key, [tid])
         while busy and busy[0][0] <= begin:
@@ -186,12 +185,12 @@ class _Lanes:
         return lane
 
     def others(self, pid: int, tid: int) -> list[int]:
-        """The lanes beside the thread's own."""
+        """The lanes used in addition to the thread's own one."""
         return self._others.get((pid, tid), [])
 
 
 class _Drawing:
-    """One stall or spawn."""
+    """Draws one stall or spawn."""
 
     def __init__(self, trace: _Trace, spawn: _Spawn, first: int) -> None:
         self._trace = trace
@@ -226,16 +225,17 @@ class _Drawing:
         for step in spawn["steps"]:
             stack = stacks.get(step["pid"])
             if stack is not None:
-                stack.marks.append(self._mark(self._words(step["what"]), self._place(step["seconds"])))
+                at = self._place(step["seconds"])
+                stack.events.append(self._step_event(self._description(step["what"]), at))
 
     def _moment(self, name: str) -> None:
-        """No time is known but the one at which it was seen."""
+        """Draw an instant: the only known time is when the stall was seen."""
         parent = self._spawn["parent"]
-        mark = {**self._mark(name, self._zero), "args": self._args()}
-        self._trace.instant(parent["pid"], parent["tid"], parent["comm"], mark)
+        event = {**self._step_event(name, self._zero), "args": self._args()}
+        self._trace.instant(parent["pid"], parent["tid"], parent["comm"], event)
 
     def _parent(self) -> tuple[_Stack, _Slice]:
-        """The spawn, in it the read, and in that the stall; and the slice that waits."""
+        """Draw the spawn, the read in it and the stall in that; return the stack and its waiting slice."""
         spawn, parent, child = self._spawn, self._spawn["parent"], self._spawn["child"]
         last = max([self._zero, *self._at.values()])
         stall_end = last
@@ -264,7 +264,7 @@ class _Drawing:
         released = min((self._at[what] for what in _RELEASED if what in self._at), default=None)
         if child is None or forked is None or released is None:
             return None
-        name = f"own child of {self._spawn['parent']['comm']}, until its exec"
+        name = f"own child of {self._spawn['parent']['comm']}, before exec"
         stack = self._trace.stack(child["pid"], child["pid"], child["comm"], forked, released, name, "child")
         self._trace.flow("fork", (waits, waits.slices[0], forked), (stack, stack.slices[0], forked))
         return stack
@@ -277,7 +277,7 @@ class _Drawing:
         stack = self._trace.stack(
             pid,
             pid,
-            "holders that were not seen" if holder["pid"] is None else holder["comm"] or "",
+            "unknown holders" if holder["pid"] is None else holder["comm"] or "",
             begin,
             end,
             f"holds the write end: {holder['cause']}",
@@ -294,10 +294,10 @@ class _Drawing:
             self._trace.flow("copy of the write end", (source, source.slices[0], begin), (stack, held, begin))
         return stack
 
-    def _mark(self, name: str, at: int) -> _Event:
+    def _step_event(self, name: str, at: int) -> _Event:
         return {"ph": "i", "s": "t", "name": name, "cat": "step", "ts": at, "args": {}}
 
-    def _words(self, step: str) -> str:
+    def _description(self, step: str) -> str:
         errpipe, child = self._spawn["errpipe"], self._spawn["child"]
         return what_happened(step, errpipe["read_fd"], errpipe["write_fd"], child and child["pid"])
 
@@ -311,15 +311,15 @@ class _Drawing:
             if key in spawn:
                 args[key] = spawn[key]
         if spawn.get("evidence"):
-            args["evidence"] = spawn["evidence"][:_MOST_EVIDENCE]
+            args["evidence"] = spawn["evidence"][:_MAX_EVIDENCE]
         return args
 
     def _place(self, seconds: float) -> int:
         return max(0, self._zero + round(seconds * 1e6))
 
 
-def _same(spawn: _Spawn) -> tuple[Any, ...]:
-    """Equal for the two objects of a spawn that stalled."""
+def _key(spawn: _Spawn) -> tuple[Any, ...]:
+    """Identifies a spawn; equal in its stall object and its spawn object."""
     return spawn["time"], spawn["parent"]["pid"], spawn["parent"]["tid"]
 
 
@@ -333,7 +333,7 @@ def _named(what: str, pid: int, tid: int, name: str) -> _Event:
 
 
 def _joined(comms: Iterable[str]) -> str:
-    """A pid can have had several names."""
+    """The names of one pid, of which there can be several."""
     names = list(comms)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return " / ".join(names[:_MOST_NAMES]) + more
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return " / ".join(names[:_MAX_NAMES]) + more

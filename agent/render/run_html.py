@@ -1,6 +1,6 @@
-"""A run of trace-popen as one HTML page that needs no other file and runs no script.
+"""A run of trace-popen as one self-contained HTML page without scripts.
 
-It grows no larger than its bounds: what is left out is said where it would be.
+Its size is bounded, and it states how many stalls it omits.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from agent.reports.types import StallObject, SummaryHolderObject, SummaryObject
 
 __all__ = ["html_report"]
 
-_MOST_DETAILS = 100
-_MOST_ROWS = 2000
-_MOST_CULPRITS = 20
-_OPEN = 3  # of the details, at first
+_MAX_DETAILS = 100
+_MAX_ROWS = 2000
+_MAX_CULPRITS = 20
+_OPEN = 3  # number of details that are open initially
 
 
-def html_report(told: Collection) -> str:
-    """The page of what was told: the summary, each stall in a table, and the longest in detail."""
-    stalls = told.stalls
+def html_report(collection: Collection) -> str:
+    """The page: the summary, the longest stalls in detail, and a table of the stalls."""
+    stalls = collection.stalls
     longest = sorted(stalls, key=_length, reverse=True)
-    detailed = longest[:_MOST_DETAILS]
+    detailed = longest[:_MAX_DETAILS]
     links = {id(stall): f"stall-{number}" for number, stall in enumerate(detailed, 1)}
-    listed = sorted(longest[:_MOST_ROWS], key=lambda stall: str(stall["time"]))
-    number = len(stalls) + told.stalls_left_out
+    listed = sorted(longest[:_MAX_ROWS], key=lambda stall: str(stall["time"]))
+    number = len(stalls) + collection.stalls_left_out
     style = part("stall_html.css") + part("timeline.css") + part("run_html.css")
     return Template(part("run_html.html")).substitute(
         policy=escape(
@@ -48,7 +48,7 @@ def html_report(told: Collection) -> str:
         parts="\n".join(
             (
                 _header(stalls),
-                _summary(told, number),
+                _summary(collection, number),
                 _when(listed, links),
                 _details(detailed, links, number),
                 _table(listed, links, number),
@@ -69,27 +69,27 @@ def _length(stall: StallObject) -> float:
 def _header(stalls: Sequence[StallObject]) -> str:
     times = sorted(str(stall["time"]) for stall in stalls)
     if not times:
-        said = ""
+        span = ""
     elif moment(times[0]) == moment(times[-1]):
-        said = moment(times[0])
+        span = moment(times[0])
     else:
-        said = f"{moment(times[0])} to {moment(times[-1])}"
-    return f"<header><h1>trace-popen <small>{escape(said)}</small></h1></header>"
+        span = f"{moment(times[0])} to {moment(times[-1])}"
+    return f"<header><h1>trace-popen <small>{escape(span)}</small></h1></header>"
 
 
-def _summary(told: Collection, number: int) -> str:
-    summary, stalls = told.summary, told.stalls
+def _summary(collection: Collection, number: int) -> str:
+    summary, stalls = collection.summary, collection.stalls
     known = [stall["stall_seconds"] for stall in stalls if stall["stall_seconds"] is not None]
     ongoing = sum(stall["state"] == "ongoing" for stall in stalls)
     notes = []
     facts = [("stalls", f"{number:,}", "bad" if number else "good")]
     if summary is None:
-        notes.append("The report ends without a summary: the figures are those of the stalls that are in it.")
-        facts += [("stalled in all", _span(sum(known)), "")]
+        notes.append("The report has no summary: the figures are computed from the stalls in it.")
+        facts += [("total stall time", _span(sum(known)), "")]
         culprits = _culprits(stalls)
     else:
         facts += [
-            ("stalled in all", _span(summary["stalled_seconds"]), ""),
+            ("total stall time", _span(summary["stalled_seconds"]), ""),
             ("spawns", f"{summary['spawns']:,}", ""),
             ("failed execs", f"{summary['exec_failures']:,}", ""),
             ("lost records", f"{summary['lost_records']:,}", "bad" if summary["lost_records"] else ""),
@@ -97,27 +97,27 @@ def _summary(told: Collection, number: int) -> str:
         ]
         culprits = summary["holders"]
         if summary["lost_records"]:
-            notes.append("Records were lost: there were more stalls than are shown here.")
+            notes.append("Records were lost: stalls may be missing from this report.")
         notes += [
             f"Not followed: {line}."
             for line in loss_lines(summary.get("not_followed", {}), besides="records_lost")
         ]
-        if told.summaries > 1:
-            notes.append(f"{told.summaries} runs are in this report; the figures are those of the last one.")
+        if collection.summaries > 1:
+            notes.append(f"The report contains {collection.summaries} runs; the figures are of the last one.")
     if ongoing:
-        notes.append(f"{count(ongoing, 'stall')} had not ended when the report did.")
+        notes.append(f"{count(ongoing, 'stall')} still in progress at the end of the report.")
     tiles = "".join(
         f'<div><dt>{what}</dt><dd class="{kind}">{escape(value)}</dd></div>' for what, value, kind in facts
     )
-    said = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    note_lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     return (
-        f'<section id="summary"><dl class="facts">{tiles}</dl>{said}'
+        f'<section id="summary"><dl class="facts">{tiles}</dl>{note_lines}'
         f'<div class="panels">{_worst(culprits)}{_quantiles(summary)}</div></section>'
     )
 
 
 def _culprits(stalls: Iterable[StallObject]) -> list[SummaryHolderObject]:
-    """As in a summary."""
+    """Holders as in a summary: by comm and cause, the longest stall time first."""
     found: dict[tuple[Optional[str], Cause], list[float]] = defaultdict(list)
     for stall in stalls:
         culprit = stall["holders"][0]
@@ -139,9 +139,9 @@ def _worst(culprits: Sequence[SummaryHolderObject]) -> str:
         f"<td>{count(culprit['stalls'], 'stall')}</td><td>{_span(culprit['seconds'])}</td>"
         f'<td><svg width="100%" height="8" aria-hidden="true"><rect rx="2" height="8"'
         f' width="{culprit["seconds"] / most * 100:.1f}%"/></svg></td></tr>'
-        for culprit in culprits[:_MOST_CULPRITS]
+        for culprit in culprits[:_MAX_CULPRITS]
     )
-    more = len(culprits) - _MOST_CULPRITS
+    more = len(culprits) - _MAX_CULPRITS
     if more > 0:
         rows += f'<tr><td colspan="5">and {more:,} more</td></tr>'
     return f'<section class="worst"><h3>Held by</h3><table>{rows}</table></section>'
@@ -154,19 +154,19 @@ def _quantiles(summary: Optional[SummaryObject]) -> str:
         f"<tr><td>{name}</td><td>{_span(summary['spawn_seconds'][name] or 0.0)}</td></tr>"
         for name in ("p50", "p95", "p99", "max")
     )
-    return f'<section class="took"><h3>A spawn took</h3><table>{rows}</table></section>'
+    return f'<section class="took"><h3>Spawn time</h3><table>{rows}</table></section>'
 
 
 def _when(listed: Sequence[StallObject], links: Mapping[int, str]) -> str:
     drawn = overview((f"#{links.get(id(stall), 'all')}", stall) for stall in listed)
-    return f'<section id="when"><h2>When</h2><figure>{drawn}</figure></section>' if drawn else ""
+    return f'<section id="when"><h2>Timeline</h2><figure>{drawn}</figure></section>' if drawn else ""
 
 
 def _details(detailed: Sequence[StallObject], links: Mapping[int, str], number: int) -> str:
     if not detailed:
-        return '<main><p class="empty">No stall was seen.</p></main>'
+        return '<main><p class="empty">No stall seen.</p></main>'
     today = min(str(stall["time"]) for stall in detailed)[:10]
-    which = f"the longest {len(detailed)} of {number:,}" if len(detailed) < number else "the longest first"
+    which = f"the longest {len(detailed)} of {number:,}" if len(detailed) < number else "longest first"
     shown = "\n".join(
         stall_details(stall, links[id(stall)], today, place < _OPEN) for place, stall in enumerate(detailed)
     )
@@ -177,14 +177,14 @@ def _table(listed: Sequence[StallObject], links: Mapping[int, str], number: int)
     if not listed:
         return ""
     left_out = number - len(listed)
-    which = "the first one first"
+    which = "in order of time"
     if left_out:
-        which = f"the longest {len(listed):,}, the first one first; {left_out:,} shorter ones are left out"
+        which = f"the longest {len(listed):,}, in order of time; {left_out:,} shorter ones omitted"
     today = str(listed[0]["time"])[:10]
     rows = "\n".join(_row(stall, links.get(id(stall)), today) for stall in listed)
     return (
         f'<section id="all"><h2>All stalls <small>{which}</small></h2><table class="all"><thead><tr>'
-        "<th>pipe made</th><th>stalled</th><th>who waited</th><th>to start</th><th>held by</th><th>cause</th>"
+        "<th>created</th><th>duration</th><th>parent</th><th>child</th><th>holder</th><th>cause</th>"
         f"</tr></thead><tbody>\n{rows}\n</tbody></table></section>"
     )
 
@@ -195,7 +195,7 @@ def _row(stall: StallObject, link: Optional[str], today: str) -> str:
     when = escape(time[11:23] if time.startswith(today) else f"{time[:10]} {time[11:23]}")
     child = "" if stall["child"] is None else _pid(stall["child"]["pid"])
     more = len(stall["holders"]) - 1
-    span = stall_span(stall) + (", ongoing" if stall["state"] == "ongoing" else "")
+    span = stall_span(stall) + (", in progress" if stall["state"] == "ongoing" else "")
     if link:
         when = f'<a href="#{link}">{when}</a>'
     return (

@@ -1,4 +1,4 @@
-"""One stall as HTML, from its JSON object: the answer in a line, and below it all that is known."""
+"""One stall as HTML, made from its JSON object: the answer on one line, and all details below it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from agent.reports.types import HolderObject, StalledParentObject, StallObject
 
 __all__ = ["child_name", "holder_name", "stall_details", "stall_span"]
 
-_MOST_HOLDERS = 12
-_MOST_STEPS = 60
-_MOST_EVIDENCE = 30
-_NO_TIMES = "Found in /proc: who has the pipe's write end (dashed) and who waits; when it began is not known."
+_MAX_HOLDERS = 12
+_MAX_STEPS = 60
+_MAX_EVIDENCE = 30
+_NO_TIMES = "Found in /proc: who holds the pipe's write end (dashed) and who waits. Start time unknown."
 
 
 def stall_details(stall: StallObject, name: str, today: str, is_open: bool) -> str:
-    """A ``<details>`` whose id is name; today is the date (YYYY-MM-DD) that need not be said."""
+    """A ``<details>`` with ``name`` as its id; the date is shown unless it is ``today`` (YYYY-MM-DD)."""
     ongoing = stall["state"] == "ongoing"
     parent, culprit = stall["parent"], stall["holders"][0]
     verb = "waits to start" if ongoing else "waited to start"
@@ -58,40 +58,40 @@ def stall_details(stall: StallObject, name: str, today: str, is_open: bool) -> s
 
 
 def holder_name(holder: HolderObject) -> str:
-    """Its comm, plain text."""
-    return "somebody unknown" if holder["pid"] is None else str(holder["comm"])
+    """The holder's comm as plain text."""
+    return "an unknown process" if holder["pid"] is None else str(holder["comm"])
 
 
 def child_name(stall: StallObject) -> str:
-    """The own child's comm, plain text."""
+    """The own child's comm as plain text."""
     return "a program" if stall["child"] is None else str(stall["child"]["comm"])
 
 
 def stall_span(stall: StallObject) -> str:
-    """How long it lasted, or has lasted so far."""
+    """How long the stall lasted, or has lasted so far."""
     seconds = stall["stall_seconds"]
-    return "time unknown" if seconds is None else duration(seconds * 1e9)
+    return "duration unknown" if seconds is None else duration(seconds * 1e9)
 
 
 def _late(stall: StallObject) -> str:
-    said = late_words(stall)
-    return "" if said is None else f'<p class="late">{escape(said)}</p>'
+    sentence = late_words(stall)
+    return "" if sentence is None else f'<p class="late">{escape(sentence)}</p>'
 
 
 def _holders(stall: StallObject) -> Iterable[str]:
     holders = stall["holders"]
-    for holder in holders[:_MOST_HOLDERS]:
+    for holder in holders[:_MAX_HOLDERS]:
         if holder["pid"] is None:
-            yield "<li><b>somebody</b> whose copy was not seen</li>"
+            yield "<li><b>an unknown process</b>, whose copy was not observed</li>"
             continue
-        said = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
+        facts = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
         if holder["fds"]:
-            said.append("fd " + ", ".join(str(fd) for fd in holder["fds"][:_MOST_HOLDERS]))
+            facts.append("fd " + ", ".join(str(fd) for fd in holder["fds"][:_MAX_HOLDERS]))
         seen = seen_words(holder, stall)
         if seen is not None:
-            said.append(seen)
-        yield f"<li><b>{escape(holder_name(holder))}</b> {escape('; '.join(said))}</li>"
-    more = len(holders) - _MOST_HOLDERS
+            facts.append(seen)
+        yield f"<li><b>{escape(holder_name(holder))}</b> {escape('; '.join(facts))}</li>"
+    more = len(holders) - _MAX_HOLDERS
     if more > 0:
         yield f"<li>and {more} more</li>"
 
@@ -101,7 +101,7 @@ def _stacks(stall: StallObject, name: str) -> str:
         return ""
     return (
         f'<details class="stacks" id="stacks-{escape(name)}" data-state="{stall["state"]}">'
-        f"<summary>Where in the code</summary><pre>{escape(chr(10).join(stack_lines(stall['stacks'])))}</pre>"
+        f"<summary>Stacks</summary><pre>{escape(chr(10).join(stack_lines(stall['stacks'])))}</pre>"
         "</details>"
     )
 
@@ -121,9 +121,9 @@ def _identity(process: Union[StalledParentObject, HolderObject]) -> Iterable[str
 def _evidence(lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    shown = list(lines[:_MOST_EVIDENCE])
-    if len(lines) > _MOST_EVIDENCE:
-        shown.append(f"and {len(lines) - _MOST_EVIDENCE} more")
+    shown = list(lines[:_MAX_EVIDENCE])
+    if len(lines) > _MAX_EVIDENCE:
+        shown.append(f"and {len(lines) - _MAX_EVIDENCE} more")
     return f'<ul class="evidence">{"".join(f"<li>{escape(line)}</li>" for line in shown)}</ul>'
 
 
@@ -137,12 +137,12 @@ def _steps(stall: StallObject) -> str:
         names[child["pid"]] = child["comm"]
     names.update((holder["pid"], holder["comm"]) for holder in stall["holders"])
     rows = []
-    for number, step in enumerate(steps[:_MOST_STEPS], 1):
+    for number, step in enumerate(steps[:_MAX_STEPS], 1):
         what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child and child["pid"])
         rows.append(
             f"<tr><td>{number}</td><td>{step['seconds'] * 1e3:,.3f} ms</td>"
             f"<td>{escape(names.get(step['pid']) or '')} {step['pid']}</td><td>{escape(what)}</td></tr>"
         )
-    if len(steps) > _MOST_STEPS:
-        rows.append(f"<tr><td></td><td></td><td></td><td>and {len(steps) - _MOST_STEPS} more</td></tr>")
+    if len(steps) > _MAX_STEPS:
+        rows.append(f"<tr><td></td><td></td><td></td><td>and {len(steps) - _MAX_STEPS} more</td></tr>")
     return f'<table class="steps">{"".join(rows)}</table>'

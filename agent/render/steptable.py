@@ -1,8 +1,8 @@
-"""The step table of a stall: who did what when, and which of the pipe's fds each process had open after it.
+"""The step table of a stall: who did what when, and which fds of the pipe each process then had open.
 
-As the original write-up of the problem has it: a column for each thread and each process, ``-`` where a copy
-was closed.  It is made from the steps of a stall's JSON object; what was not recorded is not in it: of
-children and holders the copies of the write end are followed, of the parent both ends.
+It has a column for each thread and each process, with ``-`` for a closed copy, as in the original write-up
+of the problem.  It is made from the steps of a stall's JSON object and shows only what was recorded: both
+ends of the pipe for the parent, only the write end for children and holders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent.reports.types import HolderObject, ParentObject, StallObject
 
 __all__ = ["step_table"]
 
-_MOST_HOLDERS = 4
+_MAX_HOLDERS = 4
 _CLOSED = "-"
 _ENDS = {
     StepKind.PARENT_CLOSED_WRITE_END,
@@ -32,20 +32,20 @@ _ENDS = {
     StepKind.HOLDER_RELEASED,
 }
 _ACTIONS: dict[str, str] = {
-    StepKind.ERRPIPE_CREATED: "parent makes the errpipe",
+    StepKind.ERRPIPE_CREATED: "parent creates the errpipe",
     StepKind.CHILD_FORKED: "parent forks the child",
     StepKind.PARENT_CLOSED_WRITE_END: "parent closes its write end",
     StepKind.READ_BEGAN: "parent reads",
     StepKind.READ_ENDED: "parent's read returns",
     StepKind.PARENT_DIED: "parent dies in read",
     StepKind.CHILD_CLOSED: "child closes its copy",
-    StepKind.CHILD_EXECED: "child execs",
+    StepKind.CHILD_EXECED: "child calls exec",
     StepKind.CHILD_EXITED: "child exits",
     StepKind.HOLDER_FORKED: "{holder} is forked",
     StepKind.HOLDER_CLOSED: "{holder} closes its copy",
-    StepKind.HOLDER_EXECED: "{holder} execs",
+    StepKind.HOLDER_EXECED: "{holder} calls exec",
     StepKind.HOLDER_EXITED: "{holder} exits",
-    StepKind.HOLDER_RELEASED: "{holder} lets go",
+    StepKind.HOLDER_RELEASED: "{holder} releases its copy",
 }
 _CALLS: dict[str, str] = {
     StepKind.ERRPIPE_CREATED: "pipe",
@@ -55,22 +55,23 @@ _CALLS: dict[str, str] = {
     StepKind.READ_ENDED: "returns",
     StepKind.PARENT_DIED: "dies",
 }
-"""What the spawner does, in its thread's column."""
+"""What the spawning thread does, shown in its column."""
 
 
 def step_table(stall: StallObject) -> Optional[Table]:
-    """The table, or None for a stall of which no steps are known (found in /proc)."""
+    """The table, or None if the stall has no steps (because it was found in /proc)."""
     if not stall["steps"] or stall["child"] is None:
         return None
     parent, child, errpipe = stall["parent"], stall["child"], stall["errpipe"]
     holders = [holder for holder in stall["holders"] if holder["pid"] is not None]
-    shown = holders[:_MOST_HOLDERS]
-    more = f"without {count(len(holders) - len(shown), 'more holder')}" if len(holders) > len(shown) else None
+    shown = holders[:_MAX_HOLDERS]
+    left_out = len(holders) - len(shown)
+    more = f"{count(left_out, 'more holder')} not shown" if left_out else None
     threads = _threads(parent, shown)
     processes = [parent["pid"], child["pid"], *(holder["pid"] or 0 for holder in shown)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=more)
     table.add_column("step", justify="right")
-    table.add_column("time ms", justify="right", no_wrap=True)
+    table.add_column("time (ms)", justify="right", no_wrap=True)
     table.add_column("action", min_width=16)
     for tid in threads:
         table.add_column(f"thread\n{tid}", no_wrap=True)
@@ -109,7 +110,7 @@ def step_table(stall: StallObject) -> Optional[Table]:
 
 
 def _threads(parent: ParentObject, holders: Iterable[HolderObject]) -> list[int]:
-    """The parent's threads that took part: its spawner, and those that forked holders."""
+    """The tids of the parent's threads that took part: the spawning thread and those that forked holders."""
     forkers = [
         holder["forked_by"]["tid"]
         for holder in holders

@@ -1,7 +1,7 @@
-"""What trace-popen prints for a person: the answer first, then the evidence.
+"""Text reports of trace-popen: the answer first, then the evidence.
 
-Made from the JSON objects of report.py, so that a report that was kept can be shown again.  Renderables of
-rich: a terminal gets colour and its own width, a pipe gets the same words without.
+Everything is rendered from the JSON objects of agent.reports, so a saved report renders the same.  The
+results are renderables of rich: coloured and as wide as the terminal, or plain text in a pipe.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _OUTCOME_STYLES = {"ok": "green", "exec_failed": "red", "abandoned": "yellow"}
 
 
 def stall_text(stall: StallObject, steps: bool = True) -> Group:
-    """A stall: who is blocked, by whom, why, and what to do; then the evidence, and with steps its steps."""
+    """A stall: who is blocked, by whom, why and what to do, then the evidence and, on request, the steps."""
     entries = []
     for number, holder in enumerate(stall["holders"]):
         entries.append(_entry("held by" if number == 0 else "also by", _holder(holder)))
         entries.append(_entry("", Text(", ".join(_evidence(holder, stall)), "dim")))
-    entries.append(_entry("do", Text(stall["advice"], "green")))
+    entries.append(_entry("advice", Text(stall["advice"], "green")))
     entries.append(_entry("", Text(stall["advice_source"], "dim", no_wrap=True)))
-    entries += _listed("who", _identities(stall))
-    entries += _listed("seen", stall.get("evidence", ()))
-    told = [f"  {line}" for line in stack_lines(stall["stacks"])] if "stacks" in stall else []
-    told += _steps(stall) if steps else ()
-    # Whole, however narrow the console is: a path that is cut has lost its line number.
-    lines = [Text(line, "dim", no_wrap=True, overflow="ignore") for line in told]
-    return Group(_Hanging("", "  ", _headline(stall)), *entries, *lines)
+    entries += _listed("process", _identities(stall))
+    entries += _listed("evidence", stall.get("evidence", ()))
+    lines = [f"  {line}" for line in stack_lines(stall["stacks"])] if "stacks" in stall else []
+    lines += _steps(stall) if steps else ()
+    # Never cut, even on a narrow console: a truncated path loses its line number.
+    details = [Text(line, "dim", no_wrap=True, overflow="ignore") for line in lines]
+    return Group(_Hanging("", "  ", _headline(stall)), *entries, *details)
 
 
 def spawn_line(spawn: SpawnObject) -> Text:
-    """One line for a spawn that ended."""
+    """An ended spawn on one line."""
     text = Text(f"{spawn['time'][11:23]}  ")
     outcome = spawn["outcome"] or "unknown"
     text.append(f"{outcome:<11}", _OUTCOME_STYLES.get(outcome, ""))
@@ -60,7 +60,7 @@ def spawn_line(spawn: SpawnObject) -> Text:
 
 
 def summary_text(summary: SummaryObject) -> Text:
-    """The end of a run."""
+    """The summary of a run."""
     text = Text()
     text.append(
         f"{summary['seconds']:.1f} s: {count(summary['spawns'], 'spawn')},"
@@ -72,18 +72,18 @@ def summary_text(summary: SummaryObject) -> Text:
     known = (("p50", took["p50"]), ("p95", took["p95"]), ("p99", took["p99"]), ("max", took["max"]))
     quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in known if value is not None)
     if quantiles:
-        text.append(f"  a spawn took: {quantiles}\n")
+        text.append(f"  spawn time: {quantiles}\n")
     if summary["stalls"]:
-        text.append(f"  stalled in all: {duration(summary['stalled_seconds'] * 1e9)}, held by\n")
+        text.append(f"  total stall time: {duration(summary['stalled_seconds'] * 1e9)}, by holder:\n")
     for holder in summary["holders"]:
         text.append(
             f"    {holder['comm'] or 'unknown':<16} {holder['cause']:<15}"
             f" {count(holder['stalls'], 'stall')}, {duration(holder['seconds'] * 1e9)}\n"
         )
     if summary["ongoing"]:
-        text.append(f"  still going on: {count(summary['ongoing'], 'stall')}\n", "bold red")
+        text.append(f"  still in progress: {count(summary['ongoing'], 'stall')}\n", "bold red")
     if summary["lost_records"]:
-        text.append("  records were lost: there were more stalls than are shown here\n", "red")
+        text.append("  records were lost: stalls may be missing from this report\n", "red")
     for line in loss_lines(summary.get("not_followed", {}), besides="records_lost"):
         text.append(f"  not followed: {line}\n", "red")
     text.rstrip()
@@ -96,15 +96,15 @@ def _headline(stall: StallObject) -> Text:
     if not ongoing:
         text.append("STALL", "bold yellow")
     elif stall.get("certainty") == "possible":
-        text.append("POSSIBLE STALL GOING ON", "bold red")
+        text.append("POSSIBLE STALL IN PROGRESS", "bold red")
     else:
-        text.append("STALL GOING ON", "bold red")
+        text.append("STALL IN PROGRESS", "bold red")
     text.append(f"  {_process(stall['parent'])} {'has been' if ongoing else 'was'} blocked")
     if stall["stall_seconds"] is not None:
         text.append(" for ")
         text.append(duration(stall["stall_seconds"] * 1e9), "bold")
     child = stall["child"]
-    text.append(f" in starting {_process(child)}" if child else " in starting a program")
+    text.append(f" while starting {_process(child)}" if child else " while starting a program")
     began = clock_words(stall, stall["began_seconds"])
     if began is not None:
         text.append(f", {'since' if ongoing else 'from'} {began}")
@@ -117,7 +117,7 @@ def _headline(stall: StallObject) -> Text:
 
 def _holder(holder: HolderObject) -> Text:
     if holder["pid"] is None:
-        return Text.assemble(("somebody", "bold"), " whose copy was not seen: cause unknown")
+        return Text.assemble(("an unknown process", "bold"), ": its copy was not observed")
     name = (_process(holder), "bold")
     return Text.assemble(name, f": {WHY[Cause(holder['cause'])]}")
 
@@ -129,20 +129,20 @@ def _evidence(holder: HolderObject, stall: StallObject) -> Iterable[str]:
     if holder["forked_by"]:
         yield f"forked by {_process({**holder['forked_by'], 'comm': ''})}"
     if holder["released_by"]:
-        yield f"let go by {holder['released_by']}"
+        yield f"released by {holder['released_by']}"
     seen = seen_words(holder, stall)
     if seen is not None:
         yield seen
 
 
 def _identities(stall: StallObject) -> Iterable[str]:
-    """Executable, user and container of each process of which that is known."""
+    """Executable, user and container of each process, as far as known."""
     for process in (stall["parent"], *stall["holders"]):
         if process["uid"] is None:
             continue
         exe = f"{process['exe']}, " if process["exe"] is not None else ""
         inside = f", {container_words(process['container'])}" if process["container"] else ""
-        yield f"{process['pid']} is {exe}uid {process['uid']}{inside}"
+        yield f"{process['pid']}: {exe}uid {process['uid']}{inside}"
 
 
 def _steps(stall: StallObject) -> Iterable[str]:
@@ -166,7 +166,7 @@ def _listed(label: str, lines: Iterable[str]) -> Iterable[_Hanging]:
 
 
 class _Hanging:
-    """Text that is wrapped to the console's width; its first line begins in another way than the rest."""
+    """Text wrapped to the console's width, with one prefix for the first line and another for the rest."""
 
     def __init__(self, first: str, rest: str, text: Text) -> None:
         self._first, self._rest = first, rest
@@ -183,5 +183,5 @@ class _Hanging:
 
 
 def _entry(label: str, text: Text) -> _Hanging:
-    """Text beside a label."""
+    """Text with a label on its left."""
     return _Hanging(f"  {label:<9}", " " * 11, text)

@@ -1,7 +1,7 @@
-"""A stall's timeline as SVG: who has the write end, who waits, and when; from the stall's JSON object.
+"""A stall's timeline as SVG, made from its JSON object: who holds the write end, who waits, and when.
 
-Rows are the parent, its own child and each foreign holder.  The picture is as wide as its place: x is in
-percent, y and text in pixels, so that it stays readable on a telephone.  Colours come from ``timeline.css``.
+The rows are the parent, its own child and each foreign holder.  The picture fills the available width: x is
+in percent, y and text are in pixels, so it stays readable on a phone.  Colours come from ``timeline.css``.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from agent.reports.types import HolderObject, StallObject
 __all__ = ["CAPTION", "began_seconds", "timeline"]
 
 CAPTION = (
-    "Solid: has the pipe's write end. Outlined: waits in read. Shaded: the stall."
-    " The numbers are the steps; short intervals are drawn wider than they are."
+    "Solid: holds the pipe's write end. Outlined: waits in read. Shaded: the stall."
+    " The numbers are those of the steps; short intervals are not to scale."
 )
-"""What a reader of the picture has to know."""
+"""The legend of the picture."""
 
-_MOST_HOLDERS = 8
-_MOST_STEPS = 60
-_MOST_NAME = 24
-_LEAST_SHARE = 0.065  # of the width for one interval: marks side by side do not touch on a telephone
-_MOST_WIDENED = 0.75  # of the width for all of them
+_MAX_HOLDERS = 8
+_MAX_STEPS = 60
+_MAX_NAME = 24
+_MIN_SHARE = 0.065  # of the width for one interval: neighbouring marks do not touch on a phone
+_MAX_MIN_SHARES = 0.75  # of the width for the minimum shares of all intervals
 _TOP, _ROW, _BAR, _BOTTOM = 22, 46, 12, 22
 _BAR_FROM_TOP = 21  # below the row's label
 
 
 @dataclass
 class _Row:
-    """One process; bars are (from, to, kind), marks are (number of the step, time, words)."""
+    """One process.  Bars are (start, end, kind) and marks are (step number, time, description)."""
 
     pid: Optional[int]
     name: str
@@ -44,12 +44,12 @@ class _Row:
 
 
 class _Scale:
-    """Seconds to percent of the width; every interval between two known times has a least width."""
+    """Maps seconds to percent of the width; each interval between two known times gets a minimum width."""
 
     def __init__(self, times: Iterable[float]) -> None:
         self._times = sorted(set(times))
         spans = [after - before for before, after in zip(self._times, self._times[1:])]
-        least = min(_LEAST_SHARE, _MOST_WIDENED / max(1, len(spans)))
+        least = min(_MIN_SHARE, _MAX_MIN_SHARES / max(1, len(spans)))
         rest = 1 - least * len(spans)
         whole = sum(spans) or 1
         self._places = [0.0]
@@ -57,17 +57,17 @@ class _Scale:
             self._places.append(self._places[-1] + least + rest * span / whole)
 
     def place(self, seconds: float) -> str:
-        """As an attribute of SVG; the time has to be one of the known ones."""
+        """The x of a known time, as an SVG attribute."""
         return f"{self._places[self._times.index(seconds)] * 100:.2f}%"
 
     def width(self, start: float, end: float) -> str:
-        """Of a bar."""
+        """The width of a bar between two known times, as an SVG attribute."""
         places = [self._places[self._times.index(each)] for each in (start, end)]
         return f"{max(0.0, places[1] - places[0]) * 100:.2f}%"
 
 
 def began_seconds(stall: StallObject) -> Optional[float]:
-    """When the stall began, in seconds since the errpipe's creation; None: not known."""
+    """When the stall began, in seconds since the errpipe's creation, or None if unknown."""
     at = {step["what"]: step["seconds"] for step in stall["steps"]}
     released = [
         at[what]
@@ -78,7 +78,7 @@ def began_seconds(stall: StallObject) -> Optional[float]:
 
 
 def timeline(stall: StallObject) -> str:
-    """An ``<svg>`` of a stall; its text is escaped.  What is not known is drawn dashed."""
+    """An ``<svg>`` of a stall, with escaped text.  Holders of unknown age are drawn dashed."""
     steps = stall["steps"]
     span = _stall_span(stall)
     began, end = span or (0.0, max((step["seconds"] for step in steps), default=1.0))
@@ -114,11 +114,11 @@ def timeline(stall: StallObject) -> str:
 
 
 def _stall_span(stall: StallObject) -> Optional[tuple[float, float]]:
-    """From and to; None: found in /proc, no time is known, and none is shown."""
+    """Start and end, or None if the times are unknown because the stall was found in /proc."""
     began = began_seconds(stall)
     if began is None or stall["stall_seconds"] is None:
         return None
-    return began, round(began + stall["stall_seconds"], 9)  # the same number as that of a step at that time
+    return began, round(began + stall["stall_seconds"], 9)  # equal to the time of a step at that moment
 
 
 def _stall_label(stall: StallObject, scale: _Scale, began: float, end: float) -> str:
@@ -144,7 +144,7 @@ def _rows(stall: StallObject, began: float, end: float) -> list[_Row]:
         rows[0].bars.append((0.0, closed, "parent"))
     read_ended = at.get(
         StepKind.READ_ENDED, at.get(StepKind.PARENT_DIED, end)
-    )  # later than the stall, if woken late
+    )  # after the stall if the wake-up was late
     rows[0].bars.append((at.get(StepKind.READ_BEGAN, began), max(end, read_ended), "waits"))
     if child is not None:
         own = _Row(child["pid"], child["comm"], f"pid {child['pid']}, own child")
@@ -153,12 +153,12 @@ def _rows(stall: StallObject, began: float, end: float) -> list[_Row]:
                 (at[StepKind.CHILD_FORKED], max(at[StepKind.CHILD_FORKED], _released(at, began)), "child")
             )
         rows.append(own)
-    for holder in stall["holders"][:_MOST_HOLDERS]:
+    for holder in stall["holders"][:_MAX_HOLDERS]:
         rows.append(_holder_row(holder, began, end))
-    more = len(stall["holders"]) - _MOST_HOLDERS
+    more = len(stall["holders"]) - _MAX_HOLDERS
     if more > 0:
         rows.append(_Row(None, f"{more} more", "holders"))
-    for number, step in enumerate(stall["steps"][:_MOST_STEPS], 1):
+    for number, step in enumerate(stall["steps"][:_MAX_STEPS], 1):
         for row in rows:
             if row.pid == step["pid"]:
                 row.marks.append((number, step["seconds"], step["what"].replace("_", " ")))
@@ -179,7 +179,7 @@ def _released(at: Mapping[str, float], began: float) -> float:
 
 def _holder_row(holder: HolderObject, began: float, end: float) -> _Row:
     if holder["pid"] is None:
-        return _Row(None, "somebody", "who was not seen", [(began, end, "unseen")])
+        return _Row(None, "unknown process", "holder: not observed", [(began, end, "unseen")])
     row = _Row(holder["pid"], holder["comm"] or "", f"pid {holder['pid']}, holder: {holder['cause']}")
     start, until = holder["acquired_seconds"], holder["released_seconds"]
     until = end if until is None else until
@@ -202,7 +202,7 @@ def _times(rows: Iterable[_Row]) -> Iterable[float]:
 def _draw(row: _Row, top: int, scale: _Scale) -> Iterable[str]:
     y = top + _BAR_FROM_TOP
     middle = y + _BAR / 2
-    name = row.name if len(row.name) <= _MOST_NAME else row.name[: _MOST_NAME - 1] + "…"
+    name = row.name if len(row.name) <= _MAX_NAME else row.name[: _MAX_NAME - 1] + "…"
     yield (
         f'<text y="{top + 12}"><title>{escape(row.name)} {escape(row.role)}</title>'
         f'<tspan class="name">{escape(name)}</tspan>'
@@ -224,21 +224,20 @@ def _draw(row: _Row, top: int, scale: _Scale) -> Iterable[str]:
 
 
 def _holder_names(stall: StallObject) -> str:
-    names = [holder["comm"] or "somebody unknown" for holder in stall["holders"][:3]]
+    names = [holder["comm"] or "an unknown process" for holder in stall["holders"][:3]]
     more = len(stall["holders"]) - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 def _description(stall: StallObject) -> str:
-    """The picture in words, for who cannot see it."""
-    said = []
-    for holder in stall["holders"][:_MOST_HOLDERS]:
-        who = (
-            "Somebody who was not seen"
-            if holder["pid"] is None
-            else f"{holder['comm']} (pid {holder['pid']})"
-        )
+    """The picture as text, for screen readers."""
+    sentences = []
+    for holder in stall["holders"][:_MAX_HOLDERS]:
+        who = "An unknown process" if holder["pid"] is None else f"{holder['comm']} (pid {holder['pid']})"
         until = holder["released_seconds"]
-        kept = "still has" if until is None else f"had, until {duration(until * 1e9)},"
-        said.append(f"{who} {kept} the write end of the pipe; cause: {holder['cause']}.")
-    return " ".join(said)
+        if until is None:
+            held = "holds the write end of the pipe"
+        else:
+            held = f"held the write end of the pipe until {duration(until * 1e9)}"
+        sentences.append(f"{who} {held}; cause: {holder['cause']}.")
+    return " ".join(sentences)

@@ -50,7 +50,7 @@ def test_nothing_has_happened(lab: Lab, browser: Browser) -> None:
         page = _open(browser, agent)
         text = page.evaluate("document.body.innerText")
         assert "No stall seen since" in text
-        assert "Nobody is stalled now." in text
+        assert "No stall in progress." in text
         assert page.evaluate("document.querySelectorAll('meter').length") == 3
         # Until another stall ends, the page fetches only what changed.
         asked = "performance.getEntriesByType('resource').map(each => new URL(each.name).search)"
@@ -66,7 +66,7 @@ def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, 
         with _stalling(lab, *arguments) as program:
             mine = f"#ongoing details[data-parent='{program.pid}']"
             page.wait_for(f"document.querySelector({mine!r}) !== null")
-            assert "stall going on" in page.evaluate("document.querySelector('#state').innerText").lower()
+            assert "stall in progress" in page.evaluate("document.querySelector('#state').innerText").lower()
             [stall] = [one for one in _told(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
             worker = stall["holders"][0]["pid"]
             assert page.evaluate(f"document.querySelector({mine!r}).id") == f"stall-{stall['id']}"
@@ -97,7 +97,7 @@ def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, 
             page.wait_for(f"document.querySelector('#ongoing #stall-{stall['id']}') === null")
         shown = page.evaluate(f"document.querySelector('#stall-{stall['id']}').textContent")
         assert "python3 waited to start true" in shown
-        assert "exits: its copy is closed" in shown
+        assert "exits, which closes its copy" in shown
         assert page.evaluate("window.neverReloaded") is True
         assert page.complaints() == []
 

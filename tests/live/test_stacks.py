@@ -151,7 +151,7 @@ def test_the_agent_when_configured(lab: Lab) -> None:
         for stall in mine():
             assert stall["stacks"]["missing"] == []
             assert stall["stacks"]["reader"]["frames"][0]["file"].endswith("/subprocess.py")
-        assert "where it is blocked" in agent.get("/")
+        assert "stack of the blocked thread" in agent.get("/")
         file = lab.folder / "agent.yaml"
         file.write_text(json.dumps({**json.loads(file.read_text()), "stacks": {"capture": False}}))
         agent.process.send_signal(signal.SIGHUP)

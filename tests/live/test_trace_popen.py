@@ -59,7 +59,7 @@ def test_pid_covers_threads_and_descendants_and_nobody_else(lab: Lab) -> None:
         subprocess.run(lab.program("fork_beside_popen.py", "--force", "1"), check=True)
         said, _ = target.communicate(timeout=30)
     out, err = tracer.communicate(timeout=30)
-    assert f"pid {target.pid} has ended" in err
+    assert f"pid {target.pid} has exited" in err
     reports = json_lines(out)
     stalled = {line["child"] for line in json_lines(said) if line.get("worker")}
     assert {r["child"]["pid"] for r in reports if r["type"] == "stall"} == stalled
@@ -217,8 +217,8 @@ def test_report_file_beside_readable_text(lab: Lab) -> None:
     [stall] = [each for each in json_lines(report.read_text()) if each["type"] == "stall"]
     holder, parent = stall["holders"][0], stall["parent"]
     assert f"STALL  python3 (pid {parent['pid']}) was blocked for" in done.stdout
-    assert f"held by  python3 (pid {holder['pid']}): forked while the pipe was open" in done.stdout
-    assert "multiprocessing workers by spawn or forkserver" in done.stdout
+    assert f"held by  python3 (pid {holder['pid']}): was forked while the pipe was open" in done.stdout
+    assert "multiprocessing workers with spawn or forkserver" in done.stdout
     [header] = [line for line in done.stdout.splitlines() if line.startswith(" step")]
     assert header.split()[-3:] == [str(parent["pid"]), str(stall["child"]["pid"]), str(holder["pid"])]
     assert any("holder exits" in line and line.split()[-1] == "-" for line in done.stdout.splitlines())
@@ -249,7 +249,7 @@ def test_several_pids_and_filters(lab: Lab) -> None:
             tracer.send_signal(signal.SIGINT)
     children = {line["child"] for lines in said for line in lines if line["kind"] == "spawn"}
     assert len(children) == 2
-    assert f"pid {pids.replace(',', ', ')} have ended" in err
+    assert f"pid {pids.replace(',', ', ')} have exited" in err
 
     def stalled(text: str) -> set[int]:
         return {each["child"]["pid"] for each in json_lines(text) if each["type"] == "stall"} & children
@@ -305,7 +305,7 @@ def test_on_a_terminal_there_is_a_status_line_and_it_goes(lab: Lab) -> None:
     wait_for(b"read returns")
     wait_for(b"1 stall")
     os.write(terminal, b"\x03")
-    wait_for(b"held by\r\n")
+    wait_for(b"by holder:\r\n")
     with contextlib.suppress(OSError):  # EIO: the other side is closed
         while os.read(terminal, 65536):
             pass

@@ -1,4 +1,4 @@
-"""Plain data to begin a test with; a test names only what it is about."""
+"""Sample data for tests; a test names only the values that it is about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECOND = 1_000 * MS
 
 CREATED = 5_000 * SECOND
 BEGAN = CREATED + 5 * MS
-"""From when on the reader of ``spawn()`` waits for foreign holders only."""
+"""The time from which the reader of ``spawn()`` waits only for foreign holders."""
 ENDED = BEGAN + 500 * MS
 """When the read of ``spawn()`` ends."""
 
@@ -21,7 +21,7 @@ PARENT, SPAWNER, CHILD, HOLDER = 1000, 1007, 1010, 1020
 
 
 def spawn(**changes: Any) -> Spawn:
-    """A spawn whose own child execed 5 ms after the errpipe was made, and whose read ended 500 ms later."""
+    """A spawn whose own child calls exec 5 ms after the errpipe's creation; its read ends 500 ms later."""
     plain = Spawn(
         id=77,
         inode=4242,
@@ -45,7 +45,7 @@ def spawn(**changes: Any) -> Spawn:
 
 
 def waiting(**changes: Any) -> Spawn:
-    """The same while its reader is still blocked."""
+    """The same spawn while its reader is still blocked."""
     return spawn(**{"read_ended": None, "outcome": None, "reading": True, **changes})
 
 
@@ -69,7 +69,7 @@ def release(**changes: Any) -> Release:
 
 
 def holder(**changes: Any) -> Holder:
-    """A forked holder that still holds."""
+    """A forked holder that still has its copy."""
     plain = Holder(
         pid=HOLDER,
         comm=b"worker",
@@ -87,13 +87,13 @@ UNSEEN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
 
 
 def python_stack(*functions: str) -> Stack:
-    """What py-spy says while ``stall()`` goes on."""
+    """A stack as py-spy takes it while ``stall()`` is in progress."""
     frames = tuple(Frame(name, f"/srv/{name}.py", place) for place, name in enumerate(functions, 1))
     return Stack("py-spy", frames, BEGAN + MS)
 
 
 def with_stacks(plain: Stall) -> Stall:
-    """The stall with every stack that there can be, and a line of one that there is not."""
+    """The stall with every kind of stack, and a line about a missing one."""
     fork = Stack("kernel", (Frame("_Fork", "/lib/libc.so.6", None), Frame("0x2a", None, None)), CREATED)
     culprit = dataclasses.replace(plain.culprit, fork_stack=fork, own_stack=python_stack("sleep_on"))
     return dataclasses.replace(
@@ -111,18 +111,18 @@ def stall(
     of: Optional[Spawn] = None,
     late: int = 0,
 ) -> Stall:
-    """A stall by these holders, else by ``holder()``."""
+    """A stall by these holders, or by ``holder()`` if there are none."""
     return Stall(spawn() if of is None else of, began, ended, holders or (holder(),), late=late)
 
 
 class FakeProc:
-    """A tree of files in the place of /proc."""
+    """A folder that stands in for /proc."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def process(self, pid: int, parent: int = 1, comm: bytes = b"x", tgid: Optional[int] = None) -> Path:
-        """Adds a process (a mere thread, when tgid is another)."""
+        """Add a process, or a thread if tgid differs from pid."""
         folder = self.root / str(pid)
         (folder / "fd").mkdir(parents=True)
         (folder / "fdinfo").mkdir()
@@ -132,7 +132,7 @@ class FakeProc:
         return folder
 
     def fd(self, pid: int, fd: int, target: str, flags: Optional[str] = "0100001") -> None:
-        """Adds an open file; flags as in fdinfo, None: without fdinfo."""
+        """Add an open file; flags: as in fdinfo, None for no fdinfo."""
         (self.root / str(pid) / "fd" / str(fd)).symlink_to(target)
         if flags is not None:
             text = f"pos:\t0\nflags:\t{flags}\nmnt_id:\t14\nino:\t123\n"

@@ -1,4 +1,4 @@
-"""agent.advice: one sentence by cause and runtime."""
+"""agent.advice: one sentence for each cause and runtime."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _EXES = (None, "/usr/bin/python3.11", "/opt/python2.7 (deleted)", "/usr/bin/ruby
 
 @pytest.mark.parametrize("exe", _EXES)
 @pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_has_one_short_sentence_of_plain_text(cause: Cause, exe: Optional[str]) -> None:
-    said = advise(cause, exe)
-    assert said.text.endswith(".")
-    assert len(said.text) <= 150
-    assert said.text.isprintable()
-    assert not set(said.text) & set("<>&")
-    assert said.source.startswith("https://")
+def test_advice_is_one_short_sentence_of_plain_text(cause: Cause, exe: Optional[str]) -> None:
+    advice = advise(cause, exe)
+    assert advice.text.endswith(".")
+    assert len(advice.text) <= 150
+    assert advice.text.isprintable()
+    assert not set(advice.text) & set("<>&")
+    assert advice.source.startswith("https://")
 
 
-def test_no_two_are_the_same() -> None:
-    said: dict[Advice, Cause] = {}
+def test_causes_do_not_share_advice() -> None:
+    causes: dict[Advice, Cause] = {}
     for cause in Cause:
         for exe in _EXES:
-            assert said.setdefault(advise(cause, exe), cause) is cause
+            assert causes.setdefault(advise(cause, exe), cause) is cause
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_no_two_are_the_same() -> None:
         (Cause.FORKED, "/usr/bin/python2.7", "can only fork"),
         (Cause.LATE_EXEC, "/usr/bin/python3.9 (deleted)", "preexec_fn"),
         (Cause.LATE_EXEC, "/usr/bin/python3-evil", "filesystem"),
-        (Cause.FORKED, "", "let them exec"),
+        (Cause.FORKED, "", "call exec"),
     ],
 )
-def test_the_runtime_decides(cause: Cause, exe: str, word: str) -> None:
+def test_advice_depends_on_the_runtime(cause: Cause, exe: str, word: str) -> None:
     assert word in advise(cause, exe).text

@@ -1,4 +1,4 @@
-"""agent.diagnosis: who stalled a spawn, and why."""
+"""agent.diagnosis: who stalled a spawn and why."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def judgement(
     counts_copies: bool = True,
     found: Sequence[Holder] = (),
 ) -> Judgement:
-    """Of a spawn with these releases."""
+    """The judgement of a spawn with these releases."""
     of = dataclasses.replace(what or spawn(), releases=tuple(releases))
     return diagnosis.judge(of, min_ns, counts_copies, execed, seen or {}, found)
 
 
 def judge(*arguments: Any, **named: Any) -> Optional[Stall]:
-    """As judgement, of which only the stall is wanted."""
+    """The stall of judgement(), if any."""
     return judgement(*arguments, **named).stall
 
 
 def stalled(*arguments: Any, **named: Any) -> Stall:
-    """As judge, of what must be a stall."""
+    """The stall of judgement(), which must exist."""
     found = judge(*arguments, **named)
     assert found is not None
     return found
@@ -79,13 +79,13 @@ def stalled(*arguments: Any, **named: Any) -> Stall:
         ({"by": "exit", "descendant": True, "execed": True}, (), Cause.OWN_DESCENDANT),
         ({"by": "exit", "expected": True}, (), Cause.LATE_EXEC),
         ({"by": "close", "expected": True}, (), Cause.LATE_EXEC),
-        # Java's helper: it has called exec, and its parent waits for another one.
+        # Java's helper has called exec, and its parent waits for the next one.
         ({"by": "exit", "expected": True, "execed": True}, (), Cause.LATE_EXEC),
         ({"by": "close", "expected": True, "execed": True}, (), Cause.LATE_EXEC),
         ({"by": "exit", "expected": True, "descendant": True}, (), Cause.OWN_DESCENDANT),
     ],
 )
-def test_cause(seen: dict[str, Any], execed: Collection[int], cause: Cause) -> None:
+def test_cause_of_a_released_holder(seen: dict[str, Any], execed: Collection[int], cause: Cause) -> None:
     found = stalled(releases=[release(**seen)], execed=execed)
     assert [each.cause for each in found.holders] == [cause]
     assert found.culprit.pid == HOLDER
@@ -94,12 +94,12 @@ def test_cause(seen: dict[str, Any], execed: Collection[int], cause: Cause) -> N
 @pytest.mark.parametrize("expected", [False, True])
 @pytest.mark.parametrize("execed", [False, True])
 @pytest.mark.parametrize("descendant", [False, True])
-def test_the_cause_of_a_holder_is_that_of_its_release(descendant: bool, execed: bool, expected: bool) -> None:
+def test_cause_of_is_used_for_releases(descendant: bool, execed: bool, expected: bool) -> None:
     known = {"descendant": descendant, "execed": execed, "expected": expected}
     assert cause_of(**known) is stalled(releases=[release(**known)]).culprit.cause
 
 
-def test_the_holder_says_what_was_seen_of_it() -> None:
+def test_holder_has_the_data_of_its_release() -> None:
     found = stalled(releases=[release(at=ENDED - 1)])
     assert found.culprit == holder(released=ENDED - 1, released_by="exit")
     assert (found.began, found.ended) == (BEGAN, ENDED)
@@ -107,34 +107,34 @@ def test_the_holder_says_what_was_seen_of_it() -> None:
     assert found.late == 0
 
 
-def test_a_copy_whose_fd_is_not_known_has_none() -> None:
+def test_unknown_fd_is_left_out() -> None:
     assert stalled(releases=[release(fd=-1)]).culprit.fds == ()
 
 
-def test_the_holder_keeps_where_the_stack_of_its_fork_is() -> None:
+def test_holder_keeps_the_key_of_its_fork_stack() -> None:
     assert stalled(releases=[release(stack_id=12)]).culprit.stack_id == 12
 
 
-# -- from when to when --
+# -- start and end --
 
 
-def test_a_stall_begins_with_the_read_when_the_own_child_was_faster() -> None:
+def test_stall_begins_with_the_read_if_the_own_child_released_first() -> None:
     found = stalled(spawn(read_began=BEGAN + 7 * MS), [release()])
     assert found.began == BEGAN + 7 * MS
 
 
 @pytest.mark.parametrize("missing", ["own_released", "read_began", "read_ended"])
-def test_a_spawn_that_did_not_get_that_far_is_no_stall(missing: str) -> None:
+def test_spawn_that_lacks_an_event_is_no_stall(missing: str) -> None:
     assert judge(spawn(**{missing: None}, held=True), [release()]) is None
 
 
-def test_the_shortest_stall_that_counts_lasts_min_ns() -> None:
+def test_shortest_stall_lasts_min_ns() -> None:
     exactly = BEGAN + MIN
     assert judge(spawn(read_ended=exactly), [release(at=exactly)]) is not None
     assert judge(spawn(read_ended=exactly - 1), [release(at=exactly - 1)]) is None
 
 
-def test_a_slow_own_child_is_no_stall() -> None:
+def test_slow_own_child_is_no_stall() -> None:
     late = ENDED - 1
     assert judge(spawn(own_released=late), [release()]) is None
 
@@ -142,7 +142,7 @@ def test_a_slow_own_child_is_no_stall() -> None:
 # -- who ended the read --
 
 
-def test_who_let_go_last_comes_first() -> None:
+def test_holder_that_released_last_comes_first() -> None:
     early = release(pid=1, at=BEGAN + 100 * MS, left=2)
     middle = release(pid=2, at=BEGAN + 200 * MS, left=1)
     last = release(pid=3, at=ENDED, left=0)
@@ -150,49 +150,49 @@ def test_who_let_go_last_comes_first() -> None:
     assert [each.pid for each in found.holders] == [3, 2, 1]
 
 
-def test_who_let_go_before_the_stall_is_not_part_of_it() -> None:
+def test_release_before_the_stall_is_ignored() -> None:
     before = release(pid=1, at=BEGAN, left=1)
     found = stalled(releases=[before, release()])
     assert [each.pid for each in found.holders] == [HOLDER]
 
 
-def test_a_release_that_is_told_twice_is_one_holder() -> None:
+def test_duplicate_release_is_one_holder() -> None:
     found = stalled(releases=[release(), release()])
     assert len(found.holders) == 1
 
 
-def test_of_two_releases_by_one_process_the_later_one_counts() -> None:
+def test_later_of_two_releases_by_one_process_counts() -> None:
     first = release(at=BEGAN + 100 * MS, by="close", left=1)
     for releases in ([first, release()], [release(), first]):
         found = stalled(releases=releases)
         assert [each.released_by for each in found.holders] == ["exit"]
 
 
-def test_an_exec_is_seen_only_after_the_read_has_ended() -> None:
+def test_exec_recorded_after_the_read_has_ended() -> None:
     found = stalled(releases=[release(at=ENDED + 3 * MS, by="exec", left=0)])
     assert found.culprit.cause is Cause.LATE_EXEC
     assert found.culprit.released == ENDED
 
 
-def test_after_the_last_seen_release_somebody_else_held_on() -> None:
+def test_unknown_holder_held_on_after_the_last_observed_release() -> None:
     seen = release(at=BEGAN + 200 * MS, left=1)
     found = stalled(releases=[seen])
     assert [each.pid for each in found.holders] == [None, HOLDER]
     assert found.culprit == UNSEEN
 
 
-def test_without_the_kernels_count_a_gap_means_somebody_else_too() -> None:
+def test_gap_without_the_kernels_count_means_an_unknown_holder() -> None:
     found = stalled(releases=[release(at=BEGAN + 200 * MS, left=None)], counts_copies=False)
     assert found.culprit == UNSEEN
 
 
 @pytest.mark.parametrize("left", [0, 1, None])
-def test_a_release_just_before_the_end_ended_the_read(left: Optional[int]) -> None:
+def test_release_just_before_the_end_ended_the_read(left: Optional[int]) -> None:
     found = stalled(releases=[release(at=ENDED - 20 * MS, left=left)])
     assert [each.pid for each in found.holders] == [HOLDER]
 
 
-def test_unknown_comes_first_where_the_kernel_still_counted_a_copy_that_nobody_saw() -> None:
+def test_unknown_holder_comes_first_if_the_kernel_still_counted_a_copy() -> None:
     closes = [
         release(pid=pid, at=BEGAN + after * MS, by="close", left=left)
         for pid, after, left in ((1, 200, 2), (2, 300, 1))
@@ -202,97 +202,97 @@ def test_unknown_comes_first_where_the_kernel_still_counted_a_copy_that_nobody_s
     assert (found.ended, found.late) == (ENDED, 0)
 
 
-# -- woken late --
+# -- late wake-up --
 
 
 @pytest.mark.parametrize("by", ["close", "exec"])
-def test_a_release_of_the_last_copy_ends_the_stall_however_late_the_reader_wakes(by: str) -> None:
-    told = judgement(releases=[release(at=BEGAN + 200 * MS, by=by, left=0)])
-    assert told.stall is not None
-    assert [each.pid for each in told.stall.holders] == [HOLDER]
-    assert (told.stall.began, told.stall.ended) == (BEGAN, BEGAN + 200 * MS)
-    assert told.stall.late == told.late == 300 * MS
-    assert told.stall.culprit.released == BEGAN + 200 * MS
-    assert told.stall.steps[-1].what == "read_ended"  # at its own time
-    assert told.stall.steps[-1].at == ENDED
+def test_release_of_the_last_copy_ends_the_stall_before_a_late_wakeup(by: str) -> None:
+    result = judgement(releases=[release(at=BEGAN + 200 * MS, by=by, left=0)])
+    assert result.stall is not None
+    assert [each.pid for each in result.stall.holders] == [HOLDER]
+    assert (result.stall.began, result.stall.ended) == (BEGAN, BEGAN + 200 * MS)
+    assert result.stall.late == result.late == 300 * MS
+    assert result.stall.culprit.released == BEGAN + 200 * MS
+    assert result.stall.steps[-1].what == "read_ended"  # at its own time
+    assert result.stall.steps[-1].at == ENDED
 
 
-def test_a_stall_lasts_while_a_process_that_exits_may_still_have_its_copy() -> None:
-    told = judgement(releases=[release(at=BEGAN + 200 * MS, by="exit", left=0)])
-    assert told.stall is not None
-    assert (told.stall.ended, told.stall.late) == (BEGAN + 300 * MS, 200 * MS)
-    assert told.stall.culprit.released == BEGAN + 200 * MS
+def test_stall_lasts_while_an_exiting_process_may_still_have_its_copy() -> None:
+    result = judgement(releases=[release(at=BEGAN + 200 * MS, by="exit", left=0)])
+    assert result.stall is not None
+    assert (result.stall.ended, result.stall.late) == (BEGAN + 300 * MS, 200 * MS)
+    assert result.stall.culprit.released == BEGAN + 200 * MS
 
 
 @pytest.mark.parametrize("by", ["close", "exec", "exit"])
-def test_a_reader_that_wakes_at_once_is_not_late(by: str) -> None:
+def test_prompt_wakeup_is_not_late(by: str) -> None:
     found = stalled(releases=[release(at=ENDED - 20 * MS, by=by, left=0)])
     assert (found.ended, found.late) == (ENDED, 0)
 
 
-def test_a_reader_that_nobody_kept_was_woken_late() -> None:
+def test_wait_without_a_holder_is_a_late_wakeup() -> None:
     assert judgement(spawn(held=False)) == Judgement(None, ENDED - BEGAN)
 
 
-def test_where_copies_cannot_be_counted_nobody_knows_of_a_late_wakeup() -> None:
+def test_no_late_wakeup_is_claimed_without_the_kernels_count() -> None:
     assert judgement(counts_copies=False) == Judgement(None, 0)
 
 
 @pytest.mark.parametrize("changes", [{"read_ended": BEGAN + MIN - 1}, {"own_released_by": "exit"}])
-def test_what_is_no_stall_of_a_spawn_is_no_late_wakeup_either(changes: dict[str, Any]) -> None:
+def test_short_wait_or_other_use_of_a_pipe_is_no_late_wakeup(changes: dict[str, Any]) -> None:
     assert judgement(spawn(**changes)) == Judgement(None, 0)
 
 
-def test_copies_of_processes_that_were_exiting_too_count_as_gone() -> None:
-    """An exit is seen before the files are closed: each of two that exit at once counts the other's copy."""
+def test_copies_of_other_exiting_processes_count_as_closed() -> None:
+    """An exit is recorded before files are closed, so two simultaneous exits count each other's copy."""
     at = BEGAN + 200 * MS
     one = release(pid=1, at=at, left=1)
     other = release(pid=2, at=at + 1 * MS, left=1)
     found = stalled(releases=[one, other])
     assert [each.pid for each in found.holders] == [2, 1]
-    # ... but not that of one which began to exit long before, or one that closed.
+    # Not so for one that began to exit long before, or that closed its copy.
     for different in ({"at": at - 100 * MS}, {"by": "close"}):
         found = stalled(releases=[release(**{"pid": 1, "at": at, "left": 1, **different}), other])
         assert [each.pid for each in found.holders] == [None, 2, 1]
 
 
-# -- the machine's fault --
+# -- waits caused by a busy machine --
 
 
 @pytest.mark.parametrize("by", ["close", "exec"])
-def test_a_reader_that_was_woken_late_did_not_stall(by: str) -> None:
-    let_go = BEGAN + MIN - 1
-    told = judgement(spawn(read_ended=let_go + 400 * MS), [release(at=let_go, by=by, left=0)])
-    assert told == Judgement(None, 400 * MS)
+def test_late_wakeup_after_a_short_hold_is_no_stall(by: str) -> None:
+    released = BEGAN + MIN - 1
+    result = judgement(spawn(read_ended=released + 400 * MS), [release(at=released, by=by, left=0)])
+    assert result == Judgement(None, 400 * MS)
 
 
-def test_a_process_that_exits_keeps_its_copy_while_its_memory_is_torn_down() -> None:
-    let_go = BEGAN + MIN - 1
-    found = stalled(spawn(read_ended=let_go + 15 * MS), [release(at=let_go, by="exit", left=0)])
+def test_exiting_process_keeps_its_copy_while_its_memory_is_freed() -> None:
+    released = BEGAN + MIN - 1
+    found = stalled(spawn(read_ended=released + 15 * MS), [release(at=released, by="exit", left=0)])
     assert found.culprit.pid == HOLDER
 
 
-def test_a_wait_without_any_sign_of_a_holder_is_no_stall() -> None:
+def test_wait_without_evidence_of_a_holder_is_no_stall() -> None:
     assert judge(spawn(read_ended=BEGAN + 60 * SECOND)) is None
 
 
 @pytest.mark.parametrize(
-    ("sign", "counts_copies"), [("held", True), ("copy_lost", True), ("copy_lost", False)]
+    ("evidence", "counts_copies"), [("held", True), ("copy_lost", True), ("copy_lost", False)]
 )
-def test_with_a_sign_of_a_holder_that_was_not_seen_it_is_unknown(sign: str, counts_copies: bool) -> None:
-    found = stalled(spawn(**{sign: True}), counts_copies=counts_copies)
+def test_evidence_of_an_unobserved_holder_makes_it_unknown(evidence: str, counts_copies: bool) -> None:
+    found = stalled(spawn(**{evidence: True}), counts_copies=counts_copies)
     assert found.holders == (UNSEEN,)
     assert (found.began, found.ended) == (BEGAN, ENDED)
 
 
-def test_a_holder_that_let_go_before_does_not_hide_one_that_was_not_seen() -> None:
+def test_earlier_release_does_not_hide_an_unobserved_holder() -> None:
     assert stalled(spawn(held=True), [release(at=BEGAN - 1, left=1)]).holders == (UNSEEN,)
 
 
-def test_where_copies_cannot_be_counted_a_long_wait_is_a_stall() -> None:
+def test_long_wait_without_the_kernels_count_is_a_stall() -> None:
     long = spawn(read_ended=BEGAN + SECOND)
     assert stalled(long, counts_copies=False).holders == (UNSEEN,)
-    for held in (False, True):  # which is no count there
+    for held in (False, True):  # not based on a count here
         short = spawn(read_ended=BEGAN + SECOND - 1, held=held)
         assert judge(short, counts_copies=False) is None
 
@@ -303,31 +303,31 @@ _PASSED = holder(
 
 
 @pytest.mark.parametrize("counts_copies", [True, False])
-def test_holders_that_only_a_look_showed(counts_copies: bool) -> None:
+def test_holder_found_only_by_a_scan(counts_copies: bool) -> None:
     found = stalled(found=[_PASSED], counts_copies=counts_copies)
     assert found.holders == (_PASSED,)
     assert (found.began, found.ended, found.late) == (BEGAN, ENDED, 0)
 
 
 @pytest.mark.parametrize(("at", "left"), [(BEGAN + 200 * MS, 1), (ENDED, 1), (ENDED, None)])
-def test_who_was_found_by_the_last_look_and_is_not_released_comes_first(at: int, left: Optional[int]) -> None:
+def test_unreleased_holder_found_by_the_last_scan_comes_first(at: int, left: Optional[int]) -> None:
     found = stalled(releases=[release(at=at, left=left)], found=[_PASSED])
     assert [each.pid for each in found.holders] == [5, HOLDER]
     assert (found.ended, found.late) == (ENDED, 0)
 
 
-def test_who_was_found_before_a_release_that_left_nobody_has_let_go_too() -> None:
-    """Of many workers that end at once, only the latest releases are remembered."""
+def test_holder_found_before_the_last_copys_release_has_released_too() -> None:
+    """When many workers exit at once, only the last releases are kept."""
     found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], found=[_PASSED])
     assert [each.pid for each in found.holders] == [HOLDER]
     assert (found.ended, found.late) == (BEGAN + 450 * MS, 50 * MS)
-    # Who was seen after it has a copy that is not counted.
+    # A holder seen after it has a copy that is not counted.
     after = dataclasses.replace(_PASSED, seen=BEGAN + 460 * MS)
     found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], found=[after])
     assert [each.pid for each in found.holders] == [5, HOLDER]
 
 
-def test_where_a_copy_was_lost_a_release_that_nothing_confirmed_is_not_the_first_name() -> None:
+def test_unconfirmed_release_is_not_named_first_if_a_copy_was_lost() -> None:
     lossy = spawn(copy_lost=True)
     assert [each.pid for each in stalled(lossy, [release()]).holders] == [None, HOLDER]
     found = stalled(lossy, [release(left=1)], found=[_PASSED])
@@ -336,22 +336,22 @@ def test_where_a_copy_was_lost_a_release_that_nothing_confirmed_is_not_the_first
     assert [each.pid for each in found.holders] == [HOLDER]
 
 
-def test_a_process_that_began_to_exit_before_the_stall_can_be_its_holder() -> None:
-    """Its memory is torn down before its files are closed."""
+def test_process_exiting_before_the_stall_can_be_its_holder() -> None:
+    """Its memory is freed before its files are closed."""
     exiting = release(at=BEGAN - 1 * MS, left=0)
     short = spawn(held=True, read_ended=BEGAN + 15 * MS)
     assert [each.pid for each in stalled(short, [exiting]).holders] == [HOLDER]
-    # It is not, if the kernel counted no other copy at the own child's release, ...
+    # Not so if the kernel counted no other copy at the own child's release,
     assert judge(spawn(read_ended=BEGAN + 15 * MS), [exiting]) is None
-    # ... if it closed its copy, or if that was long ago.
+    # if it closed its copy, or if it began to exit long before.
     for other in (release(at=BEGAN - 1 * MS, by="close"), release(at=BEGAN - 86 * MS)):
         assert stalled(short, [other]).holders == (UNSEEN,)
 
 
-# -- what is not sure --
+# -- uncertain cases --
 
 
-def test_a_parent_that_died_was_released_by_nobody() -> None:
+def test_parent_that_died_was_not_released() -> None:
     early = release(by="close", at=BEGAN + 20 * MS, left=1)
     cut = spawn(read_cut=True, held=True)
     assert stalled(cut, [early]).culprit == UNSEEN
@@ -360,7 +360,7 @@ def test_a_parent_that_died_was_released_by_nobody() -> None:
     assert stalled(cut, [early], found=[seen]).culprit == seen
 
 
-def test_what_a_look_saw_is_its_own_holders_only() -> None:
+def test_scan_confirms_only_the_holders_that_it_saw() -> None:
     found = stalled(
         releases=[release(), release(pid=1, at=BEGAN + MS, left=1)],
         seen={1: BEGAN + MS // 2, 2: BEGAN},
@@ -371,23 +371,23 @@ def test_what_a_look_saw_is_its_own_holders_only() -> None:
     ]
 
 
-# -- a parent that died in the read --
+# -- parent died in its read --
 
 
-def test_a_read_that_was_cut_off() -> None:
+def test_parent_died_after_the_release() -> None:
     found = stalled(spawn(read_cut=True), [release(at=ENDED - 5 * MS)])
     assert found.culprit.pid == HOLDER
     assert found.steps[-1].what == "parent_died"
 
 
-def test_a_read_that_was_cut_off_while_somebody_unseen_held_on() -> None:
+def test_parent_died_while_an_unknown_holder_held_on() -> None:
     assert stalled(spawn(read_cut=True, held=True)).holders == (UNSEEN,)
 
 
-# -- still going on --
+# -- in progress --
 
 
-def test_ongoing() -> None:
+def test_stall_in_progress() -> None:
     found = ongoing_stall(waiting(), [holder(), holder(pid=1)], BEGAN + MIN, MIN, True)
     assert found is not None
     assert found.ended is None
@@ -395,7 +395,7 @@ def test_ongoing() -> None:
     assert [each.pid for each in found.holders] == [HOLDER, 1]
 
 
-def test_ongoing_but_not_for_long_enough() -> None:
+def test_wait_shorter_than_min_ns_is_no_stall_in_progress() -> None:
     assert ongoing_stall(waiting(), [holder()], BEGAN + MIN - 1, MIN, True) is None
 
 
@@ -409,30 +409,30 @@ def test_ongoing_but_not_for_long_enough() -> None:
         {"outcome": Outcome.ABANDONED, "read_ended": ENDED},
     ],
 )
-def test_nothing_is_going_on(changes: dict[str, Any]) -> None:
+def test_spawn_that_is_not_waiting_is_no_stall_in_progress(changes: dict[str, Any]) -> None:
     assert ongoing_stall(waiting(**changes), [holder()], BEGAN + 60 * SECOND, MIN, True) is None
 
 
-@pytest.mark.parametrize("sign", ["held", "copy_lost"])
-def test_ongoing_with_a_sign_of_a_holder_that_was_not_seen(sign: str) -> None:
-    found = ongoing_stall(waiting(**{sign: True}), [], BEGAN + MIN, MIN, True)
+@pytest.mark.parametrize("evidence", ["held", "copy_lost"])
+def test_evidence_of_an_unobserved_holder_in_progress(evidence: str) -> None:
+    found = ongoing_stall(waiting(**{evidence: True}), [], BEGAN + MIN, MIN, True)
     assert found is not None
     assert found.holders == (UNSEEN,)
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_ongoing_without_any_sign_is_not_called_a_stall_soon(held: bool) -> None:
-    """Where copies cannot be counted, held is no sign."""
+def test_short_wait_without_evidence_is_no_stall_in_progress(held: bool) -> None:
+    """``held`` is no evidence without the kernel's count."""
     assert ongoing_stall(waiting(held=held), [], BEGAN + SECOND - 1, MIN, False) is None
 
 
-def test_ongoing_while_a_copy_is_lost_is_a_stall_where_copies_cannot_be_counted_too() -> None:
+def test_lost_copy_is_evidence_without_the_kernels_count() -> None:
     found = ongoing_stall(waiting(copy_lost=True), [], BEGAN + MIN, MIN, False)
     assert found is not None
     assert found.holders == (UNSEEN,)
 
 
-def test_ongoing_without_any_sign_is_a_stall_at_last_where_copies_cannot_be_counted() -> None:
+def test_long_wait_in_progress_without_the_kernels_count_is_a_stall() -> None:
     found = ongoing_stall(waiting(), [], BEGAN + SECOND, MIN, False)
     assert found is not None
     assert found.holders == (UNSEEN,)
@@ -458,16 +458,16 @@ def test_steps_of_a_spawn() -> None:
     ("by", "what"),
     [("exec", "child_execed"), ("exit", "child_exited"), ("close", "child_closed")],
 )
-def test_how_the_child_let_go(by: str, what: str) -> None:
+def test_step_of_the_own_childs_release(by: str, what: str) -> None:
     assert what in [step.what for step in spawn_steps(spawn(own_released_by=by))]
 
 
-def test_steps_that_did_not_come_are_left_out() -> None:
+def test_missing_steps_are_left_out() -> None:
     steps = spawn_steps(spawn(forked=None, parent_closed=None, own_released=None, read_ended=None))
     assert [step.what for step in steps] == ["errpipe_created", "read_began"]
 
 
-def test_steps_are_in_the_order_of_time() -> None:
+def test_steps_are_in_order_of_time() -> None:
     steps = spawn_steps(spawn(own_released=CREATED + 2 * MS - 1))
     assert [step.at for step in steps] == sorted(step.at for step in steps)
     assert [step.what for step in steps][2:4] == ["child_execed", "parent_closed_write_end"]
@@ -477,24 +477,24 @@ def test_steps_are_in_the_order_of_time() -> None:
     ("by", "what"),
     [("exec", "holder_execed"), ("exit", "holder_exited"), ("close", "holder_closed")],
 )
-def test_steps_of_a_stall_tell_the_holders_part(by: str, what: str) -> None:
+def test_steps_of_a_released_holder(by: str, what: str) -> None:
     steps = stalled(releases=[release(by=by)]).steps
-    told = [(step.at, step.what) for step in steps if step.pid == HOLDER]
-    assert told == [(CREATED + MS // 2, "holder_forked"), (ENDED, what)]
-    assert steps[-1].what == "read_ended"  # an effect comes after its cause, at the same nanosecond too
+    of_holder = [(step.at, step.what) for step in steps if step.pid == HOLDER]
+    assert of_holder == [(CREATED + MS // 2, "holder_forked"), (ENDED, what)]
+    assert steps[-1].what == "read_ended"  # the effect follows its cause even in the same nanosecond
 
 
-def test_steps_of_a_holder_that_was_not_seen() -> None:
+def test_unknown_holder_has_no_steps() -> None:
     assert list(stalled(spawn(held=True)).steps) == spawn_steps(spawn())
 
 
-def test_steps_of_a_holder_that_still_holds() -> None:
+def test_steps_of_a_holder_in_progress() -> None:
     found = ongoing_stall(waiting(), [holder()], ENDED, MIN, True)
     assert found is not None
     assert [step.what for step in found.steps if step.pid == HOLDER] == ["holder_forked"]
 
 
-# -- whatever comes --
+# -- invariants --
 
 _times = st.integers(CREATED, CREATED + 2 * SECOND)
 _spawns = st.builds(
@@ -524,18 +524,18 @@ _releases = st.lists(
 @given(
     _spawns, _releases, st.sets(st.integers(1, 4)), st.booleans(), st.lists(st.integers(5, 6), unique=True)
 )
-def test_what_always_holds(
+def test_invariants_of_judgements(
     what: Spawn, releases: list[Release], execed: set[int], counts: bool, others: list[int]
 ) -> None:
-    looked = [holder(pid=pid, cause=Cause.PASSED, seen=CREATED + SECOND) for pid in others]
-    told = judgement(what, releases, execed, counts_copies=counts, found=looked)
-    assert told.late >= 0
-    found = told.stall
+    scanned = [holder(pid=pid, cause=Cause.PASSED, seen=CREATED + SECOND) for pid in others]
+    result = judgement(what, releases, execed, counts_copies=counts, found=scanned)
+    assert result.late >= 0
+    found = result.stall
     if found is None:
         return
     assert found.ended is not None and found.ended - found.began >= MIN
     assert found.spawn.read_ended == found.ended + found.late
-    assert found.late == told.late
+    assert found.late == result.late
     assert found.late == 0 or found.culprit.released is not None
     assert found.holders
     known = {each.pid for each in releases} | set(others)
@@ -550,15 +550,15 @@ def test_what_always_holds(
 
 
 @pytest.mark.parametrize(
-    ("by", "exec_error", "told"),
+    ("by", "exec_error", "is_stall"),
     [("exit", 0, False), ("exit", 2, True), ("exec", 0, True), ("close", 2, True)],
 )
-def test_a_child_that_never_tried_to_exec_began_no_stall(by: str, exec_error: int, told: bool) -> None:
+def test_child_that_never_tried_to_exec_begins_no_stall(by: str, exec_error: int, is_stall: bool) -> None:
     of = waiting(own_released_by=by, exec_error=exec_error)
-    assert (ongoing_stall(of, [holder()], BEGAN + MIN, MIN, True) is not None) is told
+    assert (ongoing_stall(of, [holder()], BEGAN + MIN, MIN, True) is not None) is is_stall
 
 
-def test_a_child_that_was_killed_before_its_exec_did_begin_one() -> None:
-    """Killed in preexec_fn, say: the parent waits for whoever else has the write end."""
+def test_child_killed_before_its_exec_begins_a_stall() -> None:
+    """If it is killed in preexec_fn, for example, the parent waits for the other holders."""
     of = waiting(own_released_by="exit", child_killed=True)
     assert ongoing_stall(of, [holder()], BEGAN + MIN, MIN, True) is not None

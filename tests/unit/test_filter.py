@@ -1,4 +1,4 @@
-"""agent.filter: of which parents stalls are told."""
+"""agent.filter: which parents' stalls are reported."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ OUTSIDE = Identity("/bin/x", 0, None)
         (["UWSGI"], set()),
     ],
 )
-def test_comms(patterns: list[str], passed: set[bytes]) -> None:
+def test_filter_by_comm(patterns: list[str], passed: set[bytes]) -> None:
     comms = {b"uwsgi", b"uwsgi-test", b"sh"}
-    told = Filter(comms=patterns)
-    assert {comm for comm in comms if told.passes_comm(comm)} == passed
-    assert {comm for comm in comms if told.passes_stall(stall(of=spawn(comm=comm)))} == passed
+    filter = Filter(comms=patterns)
+    assert {comm for comm in comms if filter.passes_comm(comm)} == passed
+    assert {comm for comm in comms if filter.passes_stall(stall(of=spawn(comm=comm)))} == passed
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_comms(patterns: list[str], passed: set[bytes]) -> None:
         ({"containers": ["host"], "uids": [33]}, OUTSIDE, False),
     ],
 )
-def test_users_and_containers(
+def test_filter_by_user_and_container(
     options: dict[str, list[object]], identity: Optional[Identity], passes: bool
 ) -> None:
-    told = Filter(**options)  # type: ignore[arg-type]
-    assert told.passes_stall(dataclasses.replace(stall(), identity=identity)) is passes
+    filter = Filter(**options)  # type: ignore[arg-type]
+    assert filter.passes_stall(dataclasses.replace(stall(), identity=identity)) is passes

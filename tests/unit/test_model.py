@@ -1,4 +1,4 @@
-"""agent.model: the little that its plain data decides."""
+"""agent.model: properties of its data classes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from agent.model import Cause, Confirmation, Outcome, stall_began
 from tests.unit.samples import holder, release, spawn, stall
 
 
-def test_a_stall_begins_when_both_the_read_and_the_own_childs_release_have_come() -> None:
+def test_stall_begins_after_both_the_read_and_the_own_childs_release() -> None:
     assert stall_began(spawn(read_began=10, own_released=20)) == 20
     assert stall_began(spawn(read_began=20, own_released=10)) == 20
     assert stall_began(spawn(read_began=None)) is None
     assert stall_began(spawn(own_released=None)) is None
 
 
-def test_the_first_holder_is_the_culprit() -> None:
+def test_first_holder_is_the_culprit() -> None:
     assert stall(holder(pid=1), holder(pid=2)).culprit.pid == 1
 
 
 @pytest.mark.parametrize("value", [spawn(), release(), holder(), stall()])
-def test_data_cannot_be_changed(value: object) -> None:
+def test_data_is_immutable(value: object) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         value.pid = 1  # type: ignore[attr-defined]
 
 
-def test_the_words_are_a_contract() -> None:
+def test_values_of_enums_are_a_contract() -> None:
     assert {each.value for each in Cause} == {
         "forked",
         "leaked",

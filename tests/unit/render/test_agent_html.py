@@ -38,7 +38,7 @@ _VOID = {"meta", "link", "br"}
 
 
 class Document(HTMLParser):
-    """Elements with their attributes, and the text by the id of the part that it is in."""
+    """The elements of a page with their attributes, its text, and its inline style and script."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Document(HTMLParser):
         self._path: list[str] = []
         self.feed(source)
         self.close()
-        assert self._path == [], "elements that were not closed"
+        assert self._path == [], "unclosed elements"
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, Optional[str]]]) -> None:
         self.elements.append((tag, dict(attributes)))
@@ -68,7 +68,7 @@ class Document(HTMLParser):
             self.text += data
 
     def stalls(self) -> list[tuple[Optional[str], bool]]:
-        """State and whether it is open, in the order of the page."""
+        """State and openness of each ``<details>``, in document order."""
         return [
             (attributes["data-state"], "open" in attributes)
             for tag, attributes in self.elements
@@ -91,108 +91,109 @@ def _status(
     return Status(source, history, CLOCK, lambda: healthy, "0.26.0").read()
 
 
-def _going_on(*holders: Holder) -> Stall:
+def _in_progress(*holders: Holder) -> Stall:
     made = diagnosis.ongoing_stall(waiting(id=500), holders or (holder(),), BEGAN + 700 * MS, MS, True)
     assert made is not None
     return made
 
 
-def _over(number: int = 1, **changes: Any) -> Stall:
+def _ended(number: int = 1, **changes: Any) -> Stall:
     made, _ = diagnosis.judge(spawn(id=number, releases=(release(),), **changes), MS, True)
     assert made is not None
     return made
 
 
-def test_nothing_seen_yet() -> None:
+def test_page_without_stalls() -> None:
     status = _status()
-    said = Document(page(status)).text
-    assert f"No stall seen since {status['agent']['started'][:10]}" in said
-    assert "Nobody is stalled now." in said
-    assert "Going on now" not in said
+    text = Document(page(status)).text
+    assert f"No stall seen since {status['agent']['started'][:10]}" in text
+    assert "No stall in progress." in text
+    assert "In progress" not in text
 
 
-def test_what_goes_on_is_open_and_above_what_has_ended() -> None:
-    document = Document(page(_status((_going_on(),), (_over(1), _over(2)))))
+def test_stalls_in_progress_are_open_and_above_ended_ones() -> None:
+    document = Document(page(_status((_in_progress(),), (_ended(1), _ended(2)))))
     assert document.stalls() == [("ongoing", True), ("ended", False), ("ended", False)]
-    assert "1 stall going on" in document.text
+    assert "1 stall in progress" in document.text
     ids = [attributes["id"] for tag, attributes in document.elements if tag == "details"]
     assert ids == ["stall-00000000000001f4", "stall-0000000000000002", "stall-0000000000000001"]
 
 
-def test_a_stall_has_all_that_is_known_of_it() -> None:
+def test_all_details_of_a_stall_are_shown() -> None:
     of = spawn(comm=b"web-app", child_comm=b"convert", releases=(release(comm=b"pool-worker"),))
     seen, _ = diagnosis.judge(of, MS, True, seen={1020: BEGAN + 250 * MS})
     assert seen is not None
-    said = Document(page(_status(ended=(seen,)))).text
+    text = Document(page(_status(ended=(seen,)))).text
     for words in (
         "web-app waited to start convert, held by pool-worker forked",
         "500.0 ms",
         advise(Cause.FORKED).text,
-        "pid 1020: forked while the pipe was open, and not execed since; fd 6; seen holding it at 10:23:20",
+        "pid 1020: was forked while the pipe was open and has not called exec; fd 6;"
+        " copy last seen open at 10:23:20",
         "web-app waited for pool-worker",  # the picture's title
-        "makes the errpipe (read fd 5, write fd 6)",
-        "exits: its copy is closed",
+        "creates the errpipe (read fd 5, write fd 6)",
+        "exits, which closes its copy",
     ):
-        assert words in said
+        assert words in text
 
 
-def test_a_reader_that_was_woken_late() -> None:
+def test_late_wakeup_is_reported() -> None:
     of = spawn(releases=(release(by="close", at=BEGAN + 200 * MS),))
     late, _ = diagnosis.judge(of, MS, True)
     assert late is not None
-    said = Document(page(_status(ended=(late,)))).text
-    assert "After that the reader was woken 300.0 ms late: nobody held the pipe any more." in said
-    assert "woken" not in Document(page(_status(ended=(_over(),)))).text
+    text = Document(page(_status(ended=(late,)))).text
+    assert "the reader took another 300.0 ms to wake up." in text
+    assert "wake up" not in Document(page(_status(ended=(_ended(),)))).text
 
 
-def test_a_holder_that_was_not_seen() -> None:
-    said = Document(page(_status(ended=(stall(UNSEEN),)))).text
-    assert "held by somebody unknown unknown" in said
-    assert "somebody whose copy was not seen" in said
-    assert "None" not in said
+def test_unknown_holder() -> None:
+    text = Document(page(_status(ended=(stall(UNSEEN),)))).text
+    assert "held by an unknown process unknown" in text
+    assert "an unknown process, whose copy was not observed" in text
+    assert "None" not in text
 
 
-def test_a_day_is_named_when_it_is_not_today() -> None:
-    status = _status(ended=(_over(),))
+def test_date_is_shown_unless_it_is_today() -> None:
+    status = _status(ended=(_ended(),))
     status["agent"]["time"] = "2026-11-25T00:00:01.000000Z"
     assert "2026-11-24 10:23:20" in Document(page(status)).text
     status["agent"]["time"] = "2026-11-24T23:00:00.000000Z"
     assert "2026-11-24 10:23:20" not in Document(page(status)).text
 
 
-def test_no_more_than_a_hundred_are_shown() -> None:
-    document = Document(page(_status(ended=tuple(_over(number) for number in range(250)))))
+def test_at_most_a_hundred_ended_stalls_are_shown() -> None:
+    document = Document(page(_status(ended=tuple(_ended(number) for number in range(250)))))
     assert len(document.stalls()) == 100
     assert "the last 100 of 250" in document.text
     ids = [attributes["id"] for tag, attributes in document.elements if tag == "details"]
     assert ids[0] == f"stall-{249:016x}"
 
 
-def test_many_holders_and_steps_are_cut() -> None:
+def test_long_lists_of_holders_are_cut() -> None:
     crowd = [holder(pid=3000 + number, acquired=CREATED + number) for number in range(1000)]
-    source = page(_status((_going_on(*crowd),)))
+    source = page(_status((_in_progress(*crowd),)))
     assert "and 988 more" in source
     assert len(source) < 60_000
 
 
-def test_none_is_kept() -> None:
-    said = Document(page(_status(ended=(_over(),), limit=0))).text
-    assert "1 stall ended since" in said
-    assert "none is kept (web.history)" in said
+def test_page_without_history() -> None:
+    text = Document(page(_status(ended=(_ended(),), limit=0))).text
+    assert "1 stall ended since" in text
+    assert "none are kept (web.history)" in text
 
 
-def test_the_agents_health() -> None:
+def test_health_of_the_agent() -> None:
     source = FakeSource()
     source.counts.update(records_lost=1234567, processes_added=50)
     source.entries["processes"] = (4000, 4096)
-    said = Document(page(_status(source=source))).text
+    text = Document(page(_status(source=source))).text
     for words in (
         "records lost1,234,567",
         "evicted from processes0",
         "processes4,000 of 4,096",
         "Self-testpassed",
     ):
-        assert words in said
+        assert words in text
 
 
 @pytest.mark.parametrize(
@@ -202,19 +203,19 @@ def test_the_agents_health() -> None:
         (True, "read fd 3, not <4>", "The self-test failed"),
     ],
 )
-def test_what_is_wrong_is_said_at_the_top(healthy: bool, failure: Optional[str], words: str) -> None:
+def test_problems_are_shown_at_the_top(healthy: bool, failure: Optional[str], words: str) -> None:
     source = FakeSource(self_test_failure=failure)
-    said = Document(page(_status((_going_on(),), source=source, healthy=healthy))).text
-    assert said.index(words) < said.index("Going on now")
-    assert ("1 stall going on" in said) is healthy
-    assert failure is None or failure in said
+    text = Document(page(_status((_in_progress(),), source=source, healthy=healthy))).text
+    assert text.index(words) < text.index("In progress")
+    assert ("1 stall in progress" in text) is healthy
+    assert failure is None or failure in text
 
 
-# -- what the browser is allowed to do --
+# -- Content-Security-Policy --
 
 
-def test_the_policy_names_what_is_inline_and_nothing_else() -> None:
-    document = Document(page(_status((_going_on(),), (_over(),))))
+def test_policy_allows_only_the_inline_style_and_script() -> None:
+    document = Document(page(_status((_in_progress(),), (_ended(),))))
     policy = dict(part.strip().split(" ", 1) for part in content_security_policy().split(";"))
     assert policy["default-src"] == "'none'"
     for tag in ("script", "style"):
@@ -223,8 +224,8 @@ def test_the_policy_names_what_is_inline_and_nothing_else() -> None:
     assert "unsafe" not in content_security_policy()
 
 
-def test_no_other_file_is_asked_for() -> None:
-    document = Document(page(_status((_going_on(),), (_over(),))))
+def test_page_is_self_contained() -> None:
+    document = Document(page(_status((_in_progress(),), (_ended(),))))
     for tag, attributes in document.elements:
         assert "style" not in attributes and "src" not in attributes
         assert not any(name.startswith("on") for name in attributes)
@@ -233,8 +234,8 @@ def test_no_other_file_is_asked_for() -> None:
     assert [tag for tag, _ in document.elements].count("script") == 1
 
 
-def test_the_news_have_all_parts_but_the_ended_stalls() -> None:
-    status = _status((_going_on(),), (_over(),))
+def test_news_have_every_part_except_the_ended_stalls() -> None:
+    status = _status((_in_progress(),), (_ended(),))
 
     def parts(source: str) -> set[Optional[str]]:
         return {attributes["id"] for _, attributes in Document(source).elements if "data-part" in attributes}
@@ -243,17 +244,17 @@ def test_the_news_have_all_parts_but_the_ended_stalls() -> None:
     assert parts(news(status)) == {"state", "ongoing", "health"}
 
 
-def test_the_news_tell_when_another_stall_has_ended() -> None:
-    def mark(source: str) -> Optional[str]:
+def test_news_change_when_another_stall_has_ended() -> None:
+    def generation(source: str) -> Optional[str]:
         [(_, header)] = [element for element in Document(source).elements if element[0] == "header"]
         return header["data-ended"]
 
-    before, after = _status(ended=(_over(1),)), _status(ended=(_over(1), _over(2)))
+    before, after = _status(ended=(_ended(1),)), _status(ended=(_ended(1), _ended(2)))
     after["agent"]["started"] = before["agent"]["started"]
-    assert mark(news(before)) == mark(page(before)) != mark(news(after))
+    assert generation(news(before)) == generation(page(before)) != generation(news(after))
 
 
-# -- strangers --
+# -- untrusted text --
 
 
 @pytest.mark.parametrize(
@@ -267,55 +268,55 @@ def test_the_news_tell_when_another_stall_has_ended() -> None:
         b"$x${y}&lt;",
     ],
 )
-def test_hostile_comms_are_text(comm: bytes) -> None:
-    going_on = _going_on(holder(comm=comm))
-    plain = page(_status((_going_on(),), (_over(),)))
-    hostile = page(_status((going_on,), (_over(comm=comm, child_comm=comm),)))
+def test_hostile_comms_are_escaped(comm: bytes) -> None:
+    in_progress = _in_progress(holder(comm=comm))
+    plain = page(_status((_in_progress(),), (_ended(),)))
+    hostile = page(_status((in_progress,), (_ended(comm=comm, child_comm=comm),)))
     assert [tag for tag, _ in Document(hostile).elements] == [tag for tag, _ in Document(plain).elements]
     shown = comm.decode("utf-8", "backslashreplace").replace("\x1b", r"\x1b")
     assert Document(hostile).text.count(shown) >= 3
 
 
 @given(st.binary(max_size=15), st.text(max_size=40))
-def test_whatever_strangers_say_the_page_keeps_its_shape(comm: bytes, failure: str) -> None:
+def test_untrusted_text_does_not_change_the_structure(comm: bytes, failure: str) -> None:
     status = _status(
-        (_going_on(holder(comm=comm)),), (_over(comm=comm),), FakeSource(self_test_failure=failure)
+        (_in_progress(holder(comm=comm)),), (_ended(comm=comm),), FakeSource(self_test_failure=failure)
     )
-    plain = _status((_going_on(),), (_over(),), FakeSource(self_test_failure="x"))
+    plain = _status((_in_progress(),), (_ended(),), FakeSource(self_test_failure="x"))
     assert [tag for tag, _ in Document(page(status)).elements] == [
         tag for tag, _ in Document(page(plain)).elements
     ]
 
 
-def test_where_in_the_code() -> None:
-    document = Document(page(_status((with_stacks(_going_on()),), (_over(1),))))
+def test_stacks_are_shown() -> None:
+    document = Document(page(_status((with_stacks(_in_progress()),), (_ended(1),))))
     [of_stall, stacks, _] = [attributes for tag, attributes in document.elements if tag == "details"]
     assert stacks["id"] == "stacks-" + str(of_stall["id"])
-    assert stacks["data-state"] == "ongoing"  # so that it stays open while the page is refreshed
-    for words in ("where it is blocked", "/srv/_execute_child.py:1", "_Fork", "holder 9: something"):
+    assert stacks["data-state"] == "ongoing"  # keeps it open when the page is refreshed
+    for words in ("stack of the blocked thread", "/srv/_execute_child.py:1", "_Fork", "holder 9: something"):
         assert words in document.text
 
 
-def test_hostile_names_in_stacks_are_text() -> None:
-    hostile = dataclasses.replace(with_stacks(_going_on()), reader_stack=python_stack("</pre><script>x"))
-    plain = with_stacks(_going_on())
+def test_hostile_names_in_stacks_are_escaped() -> None:
+    hostile = dataclasses.replace(with_stacks(_in_progress()), reader_stack=python_stack("</pre><script>x"))
+    plain = with_stacks(_in_progress())
     found, expected = Document(page(_status((hostile,)))), Document(page(_status((plain,))))
     assert [tag for tag, _ in found.elements] == [tag for tag, _ in expected.elements]
     assert "</pre><script>x" in found.text
 
 
-def test_who_the_processes_are() -> None:
+def test_executable_user_and_container_of_each_process() -> None:
     inside = Identity("/opt/<x>", 33, Container("ab" * 32, "podman", "11111111-2222"))
     outside = Identity("/usr/bin/python3.11", 0, None)
-    seen = dataclasses.replace(_over(), identity=outside)
+    seen = dataclasses.replace(_ended(), identity=outside)
     seen = dataclasses.replace(seen, holders=(dataclasses.replace(seen.culprit, identity=inside),))
-    said = Document(page(_status(ended=(seen,)))).text
-    assert "/usr/bin/python3.11, uid 0" in said
-    assert "/opt/<x>, uid 33; container abababababab (podman), pod 11111111-2222" in said
+    text = Document(page(_status(ended=(seen,)))).text
+    assert "/usr/bin/python3.11, uid 0" in text
+    assert "/opt/<x>, uid 33; container abababababab (podman), pod 11111111-2222" in text
 
 
-def test_probes() -> None:
-    said = Document(page(_status())).text
-    assert "attached1 of 2" in said
-    assert "syscalls:sys_enter_dupnot attached" in said
-    assert "run time0.00 s" in said
+def test_probes_that_are_not_attached_are_listed() -> None:
+    text = Document(page(_status())).text
+    assert "attached1 of 2" in text
+    assert "syscalls:sys_enter_dupnot attached" in text
+    assert "run time0.00 s" in text

@@ -1,4 +1,4 @@
-"""agent.render.perfetto: trace files that keep to the Trace Event Format and say what happened."""
+"""agent.render.perfetto: trace files conform to the Trace Event Format and show what happened."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.unit.samples import BEGAN, CHILD, CREATED, ENDED, HOLDER, MS, PARENT,
 _Event = dict[str, Any]
 
 
-def _trace(*told: Any, limit: int = 10_000) -> dict[str, Any]:
-    trace: dict[str, Any] = json.loads(json.dumps(trace_events(Collection(told, limit))))
+def _trace(*reports: Any, limit: int = 10_000) -> dict[str, Any]:
+    trace: dict[str, Any] = json.loads(json.dumps(trace_events(Collection(reports, limit))))
     check(trace)
     return trace
 
@@ -41,7 +41,7 @@ def _microseconds(at: int) -> int:
     return (at - CREATED) // 1000
 
 
-def test_who_did_what_and_when() -> None:
+def test_slices_show_who_did_what_and_when() -> None:
     trace = _trace(ended())
     slices = {event["cat"]: event for event in _of(trace, "X")}
     tracks = {category: (event["pid"], event["tid"]) for category, event in slices.items()}
@@ -69,10 +69,10 @@ def test_who_did_what_and_when() -> None:
     assert slices["holder"]["args"]["fds"] == [6]
 
 
-def test_every_step_is_an_instant_on_the_track_of_who_took_it() -> None:
+def test_every_step_is_an_instant_on_the_track_of_its_process() -> None:
     stall = ended()
-    marks = [(event["ts"], event["pid"]) for event in _of(_trace(stall), "i")]
-    assert sorted(marks) == sorted((round(step["seconds"] * 1e6), step["pid"]) for step in stall["steps"])
+    instants = [(event["ts"], event["pid"]) for event in _of(_trace(stall), "i")]
+    assert sorted(instants) == sorted((round(step["seconds"] * 1e6), step["pid"]) for step in stall["steps"])
 
 
 def test_processes_and_threads_have_names() -> None:
@@ -90,7 +90,7 @@ def test_processes_and_threads_have_names() -> None:
     }
 
 
-def test_flows_go_from_fork_to_holder_and_from_its_release_to_the_reader() -> None:
+def test_flows_lead_from_fork_to_holder_and_from_release_to_reader() -> None:
     trace = _trace(ended())
     flows = {
         start["name"]: (
@@ -112,7 +112,7 @@ def test_flows_go_from_fork_to_holder_and_from_its_release_to_the_reader() -> No
     }
 
 
-def test_the_own_child_gave_its_descendant_the_copy() -> None:
+def test_copy_of_a_descendant_comes_from_the_own_child() -> None:
     seen = (release(descendant=True, acquired=CREATED + 2 * MS),)
     made, _ = diagnosis.judge(spawn(releases=seen), MS, True)
     assert made is not None
@@ -121,7 +121,7 @@ def test_the_own_child_gave_its_descendant_the_copy() -> None:
     assert (start["pid"], start["ts"]) == (CHILD, 2000)
 
 
-def test_a_stall_that_is_going_on_reaches_to_now() -> None:
+def test_stall_in_progress_extends_to_now() -> None:
     trace = _trace(ongoing(seconds=0.7))
     until = _microseconds(BEGAN) + 700_000
     ends = {event["cat"]: _span(event)[1] for event in _of(trace, "X") if event["cat"] != "child"}
@@ -129,15 +129,15 @@ def test_a_stall_that_is_going_on_reaches_to_now() -> None:
     assert "still holds" in [event["name"] for event in _of(trace, "s")]
 
 
-def test_a_stall_cannot_outlast_its_read() -> None:
-    """A slice would overlap the one that it is in; the whole spawn is as long as is said somewhere."""
+def test_stall_is_clipped_to_its_read() -> None:
+    """Slices must be nested; the spawn extends to the latest end."""
     trace = _trace({**ended(), "stall_seconds": 9.0})
     [stall], [read], [whole] = (_of(trace, "X", category) for category in ("stall", "read", "spawn"))
     assert _span(stall)[1] == _span(read)[1] == _microseconds(ENDED)
     assert _span(whole)[1] == _microseconds(BEGAN) + 9_000_000
 
 
-def test_a_reader_that_is_woken_late_reads_on_after_the_stall() -> None:
+def test_read_with_a_late_wakeup_outlasts_the_stall() -> None:
     seen = (release(by="close", at=BEGAN + 200 * MS),)
     trace = _trace(ended(releases=seen))
     [stall], [read], [whole], [held] = (
@@ -148,7 +148,7 @@ def test_a_reader_that_is_woken_late_reads_on_after_the_stall() -> None:
     assert stall["args"]["late_wakeup_seconds"] == 0.3
 
 
-def test_stalls_at_other_times_are_on_one_base() -> None:
+def test_all_times_count_from_the_first_errpipe() -> None:
     later = {**ended(2), "time": "2026-11-24T10:23:23.500000Z"}
     trace = _trace(later, ended(1))
     assert ended()["time"] == "2026-11-24T10:23:20.000000Z"
@@ -156,8 +156,8 @@ def test_stalls_at_other_times_are_on_one_base() -> None:
     assert trace["otherData"]["time_zero"] == ended()["time"]
 
 
-def test_two_pipes_held_at_once_are_side_by_side() -> None:
-    """The holds overlap without nesting: each has a lane of the holder's process."""
+def test_two_pipes_held_at_once_get_two_lanes() -> None:
+    """The slices of the holder overlap without being nested."""
     later = {**ended(2), "time": "2026-11-24T10:23:20.300000Z"}
     later["parent"] = {**later["parent"], "tid": SPAWNER + 1}
     trace = _trace(ended(1), later)
@@ -169,47 +169,47 @@ def test_two_pipes_held_at_once_are_side_by_side() -> None:
     assert names == {HOLDER: "worker", second: "worker (2)"}
 
 
-def test_a_lane_is_used_again() -> None:
+def test_lane_is_reused() -> None:
     others = [{**ended(number), "time": f"2026-11-24T10:24:{number:02}.000000Z"} for number in range(2, 40)]
     trace = _trace(ended(1), *others)
     assert {event["tid"] for event in _of(trace, "X", "holder")} == {HOLDER}
 
 
-def test_a_holder_that_was_not_seen() -> None:
+def test_unknown_holder() -> None:
     made, _ = diagnosis.judge(spawn(held=True), MS, True)
     assert made is not None
     trace = _trace(stall_object(made, CLOCK))
     [held] = _of(trace, "X", "holder")
     [stall] = _of(trace, "X", "stall")
     assert _span(held) == _span(stall)
-    assert held["pid"] >= 1 << 22  # nobody's
+    assert held["pid"] >= 1 << 22  # no process has this pid
     assert held["args"]["begin_is_known"] is False
 
 
-def test_a_stall_found_in_proc_is_an_instant() -> None:
+def test_stall_found_in_proc_is_an_instant() -> None:
     trace = _trace(found())
     assert _of(trace, "X") == []
-    [mark] = _of(trace, "i")
-    assert (mark["name"], mark["ts"]) == ("blocked in read", 0)
-    assert mark["args"]["certainty"] == "possible"
-    assert mark["args"]["evidence"] == ["the read end is close-on-exec"]
+    [instant] = _of(trace, "i")
+    assert (instant["name"], instant["ts"]) == ("blocked in read", 0)
+    assert instant["args"]["certainty"] == "possible"
+    assert instant["args"]["evidence"] == ["the read end is close-on-exec"]
 
 
-def test_a_stall_that_was_sampled_has_its_length() -> None:
+def test_stall_sampled_from_proc_has_a_duration() -> None:
     trace = _trace(found(seconds=1.5, state="ended"))
     [stall] = _of(trace, "X", "stall")
     assert stall["dur"] == 1_500_000
     assert stall["args"]["source"] == "snapshot"
 
 
-def test_a_spawn_that_stalled_is_drawn_once() -> None:
+def test_stalled_spawn_is_drawn_once() -> None:
     other = plain_spawn(tid=SPAWNER + 1)
     trace = _trace(plain_spawn(), ended(), other)
     assert sorted(event["tid"] for event in _of(trace, "X", "spawn")) == [SPAWNER, SPAWNER + 1]
     assert len(_of(trace, "X", "stall")) == 1
 
 
-def test_what_is_left_out_is_said() -> None:
+def test_omitted_stalls_are_counted() -> None:
     counted = summary()
     trace = _trace(*(ended(number) for number in range(30)), counted, limit=10)
     assert trace["otherData"]["stalls_left_out"] == 20
@@ -217,30 +217,30 @@ def test_what_is_left_out_is_said() -> None:
     assert len(_of(trace, "X", "stall")) == 10
 
 
-def test_nothing_was_told() -> None:
+def test_report_without_stalls() -> None:
     assert _trace()["traceEvents"] == []
 
 
 @pytest.mark.parametrize("comm", [b"<script>", b'"},{"ph":"X', b"\xff\n\0", b""])
-def test_hostile_comms_are_strings(comm: bytes) -> None:
+def test_hostile_comms_stay_strings(comm: bytes) -> None:
     stall = ended(comm=comm)
     names = [event["args"]["name"] for event in _of(_trace(stall), "M") if event["pid"] == PARENT]
     assert names == [stall["parent"]["comm"]] * 2
 
 
 @given(objects)
-def test_whatever_was_told_it_is_a_trace_file(told: list[dict[str, Any]]) -> None:
-    _trace(*told)
+def test_every_valid_report_gives_a_valid_trace_file(reports: list[dict[str, Any]]) -> None:
+    _trace(*reports)
 
 
-def test_thousands() -> None:
-    told = [
+def test_thousands_of_stalls() -> None:
+    reports = [
         {**ended(number), "time": f"2026-11-24T10:23:{number % 60:02}.{number:06}Z"} for number in range(5000)
     ]
-    assert len(_of(_trace(*told), "X", "stall")) == 5000
+    assert len(_of(_trace(*reports), "X", "stall")) == 5000
 
 
-# -- the check itself --
+# -- the check of trace files itself --
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_thousands() -> None:
         lambda events: events.reverse(),
     ],
 )
-def test_the_check_sees_what_is_wrong(harm: Any) -> None:
+def test_check_detects_violations(harm: Any) -> None:
     trace = copy.deepcopy(trace_events(Collection([ended()])))
     check(trace)
     harm(trace["traceEvents"])

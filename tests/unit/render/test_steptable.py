@@ -1,4 +1,4 @@
-"""agent.render.steptable: who had which fds when."""
+"""agent.render.steptable: which process had which fds open after each step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from agent.model import Stall
 from agent.render.steptable import step_table
 from agent.reports.objects import stall_object
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.samples import BEGAN, ENDED, MS, UNSEEN, holder, release, spawn, stall, waiting
+from tests.unit.samples import ENDED, MS, UNSEEN, holder, release, spawn, stall, waiting
 
 
 def rows(made: Stall, width: int = 120) -> list[list[str]]:
-    """The cells of each step, by the table's columns."""
+    """The cells of each row."""
     table = step_table(stall_object(made, CLOCK))
     assert table is not None
     return [[str(cell) for cell in cells] for cells in zip(*(column._cells for column in table.columns))]
@@ -29,12 +29,12 @@ def headers(made: Stall) -> list[str]:
     return [str(column.header).replace("\n", " ") for column in table.columns]
 
 
-def test_an_ended_stall() -> None:
+def test_table_of_an_ended_stall() -> None:
     made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
     assert headers(made) == [
         "step",
-        "time ms",
+        "time (ms)",
         "action",
         "thread 1007",
         "thread 1008",
@@ -43,18 +43,18 @@ def test_an_ended_stall() -> None:
         "holder 1020",
     ]
     assert rows(made) == [
-        ["1", "0.000", "parent makes the errpipe", "pipe", "", "5,6", "", ""],
+        ["1", "0.000", "parent creates the errpipe", "pipe", "", "5,6", "", ""],
         ["2", "0.500", "holder is forked", "", "fork", "5,6", "", "6"],
         ["3", "1.000", "parent forks the child", "fork", "", "5,6", "6", "6"],
         ["4", "2.000", "parent closes its write end", "close(6)", "", "5,-", "6", "6"],
         ["5", "3.000", "parent reads", "read(5)", "", "5,-", "6", "6"],
-        ["6", "5.000", "child execs", "|", "", "5,-", "-", "6"],
+        ["6", "5.000", "child calls exec", "|", "", "5,-", "-", "6"],
         ["7", "505.000", "holder exits", "|", "", "5,-", "-", "-"],
         ["8", "505.000", "parent's read returns", "returns", "", "5,-", "-", "-"],
     ]
 
 
-def test_one_that_is_going_on_ends_in_the_read() -> None:
+def test_table_of_a_stall_in_progress_ends_in_the_read() -> None:
     made = ongoing_stall(waiting(), [holder()], ENDED, MS, True)
     assert made is not None
     last = rows(made)[-1]
@@ -62,45 +62,44 @@ def test_one_that_is_going_on_ends_in_the_read() -> None:
     assert last[-1] == "6"
 
 
-def test_holders_beyond_the_first_four_are_counted() -> None:
+def test_holders_after_the_fourth_are_only_counted() -> None:
     releases = tuple(release(pid=2000 + number, at=ENDED - number * MS) for number in range(6))
     made = judge(spawn(releases=releases), 10 * MS, True).stall
     assert made is not None
     assert sum(header.startswith("holder") for header in headers(made)) == 4
     table = step_table(stall_object(made, CLOCK))
     assert table is not None
-    assert table.caption == "without 2 more holders"
+    assert str(table.caption).startswith("2 more holders")
     assert any("holder 2005 exits" in row[2] for row in rows(made))
 
 
-def test_a_holder_that_was_forked_by_another_process_has_no_thread_here() -> None:
+def test_holder_forked_by_another_process_has_no_thread_column() -> None:
     made = judge(spawn(releases=(release(parent=77, forker=78),)), 10 * MS, True).stall
     assert made is not None
     assert "thread 78" not in headers(made)
 
 
-def test_a_thread_that_is_not_known_has_no_column() -> None:
-    """As in a report of somebody else's (agent.reports.replay lets it through)."""
+def test_unknown_thread_has_no_column() -> None:
+    """agent.reports.replay accepts a report in which the tid is null."""
     made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
-    told: Any = stall_object(made, CLOCK)
-    assert told["holders"][0]["forked_by"]["pid"] == told["parent"]["pid"]
-    told["holders"][0]["forked_by"]["tid"] = None
-    table = step_table(told)
+    report: Any = stall_object(made, CLOCK)
+    assert report["holders"][0]["forked_by"]["pid"] == report["parent"]["pid"]
+    report["holders"][0]["forked_by"]["tid"] = None
+    table = step_table(report)
     assert table is not None
     threads = [column for column in table.columns if "thread" in str(column.header)]
     assert len(threads) == 1
 
 
-def test_a_stall_without_steps_has_no_table() -> None:
+def test_stall_without_steps_has_no_table() -> None:
     assert step_table(stall_object(dataclasses.replace(stall(UNSEEN), steps=()), CLOCK)) is None
 
 
-def test_it_fits_into_eighty_columns() -> None:
+def test_table_fits_eighty_columns() -> None:
     made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
     assert made is not None
     output = io.StringIO()
     table = step_table(stall_object(made, CLOCK))
     Console(file=output, width=80).print(table)
     assert max(map(len, output.getvalue().splitlines())) <= 80
-    assert BEGAN

@@ -30,18 +30,18 @@ from tests.unit.samples import SECOND, python_stack, stall, with_stacks
         (0.5e9, "500.0 ms"),
     ],
 )
-def test_duration(nanoseconds: float, text: str) -> None:
+def test_duration_in_words(nanoseconds: float, text: str) -> None:
     assert duration(nanoseconds) == text
 
 
 @given(st.floats(0, 1e18))
-def test_a_duration_says_what_it_is(nanoseconds: float) -> None:
+def test_duration_is_precise_to_about_three_digits(nanoseconds: float) -> None:
     number, unit = duration(nanoseconds).split(" ")
-    told = float(number) * {"us": 1e3, "ms": 1e6, "s": 1e9}[unit]
-    assert told == pytest.approx(nanoseconds, rel=0.051, abs=500)
+    parsed = float(number) * {"us": 1e3, "ms": 1e6, "s": 1e9}[unit]
+    assert parsed == pytest.approx(nanoseconds, rel=0.051, abs=500)
 
 
-def test_count() -> None:
+def test_count_in_words() -> None:
     assert [count(number, "stall") for number in (0, 1, 2, 1024)] == [
         "0 stalls",
         "1 stall",
@@ -50,7 +50,7 @@ def test_count() -> None:
     ]
 
 
-_TOLD: Any = {"time": "2026-11-24T23:59:59.999000Z"}
+_STALL: Any = {"time": "2026-11-24T23:59:59.999000Z"}
 
 
 @pytest.mark.parametrize(
@@ -64,49 +64,49 @@ _TOLD: Any = {"time": "2026-11-24T23:59:59.999000Z"}
         (-1e11, None),  # no such year
     ],
 )
-def test_clock_words(seconds: Optional[float], words: Optional[str]) -> None:
-    assert clock_words(_TOLD, seconds) == words
+def test_time_in_words(seconds: Optional[float], words: Optional[str]) -> None:
+    assert clock_words(_STALL, seconds) == words
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("stall", "words"),
     [
         ({"late_wakeup_seconds": 0.0}, None),
         ({}, None),  # in a report of an earlier version
         (
             {"late_wakeup_seconds": 5.2},
-            "After that the reader was woken 5.20 s late: nobody held the pipe any more.",
+            "After the last copy was closed, the reader took another 5.20 s to wake up.",
         ),
     ],
 )
-def test_late_words(told: Any, words: Optional[str]) -> None:
-    assert late_words(told) == words
+def test_late_wakeup_in_words(stall: Any, words: Optional[str]) -> None:
+    assert late_words(stall) == words
 
 
 @pytest.mark.parametrize(
     ("holder", "words"),
     [
-        ({"confirmation": "confirmed", "last_seen_seconds": 0.5}, "seen holding it at 00:00:00.499 UTC"),
-        ({"confirmation": "confirmed", "last_seen_seconds": None}, "seen holding it"),
-        ({"confirmation": "confirmed"}, "seen holding it"),
+        ({"confirmation": "confirmed", "last_seen_seconds": 0.5}, "copy last seen open at 00:00:00.499 UTC"),
+        ({"confirmation": "confirmed", "last_seen_seconds": None}, "copy seen open"),
+        ({"confirmation": "confirmed"}, "copy seen open"),
         ({"confirmation": "gone", "last_seen_seconds": None}, None),
         ({"confirmation": "mismatch"}, None),
         ({"confirmation": None, "last_seen_seconds": None}, None),
     ],
 )
-def test_seen_words(holder: Any, words: Optional[str]) -> None:
-    assert seen_words(holder, _TOLD) == words
+def test_confirmation_in_words(holder: Any, words: Optional[str]) -> None:
+    assert seen_words(holder, _STALL) == words
 
 
-def test_stacks() -> None:
+def test_stacks_are_listed() -> None:
     assert list(stack_lines(stacks_object(with_stacks(stall())))) == [
-        "where it is blocked (by py-spy)",
+        "stack of the blocked thread (from py-spy)",
         "  _execute_child            /srv/_execute_child.py:1",
         "  main                      /srv/main.py:2",
-        "where the holder was forked (by kernel)",
+        "stack of the thread that forked the holder (from kernel)",
         "  _Fork                     /lib/libc.so.6",
         "  0x2a",
-        "where the holder is (by py-spy)",
+        "stack of the holder (from py-spy)",
         "  sleep_on                  /srv/sleep_on.py:1",
         "no stack: holder 9: something",
     ]
