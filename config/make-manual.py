@@ -1,8 +1,8 @@
-"""Writes the man page and the shell completions of trace-popen, from its own description of its arguments.
+"""Generates the man page and the shell completions of trace-popen from its argument parser.
 
     .venv/bin/python config/make-manual.py [FOLDER]
 
-FOLDER: config/manual, where they are kept.
+FOLDER: where to write them; default: config/manual.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _EXIT_STATUS = """\
 .SH EXIT STATUS
 .TP
 .B 0
-Or the COMMAND's own, 128 + N when signal N ended it.
+Success, or the exit status of COMMAND (128 + N if signal N ended it).
 .TP
 .B 2
-What was asked for cannot be done: one line on standard error says why, and what to do.
+The request cannot be carried out; standard error says why.
 .TP
 .B 3
-With \\-\\-fail\\-on\\-stall: there was a stall.
+With \\-\\-fail\\-on\\-stall: there was a stall (longer than \\-\\-max\\-stall\\-ms, if given).
 .SH SEE ALSO
 .BR strace (1),
 .BR lsof (8),
@@ -38,7 +38,7 @@ With \\-\\-fail\\-on\\-stall: there was a stall.
 
 
 def main() -> None:
-    """Writes all three."""
+    """Write the man page and both completions."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _FOLDER
     folder.mkdir(exist_ok=True)
     (folder / "trace-popen.1").write_text(_man_page())
@@ -50,9 +50,9 @@ def _man_page() -> str:
     parser = trace_parser()
     usage, examples, parser.epilog = parser.usage or "", parser.epilog or "", None
     parser.usage = "USAGE"
-    parser.man_short_description = "find what keeps subprocess.Popen (and its like) waiting"  # type: ignore[attr-defined]
+    parser.man_short_description = "find out why subprocess.Popen and similar calls hang"  # type: ignore[attr-defined]
     page = Manpage(parser, format="pretty")
-    page.date = page.mf.date = ""  # the same text on every day
+    page.date = page.mf.date = ""  # reproducible: no date
     text = str(page).replace('"Generated Python Manual"', '"spawnstall"')
     ways = "\n.br\n".join(_roff(line.strip()) for line in usage.splitlines())
     text = text.replace(".B USAGE\n", f"{ways}\n")

@@ -1,4 +1,4 @@
-"""``make demo``: runs the agent, plays the problem for ten seconds, and shows what the agent made of it."""
+"""``make demo``: runs the agent, provokes stalls for ten seconds, and shows what the agent reports."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.live.lab import Lab, Object, RunningAgent
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 _SECONDS = 10
-_SHOWN = 5
+_MAX_STALLS = 5
 _SHOWN_METRICS = ("spawnstall_spawns_total", "spawnstall_stall_seconds_count", "spawnstall_stall_seconds_sum")
 
 
 def main() -> int:
-    """Returns 0 when the agent found stalls."""
+    """Run the demo; return 0 if the agent found stalls."""
     console = Console()
     with tempfile.TemporaryDirectory(prefix="spawnstall-demo-") as folder:
         lab = Lab(Path(__file__).resolve().parent.parent, Path(folder))
         console.print("[bold]starting the agent[/] (trace-popen agent)")
         with lab.agent() as agent:
             before = agent.metrics()
-            console.print(f"[bold]playing the problem for {_SECONDS} s[/] (tests/programs/demo.py)")
-            console.print("  threads of web-app start programs, while another forks workers that do not exec")
+            console.print(f"[bold]provoking stalls for {_SECONDS} s[/] (tests/programs/demo.py)")
+            console.print("  threads of web-app start programs while another thread forks workers that never call exec")
             subprocess.run(lab.program("demo.py", "--seconds", str(_SECONDS)), check=True)
             time.sleep(0.5)
             stalls = [stall for stall in agent.stalls() if stall["state"] == "ended"]
@@ -41,16 +41,16 @@ def main() -> int:
             for line in _changed(agent, before):
                 console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if not stalls:
-        console.print("no stall happened this time, which is rare: run it again")
+        console.print("no stall happened this time, which is rare; run it again")
     return 0 if stalls else 1
 
 
 def _stalls_table(stalls: list[Object]) -> Table:
-    title = f"the agent's log: {len(stalls)} stalls, the longest of them"
+    title = f"the longest of {len(stalls)} stalls in the agent's log"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE)
-    for column in ("blocked", "for", "in starting", "held by", "cause"):
+    for column in ("parent", "stall", "child", "holder", "cause"):
         table.add_column(column, no_wrap=True)
-    for stall in sorted(stalls, key=lambda stall: -stall["stall_seconds"])[:_SHOWN]:
+    for stall in sorted(stalls, key=lambda stall: -stall["stall_seconds"])[:_MAX_STALLS]:
         holder = stall["holders"][0]
         table.add_row(
             f"{stall['parent']['comm']} ({stall['parent']['pid']})",

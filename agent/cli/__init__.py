@@ -1,1 +1,1 @@
-"""What trace-popen does: arguments, one run, its outputs."""
+"""The command line of trace-popen: its arguments, one run, its outputs."""

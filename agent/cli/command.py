@@ -1,4 +1,4 @@
-"""A command to be traced from its first instruction: forked at once, execed when the probes are ready."""
+"""A command traced from its first instruction: forked at once, and execed when the probes are ready."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ __all__ = ["Command", "CommandError"]
 
 
 class CommandError(UserError):
-    """The command cannot be run; one line."""
+    """The command cannot be run.  The message is one line."""
 
 
 class Command:
-    """A forked child that waits for ``release`` and then becomes the command.
+    """A forked child that waits for ``release`` and then executes the command.
 
-    A context manager: a command that was never released is not run at all.  Raises CommandError.
+    It is a context manager; leaving it without ``release`` ends the child, and the command never runs.
+    Raises CommandError if there is no such program.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -42,26 +43,26 @@ class Command:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._go_write >= 0:  # never released: the child sees end-of-file and goes
+        if self._go_write >= 0:  # never released: the child reads end-of-file and exits
             os.close(self._go_write)
             self._go_write = -1
             os.waitpid(self.pid, 0)
 
     def release(self) -> None:
-        """Lets the command begin."""
-        with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: poll tells
+        """Let the command start."""
+        with contextlib.suppress(BrokenPipeError):  # it has been killed; poll() reports that
             os.write(self._go_write, b"x")
         os.close(self._go_write)
         self._go_write = -1
 
     def terminate(self) -> None:
-        """Passes a SIGTERM on."""
-        # It has ended, or become another user's.
+        """Send SIGTERM to the command."""
+        # It has exited, or runs as another user now.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
 
     def poll(self) -> bool:
-        """Whether the command has ended."""
+        """Whether the command has exited."""
         if self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -69,7 +70,7 @@ class Command:
         return self._status is not None
 
     def wait(self, terminate: bool) -> int:
-        """The command's exit status as a shell gives it, 128 + N when signal N ended it."""
+        """Wait for the exit status as a shell reports it: 128 + N if signal N ended the command."""
         if not self.poll():
             if terminate:
                 self.terminate()
@@ -82,7 +83,7 @@ class Command:
 def _become(arguments: Sequence[str], go_read: int) -> None:
     try:
         if os.read(go_read, 1):
-            # Python ignores SIGPIPE; the command gets what it would have had without us.
+            # Python ignores SIGPIPE; the command must not inherit that.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.execvp(arguments[0], list(arguments))
     except OSError as error:

@@ -1,7 +1,7 @@
 """The command line of ``trace-popen``.
 
-Exit status: 0, or the traced COMMAND's own; 3 with --fail-on-stall when there was a stall; 2 for what the
-user can mend, with one line on standard error.
+Exit status: 0, or that of the traced COMMAND; 3 with --fail-on-stall if there was a stall; 2 for an error
+that the user can correct, with one line on standard error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 
 def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
-    """Runs trace-popen and exits."""
+    """Run trace-popen and exit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _agent(arguments[1:]) if arguments[:1] == ["agent"] else _trace(arguments)
@@ -34,10 +34,10 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
         for line in str(error).splitlines():
             print(f"trace-popen: {line}", file=sys.stderr)
         status = error.status
-    except BrokenPipeError:  # the reader of our output has had enough (| head)
+    except BrokenPipeError:  # the reader of our output is gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
-    except KeyboardInterrupt:  # before there was anything to end in good order
+    except KeyboardInterrupt:  # before the handlers for an orderly end are installed
         status = 128 + signal.SIGINT
     sys.exit(status)
 
@@ -48,7 +48,7 @@ def _agent(arguments: list[str]) -> int:
     if options.check:
         return _check(path, options.set)
     with Prepared() as prepared:
-        from agent.settings import agentfile  # pydantic, while the compiler gets ready
+        from agent.settings import agentfile  # imports pydantic while the compiler starts
 
         def read() -> agentfile.Config:
             return agentfile.load(path, os.environ, options.set)
@@ -56,13 +56,13 @@ def _agent(arguments: list[str]) -> int:
         settings = read()
         logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(message)s")
         prepared.begin(TracerOptions.of(settings))
-        from agent.serve import daemon  # the web server and the like, while it compiles
+        from agent.serve import daemon  # imports the web server while the probes are compiled
 
         return daemon.run(settings, read, prepared)
 
 
 def _check(path: Optional[Path], set: Sequence[str]) -> int:
-    from agent.settings import agentfile, webfile  # ssl only where it is used
+    from agent.settings import agentfile, webfile  # imports ssl, which only the web server needs
 
     settings = agentfile.load(path, os.environ, set)
     if settings.web.config_file:
@@ -77,18 +77,18 @@ def _trace(arguments: list[str]) -> int:
         at = arguments.index("--")
         arguments, command_line = arguments[:at], arguments[at + 1 :]
         if not command_line:
-            raise UserError("a COMMAND is expected after '--'")
+            raise UserError("expected a COMMAND after '--'")
     options = trace_parser().parse_args(arguments)
-    wrong = _contradiction(options, command_line)
-    if wrong is not None:
-        raise UserError(wrong)
+    conflict = _conflict(options, command_line)
+    if conflict is not None:
+        raise UserError(conflict)
     logging.basicConfig(
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="trace-popen: %(message)s",
     )
     with contextlib.ExitStack() as cleanup:
         try:
-            # Made before there is any thread that the fork would lose.
+            # Forked before there is any other thread, which the fork would lose.
             command = cleanup.enter_context(Command(command_line)) if command_line else None
         except OSError as error:
             raise UserError(f"fork: {error.strerror}") from error
@@ -96,7 +96,7 @@ def _trace(arguments: list[str]) -> int:
         if not options.replay and not options.snapshot:
             prepared = cleanup.enter_context(Prepared())
             prepared.begin(_tracer_options(options, options.pid or ([command.pid] if command else [])))
-        from agent.cli import run  # rich and the like, while the probes are compiled
+        from agent.cli import run  # imports rich while the probes are compiled
 
         return run.run(options, command, prepared)
 
@@ -107,18 +107,18 @@ def _tracer_options(options: argparse.Namespace, pids: Sequence[int]) -> TracerO
     )
 
 
-def _contradiction(options: argparse.Namespace, command_line: list[str]) -> Optional[str]:
-    """What is wrong with options that are right one by one; one line."""
+def _conflict(options: argparse.Namespace, command_line: list[str]) -> Optional[str]:
+    """Why valid options cannot be used together, on one line; None if they can."""
     if options.pid and command_line:
-        return "--pid and a COMMAND cannot be traced at once: leave one out"
+        return "--pid and COMMAND cannot be used together"
     if options.replay and (options.pid or command_line or options.snapshot):
-        return "--replay traces nothing: leave out --pid, --snapshot and COMMAND"
+        return "--replay cannot be used with --pid, --snapshot or COMMAND"
     if options.snapshot and not options.pid:
         return "--snapshot needs --pid PID"
     if options.max_stall_ms and not options.fail_on_stall:
         return "--max-stall-ms needs --fail-on-stall"
     if options.steps and options.json:
-        return "--steps is a table, and --json has the steps as they are: leave one out"
+        return "--steps and --json cannot be used together: the JSON objects already contain the steps"
     for pid in options.pid:
         if not procfs.is_alive(pid):
             return f"there is no process with pid {pid}"

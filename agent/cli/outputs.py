@@ -1,4 +1,4 @@
-"""Where the reports of one run go: to a terminal or pipe, to a file, into what is drawn at the end."""
+"""Where the reports of one run go: a terminal or pipe, a file, a page or trace written at the end."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "
 
 
 class Sink(Protocol):
-    """Takes the JSON object of each report, as it comes."""
+    """Receives the JSON object of each report as it is made."""
 
     def write(self, report: ReportObject) -> None: ...
 
 
 class Lines:
-    """A sink that writes as the reports come, flushed at once.
+    """A sink that writes and flushes each report at once.
 
-    A stream that cannot be written any more (a full disk) ends nothing: failure then says why, in one line.
+    A write error (such as a full disk) does not end the run: ``failure`` then gives the reason, on one line.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -43,7 +43,7 @@ class Lines:
         self._stream = stream
 
     def write(self, report: ReportObject) -> None:
-        """Writes one report."""
+        """Write one report, unless an earlier write failed."""
         if self.failure is not None:
             return
         try:
@@ -52,21 +52,21 @@ class Lines:
         except BrokenPipeError:
             raise
         except OSError as error:
-            self.failure = f"{self._stream.name}: {error.strerror}: the reports in it are not all"
+            self.failure = f"{self._stream.name}: {error.strerror}: the reports in it are incomplete"
 
     def _put(self, report: ReportObject) -> None:
         raise NotImplementedError
 
 
 class JsonLines(Lines):
-    """One object a line."""
+    """Writes one JSON object per line."""
 
     def _put(self, report: ReportObject) -> None:
         self._stream.write(json.dumps(report) + "\n")
 
 
 class Text(Lines):
-    """For a person."""
+    """Writes text for people."""
 
     def __init__(self, console: Console, steps: bool) -> None:
         super().__init__(console.file)
@@ -86,9 +86,9 @@ class Text(Lines):
 
 
 class Drawing:
-    """Keeps the objects (the longest, when there are too many), and draws them at the end.
+    """Keeps the objects (the longest stalls, if there are too many) and draws them at the end.
 
-    stream: unbuffered.
+    stream: must be unbuffered.
     """
 
     def __init__(self, stream: IO[bytes], draw: Callable[[Collection], str]) -> None:
@@ -97,39 +97,39 @@ class Drawing:
         self._draw = draw
 
     def write(self, report: ReportObject) -> None:
-        """Keeps a report."""
+        """Keep a report."""
         self._collection.add(report)
 
     def finish(self) -> None:
-        """Writes the file, all of it or nothing (half a page looks whole); raises OSError with its name."""
+        """Write the whole file, or leave it empty, since half a page looks complete.  Raises OSError."""
         left = self._draw(self._collection).encode()
         try:
             while left:
                 left = left[self._stream.write(left) :]
         except OSError as error:
-            with contextlib.suppress(OSError):  # a device
+            with contextlib.suppress(OSError):  # a device cannot be truncated
                 self._stream.truncate(0)
             raise OSError(error.errno, error.strerror, self._stream.name) from error
 
 
 def html(collection: Collection) -> str:
-    """A page."""
+    """The collection as an HTML page."""
     from agent.render.run_html import html_report
 
     return html_report(collection)
 
 
 def trace(collection: Collection) -> str:
-    """A trace for Perfetto."""
+    """The collection as a trace file for Perfetto."""
     from agent.render.perfetto import trace_events
 
     return json.dumps(trace_events(collection))
 
 
 class Reports:
-    """Makes the object of everything that passes the filter, counts it, and gives it to each sink.
+    """Makes the object of each stall that passes the filter, counts it, and passes it to each sink.
 
-    every: spawns too, not only stalls.
+    every: report spawns too, not only stalls.
     """
 
     def __init__(self, sinks: list[Sink], every: bool = False, filter: Optional[Filter] = None) -> None:
@@ -143,7 +143,7 @@ class Reports:
         self._shown: set[str] = set()
 
     def stall(self, stall: Stall) -> None:
-        """Takes a stall, ongoing or ended."""
+        """Report a stall, in progress or ended."""
         if not self._filter.passes_stall(stall):
             return
         self._passed.add(stall.spawn.id)
@@ -159,8 +159,8 @@ class Reports:
         return sum(self._filter.passes_stall(stall) for stall in stalls)
 
     def spawn(self, spawn: Spawn) -> None:
-        """Takes an ended spawn."""
-        passed = spawn.id in self._passed  # with its stall, when its parent was there to be asked
+        """Count an ended spawn, and report it if ``every``."""
+        passed = spawn.id in self._passed  # with its stall, when its parent could still be identified
         self._passed.discard(spawn.id)
         if not passed and not self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
             return
@@ -169,7 +169,7 @@ class Reports:
             self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
 
     def snapshot(self, finding: snapshot.Finding, stacks: Optional[Taken] = None) -> None:
-        """Takes a stall that was found in /proc; stacks: those that were asked for."""
+        """Report a stall found in /proc; stacks: its stacks, None if not requested."""
         if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
             return
         now = time.monotonic_ns()
@@ -182,7 +182,7 @@ class Reports:
         self._write(report)
 
     def end(self, lost_records: int, ongoing: int, not_followed: Mapping[str, int]) -> None:
-        """Gives the summary; ongoing: stalls that nobody has seen the end of; not_followed: as in Summary."""
+        """Report the summary; ongoing: number of stalls still in progress; not_followed: as in Summary."""
         self._write(self.summary.object(lost_records, ongoing, not_followed))
 
     def _write(self, report: ReportObject) -> None:
@@ -192,10 +192,10 @@ class Reports:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """The reader has had enough (| head): rich would exit with status 1."""
+        """Raise instead of exiting with status 1 as rich does when the reader is gone (| head)."""
         raise BrokenPipeError
 
 
 def text_console(stream: IO[str]) -> Console:
-    """A console for reports: as wide as the terminal, 80 columns in a pipe."""
+    """A console for reports: as wide as the terminal, or 80 columns in a pipe."""
     return _Console(file=stream, highlight=False)

@@ -1,6 +1,6 @@
-"""What trace-popen does with its options: opens the files, traces, looks or replays, and has it all reported.
+"""One run of trace-popen: opens the files, then traces, takes a snapshot or replays.
 
-Exit status: as in cli.py.
+Exit status: as in agent.cli.main.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _STALLED = 3
 
 
 def run(options: argparse.Namespace, command: Optional[Command], prepared: Optional[Prepared]) -> int:
-    """Returns the exit status.
+    """Carry out the options; return the exit status.
 
-    command: what is to be traced; prepared: with that, and with whatever else the options trace; None: they
-    ask for a snapshot or a replay.
+    command: the command to trace, if any.
+    prepared: the probes being compiled, or None for a snapshot or a replay.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a comm is not always in the locale's encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # a comm may not fit the locale's encoding
     with contextlib.ExitStack() as cleanup:
         try:
             filter = Filter(options.comm, options.user, options.container)
             output = _open(options.output, cleanup) if options.output else sys.stdout
-            kept = [JsonLines(_open(options.report, cleanup))] if options.report else []
+            saved = [JsonLines(_open(options.report, cleanup))] if options.report else []
             drawings = [
                 Drawing(cleanup.enter_context(Path(path).open("wb", buffering=0)), draw)
                 for path, draw in ((options.html, html), (options.trace, trace))
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             raise UserError(f"{error.filename}: {error.strerror}") from error
         console = text_console(output)
         shown = JsonLines(output) if options.json else Text(console, options.steps)
-        sinks: list[Sink] = [shown, *kept, *drawings]
+        sinks: list[Sink] = [shown, *saved, *drawings]
         try:
             if options.replay:
                 status = _replay(Path(options.replay), sinks)
@@ -99,7 +99,7 @@ def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
     file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115
 
     def close() -> None:
-        with contextlib.suppress(OSError):  # what could not be written was told when it was
+        with contextlib.suppress(OSError):  # a write error has been reported already
             file.close()
 
     cleanup.callback(close)
@@ -109,7 +109,7 @@ def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
 def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:
     found = session.take_snapshot(options.pid, reports, options.stacks)
     if not found and not options.json:
-        what = "no thread of it is blocked on an errpipe now"
+        what = "no thread is blocked on an errpipe that a foreign process holds"
         print(f"pid {', '.join(map(str, options.pid))}: {what}", file=output)
     return 0
 
@@ -117,9 +117,9 @@ def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) ->
 def _status_console(
     options: argparse.Namespace, console: Console, command: Optional[Command]
 ) -> Optional[Console]:
-    """Where the status line can stand: where the reports go, or else on standard error.
+    """The terminal for the status line: that of the reports, else standard error, else None.
 
-    A COMMAND has the terminal for itself.
+    A traced COMMAND has the terminal to itself.
     """
     if command is not None:
         return None

@@ -1,4 +1,4 @@
-"""One run of ``trace-popen``: a snapshot, live tracing (or sampling where there is no eBPF), the summary."""
+"""Snapshot, live tracing (or polling /proc where eBPF is unavailable), and the summary of a run."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ from agent.tracing.tracer import Tracer
 __all__ = ["run", "take_snapshot"]
 
 _POLL_SECONDS = 0.1
-_LOSSES_SECONDS = 1.0  # between two looks at all counters, which takes a millisecond
+_LOSSES_SECONDS = 1.0  # between two readings of all counters, which take a millisecond each
 
 
 def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> int:
-    """Reports what holds these processes up now, by /proc; how many threads it were.  Raises UserError."""
+    """Report what blocks these processes now, from /proc; return the number of blocked threads.
+
+    Raises UserError.
+    """
     found = 0
     for pid in pids:
-        blind = snapshot.why_not(pid)
-        if blind is not None:
-            raise UserError(blind)
+        obstacle = snapshot.why_not(pid)
+        if obstacle is not None:
+            raise UserError(obstacle)
         for finding in snapshot.take(pid):
             reports.snapshot(finding, _stacks(finding) if with_stacks else None)
             found += 1
@@ -50,12 +53,12 @@ def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> int:
 
 def _stacks(finding: snapshot.Finding) -> pyspy.Taken:
     if finding.state == "ended":
-        return pyspy.Taken(missing=("it ended before py-spy had looked: no Python stacks",))
+        return pyspy.Taken(missing=("the stall ended before py-spy could take Python stacks",))
     holders = [(holder.pid, Cause(holder.cause)) for holder in finding.holders]
     taken = pyspy.take_now(finding.pid, finding.tid, holders)
     if taken.reader is None or procfs.is_blocked_on(finding.pid, finding.tid, finding.read_fd):
         return taken
-    missing = (*taken.missing, "reader: it was not blocked any more when py-spy had looked")
+    missing = (*taken.missing, "reader: no longer blocked when py-spy took its stack")
     return dataclasses.replace(taken, reader=None, missing=missing)
 
 
@@ -66,13 +69,13 @@ def run(
     prepared: Prepared,
     console: Optional[Console],
 ) -> int:
-    """Traces until the end that the options set; returns the exit status.  Raises UserError.
+    """Trace until the end that the options set; return the exit status.  Raises UserError.
 
-    console: where a status line is to be kept; None: nowhere.
+    console: the terminal for the status line, None for no status line.
     """
     pids = list(prepared.options.targets)
     if options.pid:
-        with contextlib.suppress(UserError):  # what cannot be seen in /proc may yet be traced
+        with contextlib.suppress(UserError):  # tracing may work where /proc cannot be read
             take_snapshot(options.pid, reports, options.stacks)
     stop = _Stop()
     with stop.on_signals(command):
@@ -83,35 +86,35 @@ def run(
                 return _sample(options, reports, stop, str(error))
             raise
         with tracer:
-            # A COMMAND can become another user's (su), and is to be ended by our SIGTERM all the same.
+            # Our SIGTERM must reach a COMMAND that runs as another user by now (su).
             privileges.drop(tracer.counters, () if command is None else (Capability.KILL,))
-            wrong = tracer.start()
-            if wrong is not None:
-                raise UserError(f"the self-test failed, nothing is traced: {wrong}")
+            failure = tracer.start()
+            if failure is not None:
+                raise UserError(f"the self-test failed, so nothing is traced: {failure}")
             if command is not None:
                 command.release()
             else:
-                print(f"trace-popen: tracing {_what(pids)}, Ctrl-C ends it", file=sys.stderr)
+                print(f"trace-popen: tracing {_target(pids)}; press Ctrl-C to stop", file=sys.stderr)
             reports.summary.began = time.monotonic_ns()
             ends = math.inf if options.duration is None else time.monotonic() + options.duration
             with _status_line(console) as update:
                 losses = _Losses(tracer, update.say)
                 while not stop.requested and time.monotonic() < ends:
                     tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
-                    losses.look()
+                    losses.poll()
                     update(reports, tracer)
                     if command is not None and command.poll():
                         break
                     if command is None and pids and not any(procfs.is_alive(pid) for pid in pids):
-                        ended = "has ended" if len(pids) == 1 else "have ended"
-                        print(f"trace-popen: pid {_listed(pids)} {ended}", file=sys.stderr)
+                        exited = "has exited" if len(pids) == 1 else "have exited"
+                        print(f"trace-popen: pid {_listed(pids)} {exited}", file=sys.stderr)
                         break
             tracer.drain()
-            reports.end(tracer.counters()["records_lost"], reports.count(tracer.ongoing), losses.tell())
+            reports.end(tracer.counters()["records_lost"], reports.count(tracer.ongoing), losses.report())
         return 0 if command is None else command.wait(stop.requested)
 
 
-def _what(pids: list[int]) -> str:
+def _target(pids: list[int]) -> str:
     if not pids:
         return "the whole host"
     return f"pid {_listed(pids)} and {'its' if len(pids) == 1 else 'their'} descendants"
@@ -122,55 +125,55 @@ def _listed(pids: list[int]) -> str:
 
 
 def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str) -> int:
-    """Without eBPF: looks at /proc again and again, and tells what lasts."""
-    blind = [why for why in map(snapshot.why_not, options.pid) if why is not None]
-    if blind:
-        raise UserError(f"{why}; nor can /proc be used: {blind[0]}")
-    print(f"trace-popen: {why}; looking at /proc every {options.interval:g} s instead", file=sys.stderr)
+    """Poll /proc, where eBPF is unavailable, and report stalls that last."""
+    obstacles = [obstacle for obstacle in map(snapshot.why_not, options.pid) if obstacle is not None]
+    if obstacles:
+        raise UserError(f"{why}, and /proc cannot be used either: {obstacles[0]}")
+    print(f"trace-popen: {why}; polling /proc every {options.interval:g} s instead", file=sys.stderr)
     samplers = {pid: snapshot.Sampler(pid, options.min_ms / 1e3) for pid in options.pid}
     ends = math.inf if options.duration is None else time.monotonic() + options.duration
 
-    def look() -> None:
+    def poll() -> None:
         for sampler in samplers.values():
             for finding in sampler.sample(time.monotonic()):
                 reports.snapshot(finding, _stacks(finding) if options.stacks else None)
 
     while not stop.requested and time.monotonic() < ends and any(map(procfs.is_alive, samplers)):
-        look()
+        poll()
         time.sleep(options.interval)
-    look()  # a process may have ended between two looks, and its stall with it
+    poll()  # reports a stall that ended because its process exited since the last poll
     reports.end(lost_records=0, ongoing=0, not_followed={})
     return 0
 
 
 class _Losses:
-    """Says each kind of loss when it begins to count: nobody is to take silence for proof."""
+    """Reports each kind of loss when it first occurs, so that no output is not mistaken for no stalls."""
 
     def __init__(self, tracer: Tracer, say: Callable[[str], None]) -> None:
         self._tracer = tracer
         self._say = say
         self._before = tracer.counters()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._next = 0.0
 
-    def look(self) -> None:
-        """Tells what is new, now and then."""
+    def poll(self) -> None:
+        """Report new kinds of loss, at most once per _LOSSES_SECONDS."""
         if time.monotonic() >= self._next:
-            self.tell()
+            self.report()
             self._next = time.monotonic() + _LOSSES_SECONDS
 
-    def tell(self) -> dict[str, int]:
-        """Tells what is new; what was lost since the start, by the metric's name."""
+    def report(self) -> dict[str, int]:
+        """Report new kinds of loss; return what was lost since the start, by the metric's name."""
         lost = not_followed(self._before, self._tracer.counters())
-        new = {name: number for name, number in lost.items() if number and name not in self._told}
-        self._told.update(new)
+        new = {name: number for name, number in lost.items() if number and name not in self._reported}
+        self._reported.update(new)
         for line in loss_lines(new):
             self._say(f"trace-popen: some spawns are not followed: {line}")
         return lost
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM end the run in good order."""
+    """Makes Ctrl-C and SIGTERM end the run in an orderly way."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -181,7 +184,7 @@ class _Stop:
             if command is None:
                 self.requested = True
             elif number == signal.SIGTERM:
-                command.terminate()  # Ctrl-C reaches it by itself; its end ends us
+                command.terminate()  # Ctrl-C reaches it directly; we exit after it
 
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -192,14 +195,14 @@ class _Stop:
 
 
 class _Update:
-    """Keeps the status line."""
+    """Updates the status line."""
 
     def __init__(self, live: Optional[Live]) -> None:
         self._live = live
         self._began = time.monotonic()
 
     def say(self, line: str) -> None:
-        """Prints a line on standard error, above the status line that may be there."""
+        """Print a line to standard error, above the status line if there is one."""
         live = self._live if self._live is not None and self._live.is_started else None
         if live is not None:
             live.stop()
@@ -214,7 +217,7 @@ class _Update:
         line = Text(f"{time.monotonic() - self._began:.0f} s", "dim", no_wrap=True, overflow="ellipsis")
         line.append(f"  {count(reports.summary.spawns, 'spawn')}, {count(reports.summary.stalls, 'stall')}")
         if ongoing:
-            line.append(f", {ongoing} going on", "bold red")
+            line.append(f", {ongoing} in progress", "bold red")
         line.append(f", {count(lost, 'lost record')}", "red" if lost else "dim")
         self._live.update(line)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.live.lab import Lab, json_lines
 
 _NO_SPACE = "No space left on device"
-_NOT_ALL = f"{_NO_SPACE}: the reports in it are not all"
+_NOT_ALL = f"{_NO_SPACE}: the reports in it are incomplete"
 _NOT_WRITTEN = f"{_NO_SPACE}: the reports cannot be written"
 _SAID = {"-o": _NOT_ALL, "--report": _NOT_ALL, "--html": _NOT_WRITTEN, "--trace": _NOT_WRITTEN}
 # A disk of its own in a mount namespace of its own; what is in it then is kept.

@@ -1,4 +1,4 @@
-"""agent.cli.main: what is answered before anything needs root."""
+"""agent.cli.main: everything that needs no root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.cli.arguments import trace_parser
 from agent.cli.main import main
 
 NO_PID = str(2**22 + 1)
-"""The kernel's own limit is 2^22."""
+"""Above the kernel's limit, which is 2^22."""
 
 
 @dataclass
@@ -36,48 +36,48 @@ def run_main(*arguments: str) -> Done:
     return Done(caught.value.code, out.getvalue(), err.getvalue())
 
 
-def refusal(*arguments: str) -> str:
-    """The message on standard error for arguments that the user must correct."""
+def usage_error(*arguments: str) -> str:
+    """Run trace-popen with arguments that it must reject; return its standard error."""
     done = run_main(*arguments)
     assert (done.status, done.out) == (2, "")
     return done.err
 
 
-# -- one line, status 2 --
+# -- usage errors: one line, status 2 --
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        (["--pid", NO_PID], f"there is no process with pid {NO_PID}"),
-        (["--pid", "9" * 30], f"there is no process with pid {'9' * 30}"),
-        (["--pid", "1", "--", "true"], "--pid and a COMMAND cannot be traced at once: leave one out"),
-        (["--snapshot"], "--snapshot needs --pid PID"),
-        (["--max-stall-ms", "5", "--", "true"], "--max-stall-ms needs --fail-on-stall"),
-        (
-            ["--steps", "--json"],
-            "--steps is a table, and --json has the steps as they are: leave one out",
-        ),
+        (["--pid", NO_PID], [NO_PID]),
+        (["--pid", "9" * 30], ["9" * 30]),
+        (["--pid", "1", "--", "true"], ["--pid", "COMMAND"]),
+        (["--replay", "x", "--pid", "1"], ["--replay", "--pid"]),
+        (["--snapshot"], ["--snapshot", "--pid"]),
+        (["--max-stall-ms", "5", "--", "true"], ["--max-stall-ms", "--fail-on-stall"]),
+        (["--steps", "--json"], ["--steps", "--json"]),
         (
             ["--user", "no-such-user-here", "--", "true"],
-            "argument --user: there is no user 'no-such-user-here' (see trace-popen --help)",
+            ["--user", "'no-such-user-here'", "trace-popen --help"],
         ),
-        (["--report", "/no/such/out", "--", "true"], "/no/such/out: No such file or directory"),
-        (["--"], "a COMMAND is expected after '--'"),
-        (["--json", "--"], "a COMMAND is expected after '--'"),
-        (["--", "no-such-program-anywhere"], "no-such-program-anywhere: no such program"),
-        (["-o", "/no/such/folder/out", "--", "true"], "/no/such/folder/out: No such file or directory"),
-        (["-o", "/", "--pid", "1"], "/: Is a directory"),
-        (["agent", "--config", "/no/such/file"], "/no/such/file: No such file or directory"),
-        (["agent", "--config", "/no/such/file", "--check"], "/no/such/file: No such file or directory"),
+        (["--report", "/no/such/out", "--", "true"], ["/no/such/out: No such file or directory"]),
+        (["--"], ["COMMAND", "'--'"]),
+        (["--json", "--"], ["COMMAND", "'--'"]),
+        (["--", "no-such-program-anywhere"], ["no-such-program-anywhere: "]),
+        (["-o", "/no/such/folder/out", "--", "true"], ["/no/such/folder/out: No such file or directory"]),
+        (["-o", "/", "--pid", "1"], ["/: Is a directory"]),
+        (["agent", "--config", "/no/such/file"], ["/no/such/file: No such file or directory"]),
+        (["agent", "--config", "/no/such/file", "--check"], ["/no/such/file: No such file or directory"]),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(arguments: list[str], said: str) -> None:
-    assert refusal(*arguments) == f"trace-popen: {said}\n"
+def test_usage_error_is_one_line_that_names_the_cause(arguments: list[str], named: list[str]) -> None:
+    [line] = usage_error(*arguments).splitlines()
+    assert line.startswith("trace-popen: ")
+    assert all(name in line for name in named)
 
 
-def test_a_thread_is_no_process() -> None:
-    """Its id is not a pid, although /proc answers to it."""
+def test_pid_of_a_thread_is_rejected() -> None:
+    """A thread ID is not a process ID, although /proc has a folder for it."""
     code = "import threading; print(threading.get_native_id(), flush=True); input()"
     program = f"import threading; t = threading.Thread(target=lambda: exec({code!r})); t.start(); t.join()"
     with subprocess.Popen(
@@ -86,40 +86,46 @@ def test_a_thread_is_no_process() -> None:
         assert process.stdout is not None
         thread = process.stdout.readline().strip()
         assert int(thread) != process.pid
-        assert refusal("--pid", thread) == f"trace-popen: there is no process with pid {thread}\n"
+        [line] = usage_error("--pid", thread).splitlines()
+        assert thread in line
         process.communicate("\n")
 
 
-# -- argparse's --
+# -- errors of the argument parser --
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--pid", "abc"], "'abc' is no pid"),
-        (["--pid", "0"], "'0' is no pid"),
-        (["--pid", "-1"], "'-1' is no pid"),
-        (["--pid", "1.5"], "'1.5' is no pid"),
-        (["--pid", ""], "'' is no pid"),
-        (["--pid", "1,x"], "'x' is no pid"),
-        (["--pid", "1,,2"], "'' is no pid"),
-        (["--duration", "5d"], "'5d' is no number above 0"),
-        (["--duration", "s"], "'s' is no number above 0"),
+        (["--pid", "abc"], "'abc' is not a process ID"),
+        (["--pid", "0"], "'0' is not a process ID"),
+        (["--pid", "-1"], "'-1' is not a process ID"),
+        (["--pid", "1.5"], "'1.5' is not a process ID"),
+        (["--pid", ""], "'' is not a process ID"),
+        (["--pid", "1,x"], "'x' is not a process ID"),
+        (["--pid", "1,,2"], "'' is not a process ID"),
+        (["--duration", "5d"], "'5d' is not a duration (examples: 30, 30s, 5m)"),
+        (["--duration", "s"], "'s' is not a duration (examples: 30, 30s, 5m)"),
         (["--duration", "1e10"], "'1e10' is too large"),
         (["--pid"], "expected one argument"),
-        (["--duration", "nan"], "'nan' is no number above 0"),
-        (["--duration", "inf"], "'inf' is no number above 0"),
-        (["--duration", "0"], "'0' is no number above 0"),
-        (["--min-ms", "-5"], "'-5' is no number above 0"),
-        (["--min-ms", "ten"], "'ten' is no number above 0"),
+        (["--duration", "nan"], "'nan' is not a duration (examples: 30, 30s, 5m)"),
+        (["--duration", "inf"], "'inf' is not a duration (examples: 30, 30s, 5m)"),
+        (["--duration", "0"], "'0' is not a duration (examples: 30, 30s, 5m)"),
+        (["--min-ms", "-5"], "'-5' is not a positive number of milliseconds"),
+        (["--min-ms", "ten"], "'ten' is not a positive number of milliseconds"),
         (["--bogus"], "unrecognized arguments: --bogus"),
-        (["--dur", "5"], "unrecognized arguments: --dur 5"),  # no abbreviations: they would become contract
+        (
+            ["--dur", "5"],
+            "unrecognized arguments: --dur 5",
+        ),  # no abbreviations, they would become a contract
         (["true"], "unrecognized arguments: true"),
         (["agent", "--bogus"], "unrecognized arguments: --bogus"),
         (["agent", "extra"], "unrecognized arguments: extra"),
     ],
 )
-def test_bad_arguments(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_argument_is_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -127,10 +133,10 @@ def test_bad_arguments(arguments: list[str], said: str, capsys: pytest.CaptureFi
     assert out == ""
     [line] = err.splitlines()
     assert line.startswith("trace-popen: ")
-    assert f"{said} (see trace-popen" in line
+    assert f"{message} (see trace-popen" in line
 
 
-def test_bad_arguments_of_the_real_program(repo_root: Path) -> None:
+def test_invalid_argument_of_the_real_program(repo_root: Path) -> None:
     command = [sys.executable, "-m", "agent", "--pid", "abc"]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
@@ -141,49 +147,46 @@ def test_bad_arguments_of_the_real_program(repo_root: Path) -> None:
 # -- agent --check --
 
 
-def test_check_of_nothing() -> None:
+def test_check_accepts_the_defaults() -> None:
     assert run_main("agent", "--check") == Done(0, "built-in defaults: OK\n", "")
 
 
-def test_check_of_a_good_file(repo_root: Path) -> None:
+def test_check_accepts_a_valid_file(repo_root: Path) -> None:
     path = repo_root / "config" / "agent.yaml"
     assert run_main("agent", "--config", str(path), "--check") == Done(0, f"{path}: OK\n", "")
 
 
-def test_check_of_a_bad_file(tmp_path: Path) -> None:
+def test_check_rejects_an_invalid_file(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("stalls:\n  min_msec: 5\n")
-    said = refusal("agent", "--config", str(path), "--check")
-    assert said == f"trace-popen: {path}: stalls.min_msec: unknown key; did you mean 'min_ms'?\n"
+    [line] = usage_error("agent", "--config", str(path), "--check").splitlines()
+    assert line.startswith(f"trace-popen: {path}: stalls.min_msec: ")
+    assert "'min_ms'" in line
 
 
-def test_a_bad_file_is_refused_without_check_too(tmp_path: Path) -> None:
+def test_start_rejects_an_invalid_file(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("labels: {limit: 0}\nlog: {level: loud}\n")
-    lines = refusal("agent", "--config", str(path)).splitlines()
+    lines = usage_error("agent", "--config", str(path)).splitlines()
     assert len(lines) == 2
     assert all(line.startswith(f"trace-popen: {path}: ") for line in lines)
 
 
 @pytest.mark.parametrize("check", [("--check",), ()])
-def test_a_bad_web_configuration_is_refused_at_the_check_and_at_the_start(
-    check: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_check_and_start_reject_an_invalid_web_configuration(check: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("web: {config_file: web.yml, listen: '127.0.0.1:0'}\n")
     web = tmp_path / "web.yml"
     web.write_text("tls_server_config: {cert_file: gone.crt, key_file: gone.key}\n")
-    said = refusal("agent", "--config", str(path), *check)
-    missing = tmp_path / "gone.crt"
-    assert said == (
-        f"trace-popen: {web}: tls_server_config.cert_file: {missing}: No such file or directory\n"
-    )
+    [line] = usage_error("agent", "--config", str(path), *check).splitlines()
+    assert line.startswith(f"trace-popen: {web}: tls_server_config.cert_file: ")
+    assert str(tmp_path / "gone.crt") in line
 
 
 # -- help --
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
@@ -202,18 +205,17 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_an_option_of_the_command_is_not_ours(tmp_path: Path) -> None:
-    """What follows '--' belongs to the command, another '--' too."""
-    assert refusal("--", "no-such-program", "--version", "--", "--pid") == (
-        "trace-popen: no-such-program: no such program\n"
-    )
+def test_options_of_the_command_are_not_parsed() -> None:
+    """Everything after the first '--' belongs to the command, including another '--'."""
+    [line] = usage_error("--", "no-such-program", "--version", "--", "--pid").splitlines()
+    assert line.startswith("trace-popen: no-such-program: ")
 
 
-# -- a reader that goes away --
+# -- closed output --
 
 
-def test_a_reader_that_has_had_enough() -> None:
-    """As in trace-popen --help | head -0: no traceback, the status of a SIGPIPE."""
+def test_closed_output_gives_the_status_of_a_sigpipe() -> None:
+    """As in trace-popen --help | head -0; there is no traceback."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     code = (

@@ -1,4 +1,4 @@
-"""agent.cli.outputs: what is written where."""
+"""agent.cli.outputs: which report goes where."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.model import Outcome
 from tests.unit.samples import UNSEEN, holder, spawn, stall
 
 
-def _tell(reports: Reports) -> None:
+def _send(reports: Reports) -> None:
     reports.stall(stall(ended=None))
     reports.stall(stall(holder(comm=b"\x1b[31m\n")))
     reports.stall(stall(UNSEEN))
@@ -27,19 +27,19 @@ def _tell(reports: Reports) -> None:
 
 def _objects(**options: Any) -> list[dict[str, Any]]:
     output = io.StringIO()
-    _tell(Reports([JsonLines(output)], **options))
+    _send(Reports([JsonLines(output)], **options))
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
 def _text(steps: bool = False) -> list[str]:
     output = io.StringIO()
-    _tell(Reports([Text(text_console(output), steps)], every=True))
+    _send(Reports([Text(text_console(output), steps)], every=True))
     return output.getvalue().splitlines()
 
 
-def test_json_is_one_object_a_line() -> None:
+def test_json_has_one_object_per_line() -> None:
     output = io.StringIO()
-    _tell(Reports([JsonLines(output)], every=True))
+    _send(Reports([JsonLines(output)], every=True))
     objects = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [(each["type"], each.get("state")) for each in objects] == [
         ("stall", "ongoing"),
@@ -50,32 +50,38 @@ def test_json_is_one_object_a_line() -> None:
         ("summary", None),
     ]
     assert objects[1]["holders"][0]["comm"] == r"\x1b[31m\n"
-    told = {key: objects[-1][key] for key in ("spawns", "stalls", "exec_failures", "lost_records", "ongoing")}
-    assert told == {"spawns": 2, "stalls": 2, "exec_failures": 1, "lost_records": 3, "ongoing": 1}
+    keys = ("spawns", "stalls", "exec_failures", "lost_records", "ongoing")
+    assert {key: objects[-1][key] for key in keys} == {
+        "spawns": 2,
+        "stalls": 2,
+        "exec_failures": 1,
+        "lost_records": 3,
+        "ongoing": 1,
+    }
     lost = {name: number for name, number in objects[-1]["not_followed"].items() if number}
     assert lost == {"records_lost": 3, "slots_overflowed": 12}
 
 
-def test_without_all_only_stalls_are_told_and_all_spawns_counted() -> None:
+def test_only_stalls_are_reported_by_default_but_all_spawns_are_counted() -> None:
     objects = _objects()
     assert [each["type"] for each in objects] == ["stall", "stall", "stall", "summary"]
     assert objects[-1]["spawns"] == 2
 
 
-def test_what_the_filter_leaves_out_is_not_counted_either() -> None:
+def test_filtered_spawns_and_stalls_are_not_counted() -> None:
     objects = _objects(filter=Filter(comms=["other"]), every=True)
     assert [each["type"] for each in objects] == ["summary"]
     assert (objects[0]["spawns"], objects[0]["stalls"]) == (0, 0)
 
 
-def test_the_longest_stall_is_known() -> None:
+def test_longest_stall_is_kept() -> None:
     reports = Reports([])
     assert reports.longest_stall_ns == 0
     reports.stall(stall())
     assert reports.longest_stall_ns == 500_000_000
 
 
-def test_text_for_people() -> None:
+def test_text_has_one_entry_per_report() -> None:
     lines = _text()
     assert sum(line.startswith("STALL") for line in lines) == 3
     assert sum("->" in line for line in lines) == 2
@@ -97,21 +103,22 @@ def test_each_report_is_flushed(kind: Any, tmp_path: Path) -> None:
         assert path.stat().st_size > first
 
 
-def test_what_is_drawn_is_drawn_at_the_end() -> None:
+def test_drawing_is_written_at_the_end() -> None:
     output = io.BytesIO()
     drawing = Drawing(output, lambda collection: f"{len(collection.stalls)} stalls")
-    _tell(Reports([drawing]))
+    _send(Reports([drawing]))
     assert output.getvalue() == b""
     drawing.finish()
-    assert output.getvalue() == b"2 stalls"  # two of the three are one: going on, and ended
+    assert output.getvalue() == b"2 stalls"  # one stall was reported twice: in progress and ended
 
 
-def test_a_full_disk_ends_nothing_and_is_said() -> None:
+def test_full_disk_is_reported_and_other_outputs_continue() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         lines = JsonLines(full)
         other = io.StringIO()
-        _tell(Reports([lines, JsonLines(other)]))
-        assert lines.failure == "/dev/full: No space left on device: the reports in it are not all"
+        _send(Reports([lines, JsonLines(other)]))
+        assert lines.failure is not None
+        assert lines.failure.startswith("/dev/full: No space left on device: ")
         with contextlib.suppress(OSError):
             full.close()
     assert len(other.getvalue().splitlines()) == 4

@@ -59,7 +59,7 @@ def test_each_kind_is_reported_once_when_it_first_counts(capsys: pytest.CaptureF
 
     def said() -> list[str]:
         losses._next = 0.0
-        losses.look()
+        losses.poll()
         captured = capsys.readouterr()
         assert captured.out == ""
         return captured.err.splitlines()
@@ -73,7 +73,7 @@ def test_each_kind_is_reported_once_when_it_first_counts(capsys: pytest.CaptureF
     [line] = said()
     assert " 1 " in line and "(tables_shared)" in line
     assert said() == []
-    lost = losses.tell()
+    lost = losses.report()
     assert {name: number for name, number in lost.items() if number} == {
         "slots_overflowed": 13,
         "tables_shared": 1,
@@ -98,8 +98,8 @@ def test_a_line_is_printed_above_the_status_line(capsys: pytest.CaptureFixture[s
 def test_counters_are_not_read_at_every_poll() -> None:
     tracer = _Tracer()
     losses = session._Losses(tracer, print)  # type: ignore[arg-type]
-    losses.look()
+    losses.poll()
     tracer.counts.clear()
     before = losses._next
-    losses.look()
+    losses.poll()
     assert losses._next == before
