@@ -32,7 +32,7 @@ def main() -> int:
         with lab.agent() as agent:
             before = agent.metrics()
             console.print(f"[bold]provoking stalls for {_SECONDS} s[/] (tests/programs/demo.py)")
-            console.print("  threads of web-app start programs while another thread forks workers that never call exec")
+            console.print("  threads of web-app start programs; another one forks workers that never exec")
             subprocess.run(lab.program("demo.py", "--seconds", str(_SECONDS)), check=True)
             time.sleep(0.5)
             stalls = [stall for stall in agent.stalls() if stall["state"] == "ended"]

@@ -71,7 +71,7 @@ def step_table(stall: StallObject) -> Optional[Table]:
     processes = [parent["pid"], child["pid"], *(holder["pid"] or 0 for holder in shown)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=more)
     table.add_column("step", justify="right")
-    table.add_column("time (ms)", justify="right", no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
     table.add_column("action", min_width=16)
     for tid in threads:
         table.add_column(f"thread\n{tid}", no_wrap=True)

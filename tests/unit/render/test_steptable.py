@@ -34,7 +34,7 @@ def test_table_of_an_ended_stall() -> None:
     assert made is not None
     assert headers(made) == [
         "step",
-        "time (ms)",
+        "ms",
         "action",
         "thread 1007",
         "thread 1008",
