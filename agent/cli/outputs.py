@@ -148,14 +148,14 @@ class Reports:
             return
         self._passed.add(stall.spawn.id)
         if stall.ended is None and stall_id(stall) in self._shown:
-            return  # a look at /proc has found it before the probes were ready
+            return  # reported from /proc before the probes were ready
         self.summary.add_stall(stall)
         report = stall_object(stall, self._clock)
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9))
         self._write(report)
 
     def count(self, stalls: Iterable[Stall]) -> int:
-        """How many of these stalls pass the filter."""
+        """Return the number of these stalls that pass the filter."""
         return sum(self._filter.passes_stall(stall) for stall in stalls)
 
     def spawn(self, spawn: Spawn) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client import enable_created_metrics
 
 from agent import __version__
 from agent.cli.arguments import trace_parser
@@ -172,6 +175,17 @@ def test_start_rejects_an_invalid_file(tmp_path: Path) -> None:
     assert all(line.startswith(f"trace-popen: {path}: ") for line in lines)
 
 
+@pytest.fixture
+def process_state() -> Iterator[None]:
+    """Restore what the start of the agent changes in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    enable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.usefixtures("process_state")
 @pytest.mark.parametrize("check", [("--check",), ()])
 def test_check_and_start_reject_an_invalid_web_configuration(check: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
