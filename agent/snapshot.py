@@ -27,19 +27,37 @@ not hold.  Most such pipes are data pipes.  The decision, in ``_judge``, errs on
 * "certain" needs an own child that has let go, and a read size of Python or Tcl.
 
 Each finding is checked once more before it is returned: the same read, the same pipe, the same holders.
-What is not seen: socketpairs (Rust with pre_exec), and the fds of a thread that has a table of its own.
+What is not seen: the fds of a thread that has a table of its own.
 """
 
 import argparse
 import json
 import os
+import re
 import signal
+import stat
+import struct
 import sys
+import textwrap
 import time
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-__all__ = ["Finding", "Holder", "Sampler", "main", "printable", "take", "why_not"]
+__all__ = [
+    "Finding",
+    "Holder",
+    "Look",
+    "Sampler",
+    "Wait",
+    "WaitHolder",
+    "look",
+    "main",
+    "printable",
+    "take",
+    "text",
+    "wait_entries",
+    "why_not",
+]
 
 PROC = "/proc"
 
@@ -50,10 +68,104 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 # Start times are cut to a tick, the times of an inode to a timer interrupt.
 _SLACK_SECONDS = 0.05
 
-# read(2) by machine, <asm/unistd.h>; 3 also for 32-bit programs on a 64-bit kernel (there it is close or
-# io_cancel for 64-bit ones, which no pipe blocks).
-_READ = {"x86_64": (0, 3), "aarch64": (63, 3), "riscv64": (63,), "loongarch64": (63,), "mips64": (5000,)}
-_READ_ELSEWHERE = (3,)
+# System calls that a thread can be blocked in: <asm/unistd_64.h> of x86, and <asm-generic/unistd.h>.
+_X86_64 = {
+    0: "read", 1: "write", 2: "open", 3: "close", 7: "poll", 17: "pread64", 19: "readv", 20: "writev",
+    23: "select", 34: "pause", 35: "nanosleep", 40: "sendfile", 42: "connect", 43: "accept",
+    44: "sendto", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 56: "clone", 57: "fork", 58: "vfork",
+    59: "execve", 60: "exit", 61: "wait4", 62: "kill", 65: "semop", 70: "msgrcv", 72: "fcntl",
+    73: "flock", 74: "fsync", 75: "fdatasync", 128: "rt_sigtimedwait", 130: "rt_sigsuspend",
+    202: "futex", 208: "io_getevents", 217: "getdents64", 219: "restart_syscall", 220: "semtimedop",
+    230: "clock_nanosleep", 231: "exit_group", 232: "epoll_wait", 243: "mq_timedreceive", 247: "waitid",
+    257: "openat", 262: "newfstatat", 270: "pselect6", 271: "ppoll", 275: "splice", 276: "tee",
+    278: "vmsplice", 281: "epoll_pwait", 288: "accept4", 299: "recvmmsg", 322: "execveat",
+    426: "io_uring_enter", 435: "clone3", 436: "close_range", 437: "openat2", 441: "epoll_pwait2",
+    449: "futex_waitv",
+}  # fmt: skip
+_GENERIC = {
+    4: "io_getevents", 22: "epoll_pwait", 25: "fcntl", 32: "flock", 56: "openat", 57: "close",
+    61: "getdents64", 63: "read", 64: "write", 65: "readv", 66: "writev", 67: "pread64", 71: "sendfile",
+    72: "pselect6", 73: "ppoll", 75: "vmsplice", 76: "splice", 77: "tee", 79: "newfstatat", 82: "fsync",
+    83: "fdatasync", 93: "exit", 94: "exit_group", 95: "waitid", 98: "futex", 101: "nanosleep",
+    115: "clock_nanosleep", 128: "restart_syscall", 129: "kill", 133: "rt_sigsuspend",
+    137: "rt_sigtimedwait", 183: "mq_timedreceive", 188: "msgrcv", 192: "semtimedop", 193: "semop",
+    202: "accept", 203: "connect", 206: "sendto", 207: "recvfrom", 211: "sendmsg", 212: "recvmsg",
+    220: "clone", 221: "execve", 242: "accept4", 243: "recvmmsg", 260: "wait4", 281: "execveat",
+    426: "io_uring_enter", 435: "clone3", 436: "close_range", 437: "openat2", 441: "epoll_pwait2",
+    449: "futex_waitv",
+}  # fmt: skip
+_CALLS = {
+    "x86_64": _X86_64,
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
+    "loongarch64": _GENERIC,
+    "mips64": {5000: "read"},
+}
+_CALLS_ELSEWHERE = {3: "read", 4: "write"}
+# 32-bit programs on a 64-bit kernel: i386 and ARM share most numbers.
+_COMPAT_SHARED = {
+    2: "fork", 3: "read", 4: "write", 11: "execve", 114: "wait4", 120: "clone", 142: "select",
+    145: "readv", 146: "writev", 162: "nanosleep", 168: "poll", 190: "vfork", 240: "futex",
+    422: "futex", 435: "clone3",
+}  # fmt: skip
+
+
+def _merged(one: Dict[int, str], other: Dict[int, str]) -> Dict[int, str]:
+    both = dict(one)
+    both.update(other)
+    return both
+
+
+_COMPAT = {
+    "x86_64": _merged(_COMPAT_SHARED, {
+        7: "waitpid", 256: "epoll_wait", 267: "clock_nanosleep", 284: "waitid", 308: "pselect6", 309: "ppoll",
+        319: "epoll_pwait", 358: "execveat", 371: "recvfrom", 372: "recvmsg", 407: "clock_nanosleep",
+        413: "pselect6", 414: "ppoll",
+    }),
+    "aarch64": _merged(_COMPAT_SHARED, {
+        252: "epoll_wait", 265: "clock_nanosleep", 280: "waitid", 292: "recvfrom", 297: "recvmsg",
+        335: "pselect6", 336: "ppoll", 346: "epoll_pwait", 387: "execveat", 407: "clock_nanosleep",
+        413: "pselect6", 414: "ppoll",
+    }),
+}  # fmt: skip
+_READS = ("read", "readv", "pread64", "recvfrom", "recvmsg", "recvmmsg", "splice")
+_WRITES = ("write", "writev", "sendto", "sendmsg")
+_POLLS = ("poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2")
+_EXECS = ("execve", "execveat")
+_WAITS = ("wait4", "waitpid", "waitid")
+_VFORKS = ("vfork", "clone", "clone3")
+_SLEEPS = ("nanosleep", "clock_nanosleep")
+_LOCKS = ("futex", "futex_waitv")
+_CALL_NAMES = {
+    "epoll": ("epoll_wait", "epoll_pwait", "epoll_pwait2"),
+    "poll": ("ppoll",),
+    "select": ("pselect6",),
+    "wait": _WAITS,
+    "vfork": _VFORKS,
+    "exec": _EXECS,
+    "sleep": _SLEEPS,
+    "futex": _LOCKS,
+}
+_LOCAL_FILE_SYSTEMS = (
+    b"ext4",
+    b"ext3",
+    b"ext2",
+    b"xfs",
+    b"btrfs",
+    b"tmpfs",
+    b"overlay",
+    b"zfs",
+    b"f2fs",
+    b"ramfs",
+)
+_OLD_KERNEL = tuple(int("0" + part) for part in re.findall(r"\d+", os.uname().release)[:2]) < (5, 8)
+_STREAMS = {1: " (its standard output)", 2: " (its standard error)"}
+_KINDS = ("errpipe", "own_child", "vfork", "output", "input", "jobserver", "self_held", "child", "other")
+_MOST_DEEP = 8  # of processes that wait for each other
+_MOST_LISTED = 5
+_MANY_FDS = 65536  # closing so many one by one takes long
+_POLLIN, _POLLOUT = 0x1 | 0x40, 0x4 | 0x100  # <asm-generic/poll.h>; the same in an epoll's events
+_MOST_POLLED = 1 << 16
 
 # Read sizes of errpipes (design: errpipes.md).
 _RUNTIMES = {50000: "Python 3", 1048576: "Python 2.7", 223: "Tcl"}
@@ -86,8 +198,34 @@ class _Process(NamedTuple):
         return self.start, self.pid
 
 
+class _Call(NamedTuple):
+    """A system call that a thread is blocked in; "running" and "no system call" are none."""
+
+    name: str
+    args: Tuple[int, ...] = ()
+
+
+class _End(NamedTuple):
+    """A file that a thread waits for: to read it, or to write it."""
+
+    fd: int
+    link: str
+    writes: bool
+    cloexec: bool
+    fifo: bool  # a pipe, with or without a name
+
+
+class _Thread(NamedTuple):
+    """A thread and what it is blocked in."""
+
+    pid: int
+    tid: int
+    call: _Call
+    ends: Tuple[_End, ...]
+
+
 class _Reader(NamedTuple):
-    """A thread that is blocked in read on a pipe."""
+    """A thread that is blocked on a pipe, in read (size: of that, else 0) or in poll, select or epoll."""
 
     pid: int
     tid: int
@@ -98,10 +236,10 @@ class _Reader(NamedTuple):
 
 
 class _Copies(NamedTuple):
-    """The fds of a process on a pipe: write ends with their close-on-exec flags; whether it can read."""
+    """The fds of a process on a pipe: write ends and read ends, with their close-on-exec flags."""
 
     writes: Dict[int, bool]
-    reads: bool
+    reads: Dict[int, bool]
 
 
 class _Facts(NamedTuple):
@@ -175,11 +313,10 @@ class Finding(NamedTuple):
 
     def to_object(self) -> Dict[str, Any]:
         """The JSON object of a stall."""
-        when = datetime.fromtimestamp(self.time, timezone.utc).isoformat(timespec="microseconds")
         child = None if self.child is None else {"pid": self.child, "comm": printable(self.child_comm)}
         return {
             "type": "stall",
-            "time": when.replace("+00:00", "Z"),
+            "time": _timestamp(self.time),
             "state": self.state,
             "id": self.id,
             "parent": {
@@ -203,6 +340,94 @@ class Finding(NamedTuple):
             "certainty": "certain" if self.certain else "possible",
             "evidence": list(self.evidence),
         }
+
+
+class WaitHolder(NamedTuple):
+    """A process that has the other end of what a thread waits for; started: seconds since the epoch."""
+
+    pid: int
+    comm: bytes
+    fds: Tuple[int, ...]
+    parent: int
+    started: Optional[float]
+    doing: str
+
+    def to_object(self) -> Dict[str, Any]:
+        """As in a wait's "holders"."""
+        return {
+            "pid": self.pid,
+            "comm": printable(self.comm),
+            "fds": list(self.fds),
+            "parent": self.parent,
+            "started": _timestamp(self.started),
+            "doing": self.doing,
+        }
+
+
+class Wait(NamedTuple):
+    """What a thread waits for, where that is no stall.
+
+    kind: one of _KINDS.  headline: one sentence.  normal: the other side is alive and at work.
+    time: of the look; since: when the wait can have begun at the earliest, None: not known.
+    """
+
+    kind: str
+    time: float
+    pid: int
+    tid: int
+    comm: bytes
+    child: Optional[int]
+    child_comm: bytes
+    headline: str
+    holders: Tuple[WaitHolder, ...] = ()
+    evidence: Tuple[str, ...] = ()
+    advice: str = ""
+    normal: bool = False
+    since: Optional[float] = None
+
+    def to_object(self) -> Dict[str, Any]:
+        """The JSON object of a wait."""
+        return {
+            "type": "wait",
+            "kind": self.kind,
+            "time": _timestamp(self.time),
+            "since": _timestamp(self.since),
+            "parent": {"pid": self.pid, "comm": printable(self.comm)},
+            "thread": self.tid,
+            "child": None if self.child is None else {"pid": self.child, "comm": printable(self.child_comm)},
+            "headline": self.headline,
+            "normal": self.normal,
+            "holders": [holder.to_object() for holder in self.holders],
+            "evidence": list(self.evidence),
+            "advice": self.advice,
+        }
+
+
+class Look(NamedTuple):
+    """A process and its descendants at one moment; states: how many threads are in which call."""
+
+    pid: int
+    stalls: Tuple[Finding, ...]
+    waits: Tuple[Wait, ...]
+    states: Dict[str, int]
+
+    @property
+    def nothing(self) -> Optional[str]:
+        """One sentence if no thread waits for a child or a pipe; None: some do."""
+        if self.stalls or self.waits:
+            return None
+        most = sorted(self.states.items(), key=lambda item: (-item[1], item[0]))
+        listed = ", ".join("{} ({})".format(name, number) for name, number in most)
+        return "no thread of {} waits for a child or a pipe; they are in: {}".format(
+            self.pid, listed or "nothing that can be seen"
+        )
+
+
+def _timestamp(when: Optional[float]) -> Optional[str]:
+    if when is None:
+        return None
+    text = datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
 
 
 def printable(comm: bytes) -> str:
@@ -233,26 +458,62 @@ def take(pid: int, proc: str = PROC, boot: Optional[float] = None) -> List[Findi
 
     boot: when the host booted, in seconds since the epoch; None: asked of the clocks.
     """
-    tree = _tree(pid, _processes(proc))
-    readers = [reader for process in tree for reader in _readers(process.pid, proc)]
-    if not readers:
-        return []
+    return _gather(pid, proc, boot)[0]
+
+
+def look(pid: int, proc: str = PROC, boot: Optional[float] = None) -> Look:
+    """What each thread of a process and of its descendants waits for: the stalls, and everything else."""
+    stalls, view = _gather(pid, proc, boot)
+    stalled = {(stall.pid, stall.tid) for stall in stalls}
+    waits = [
+        wait
+        for thread in view.threads
+        if (thread.pid, thread.tid) not in stalled
+        for wait in [_wait(thread, view)]
+        if wait is not None and _still(thread, proc)
+    ]
+    waits.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
+    states: Dict[str, int] = {}
+    for thread in view.threads:
+        name = _state_name(thread.call.name)
+        states[name] = states.get(name, 0) + 1
+    return Look(pid, tuple(stalls), tuple(waits), states)
+
+
+def _gather(pid: int, proc: str, boot: Optional[float]) -> "Tuple[List[Finding], _View]":
+    """The stalls, and all that was read to find them."""
+    processes = _processes(proc)
+    threads = [
+        thread
+        for process in _tree(pid, processes)
+        if process.state != "Z" or process.threads > 1
+        for thread in _threads(process.pid, proc)
+    ]
     if boot is None:
         boot = time.time() - time.clock_gettime(_CLOCK_BOOTTIME)
-    # Whoever was forked before the reads began is in this second look at all processes.
-    processes = _processes(proc)
-    wanted = {reader.pipe for reader in readers}
-    seen = _scan(processes.values(), wanted, proc)
-    late = {number: process for number, process in _processes(proc).items() if number not in processes}
-    for pipe, by in _scan(late.values(), wanted, proc).items():
-        seen.setdefault(pipe, {}).update(by)
-    processes.update(late)
-    return [
+    wanted = {end.link for thread in threads for end in thread.ends if end.fifo}
+    wanted |= {
+        slave for thread in threads for end in thread.ends for slave in [_slave(thread, end, proc)] if slave
+    }
+    peers = _peers(pid, threads, proc)
+    wanted |= set(peers.values())
+    seen: Dict[str, Dict[int, List[int]]] = {}
+    if wanted:
+        # Whoever was forked before the reads began is in this second look at all processes.
+        processes = _processes(proc)
+        seen = _scan(processes.values(), wanted, proc)
+        late = {number: process for number, process in _processes(proc).items() if number not in processes}
+        for pipe, by in _scan(late.values(), wanted, proc).items():
+            seen.setdefault(pipe, {}).update(by)
+        processes.update(late)
+    stalls = [
         finding
-        for reader in readers
+        for thread in threads
+        for reader in _pipe_readers(thread)
         for finding in [_look(reader, seen.get(reader.pipe, {}), processes, proc, boot)]
         if finding is not None
     ]
+    return stalls, _View(proc, boot, processes, threads, seen, peers)
 
 
 class Sampler:
@@ -285,8 +546,8 @@ class Sampler:
         for key, finding in list(self._known.items()):
             if key in found:
                 continue
-            again = _reader(finding.pid, finding.tid, self._proc)
-            if again is None or again.pipe != finding.pipe:
+            again = _readers(finding.pid, finding.tid, self._proc)
+            if all(reader.pipe != finding.pipe for reader in again):
                 del self._known[key]
                 self._told.discard(key)
                 seconds = now - self._began.pop(key)
@@ -311,9 +572,9 @@ def _processes(proc: str) -> Dict[int, _Process]:
 def _process(folder: str, pid: int) -> Optional[_Process]:
     """A process, or a thread of one, by its folder."""
     try:
-        stat = _bytes(folder + "/stat")
+        line = _bytes(folder + "/stat")
         # The comm in parentheses can hold anything, a closing parenthesis too: the last one ends it.
-        fields = stat[stat.rindex(b")") + 1 :].split()
+        fields = line[line.rindex(b")") + 1 :].split()
         state, start = fields[0].decode("ascii"), int(fields[19]) / _TICKS
         parent, session, flags, threads = (int(fields[number]) for number in (1, 3, 6, 17))
     except (OSError, ValueError, IndexError):
@@ -332,28 +593,201 @@ def _tree(pid: int, processes: Dict[int, _Process]) -> List[_Process]:
     return found
 
 
-def _readers(pid: int, proc: str) -> Iterator[_Reader]:
-    for name in _numbers("{}/{}/task".format(proc, pid)):
-        reader = _reader(pid, name, proc)
-        if reader is not None:
-            yield reader
+def _threads(pid: int, proc: str) -> Iterator[_Thread]:
+    compat = _is_32_bit(pid, proc)
+    for tid in _numbers("{}/{}/task".format(proc, pid)):
+        thread = _thread(pid, tid, proc, compat)
+        if thread is not None:
+            yield thread
 
 
-def _reader(pid: int, tid: int, proc: str) -> Optional[_Reader]:
-    """The read that a thread is blocked in, when it is one of a pipe."""
+def _thread(pid: int, tid: int, proc: str, compat: Optional[bool] = None) -> Optional[_Thread]:
     task = "{}/{}/task/{}".format(proc, pid, tid)
+    call = _call(task, _is_32_bit(pid, proc) if compat is None else compat)
+    if call is None:
+        return None
+    return _Thread(pid, tid, call, tuple(_ends(task, pid, call, proc)))
+
+
+def _call(task: str, compat: bool) -> Optional[_Call]:
+    """What a thread is blocked in; None: it has gone, or the kernel does not say."""
+    machine = os.uname().machine
+    calls = _COMPAT.get(machine, _CALLS_ELSEWHERE) if compat else _CALLS.get(machine, _CALLS_ELSEWHERE)
     try:
+        if _may_hang(task):
+            return None
         words = _bytes(task + "/syscall").split()
-        if len(words) < 4 or int(words[0]) not in _READ.get(os.uname().machine, _READ_ELSEWHERE):
-            return None  # fewer words: it runs
-        fd, size = int(words[1], 16) & 0xFFFFFFFF, int(words[3], 16)
-        pipe = os.readlink("{}/fd/{}".format(task, fd))
-        flags = _flags("{}/fdinfo/{}".format(task, fd))
+        if words == [b"running"]:
+            return _Call("running")
+        number = int(words[0])
+        if number < 0:
+            return _Call("no system call")
+        return _Call(
+            calls.get(number, "system call {}".format(number)), tuple(int(word, 16) for word in words[1:7])
+        )
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _may_hang(task: str) -> bool:
+    """Whether reading the thread's system call could wait for an exec from a dead file system.
+
+    Before Linux 5.8 a mutex is in between that an exec holds until it has read the file.
+    """
+    if not _OLD_KERNEL:
+        return False
+    return _bytes(task + "/wchan").startswith((b"request_wait", b"fuse_", b"rpc_", b"nfs", b"cifs_"))
+
+
+def _is_32_bit(pid: int, proc: str) -> bool:
+    """By the auxiliary vector: pairs of words, the first key being small; its upper half is 0 in 64 bits."""
+    try:
+        with open("{}/{}/auxv".format(proc, pid), "rb", 0) as file:
+            words = struct.unpack("=II", file.read(8))
+    except (OSError, struct.error):
+        return False
+    return sys.byteorder == "little" and words[0] < 64 and words[1] != 0
+
+
+def _ends(task: str, pid: int, call: _Call, proc: str) -> Iterator[_End]:
+    try:
+        polled = list(_polled(task, "{}/{}/mem".format(proc, pid), call))
+    except (OSError, ValueError, IndexError, struct.error):
+        return  # gone, or not to be read
+    for fd, reads, writes in polled:
+        try:
+            link = os.readlink("{}/fd/{}".format(task, fd))
+            flags = _flags("{}/fdinfo/{}".format(task, fd))
+        except (OSError, ValueError):
+            continue
+        if flags is None:
+            continue
+        mode = flags & _O_ACCMODE
+        fifo = link.startswith("pipe:[") or (link.startswith("/") and _is_fifo(task, fd))
+        if fifo and (mode == _O_WRONLY or (mode != _O_RDONLY and not reads)):
+            if not writes:
+                continue  # it waits for nothing but an error
+            yield _End(fd, link, True, bool(flags & _O_CLOEXEC), fifo)
+        else:
+            yield _End(fd, link, writes and not reads, bool(flags & _O_CLOEXEC), fifo)
+
+
+def _polled(task: str, memory: str, call: _Call) -> Iterator[Tuple[int, bool, bool]]:
+    """The fds that a call waits for: to read, to write."""
+    name, args = call.name, call.args
+    if name == "restart_syscall" and b"poll" in _bytes(task + "/wchan"):
+        name = "poll"  # its arguments are those of the call before
+    if name in _READS:
+        yield args[0] & 0xFFFFFFFF, True, False
+    elif name in _WRITES:
+        yield args[0] & 0xFFFFFFFF, False, True
+    elif name in ("poll", "ppoll"):
+        block = _memory(memory, args[0], 8 * min(args[1], _MOST_POLLED))
+        for at in range(0, len(block) - 7, 8):
+            fd, events, _ = struct.unpack_from("=ihh", block, at)
+            if fd >= 0:
+                yield fd, bool(events & _POLLIN), bool(events & _POLLOUT)
+    elif name in ("select", "pselect6"):
+        most = min(args[0] & 0xFFFFFFFF, _MOST_POLLED)
+        sets = [_memory(memory, at, most + 7 >> 3) if at else b"" for at in args[1:3]]
+        for fd in range(most):
+            reads, writes = (fd >> 3 < len(bits) and bool(bits[fd >> 3] >> (fd & 7) & 1) for bits in sets)
+            if reads or writes:
+                yield fd, reads, writes
+    elif name in _POLLS:
+        for line in _bytes("{}/fdinfo/{}".format(task, args[0] & 0xFFFFFFFF)).splitlines():
+            words = line.split()  # tfd: 5 events: 19 data: ...
+            if len(words) > 3 and words[0] == b"tfd:":
+                events = int(words[3], 16)
+                yield int(words[1]), bool(events & _POLLIN), bool(events & _POLLOUT)
+
+
+def _memory(path: str, address: int, size: int) -> bytes:
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        return os.pread(file, size, address)
+    except OverflowError:
+        raise ValueError(address) from None
+    finally:
+        os.close(file)
+
+
+def _is_fifo(task: str, fd: int) -> bool:
+    """Asks the file system only where that is a local one: another may never answer."""
+    try:
+        fields = dict(
+            line.split(b":", 1)
+            for line in _bytes("{}/fdinfo/{}".format(task, fd)).splitlines()
+            if b":" in line
+        )
+        number = fields.get(b"mnt_id", b"").strip()
+        for line in _bytes(task + "/mountinfo").splitlines():
+            if line.split(b" ", 1)[0] == number:
+                if line.partition(b" - ")[2].split(b" ")[0] not in _LOCAL_FILE_SYSTEMS:
+                    return False
+                return stat.S_ISFIFO(os.stat("{}/fd/{}".format(task, fd)).st_mode)
+    except OSError:
+        pass
+    return False
+
+
+def _slave(thread: _Thread, end: _End, proc: str) -> Optional[str]:
+    """The terminal that the other end of a pty has."""
+    if not end.link.endswith("/ptmx"):
+        return None
+    try:
+        for line in _bytes(
+            "{}/{}/task/{}/fdinfo/{}".format(proc, thread.pid, thread.tid, end.fd)
+        ).splitlines():
+            if line.startswith(b"tty-index:"):
+                return "/dev/pts/{}".format(int(line[10:]))
     except (OSError, ValueError):
-        return None
-    if not pipe.startswith("pipe:[") or flags is None or flags & _O_ACCMODE == _O_WRONLY:
-        return None
-    return _Reader(pid, tid, fd, size, pipe, bool(flags & _O_CLOEXEC))
+        pass
+    return None
+
+
+def _peers(pid: int, threads: Sequence[_Thread], proc: str) -> Dict[str, str]:
+    """The other ends of the socketpairs that are waited for, where their numbers tell.
+
+    The kernel numbers both one after the other, with rare exceptions; the first is taken as the parent's.
+    """
+    sockets = {end.link for thread in threads for end in thread.ends if end.link.startswith("socket:[")}
+    if not sockets:
+        return {}
+    try:
+        lines = _bytes("{}/{}/net/unix".format(proc, pid)).splitlines()[1:]
+    except OSError:
+        return {}
+    # Num RefCount Protocol Flags Type St Inode Path; state 3 is connected
+    fields = [line.split() for line in lines]
+    pairs = {words[6]: words[4] for words in fields if len(words) == 7 and words[5] == b"03"}
+    found = {}
+    for link in sockets:
+        number = link[len("socket:[") : -1]
+        if not number.isdecimal():
+            continue
+        kind = pairs.get(number.encode("ascii", "replace"))
+        if kind is not None and pairs.get(b"%d" % (int(number) + 1)) == kind:
+            found[link] = "socket:[{}]".format(int(number) + 1)
+    return found
+
+
+def _pipe_readers(thread: _Thread) -> Iterator[_Reader]:
+    """The anonymous pipes that a thread waits to read."""
+    size = thread.call.args[2] if thread.call.name == "read" and len(thread.call.args) > 2 else 0
+    for end in thread.ends:
+        if not end.writes and end.link.startswith("pipe:["):
+            yield _Reader(thread.pid, thread.tid, end.fd, size, end.link, end.cloexec)
+
+
+def _readers(pid: int, tid: int, proc: str) -> List[_Reader]:
+    thread = _thread(pid, tid, proc)
+    return [] if thread is None else list(_pipe_readers(thread))
+
+
+def _still(thread: _Thread, proc: str) -> bool:
+    """Whether it is blocked as before."""
+    return _thread(thread.pid, thread.tid, proc) == thread
 
 
 def _scan(processes: Iterable[_Process], pipes: Set[str], proc: str) -> Dict[str, Dict[int, List[int]]]:
@@ -418,7 +852,7 @@ def _look(
         reader, _is_python(reader.pid, proc), processes, thread.start, created, used, children, copies
     )
     verdict = _judge(facts)
-    if verdict is None or _reader(reader.pid, reader.tid, proc) != reader:
+    if verdict is None or reader not in _readers(reader.pid, reader.tid, proc):
         return None
     holders = tuple(
         Holder(
@@ -446,7 +880,7 @@ def _look(
 
 
 def _copies(folder: str, fds: Sequence[int], pipe: str) -> _Copies:
-    writes, reads = {}, False
+    writes, reads = {}, {}
     for fd in sorted(fds):
         try:
             flags = _flags("{}/fdinfo/{}".format(folder, fd))
@@ -457,7 +891,7 @@ def _copies(folder: str, fds: Sequence[int], pipe: str) -> _Copies:
         if flags & _O_ACCMODE != _O_RDONLY:
             writes[fd] = bool(flags & _O_CLOEXEC)
         if flags & _O_ACCMODE != _O_WRONLY:
-            reads = True
+            reads[fd] = bool(flags & _O_CLOEXEC)
     return _Copies(writes, reads)
 
 
@@ -520,9 +954,10 @@ def _judge(facts: _Facts) -> Optional[_Verdict]:
     """Tells a read of an errpipe that foreign holders keep open; None: it is none, or may be none."""
     reader, processes, copies, created = facts.reader, facts.processes, facts.copies, facts.created
     parent = processes.get(reader.pid)
-    if parent is None or reader.pid in copies or reader.fd <= 2:
+    if parent is None or reader.pid in copies or (reader.fd <= 2 and not reader.cloexec):
         return None
-    if any(fd <= 2 for mine in copies.values() for fd in mine.writes):
+    # A standard stream is not close-on-exec: such an fd is an errpipe of a program that had closed its own.
+    if any(fd <= 2 and not cloexec for mine in copies.values() for fd, cloexec in mine.writes.items()):
         return None  # somebody's standard output
     if copies.keys() & set(_ancestors(reader.pid, processes)):
         return None  # the reader was given it by its parent, as bash's job control does
@@ -551,7 +986,7 @@ def _judge(facts: _Facts) -> Optional[_Verdict]:
         if runtime is not None and mine.reads and not processes[pid].execed
     }
     may_be_own = sorted((one for one in since if one.pid not in foreign), key=lambda one: one.age)
-    released = [one for one in may_be_own if one.pid not in copies and (one.execed or one.state == "Z")]
+    released = [one for one in may_be_own if one.pid not in copies and one.execed]
     own: Optional[_Process] = None
     if known:
         if may_be_own and may_be_own[-1] in released:
@@ -617,8 +1052,8 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
         yield "the pipe is younger than the thread that reads it"
     if own is not None:
         which = "the thread's youngest" if facts.children is not None else "the process's only or youngest"
-        state = "ended" if own.state == "Z" else "execed"
-        yield "own child: pid {}, {} child since the pipe was made, has {} and no copy".format(
+        state = "exited" if own.state == "Z" else "called exec"
+        yield "own child: pid {}, {} child since the pipe was made, has {} and has no copy".format(
             own.pid, which, state
         )
     elif released:
@@ -628,7 +1063,7 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
     if not facts.copies:
         yield "no process that can be looked at has the write end"
     for pid, mine in sorted(facts.copies.items()):
-        execed = "execed" if facts.processes[pid].execed else "not execed since its fork"
+        execed = "has called exec" if facts.processes[pid].execed else "has not called exec since its fork"
         flags = "close-on-exec" if all(mine.writes.values()) else "not close-on-exec"
         both = ", has the read end too" if mine.reads else ""
         yield "holder {}: {}, its copy is {}{}".format(pid, execed, flags, both)
@@ -649,6 +1084,1075 @@ def _ancestors(pid: int, processes: Dict[int, _Process]) -> Iterator[int]:
         yield pid
 
 
+# -- what is no stall --
+
+
+class _View:
+    """One look: processes, threads and pipes, and what can be read of them besides."""
+
+    def __init__(
+        self,
+        proc: str,
+        boot: float,
+        processes: Dict[int, _Process],
+        threads: List[_Thread],
+        seen: Dict[str, Dict[int, List[int]]],
+        peers: Dict[str, str],
+    ) -> None:
+        self.proc = proc
+        self.boot = boot
+        self.processes = processes
+        self.threads = threads
+        self.seen = seen
+        self.peers = peers
+        self._by_parent: Dict[int, List[int]] = {}
+        for process in processes.values():
+            self._by_parent.setdefault(process.parent, []).append(process.pid)
+        self._copies: Dict[str, Dict[int, _Copies]] = {}
+
+    def folder(self, pid: int) -> str:
+        return "{}/{}".format(self.proc, pid)
+
+    def task(self, thread: _Thread) -> str:
+        return "{}/{}/task/{}".format(self.proc, thread.pid, thread.tid)
+
+    def process(self, pid: int) -> Optional[_Process]:
+        """As it is now."""
+        return _process(self.folder(pid), pid)
+
+    def children(self, pid: int) -> List[_Process]:
+        """Those that are alive or not reaped, the oldest first."""
+        found = [self.process(child) for child in self._by_parent.get(pid, ())]
+        return sorted(
+            (one for one in found if one is not None and one.parent == pid), key=lambda one: one.age
+        )
+
+    def forked_by(self, thread: _Thread) -> List[_Process]:
+        """The children of a thread, or where that is not known of its process."""
+        children = self.children(thread.pid)
+        known = _children(self.task(thread))
+        return children if known is None else [one for one in children if one.pid in known]
+
+    def ancestors(self, pid: int) -> Set[int]:
+        return set(_ancestors(pid, self.processes))
+
+    def copies(self, link: str) -> Dict[int, _Copies]:
+        """Who has which ends of a pipe."""
+        if link not in self._copies:
+            found = {}
+            for pid, fds in self.seen.get(link, {}).items():
+                if pid in self.processes:
+                    mine = _copies(_folder(self.processes[pid], self.proc), fds, link)
+                    if mine.writes or mine.reads:
+                        found[pid] = mine
+            self._copies[link] = found
+        return self._copies[link]
+
+    def comm(self, pid: int) -> bytes:
+        return _comm(self.folder(pid))
+
+    def name(self, pid: int) -> str:
+        """As in ``sleep (pid 456)``."""
+        comm = printable(self.comm(pid))
+        return "{} (pid {})".format(comm, pid) if comm else "pid {}".format(pid)
+
+    def thread_name(self, thread: _Thread) -> str:
+        if thread.tid == thread.pid:
+            return self.name(thread.pid)
+        comm = printable(self.comm(thread.pid))
+        return "{} (pid {}, thread {})".format(comm, thread.pid, thread.tid)
+
+    def started(self, pid: int) -> Optional[float]:
+        process = self.processes.get(pid)
+        return None if process is None else process.start + self.boot
+
+    def holder(self, pid: int, fds: Iterable[int]) -> WaitHolder:
+        process = self.processes.get(pid)
+        return WaitHolder(
+            pid,
+            self.comm(pid),
+            tuple(sorted(fds)),
+            0 if process is None else process.parent,
+            self.started(pid),
+            self.doing(pid),
+        )
+
+    def text(self, name: str) -> bytes:
+        """A file below /proc; empty: it has gone."""
+        try:
+            return _bytes("{}/{}".format(self.proc, name))
+        except OSError:
+            return b""
+
+    def leader(self, pid: int) -> Optional[_Thread]:
+        for thread in self.threads:
+            if thread.pid == pid and thread.tid == pid:
+                return thread
+        return _thread(pid, pid, self.proc)
+
+    def wchan(self, pid: int) -> str:
+        found = printable(self.text("{}/wchan".format(pid)).strip())
+        return "" if found == "0" else found
+
+    def is_frozen(self, pid: int) -> bool:
+        return self.wchan(pid) in ("do_freezer_trap", "__refrigerator")
+
+    def tracer(self, pid: int) -> int:
+        found = re.search(rb"^TracerPid:\s*(\d{1,9})$", self.text("{}/status".format(pid)), re.M)
+        return int(found.group(1)) if found else 0
+
+    def waited_for(self, thread: _Thread) -> List[_Process]:
+        """The children whose end a thread in wait4 or waitid waits for."""
+        children = self.children(thread.pid)
+        args = thread.call.args
+        if thread.call.name == "waitid":
+            kind, number = args[0], args[1] & 0xFFFFFFFF
+            if kind == 3:  # P_PIDFD
+                info = self.text("{}/fdinfo/{}".format(thread.pid, number))
+                found = re.search(rb"^Pid:\s*(\d{1,9})$", info, re.M)
+                number = int(found.group(1)) if found else 0
+        else:
+            number = args[0] & 0xFFFFFFFF
+            kind = 1 if 0 < number < 1 << 31 else 0
+        return [one for one in children if one.pid == number] if kind in (1, 3) else children
+
+    def waits_for(self, pid: int, target: int, depth: int = 0) -> bool:
+        """Whether a thread of a process waits for the end of another one, or of one that waits for that."""
+        for tid in _numbers(self.folder(pid) + "/task"):
+            thread = _thread(pid, tid, self.proc)
+            if thread is None or thread.call.name not in _WAITS or len(thread.call.args) < 2:
+                continue
+            alive = [one.pid for one in self.waited_for(thread) if one.state != "Z"]
+            if len(alive) == 1 and (
+                alive[0] == target or (depth < _MOST_DEEP and self.waits_for(alive[0], target, depth + 1))
+            ):
+                return True
+        return False
+
+    def is_stuck(self, pid: int) -> bool:
+        """Whether it is stopped, traced, frozen or in an exec: at work on nothing."""
+        process, thread = self.process(pid), self.leader(pid)
+        if process is None:
+            return False
+        in_exec = thread is not None and thread.call.name in _EXECS
+        return process.state in "Tt" or in_exec or self.is_frozen(pid)
+
+    def doing(self, pid: int, depth: int = 0) -> str:
+        """What a process does, by its first thread: a verb and what follows it."""
+        process = self.process(pid)
+        if process is None:
+            return "has gone"
+        if process.state == "Z":
+            return "has exited" if process.threads <= 1 else "runs on in other threads than its first"
+        if process.state == "T":
+            return "is stopped (state T)"
+        if process.state == "t":
+            tracer = self.tracer(pid)
+            return "is stopped by its tracer{}".format(" " + self.name(tracer) if tracer else "")
+        if self.is_frozen(pid):
+            return "is frozen by its cgroup"
+        thread = self.leader(pid)
+        if thread is None or thread.call.name == "running":
+            return "is running" if process.state == "R" else "is in state {}".format(process.state)
+        doing = self._in_call(thread, depth)
+        return doing + (", in uninterruptible sleep (state D)" if process.state == "D" else "")
+
+    def _in_call(self, thread: _Thread, depth: int) -> str:
+        call = thread.call
+        if call.name in _EXECS:
+            path, where = self.exec_file(thread)
+            return "is in execve{}".format(" of " + path + where if path else "")
+        if call.name in _WAITS and len(call.args) > 1:
+            alive = [one.pid for one in self.waited_for(thread) if one.state != "Z"]
+            if len(alive) == 1 and depth < _MOST_DEEP:
+                return "waits for {}, which {}".format(self.name(alive[0]), self.doing(alive[0], depth + 1))
+            return "waits for its children ({})".format(call.name)
+        if call.name in _LOCKS:
+            return "waits for a lock or for another thread (futex)"
+        if call.name in _SLEEPS or call.name == "pause":
+            return "sleeps ({})".format(call.name)
+        if thread.ends:
+            listed = ["fd {} ({})".format(end.fd, printable(os.fsencode(end.link))) for end in thread.ends]
+            if call.name in _POLLS:
+                more = len(listed) - _MOST_LISTED
+                rest = " and {} more".format(more) if more > 0 else ""
+                return "waits in {} for {}{}".format(call.name, ", ".join(listed[:_MOST_LISTED]), rest)
+            return "{} {}".format("writes to" if thread.ends[0].writes else "reads", listed[0])
+        if call.name == "no system call":
+            return "waits outside of a system call"
+        return "is in {}".format(call.name)
+
+    def exec_file(self, thread: _Thread) -> Tuple[str, str]:
+        """The file that an execve is about, and its file system: from the caller's memory and mounts."""
+        at = thread.call.args[1 if thread.call.name == "execveat" else 0]
+        try:
+            block = _memory("{}/{}/mem".format(self.proc, thread.pid), at, 4096 - at % 4096)
+            if b"\0" not in block:
+                block += _memory("{}/{}/mem".format(self.proc, thread.pid), at + len(block), 4096)
+            path = block.split(b"\0", 1)[0]
+            if not path.startswith(b"/"):
+                path = os.readlink(os.fsencode(self.folder(thread.pid) + "/cwd")) + b"/" + path
+        except (OSError, ValueError):
+            return "", ""
+        return printable(path), self._file_system(thread.pid, path)
+
+    def _file_system(self, pid: int, path: bytes) -> str:
+        """By name alone: the file system itself is not asked, it may be dead."""
+        found, words = b"", ""
+        for line in self.text("{}/mountinfo".format(pid)).splitlines():
+            before, _, after = line.partition(b" - ")
+            fields, kinds = before.split(b" "), after.split(b" ")
+            if len(fields) < 5 or len(kinds) < 2:
+                continue
+            place = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal.group(1), 8) & 255]), fields[4])
+            if len(place) >= len(found) and (path + b"/").startswith(place.rstrip(b"/") + b"/"):
+                found = place
+                words = " on {} ({}, mounted at {})".format(*map(printable, (kinds[0], kinds[1], place)))
+        return words
+
+    def make(
+        self,
+        kind: str,
+        thread: _Thread,
+        headline: str,
+        child: Optional[int] = None,
+        holders: Sequence[WaitHolder] = (),
+        evidence: Iterable[str] = (),
+        advice: str = "",
+        normal: bool = False,
+        since: Optional[float] = None,
+    ) -> Wait:
+        return Wait(
+            kind,
+            time.time(),
+            thread.pid,
+            thread.tid,
+            self.comm(thread.pid),
+            child,
+            b"" if child is None else self.comm(child),
+            headline + ".",
+            tuple(holders),
+            tuple(evidence),
+            advice,
+            normal,
+            since,
+        )
+
+
+def _state_name(call: str) -> str:
+    for name, calls in _CALL_NAMES.items():
+        if call in calls:
+            return name
+    return call
+
+
+def _wait(thread: _Thread, view: _View) -> Optional[Wait]:
+    """What a thread waits for: a child, or the ends of pipes; None: something else."""
+    if thread.call.name in _VFORKS:
+        return _vfork_wait(thread, view)
+    if thread.call.name in _WAITS and len(thread.call.args) > 1:
+        return _child_wait(thread, view)
+    found = [wait for end in thread.ends for wait in [_end_wait(thread, end, view)] if wait is not None]
+    if not found:
+        return None
+    found.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
+    first, others = found[0], found[1:]
+    also = ["also: " + other.headline for other in others[:_MOST_LISTED]]
+    if len(others) > _MOST_LISTED:
+        also.append("also: {} more pipes".format(len(others) - _MOST_LISTED))
+    return first._replace(evidence=first.evidence + tuple(also))
+
+
+def _vfork_wait(thread: _Thread, view: _View) -> Optional[Wait]:
+    pending = [one for one in view.forked_by(thread) if not one.execed and one.state != "Z"]
+    if not pending:
+        return None
+    child = pending[-1].pid
+    return view.make(
+        "vfork",
+        thread,
+        "{} is starting a program and cannot go on before its child {} has called exec: the child {}".format(
+            view.thread_name(thread), view.name(child), view.doing(child)
+        ),
+        child=child,
+        holders=[view.holder(child, ())],
+        evidence=[
+            "the thread is in {}, which has not returned".format(thread.call.name),
+            *_before_exec(child, view),
+        ],
+        advice=_advice_before_exec(child, view),
+        since=view.started(child),
+    )
+
+
+def _before_exec(child: int, view: _View) -> List[str]:
+    """What can be seen of a child that has not called exec."""
+    evidence = []
+    started = view.started(child)
+    if started is not None:
+        evidence.append("the child was forked at {}".format(_clock(started)))
+    process, thread, wchan = view.process(child), view.leader(child), view.wchan(child)
+    if process is not None and thread is not None:
+        if thread.call.name == "running":
+            evidence.append("the child is running (state {})".format(process.state))
+        else:
+            at = " at {}".format(wchan) if wchan else ""
+            evidence.append("the child is in state {}, in {}{}".format(process.state, thread.call.name, at))
+    tracer = view.tracer(child)
+    if tracer:
+        evidence.append("it is traced by {}".format(view.name(tracer)))
+    if view.is_frozen(child):
+        groups = [
+            printable(line.rsplit(b":", 1)[1])
+            for line in view.text("{}/cgroup".format(child)).splitlines()
+            if line.startswith(b"0::") or b":freezer:" in line
+        ]
+        evidence.append("its cgroup: {}".format(", ".join(groups)))
+    limit = _fd_limit(child, view)
+    fds = sorted(_numbers(view.folder(child) + "/fd"))
+    if fds and process is not None and (process.state == "R" or (thread and thread.call.name == "close")):
+        listed = ", ".join(map(str, fds[:10])) + (", ..." if len(fds) > 10 else "")
+        evidence.append("it has {} open fds: {}".format(len(fds), listed))
+        if limit is not None:
+            evidence.append("its limit of open files is {:,}".format(limit))
+        if thread and thread.call.name == "close":
+            evidence.append("it is closing fd {}".format(thread.call.args[0] & 0xFFFFFFFF))
+    return evidence
+
+
+def _fd_limit(pid: int, view: _View) -> Optional[int]:
+    found = re.search(rb"^Max open files\s+(\d{1,19})", view.text("{}/limits".format(pid)), re.M)
+    return int(found.group(1)) if found else None
+
+
+def _advice_before_exec(child: int, view: _View) -> str:
+    process, thread = view.process(child), view.leader(child)
+    if process is not None and process.state == "T":
+        return "Continue it (kill -CONT {}), and find who stopped it.".format(child)
+    if process is not None and process.state == "t":
+        return "Let its tracer (a debugger, strace) continue or detach."
+    if view.is_frozen(child):
+        return "Thaw its cgroup, and find who froze it."
+    if thread is not None and thread.call.name in _EXECS:
+        return "Check that the file system of the program answers: a dead or slow mount keeps execve waiting."
+    if thread is not None and thread.call.name in _LOCKS:
+        return (
+            "A lock that another thread held at the fork is never released in the child: take no locks in"
+            " preexec_fn and fork hooks (os.register_at_fork, pthread_atfork)."
+        )
+    if process is not None and process.state == "R" and (_fd_limit(child, view) or 0) >= _MANY_FDS:
+        return (
+            "If the child closes all fds up to its limit one by one, lower the limit (ulimit -n), or use a"
+            " runtime that calls close_range."
+        )
+    return "Look at what the child runs before its exec: preexec_fn and fork hooks."
+
+
+def _child_wait(thread: _Thread, view: _View) -> Optional[Wait]:
+    alive = [one.pid for one in view.waited_for(thread) if one.state != "Z"]
+    if not alive:
+        return None
+    who = view.thread_name(thread)
+    evidence = ["the thread is in {}".format(thread.call.name)]
+    if len(alive) == 1:
+        child = alive[0]
+        stuck = view.is_stuck(child)
+        return view.make(
+            "child",
+            thread,
+            "{} waits for its child {} to exit; the child {}".format(
+                who, view.name(child), view.doing(child)
+            ),
+            child=child,
+            holders=[view.holder(child, ())],
+            evidence=evidence + (_before_exec(child, view) if stuck else []),
+            advice=_advice_before_exec(child, view) if stuck else "",
+            normal=not stuck,
+            since=view.started(child),
+        )
+    listed = ", ".join(map(view.name, alive[:_MOST_LISTED])) + (", ..." if len(alive) > _MOST_LISTED else "")
+    holders = [view.holder(pid, ()) for pid in alive[:_MOST_LISTED]]
+    evidence += ["{} {}".format(view.name(holder.pid), holder.doing) for holder in holders]
+    return view.make(
+        "child",
+        thread,
+        "{} waits for one of its {} children to exit: {}".format(who, len(alive), listed),
+        holders=holders,
+        evidence=evidence,
+        normal=not all(map(view.is_stuck, alive)),
+    )
+
+
+def _end_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
+    if end.fifo:
+        return _write_wait(thread, end, view) if end.writes else _read_wait(thread, end, view)
+    peer = view.peers.get(end.link)
+    holders_of_peer = {
+        pid: fds for pid, fds in view.seen.get(peer or "", {}).items() if pid in view.processes
+    }
+    if holders_of_peer and thread.pid not in holders_of_peer and not end.writes:
+        return _socket_wait(thread, end, holders_of_peer, view)
+    terminal = end.link.endswith("/ptmx")
+    if _is_polling(thread) or not (terminal or end.link.startswith("socket:[")):
+        return None
+    children = view.children(thread.pid)
+    if not children:
+        return None
+    what = "a terminal (pty)" if terminal else "a socket"
+    evidence = [
+        "fd {} is {}".format(end.fd, printable(os.fsencode(end.link))),
+        "its children: {}".format(", ".join(view.name(one.pid) for one in children[:_MOST_LISTED])),
+    ]
+    holders = []
+    slave = _slave(thread, end, view.proc)
+    if slave is not None:
+        evidence.append("the other end is {}".format(slave))
+        holders = [view.holder(pid, fds) for pid, fds in sorted(view.seen.get(slave, {}).items())]
+    else:
+        evidence.append("/proc does not show which process has the other end")
+    return view.make(
+        "other",
+        thread,
+        "{} {} {}, fd {}".format(
+            view.thread_name(thread), "writes to" if end.writes else "reads", what, end.fd
+        ),
+        holders=holders,
+        evidence=evidence,
+        normal=True,
+    )
+
+
+def _socket_wait(thread: _Thread, end: _End, fds: Dict[int, List[int]], view: _View) -> Wait:
+    """A socketpair; fds: of its other end, as far as the numbers of its inodes tell."""
+    copies = {}
+    for pid, numbers in fds.items():
+        mine = _copies(_folder(view.processes[pid], view.proc), numbers, view.peers[end.link])
+        if mine.writes:
+            copies[pid] = mine
+    seen = "{} is its other end by its number: a socketpair's are numbered one after the other".format(
+        view.peers[end.link]
+    )
+    below = sorted(pid for pid in copies if thread.pid in view.ancestors(pid))
+    size = thread.call.args[2] if thread.call.name == "recvfrom" and len(thread.call.args) > 2 else 0
+    if size == _SMALL_READ and end.cloexec and copies:
+        forked = view.forked_by(thread)
+        own = [one.pid for one in forked if one.pid in copies and not one.execed]
+        if own and len(own) == len(copies):
+            return view.make(
+                "own_child",
+                thread,
+                "{} is starting a program; its own child {} has not called exec: the child {}".format(
+                    view.thread_name(thread), view.name(own[-1]), view.doing(own[-1])
+                ),
+                child=own[-1],
+                holders=[view.holder(pid, copies[pid].writes) for pid in own],
+                evidence=[
+                    "recvfrom of 8 bytes from a socketpair: as Rust reads its errpipe",
+                    seen,
+                    *_before_exec(own[-1], view),
+                ],
+                advice=_advice_before_exec(own[-1], view),
+                since=view.started(own[-1]),
+            )
+        started = [one for one in forked if one.execed and one.pid not in copies]
+        if started and not any(one.pid in copies for one in forked):
+            return view.make(
+                "errpipe",
+                thread,
+                "{} waits for a socketpair (fd {}) that looks like the errpipe of {}; its other end is"
+                " open in {}".format(
+                    view.thread_name(thread),
+                    end.fd,
+                    view.name(started[-1].pid),
+                    ", ".join(map(view.name, copies)),
+                ),
+                child=started[-1].pid,
+                holders=[view.holder(pid, mine.writes) for pid, mine in copies.items()],
+                evidence=["recvfrom of 8 bytes from a socketpair: as Rust reads its errpipe", seen],
+                advice="Fork workers before threads start programs, or let them exec.",
+            )
+    if copies and not below and not copies.keys() & view.ancestors(thread.pid):
+        wait = _data_wait(thread, end, copies, view)
+        return wait._replace(evidence=(*wait.evidence, seen))
+    first = (below or sorted(copies) or sorted(fds))[0]
+    return view.make(
+        "output" if below else "other",
+        thread,
+        "{} reads from {} by a socket (fd {}); that {}".format(
+            view.thread_name(thread), view.name(first), end.fd, view.doing(first)
+        ),
+        child=first if below else None,
+        holders=[view.holder(pid, numbers) for pid, numbers in sorted(fds.items())],
+        evidence=[seen],
+        normal=not view.is_stuck(first),
+    )
+
+
+# A pipe that a thread waits to read
+
+
+def _is_polling(thread: _Thread) -> bool:
+    """Whether it waits for one of several files; a poll of a single one is as good as a read."""
+    return thread.call.name in _POLLS and not (
+        len(thread.ends) == 1 and thread.call.name in ("poll", "ppoll")
+    )
+
+
+def _read_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
+    writers = {pid: mine for pid, mine in view.copies(end.link).items() if mine.writes}
+    jobserver = _jobserver_wait(thread, end, writers, view)
+    if jobserver is not None:
+        return jobserver
+    mine = writers.pop(thread.pid, None)
+    if mine is not None and _is_polling(thread):
+        return None  # by which its other threads wake it up
+    if mine is not None and not any(thread.pid in view.ancestors(pid) for pid in writers):
+        return _self_held(thread, end, mine.writes, writers, view)
+    if not writers:
+        if _is_polling(thread):
+            return None
+        return view.make(
+            "other",
+            thread,
+            "{} reads a pipe (fd {}) whose write end is in no process that can be looked at".format(
+                view.thread_name(thread), end.fd
+            ),
+            evidence=["fd {} is {}".format(end.fd, printable(os.fsencode(end.link)))],
+        )
+    if mine is None:
+        spawn = _spawn_wait(thread, end, writers, view)
+        if spawn is not None:
+            return spawn
+    wait = _data_wait(thread, end, writers, view)
+    if mine is not None:
+        own = "{} has the write end too (fd {}): as long as it does, no end-of-file can come".format(
+            view.name(thread.pid), _listed_fds(mine.writes)
+        )
+        wait = wait._replace(evidence=(*wait.evidence, own))
+    return wait
+
+
+def _self_held(
+    thread: _Thread, end: _End, fds: Iterable[int], others: Dict[int, _Copies], view: _View
+) -> Wait:
+    process = view.process(thread.pid)
+    several = process is not None and process.threads > 1
+    evidence = ["fd {} is {}".format(end.fd, printable(os.fsencode(end.link))), *_traffic(thread, end, view)]
+    if several:
+        evidence.append("its other threads can write to it")
+    if others:
+        evidence.append(
+            "others that have it: {}".format(", ".join(map(view.name, sorted(others)[:_MOST_LISTED])))
+        )
+    return view.make(
+        "self_held",
+        thread,
+        "{} reads a pipe (fd {}) whose write end it has open itself (fd {}):"
+        " no end-of-file can come as long as it does".format(
+            view.thread_name(thread), end.fd, _listed_fds(fds)
+        ),
+        holders=[view.holder(thread.pid, fds)],
+        evidence=evidence,
+        advice=""
+        if several and not others
+        else "Close the write end in the parent once the child has been forked.",
+        normal=several and not others,
+    )
+
+
+def _listed_fds(fds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(fds)))
+
+
+def _pipe_times(thread: _Thread, end: _End, view: _View) -> Tuple[Optional[float], Optional[float]]:
+    """When a pipe was made (None: not known), and when it was last written to (None: never)."""
+    try:
+        times = os.stat("{}/fd/{}".format(view.task(thread), end.fd))
+    except OSError:
+        return None, None
+    if times.st_atime_ns == times.st_mtime_ns and end.link.startswith("pipe:["):
+        return times.st_mtime_ns / 1e9, None
+    return None, times.st_mtime_ns / 1e9
+
+
+def _traffic(thread: _Thread, end: _End, view: _View) -> List[str]:
+    if not end.fifo:
+        return []
+    created, written = _pipe_times(thread, end, view)
+    if created is not None:
+        return [_made(created)]
+    return [] if written is None else ["the pipe was last written to at {}".format(_clock(written))]
+
+
+def _made(created: float) -> str:
+    """A byte that was written and read in one timer interrupt leaves no trace."""
+    return "the pipe was made, or written to and read at once, at {}".format(_clock(created))
+
+
+def _clock(when: float) -> str:
+    try:
+        return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return "a time that is not known"
+
+
+def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _View) -> Optional[Wait]:
+    """The read of what is an errpipe, or looks like one."""
+    created, _ = _pipe_times(thread, end, view)
+    own_thread, parent = _process(view.task(thread), thread.tid), view.process(thread.pid)
+    if created is None or not end.cloexec or own_thread is None or parent is None:
+        return None
+    age = created - view.boot
+    if _older(age, parent.start, own_thread.start) or writers.keys() & view.ancestors(thread.pid):
+        return None
+    if any(fd <= 2 and not cloexec for mine in writers.values() for fd, cloexec in mine.writes.items()):
+        return None
+    since = [one for one in view.forked_by(thread) if one.start >= age - _SLACK_SECONDS]
+    size = thread.call.args[2] if thread.call.name == "read" and len(thread.call.args) > 2 else 0
+    runtime = _RUNTIMES.get(size)
+    seen = [
+        "read size {}: as {} reads its errpipe".format(size, runtime)
+        if runtime is not None
+        else "the thread is in {}".format(thread.call.name),
+        _made(created),
+    ]
+
+    before_exec = [one for one in since if one.pid in writers and not one.execed and one.state != "Z"]
+    if before_exec:
+        own = before_exec[-1].pid
+        others = [pid for pid in writers if pid != own and own not in view.ancestors(pid)]
+        is_own = view.is_stuck(own) or (runtime is not None and not writers[own].reads)
+        if is_own and not (others and runtime is None):
+            return view.make(
+                "own_child",
+                thread,
+                "{} is starting a program; its own child {} has not called exec: the child {}".format(
+                    view.thread_name(thread), view.name(own), view.doing(own)
+                ),
+                child=own,
+                holders=[view.holder(pid, writers[pid].writes) for pid in [own, *others]],
+                evidence=[
+                    *seen,
+                    "its write end is open in {} only".format(view.name(own))
+                    if not others
+                    else "its write end is open in {} too".format(", ".join(map(view.name, others))),
+                    *_before_exec(own, view),
+                ],
+                advice=_advice_before_exec(own, view),
+                since=view.started(own),
+            )
+
+    started = since[-1] if since and since[-1].pid not in writers and since[-1].execed else None
+    beside = [
+        pid
+        for pid, mine in writers.items()
+        for process in [view.process(pid)]
+        if process is not None
+        and (
+            (not process.execed and mine.reads)
+            or (
+                process.execed
+                and not all(mine.writes.values())
+                and process.pid not in {one.pid for one in since}
+            )
+        )
+    ]
+    library = None if started is not None else _loop_library(thread, view)
+    if not beside or len(beside) < len(writers) or (started is None and library is None):
+        return None
+    first = view.name(beside[0])
+    if started is not None:
+        of = "of {}, which {}".format(
+            view.name(started.pid), "has exited" if started.state == "Z" else "has called exec"
+        )
+    else:
+        of = "of a program"
+        seen.append("{} is loaded, which waits for its errpipes in {}".format(library, thread.call.name))
+    return view.make(
+        "errpipe",
+        thread,
+        "{} waits for a pipe (fd {}) that looks like the errpipe {}; its write end is open in {}".format(
+            view.thread_name(thread), end.fd, of, ", ".join(map(view.name, beside[:_MOST_LISTED]))
+        ),
+        child=None if started is None else started.pid,
+        holders=[view.holder(pid, writers[pid].writes) for pid in beside],
+        evidence=[
+            *seen,
+            *(
+                "{} {}".format(
+                    view.name(pid),
+                    "was forked while the pipe was open and has not called exec, and has the read end too"
+                    if writers[pid].reads
+                    else "has called exec with its copy, which is not close-on-exec",
+                )
+                for pid in beside
+            ),
+        ],
+        advice="If {} is to answer on this pipe, all is well. If not, it keeps a program from being started:"
+        " fork workers before threads start programs, or let them exec.".format(first),
+        since=created,
+    )
+
+
+def _loop_library(thread: _Thread, view: _View) -> Optional[str]:
+    """A library that does not wait for its errpipes in read."""
+    if thread.call.name not in _POLLS:
+        return None
+    maps = view.text("{}/maps".format(thread.pid))
+    for part, name in ((b"/gevent/", "gevent"), (b"/libQt", "Qt"), (b"/libuv.", "libuv")):
+        if part in maps:
+            return name
+    return None
+
+
+def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _View) -> Wait:
+    """A data pipe; writers: other processes, at least one."""
+    me = thread.pid
+    who, mine = view.thread_name(thread), view.ancestors(me)
+    below = {pid for pid in writers if me in view.ancestors(pid)}
+    above = writers.keys() & mine
+    order = sorted(writers, key=lambda pid: view.processes[pid].age)
+    holders = [view.holder(pid, writers[pid].writes) for pid in order]
+    sort = "pipe" if end.fifo else "socket"
+    what = "its standard input, a {},".format(sort) if end.fd == 0 else "a {} (fd {})".format(sort, end.fd)
+    evidence = ["fd {} is {}".format(end.fd, printable(os.fsencode(end.link))), *_traffic(thread, end, view)]
+    exited = [one.pid for one in view.children(me) if one.state == "Z"]
+    for pid in order:
+        if view.processes[pid].session in exited:
+            evidence.append("{} is in the session of the exited child".format(view.name(pid)))
+    details = evidence + [line for pid in order[:_MOST_LISTED] for line in [_origin(pid, writers[pid], view)]]
+
+    at_work = [pid for pid in order if pid in below and _was_given(pid, writers[pid], view)]
+    if at_work:
+        first = at_work[0]
+        return view.make(
+            "output",
+            thread,
+            "{} reads the output of {}, which {}".format(who, view.name(first), view.doing(first)),
+            child=first,
+            holders=holders,
+            evidence=details,
+            normal=not view.is_stuck(first),
+            advice=_advice_before_exec(first, view) if view.is_stuck(first) else "",
+            since=view.started(first),
+        )
+    if above:
+        feeder = min(above, key=lambda pid: -view.processes[pid].start)
+        deadlock = view.waits_for(feeder, me)
+        return view.make(
+            "input",
+            thread,
+            "{} waits for input from {} on {}{}".format(
+                who,
+                view.name(feeder),
+                what,
+                ", and that waits for {} to exit: neither can go on".format(view.name(me))
+                if deadlock
+                else "",
+            ),
+            holders=holders,
+            evidence=details,
+            normal=not deadlock,
+            advice="Close the write end before waiting for the child to exit." if deadlock else "",
+        )
+    if end.fd == 0 and not below:
+        near = [
+            pid
+            for pid in order
+            if any(fd in (1, 2) for fd in writers[pid].writes)
+            and view.processes[me].parent in view.ancestors(pid)
+        ]
+        if near:
+            return view.make(
+                "input",
+                thread,
+                "{} reads its standard input from {}, which {}".format(
+                    who, view.name(near[0]), view.doing(near[0])
+                ),
+                holders=holders,
+                evidence=details,
+                normal=not view.is_stuck(near[0]),
+                advice=_advice_before_exec(near[0], view) if view.is_stuck(near[0]) else "",
+            )
+        return view.make(
+            "input",
+            thread,
+            "{} waits for the end of its standard input; the write end of that pipe is still open in"
+            " {}".format(who, _listed_holders(order, writers, view)),
+            holders=holders,
+            evidence=details,
+            advice="Make the pipe close-on-exec (pipe2 with O_CLOEXEC, close_fds=True) so that no other child"
+            " inherits its write end.",
+            since=view.started(order[0]),
+        )
+    child = exited[-1] if len(exited) == 1 else None
+    head = "{} reads {} that is still open in {}".format(who, what, _listed_holders(order, writers, view))
+    if child is not None:
+        head += "; its child {} has exited".format(view.name(child))
+    elif exited:
+        head += "; its children {} have exited".format(", ".join(map(view.name, exited[:_MOST_LISTED])))
+    return view.make(
+        "output",
+        thread,
+        head,
+        child=child,
+        holders=holders,
+        evidence=["this is not an errpipe but a data {}".format(sort), *details],
+        advice=_advice_on_output(order, writers, view),
+        since=view.started(order[0]),
+    )
+
+
+def _advice_on_output(pids: Sequence[int], writers: Dict[int, _Copies], view: _View) -> str:
+    if not all(view.processes[pid].execed for pid in pids):
+        return (
+            "If {} is to answer on this pipe (a result, or that it is ready), all is well. If not, let it"
+            " close its copy.".format(view.name(next(pid for pid in pids if not view.processes[pid].execed)))
+        )
+    if all(fd > 2 for pid in pids for fd in writers[pid].writes):
+        return (
+            "Make the pipe close-on-exec (pipe2 with O_CLOEXEC, close_fds=True) so that no other child"
+            " inherits it."
+        )
+    return (
+        "Redirect the output of what is left running in the background (>/dev/null 2>&1), or wait with a"
+        " limit: WaitDelay in Go, communicate(timeout=) and start_new_session=True with killpg in Python."
+    )
+
+
+def _was_given(pid: int, mine: _Copies, view: _View) -> bool:
+    """Whether a process has a pipe to write to it: as a standard stream, or from the fork that made it."""
+    process = view.process(pid)
+    return any(fd <= 2 for fd in mine.writes) or (process is not None and not process.execed)
+
+
+def _listed_holders(pids: Sequence[int], copies: Dict[int, _Copies], view: _View) -> str:
+    listed = [
+        "{}, fd {}".format(
+            view.name(pid),
+            ", ".join(str(fd) + _STREAMS.get(fd, "") for fd in sorted(copies[pid].writes)),
+        )
+        for pid in pids[:_MOST_LISTED]
+    ]
+    return " and in ".join(listed) + (" and others" if len(pids) > _MOST_LISTED else "")
+
+
+def _origin(pid: int, mine: _Copies, view: _View) -> str:
+    """Where a holder comes from, as far as /proc says."""
+    process = view.processes[pid]
+    parent = (
+        "its parent is {}".format(view.name(process.parent))
+        if process.parent > 1
+        else ("the process that started it has exited")
+    )
+    execed = "" if process.execed else ", has not called exec"
+    started = view.started(pid)
+    return "{}: fd {}, started at {}, {}{}".format(
+        view.name(pid),
+        _listed_fds(mine.writes),
+        "a time that is not known" if started is None else _clock(started),
+        parent,
+        execed,
+    )
+
+
+# A jobserver, and a pipe that a thread waits to write
+
+
+def _jobserver_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _View) -> Optional[Wait]:
+    me, copies = thread.pid, view.copies(end.link)
+    flags = None
+    for pid in [me, *writers]:
+        flags = flags or _jobserver_flags(pid, end, copies.get(pid), view)
+    is_make = view.comm(me).rstrip() in (b"make", b"gmake")
+    if flags is None and not (is_make and me in writers and thread.call.name in _POLLS):
+        return None
+    others = sorted(pid for pid in writers if pid != me)
+    children = [one.pid for one in view.children(me) if one.state != "Z"]
+    left = me not in writers and not children and others
+    who = view.thread_name(thread)
+    if left:
+        headline = "{} waits for the end of its jobserver's pipe (fd {}), which is still open in {}".format(
+            who, end.fd, _listed_holders(others, writers, view)
+        )
+    else:
+        running = ", ".join(map(view.name, children[:_MOST_LISTED]))
+        headline = "{} waits for a token of its jobserver (fd {}){}".format(
+            who, end.fd, "; its children run: " + running if running else ""
+        )
+    return view.make(
+        "jobserver",
+        thread,
+        headline,
+        holders=[view.holder(pid, writers[pid].writes) for pid in others],
+        evidence=[
+            "fd {} is {}".format(end.fd, printable(os.fsencode(end.link))),
+            *(["MAKEFLAGS: {}".format(flags)] if flags else []),
+            *(_origin(pid, writers[pid], view) for pid in others[:_MOST_LISTED]),
+        ],
+        advice="A recipe left a process running with the jobserver's fds: start it without '+', or close"
+        " its fds above 2."
+        if left
+        else "",
+        normal=not left,
+        since=view.started(others[0]) if left else None,
+    )
+
+
+def _jobserver_flags(pid: int, end: _End, mine: Optional[_Copies], view: _View) -> Optional[str]:
+    """The part of MAKEFLAGS that names a pipe as the jobserver of a process."""
+    for variable in view.text("{}/environ".format(pid)).split(b"\0"):
+        if not variable.startswith(b"MAKEFLAGS="):
+            continue
+        found = re.search(rb"--jobserver-(?:auth|fds)=(?:fifo:(\S{1,4096})|(\d{1,9}),(\d{1,9}))", variable)
+        if found is None:
+            continue
+        fifo, reads, writes = found.groups()
+        if fifo is not None:
+            if os.fsencode(end.link) == fifo:
+                return printable(found.group(0))
+        elif mine is not None and (int(reads) in mine.reads or int(writes) in mine.writes):
+            return printable(found.group(0))
+    return None
+
+
+def _write_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
+    me = thread.pid
+    readers = {pid: mine for pid, mine in view.copies(end.link).items() if mine.reads}
+    mine = readers.pop(me, None)
+    who = view.thread_name(thread)
+    evidence = ["fd {} is {}".format(end.fd, printable(os.fsencode(end.link)))]
+    if not readers:
+        process = view.process(me)
+        if mine is None or process is None or process.threads > 1 or thread.call.name in _POLLS:
+            return None
+        return view.make(
+            "self_held",
+            thread,
+            "{} writes to a full pipe (fd {}) that only it can read itself (fd {})".format(
+                who, end.fd, _listed_fds(mine.reads)
+            ),
+            holders=[view.holder(me, mine.reads)],
+            evidence=evidence,
+            advice="Close the read end in the writer: the write then fails when no one reads any more.",
+        )
+    order = sorted(readers, key=lambda pid: (me not in view.ancestors(pid), view.processes[pid].age))
+    first = order[0]
+    below = me in view.ancestors(first)
+    deadlock = any(view.waits_for(pid, me) for pid in order[:_MOST_LISTED])
+    stuck = view.is_stuck(first)
+    return view.make(
+        "input" if below else "output",
+        thread,
+        "{} writes to a full pipe (fd {}), which {} does not read: that {}".format(
+            who, end.fd, view.name(first), view.doing(first)
+        ),
+        child=first if below else None,
+        holders=[view.holder(pid, readers[pid].reads) for pid in order],
+        evidence=evidence
+        + (["the reader waits for {} to exit: neither can go on".format(view.name(me))] if deadlock else []),
+        advice="Read the output before waiting for the child to exit: communicate() does both."
+        if deadlock
+        else _advice_before_exec(first, view)
+        if stuck
+        else "",
+        normal=not (deadlock or stuck),
+        since=None,
+    )
+
+
+# -- text --
+
+_WHY = {
+    "forked": "was forked while the pipe was open and has not called exec",
+    "leaked": "has called exec with its copy, which was not close-on-exec",
+    "late_exec": "was forked while the pipe was open and is slow to call exec",
+    "own_descendant": "was forked by the child that was being started",
+    "passed": "was given a copy by another process",
+    "unknown": "has a copy; why is not known",
+}
+_DO = {
+    "forked": "Fork workers before any thread starts programs, or let them exec.",
+    "leaked": "Make pipes close-on-exec from the start (pipe2 with O_CLOEXEC), or use close_fds=True.",
+    "own_descendant": "A child that forks before its exec must close the fds of what it leaves behind.",
+    "passed": "Find who hands the fd on (SCM_RIGHTS, pidfd_getfd), and close it there.",
+}
+
+
+def wait_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    """A wait for a person, from its JSON object: labels and texts; the headline has no label.
+
+    A wait that is normal is its headline alone.
+    """
+    yield "", report["headline"]
+    if report["normal"]:
+        return
+    label = "held by"
+    for holder in report["holders"]:
+        fds = ", ".join(map(str, holder["fds"]))
+        name = (
+            "{} (pid {})".format(holder["comm"], holder["pid"])
+            if holder["comm"]
+            else "pid {}".format(holder["pid"])
+        )
+        yield label, "{}{}: {}".format(name, ", fd " + fds if fds else "", holder["doing"])
+        label = "also by"
+    if report["advice"]:
+        yield "do", report["advice"]
+    for number, line in enumerate(report["evidence"]):
+        yield "" if number else "seen", line
+
+
+def _stall_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    parent, child = report["parent"], report["child"]
+    yield (
+        "",
+        "{} (pid {}, thread {}) has been blocked{} in starting {}.".format(
+            parent["comm"],
+            parent["pid"],
+            parent["tid"],
+            "" if report["stall_seconds"] is None else " for {:.1f} s".format(report["stall_seconds"]),
+            "a program" if child is None else "{} (pid {})".format(child["comm"], child["pid"]),
+        ),
+    )
+    for holder in report["holders"]:
+        if holder["pid"] is None:
+            yield "held by", "a process that cannot be looked at"
+        else:
+            fds = ", ".join(map(str, holder["fds"]))
+            yield (
+                "held by",
+                "{} (pid {}), fd {}: {}".format(holder["comm"], holder["pid"], fds, _WHY[holder["cause"]]),
+            )
+    cause = report["holders"][0]["cause"]
+    if cause in _DO:
+        yield "do", _DO[cause]
+    for number, line in enumerate(report["evidence"]):
+        yield "" if number else "seen", line
+
+
+def text(report: Mapping[str, Any], width: int = 80) -> str:
+    """A stall or a wait for a person."""
+    if report["type"] == "wait":
+        title, entries = "WAIT", wait_entries(report)
+    else:
+        title = "STALL" if report["state"] == "ended" else "STALL IN PROGRESS"
+        title = "POSSIBLE " + title if report["certainty"] == "possible" else title
+        entries = _stall_entries(report)
+    lines = []
+    for number, (label, words) in enumerate(entries):
+        before, after = (title + "  ", "  ") if number == 0 else ("  {:<9}".format(label), " " * 11)
+        lines += textwrap.wrap(
+            words,
+            width,
+            initial_indent=before,
+            subsequent_indent=after,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [before]
+    return "\n".join(lines)
+
+
 # -- alone --
 
 
@@ -657,7 +2161,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="snapshot.py", description="Who keeps a process blocked in Popen.")
     parser.add_argument("pid", type=int, metavar="PID", help="with its threads and descendants")
     parser.add_argument("--interval", type=float, metavar="SECONDS", help="look again and again")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop after so long")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this long")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line instead of text")
     options = parser.parse_args(argv)
     for value in (options.interval, options.duration):
         if value is not None and not 0 < value < float("inf"):
@@ -669,12 +2174,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     sampler = Sampler(options.pid)
     interval = options.interval or (options.duration and 0.1)
     ends = None if options.duration is None else time.monotonic() + options.duration
+
+    def show(report: Dict[str, Any]) -> None:
+        print(json.dumps(report) if options.json else text(report), flush=True)
+
     try:
-        for finding in take(options.pid):
-            print(json.dumps(finding.to_object()), flush=True)
+        found = look(options.pid)
+        for each in found.stalls + found.waits:
+            show(each.to_object())
+        if found.nothing is not None and not options.json:
+            print(found.nothing, flush=True)
         while interval is not None:
             for finding in sampler.sample(time.monotonic()):
-                print(json.dumps(finding.to_object()), flush=True)
+                show(finding.to_object())
             if not os.path.exists("{}/{}".format(PROC, options.pid)):
                 return 0
             left = interval if ends is None else min(interval, ends - time.monotonic())

@@ -6,11 +6,10 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import IO, Optional, Protocol
+from typing import IO, Optional, Protocol, cast
 
 from rich.console import Console
 
-from agent import snapshot
 from agent.clock import Clock
 from agent.diagnosis import spawn_steps
 from agent.filter import Filter
@@ -19,9 +18,11 @@ from agent.host.pyspy import Taken
 from agent.model import Spawn, Stall
 from agent.render.steptable import step_table
 from agent.render.text import spawn_line, stall_text, summary_text
+from agent.render.wait_text import WaitText
 from agent.reports.collection import Collection
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_id, stall_object
-from agent.reports.types import ReportObject
+from agent.reports.types import ReportObject, WaitObject
+from agent.snapshot import Finding, Wait
 
 __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
 
@@ -78,6 +79,8 @@ class Text(Lines):
             self._console.print(summary_text(report))
         elif report["type"] == "spawn":
             self._console.print(spawn_line(report), soft_wrap=True)
+        elif report["type"] == "wait":
+            self._console.print(WaitText(report), crop=False)
         else:
             self._console.print(stall_text(report, steps=not self._steps), crop=False)
             table = step_table(report) if self._steps else None
@@ -168,7 +171,7 @@ class Reports:
         if self._every:
             self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
 
-    def snapshot(self, finding: snapshot.Finding, stacks: Optional[Taken] = None) -> None:
+    def snapshot(self, finding: Finding, stacks: Optional[Taken] = None) -> None:
         """Report a stall found in /proc; stacks: its stacks, None if not requested."""
         if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
             return
@@ -180,6 +183,11 @@ class Reports:
         self.summary.add_sampled(report)
         self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
         self._write(report)
+
+    def wait(self, wait: Wait) -> None:
+        """Takes what a thread waits for, found in /proc, that is no stall."""
+        if self._filter.passes(wait.comm, lambda: identify(wait.pid, time.monotonic_ns())):
+            self._write(cast(WaitObject, wait.to_object()))
 
     def end(self, lost_records: int, ongoing: int, not_followed: Mapping[str, int]) -> None:
         """Report the summary; ongoing: number of stalls still in progress; not_followed: as in Summary."""

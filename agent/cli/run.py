@@ -107,10 +107,9 @@ def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
 
 
 def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:
-    found = session.take_snapshot(options.pid, reports, options.stacks)
-    if not found and not options.json:
-        what = "no thread is blocked on an errpipe that a foreign process holds"
-        print(f"pid {', '.join(map(str, options.pid))}: {what}", file=output)
+    for sentence in session.take_snapshot(options.pid, reports, options.stacks):
+        if not options.json:
+            print(sentence, file=output)
     return 0
 
 

@@ -35,20 +35,24 @@ _POLL_SECONDS = 0.1
 _LOSSES_SECONDS = 1.0  # between two readings of all counters, which take a millisecond each
 
 
-def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> int:
-    """Report what blocks these processes now, from /proc; return the number of blocked threads.
+def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> list[str]:
+    """Report what these processes wait for now, from /proc.
 
-    Raises UserError.
+    Return a sentence for each process that waits for nothing that can be reported.  Raises UserError.
     """
-    found = 0
+    nothing = []
     for pid in pids:
         obstacle = snapshot.why_not(pid)
         if obstacle is not None:
             raise UserError(obstacle)
-        for finding in snapshot.take(pid):
+        look = snapshot.look(pid)
+        for finding in look.stalls:
             reports.snapshot(finding, _stacks(finding) if with_stacks else None)
-            found += 1
-    return found
+        for wait in look.waits:
+            reports.wait(wait)
+        if look.nothing is not None:
+            nothing.append(look.nothing)
+    return nothing
 
 
 def _stacks(finding: snapshot.Finding) -> pyspy.Taken:

@@ -17,6 +17,7 @@ from agent.model import Cause
 from agent.render.markup import moment, part, source_hash
 from agent.render.overview import overview
 from agent.render.stall_html import child_name, holder_name, stall_details, stall_span
+from agent.render.wait_html import wait_section
 from agent.render.words import count, duration
 from agent.reports.collection import Collection
 from agent.reports.losses import loss_lines
@@ -52,6 +53,7 @@ def html_report(collection: Collection) -> str:
                 _when(listed, links),
                 _details(detailed, links, number),
                 _table(listed, links, number),
+                wait_section(told.waits, told.waits_left_out),
                 f"<footer>trace-popen {escape(__version__)}. Times are UTC.</footer>",
             )
         ),

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Optional, TypeVar
 
-from agent.reports.types import ReportObject, SpawnObject, StallObject, SummaryObject
+from agent.reports.types import ReportObject, SpawnObject, StallObject, SummaryObject, WaitObject
 
 __all__ = ["Collection"]
 
@@ -29,6 +29,9 @@ class Collection:
         self.summaries = 0
         self._stalls = _Longest(_stall_seconds, limit)
         self._spawns = _Longest(_spawn_seconds, limit)
+        self.waits: list[WaitObject] = []
+        self.waits_left_out = 0
+        self._limit = limit
         self._ongoing: dict[tuple[Any, ...], int] = {}
         self._number = 0
         for each in objects:
@@ -42,6 +45,11 @@ class Collection:
             self.summaries += 1
         elif report["type"] == "spawn":
             self._spawns.put(self._number, report)
+        elif report["type"] == "wait":
+            if len(self.waits) < self._limit:
+                self.waits.append(report)
+            else:
+                self.waits_left_out += 1
         else:
             self._add_stall(report)
 

@@ -38,6 +38,9 @@ __all__ = [
     "StepObject",
     "SummaryHolderObject",
     "SummaryObject",
+    "WaitHolderObject",
+    "WaitObject",
+    "WaitProcessObject",
 ]
 
 _MAX_ITEMS = 100_000
@@ -53,6 +56,7 @@ def _is_time(text: str) -> str:
 
 
 _Text = Annotated[str, Field(max_length=4096)]
+_LongText = Annotated[str, Field(max_length=65536)]  # with paths in it
 _Word = Annotated[str, Field(max_length=256)]
 _Number = Annotated[int, Field(ge=0, le=1 << 63)]
 _Pid = Annotated[int, Field(ge=0, le=_MAX_PID)]
@@ -259,7 +263,49 @@ class SummaryObject(TypedDict):
     holders: Annotated[list[SummaryHolderObject], Field(max_length=_MAX_ITEMS)]
 
 
-ReportObject = Annotated[Union[StallObject, SpawnObject, SummaryObject], Field(discriminator="type")]
+class WaitProcessObject(TypedDict):
+    """The process that waits."""
+
+    pid: _Pid
+    comm: _Word
+
+
+class WaitHolderObject(TypedDict):
+    """A process with the other end of what a thread waits for."""
+
+    pid: _Pid
+    comm: _Word
+    fds: Annotated[list[_Fd], Field(max_length=_MAX_ITEMS)]
+    parent: _Pid
+    started: Optional[_Time]
+    doing: _LongText
+
+
+class WaitObject(TypedDict):
+    """What a thread waits for, found in /proc, that is not a stall.
+
+    normal: the other side is alive and at work.  since: when the wait can have begun at the earliest.
+    """
+
+    type: Literal["wait"]
+    kind: Literal[
+        "errpipe", "own_child", "vfork", "output", "input", "jobserver", "self_held", "child", "other"
+    ]
+    time: _Time
+    since: Optional[_Time]
+    parent: WaitProcessObject
+    thread: _Pid
+    child: Optional[ChildObject]
+    headline: _LongText
+    normal: bool
+    holders: Annotated[list[WaitHolderObject], Field(max_length=_MAX_ITEMS)]
+    evidence: Annotated[list[_LongText], Field(max_length=_MAX_ITEMS)]
+    advice: _Text
+
+
+ReportObject = Annotated[
+    Union[StallObject, SpawnObject, SummaryObject, WaitObject], Field(discriminator="type")
+]
 """One line of a report."""
 
 

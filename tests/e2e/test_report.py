@@ -52,7 +52,7 @@ def _snapshot(lab: Lab) -> str:
             while True:
                 looked = [*lab.trace_popen, "--pid", str(program.pid), "--snapshot", "--json"]
                 done = subprocess.run(looked, cwd=lab.root, stdout=subprocess.PIPE, text=True, check=True)
-                if done.stdout:
+                if '"type": "stall"' in done.stdout:
                     return done.stdout
                 assert time.monotonic() < deadline
         finally:

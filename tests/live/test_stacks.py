@@ -98,7 +98,7 @@ def test_a_process_that_hangs_already(lab: Lab) -> None:
                 text=True,
                 check=True,
             )
-            found = json_lines(done.stdout)
+            found = [one for one in json_lines(done.stdout) if one["type"] == "stall"]
         os.kill(found[0]["holders"][0]["pid"], signal.SIGKILL)
     said = found[0]["stacks"]
     assert said["reader"]["frames"][0]["file"].endswith("/subprocess.py")

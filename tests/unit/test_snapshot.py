@@ -21,7 +21,8 @@ from agent import snapshot
 from agent.snapshot import Finding, take
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_READ_NUMBER = snapshot._READ.get(os.uname().machine, snapshot._READ_ELSEWHERE)[0]
+_CALLS = snapshot._CALLS.get(os.uname().machine, snapshot._CALLS_ELSEWHERE)
+_READ_NUMBER = next(number for number, name in _CALLS.items() if name == "read")
 _FORKED, _EXECED = 0x40, 0
 _PIPE = "pipe:[77]"
 _PARENT, _THREAD, _OWN, _WORKER, _OTHER = 100, 101, 200, 150, 300
@@ -341,7 +342,7 @@ def test_somebodys_standard_output(host: _Host, fd: int) -> None:
 def test_a_read_of_standard_input(host: _Host) -> None:
     host.own()
     host.worker()
-    host.fd(f"{_PARENT}/task/{_THREAD}", 0, "02000000")
+    host.fd(f"{_PARENT}/task/{_THREAD}", 0, "0100000")
     host.read(50000, fd=0)
     assert host.take() == []
 
@@ -634,7 +635,7 @@ def blocked() -> Iterator[tuple[int, int]]:
         thread = threading.Thread(target=read)
         thread.start()
         deadline = time.monotonic() + 10
-        while not tid or snapshot._reader(os.getpid(), tid[0], "/proc") is None:
+        while not tid or not snapshot._readers(os.getpid(), tid[0], "/proc"):
             assert time.monotonic() < deadline
         yield tid[0], write_end
         holder.kill()
@@ -646,8 +647,7 @@ def blocked() -> Iterator[tuple[int, int]]:
 
 @pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="the kernel has no /proc/PID/syscall")
 def test_this_process(blocked: tuple[int, int]) -> None:
-    reader = snapshot._reader(os.getpid(), blocked[0], "/proc")
-    assert reader is not None
+    [reader] = snapshot._readers(os.getpid(), blocked[0], "/proc")
     assert reader.size == 4
     assert reader.cloexec
     assert reader.pipe == os.readlink(f"/proc/self/fd/{blocked[1]}")  # noqa: PTH115

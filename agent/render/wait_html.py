@@ -1,0 +1,35 @@
+"""Waits that are no stalls, as a section of a page: the words of ``snapshot.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from agent.snapshot import wait_entries
+
+__all__ = ["wait_section"]
+
+_MOST_WAITS = 100
+
+
+def wait_section(waits: Sequence[Mapping[str, Any]], left_out: int = 0) -> str:
+    """Each wait as a paragraph and a list; empty where there are none."""
+    if not waits:
+        return ""
+    more = left_out + len(waits[_MOST_WAITS:])
+    note = f'<p class="note">{more:,} more are left out.</p>' if more else ""
+    shown = "\n".join(map(_wait, waits[:_MOST_WAITS]))
+    return f'<section id="waits"><h2>Waits that are no stalls</h2>\n{shown}\n{note}</section>'
+
+
+def _wait(wait: Mapping[str, Any]) -> str:
+    (_, headline), *entries = wait_entries(wait)
+    items = "".join(_items(entries))
+    return f"<p>{escape(headline)}</p>" + (f"<ul>{items}</ul>" if items else "")
+
+
+def _items(entries: Iterable[tuple[str, str]]) -> Iterable[str]:
+    for label, words in entries:
+        what = f"<b>{escape(label)}</b> " if label else ""
+        yield f"<li>{what}{escape(words)}</li>"

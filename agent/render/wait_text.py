@@ -1,0 +1,41 @@
+"""A wait that is no stall, as text for a terminal: the words of ``snapshot.py``, with styles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from agent.snapshot import wait_entries
+
+__all__ = ["WaitText"]
+
+_STYLES = {"": "", "held by": "bold", "also by": "bold", "do": "green"}
+_LABEL = 11
+
+
+class WaitText:
+    """The headline; below it holders, advice and evidence, wrapped to the console's width."""
+
+    def __init__(self, wait: Mapping[str, Any]) -> None:
+        self._wait = wait
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        (_, headline), *entries = wait_entries(self._wait)
+        style = "bold" if self._wait["normal"] else "bold yellow"
+        yield from _hanging(console, options, Text.assemble(("WAIT", style), f"  {headline}"), "", "  ")
+        section = ""
+        for label, words in entries:
+            section = label or section
+            text = Text(words, _STYLES.get(section, "dim"))
+            yield from _hanging(console, options, text, f"  {label:<9}", " " * _LABEL)
+
+
+def _hanging(console: Console, options: ConsoleOptions, text: Text, first: str, rest: str) -> RenderResult:
+    before = first
+    for line in text.wrap(console, max(20, options.max_width - len(rest))):
+        line.rstrip()
+        yield Text.assemble((before, "dim"), line, no_wrap=True, overflow="ignore")
+        before = rest
