@@ -1109,6 +1109,8 @@ class _View:
         for process in processes.values():
             self._by_parent.setdefault(process.parent, []).append(process.pid)
         self._copies: Dict[str, Dict[int, _Copies]] = {}
+        self._fresh: Dict[int, Optional[_Process]] = {}
+        self._children: Dict[int, List[_Process]] = {}
 
     def folder(self, pid: int) -> str:
         return "{}/{}".format(self.proc, pid)
@@ -1117,15 +1119,18 @@ class _View:
         return "{}/{}/task/{}".format(self.proc, thread.pid, thread.tid)
 
     def process(self, pid: int) -> Optional[_Process]:
-        """As it is now."""
-        return _process(self.folder(pid), pid)
+        """As it is after all fds have been read."""
+        if pid not in self._fresh:
+            self._fresh[pid] = _process(self.folder(pid), pid)
+        return self._fresh[pid]
 
     def children(self, pid: int) -> List[_Process]:
         """Those that are alive or not reaped, the oldest first."""
-        found = [self.process(child) for child in self._by_parent.get(pid, ())]
-        return sorted(
-            (one for one in found if one is not None and one.parent == pid), key=lambda one: one.age
-        )
+        if pid not in self._children:
+            found = [self.process(child) for child in self._by_parent.get(pid, ())]
+            mine = [one for one in found if one is not None and one.parent == pid]
+            self._children[pid] = sorted(mine, key=lambda one: one.age)
+        return self._children[pid]
 
     def forked_by(self, thread: _Thread) -> List[_Process]:
         """The children of a thread, or where that is not known of its process."""
@@ -1721,7 +1726,7 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
     if before_exec:
         own = before_exec[-1].pid
         others = [pid for pid in writers if pid != own and own not in view.ancestors(pid)]
-        is_own = view.is_stuck(own) or (runtime is not None and not writers[own].reads)
+        is_own = view.is_stuck(own) or runtime is not None
         if is_own and not (others and runtime is None):
             return view.make(
                 "own_child",
@@ -1771,7 +1776,8 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
     return view.make(
         "errpipe",
         thread,
-        "{} waits for a pipe (fd {}) that looks like the errpipe {}; its write end is open in {}".format(
+        "{} waits for a pipe (fd {}) that looks like the errpipe or an output {}; its write end is still open"
+        " in {}".format(
             view.thread_name(thread), end.fd, of, ", ".join(map(view.name, beside[:_MOST_LISTED]))
         ),
         child=None if started is None else started.pid,
@@ -1822,7 +1828,9 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
             evidence.append("{} is in the session of the exited child".format(view.name(pid)))
     details = evidence + [line for pid in order[:_MOST_LISTED] for line in [_origin(pid, writers[pid], view)]]
 
-    at_work = [pid for pid in order if pid in below and _was_given(pid, writers[pid], view)]
+    forked = view.forked_by(thread)
+    own = {one.pid for one in forked} if all(one.state != "Z" for one in forked) else set()
+    at_work = [pid for pid in order if pid in below and _was_given(pid, writers[pid], pid in own, view)]
     if at_work:
         first = at_work[0]
         return view.make(
@@ -1920,10 +1928,16 @@ def _advice_on_output(pids: Sequence[int], writers: Dict[int, _Copies], view: _V
     )
 
 
-def _was_given(pid: int, mine: _Copies, view: _View) -> bool:
-    """Whether a process has a pipe to write to it: as a standard stream, or from the fork that made it."""
+def _was_given(pid: int, mine: _Copies, own: bool, view: _View) -> bool:
+    """Whether a process has a pipe to write to it: as a standard stream, or from the fork that made it.
+
+    own: the reading thread forked it, and has no other child that could have written.  Otherwise a process
+    that has kept the read end too may just have been forked while the pipe was open.
+    """
     process = view.process(pid)
-    return any(fd <= 2 for fd in mine.writes) or (process is not None and not process.execed)
+    if any(fd <= 2 for fd in mine.writes):
+        return True
+    return process is not None and not process.execed and (own or not mine.reads)
 
 
 def _listed_holders(pids: Sequence[int], copies: Dict[int, _Copies], view: _View) -> str:

