@@ -1,33 +1,37 @@
-"""Who keeps a process that hangs already waiting: one look at ``/proc``, without eBPF.
+"""What blocks a process that already hangs: one look at ``/proc``, without eBPF.
 
-This file stands alone: standard library only, Python 3.6 and later.  Copy it to a host and run
+This file stands alone: standard library only, Python 3.6 and later.  Copy it to a host and run as root
 
-    python3 snapshot.py PID [--interval SECONDS] [--duration SECONDS]
+    python3 snapshot.py PID [--json] [--interval SECONDS] [--duration SECONDS]
 
-as root; it prints one JSON object a line, with the keys of a live stall (agent/reports/JSON.md) and "source",
-"certainty" ("certain" or "possible") and "evidence".
+It prints stalls and waits as text, or with --json as one JSON object a line (agent/reports/JSON.md).
 
-What is looked for is a thread that is blocked in ``read`` on a pipe whose write end its own process does
-not hold.  Most such pipes are data pipes.  The decision, in ``_judge``, errs on the side of silence:
+A stall is a thread that is blocked in ``read`` on an errpipe whose write end a foreign process holds.
+Most pipes are data pipes.  ``_judge`` decides, and prefers silence to a false accusation:
 
-* A copy on fd 0 to 2 of anybody, a read of standard input, a pipe that an ancestor of the reader holds, or
-  a read of a size that no known runtime uses for its errpipe: a data pipe, not reported.
+* Not an errpipe: a pipe that is somebody's standard stream, that an ancestor of the reader holds, or that
+  is read with a size that no known runtime uses for its errpipe.
 * The read sizes of Python (50000, 1048576) and Tcl (223) come with a close-on-exec read end.  Small sizes
-  (4 and 8 bytes: Node, Ruby, Perl, Java, git, GLib) are common in data pipes too: never more than "possible",
-  and in a Python process a data pipe.
-* Nothing is written to an errpipe before its end, so the times of its inode are those of its making.  Who
-  was forked earlier did not inherit it; the own child is a child that the reading thread forked since.
+  (4 and 8 bytes: Node, Ruby, Perl, Java, git, GLib) are common in data pipes too: at most "possible", and
+  in a Python process a data pipe.
+* Nothing is written to an errpipe before its end, so the times of its inode are those of its creation
+  (since Linux 6.15, those of every anonymous pipe are).  A process that was forked earlier did not inherit
+  it; the own child is a child that the reading thread forked since.
 * The own child is that thread's youngest child since then (``/proc/PID/task/TID/children`` tells which
-  thread forked whom; without it, any child of a process with one thread).  While it has a copy itself it is
-  slow to exec, or a worker with a result pipe, or was given the pipe as a data pipe: not reported, whoever
-  else holds it.
+  thread forked whom; without it, any child of a process with one thread).  While it has a copy itself it
+  is slow to exec, or a worker with a result pipe, or was given the pipe as a data pipe: not a stall, no
+  matter who else holds it.  A child that exited without an exec was no spawn.
 * Where the forking thread is not known, a child that has not execed and holds no read end may be the own
-  child: not reported.  One that has the read end too is not the own child of Python, which closes that
-  before all else.
+  child: not a stall.  One that has the read end too is not the own child of Python, which closes that
+  first.
 * "certain" needs an own child that has let go, and a read size of Python or Tcl.
 
-Each finding is checked once more before it is returned: the same read, the same pipe, the same holders.
-What is not seen: the fds of a thread that has a table of its own.
+Every other thread that waits for a child or for the end of a pipe, in whatever call, is a wait (``_wait``).
+A wait names what was seen and accuses nobody: whether a pipe is an errpipe, an output or a worker's answer
+cannot always be seen.
+
+Each stall and wait is checked once more before it is returned: the same call, the same pipe.  What is not
+seen: the fds of a thread that has a table of its own.
 """
 
 import argparse
@@ -158,7 +162,12 @@ _LOCAL_FILE_SYSTEMS = (
     b"f2fs",
     b"ramfs",
 )
-_OLD_KERNEL = tuple(int("0" + part) for part in re.findall(r"\d+", os.uname().release)[:2]) < (5, 8)
+_KERNEL = tuple(int(part) for part in re.findall(r"\d{1,9}", os.uname().release)[:2])
+_OLD_KERNEL = _KERNEL < (5, 8)
+_KEEPS_PIPE_TIMES = _KERNEL >= (
+    6,
+    15,
+)  # those of an anonymous pipe, since then, are always those of its making
 _STREAMS = {1: " (its standard output)", 2: " (its standard error)"}
 _KINDS = ("errpipe", "own_child", "vfork", "output", "input", "jobserver", "self_held", "child", "other")
 _MOST_DEEP = 8  # of processes that wait for each other
@@ -260,7 +269,7 @@ class _Facts(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A foreign holder; pid None: nobody that could be seen."""
+    """A foreign holder; pid None: none could be seen."""
 
     pid: Optional[int]
     comm: bytes
@@ -288,7 +297,7 @@ class Holder(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A blocked read and who keeps it so; time: when the pipe was made, or else when it was looked at."""
+    """A blocked read and its holders; time: when the pipe was created, otherwise that of the look."""
 
     time: float
     pid: int
@@ -517,9 +526,9 @@ def _gather(pid: int, proc: str, boot: Optional[float]) -> "Tuple[List[Finding],
 
 
 class Sampler:
-    """Takes snapshots again and again; tells a stall once while it is going on, and when it is seen no more.
+    """Repeats the look; reports each stall once while it is in progress, and once when it has ended.
 
-    Shorter ones than min_seconds are not told, and only after ongoing_seconds is one told before its end.
+    Stalls shorter than min_seconds are not reported, and one in progress only after ongoing_seconds.
     """
 
     def __init__(
@@ -534,7 +543,7 @@ class Sampler:
         self._told: Set[Tuple[int, int, str]] = set()
 
     def sample(self, now: float) -> List[Finding]:
-        """What is to be told; now is time.monotonic(). The seconds of a stall count from its first sight."""
+        """The news; now is time.monotonic().  The seconds of a stall count from when it was first seen."""
         news = []
         found = {(one.pid, one.tid, one.pipe): one for one in take(self._pid, self._proc)}
         for key, finding in found.items():
@@ -1690,7 +1699,9 @@ def _traffic(thread: _Thread, end: _End, view: _View) -> List[str]:
 
 
 def _made(created: float) -> str:
-    """A byte that was written and read in one timer interrupt leaves no trace."""
+    """When a pipe was made; in older kernels, bytes written and read in one timer interrupt look the same."""
+    if _KEEPS_PIPE_TIMES:
+        return "the pipe was made at {}".format(_clock(created))
     return "the pipe was made, or written to and read at once, at {}".format(_clock(created))
 
 
@@ -2172,7 +2183,7 @@ def text(report: Mapping[str, Any], width: int = 80) -> str:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Prints JSON objects; status 2 and one line on standard error when there is nothing to look at."""
-    parser = argparse.ArgumentParser(prog="snapshot.py", description="Who keeps a process blocked in Popen.")
+    parser = argparse.ArgumentParser(prog="snapshot.py", description="Reports what a process waits for.")
     parser.add_argument("pid", type=int, metavar="PID", help="with its threads and descendants")
     parser.add_argument("--interval", type=float, metavar="SECONDS", help="look again and again")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this long")

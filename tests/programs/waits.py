@@ -99,7 +99,7 @@ def worker_keeps_output() -> None:
     os.close(write_end)
     time.sleep(0.2)
     os.read(read_end, 4096)
-    _say("output", worker)
+    _say("output errpipe", worker)  # which of them, new kernels do not tell
     os.read(read_end, 4096)
     child.wait()
 
