@@ -740,6 +740,41 @@ def _is_fifo(task: str, fd: int) -> bool:
     return False
 
 
+def _exec_file(thread: _Thread, proc: str) -> Tuple[str, str]:
+    """The file that an execve is about, and its file system: from the caller's memory and mounts."""
+    at = thread.call.args[1 if thread.call.name == "execveat" else 0]
+    folder = "{}/{}".format(proc, thread.pid)
+    try:
+        block = _memory(folder + "/mem", at, 4096 - at % 4096)
+        if b"\0" not in block:
+            block += _memory(folder + "/mem", at + len(block), 4096)
+        path = block.split(b"\0", 1)[0]
+        if not path.startswith(b"/"):
+            path = os.readlink(os.fsencode(folder + "/cwd")) + b"/" + path
+    except (OSError, ValueError):
+        return "", ""
+    return printable(path), _file_system(folder, path)
+
+
+def _file_system(folder: str, path: bytes) -> str:
+    """By name alone: the file system itself is not asked, it may be dead."""
+    try:
+        lines = _bytes(folder + "/mountinfo").splitlines()
+    except OSError:
+        return ""
+    found, words = b"", ""
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        fields, kinds = before.split(b" "), after.split(b" ")
+        if len(fields) < 5 or len(kinds) < 2:
+            continue
+        place = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal.group(1), 8) & 255]), fields[4])
+        if len(place) >= len(found) and (path + b"/").startswith(place.rstrip(b"/") + b"/"):
+            found = place
+            words = " on {} ({}, mounted at {})".format(*map(printable, (kinds[0], kinds[1], place)))
+    return words
+
+
 def _slave(thread: _Thread, end: _End, proc: str) -> Optional[str]:
     """The terminal that the other end of a pty has."""
     if not end.link.endswith("/ptmx"):
@@ -863,15 +898,16 @@ def _look(
     verdict = _judge(facts)
     if verdict is None or reader not in _readers(reader.pid, reader.tid, proc):
         return None
-    holders = tuple(
-        Holder(
-            holder.pid,
-            b"" if holder.pid is None else _comm("{}/{}".format(proc, holder.pid)),
-            holder.fds,
-            holder.cause,
-        )
-        for holder in verdict.holders
-    )
+    holders, evidence = [], list(verdict.evidence)
+    for holder in verdict.holders:
+        if holder.pid is None:
+            holders.append(holder)
+            continue
+        cause, first = holder.cause, _thread(holder.pid, holder.pid, proc)
+        if cause == "forked" and first is not None and first.call.name in _EXECS:
+            cause = "late_exec"
+            evidence.append("holder {}: is in execve of {}{}".format(holder.pid, *_exec_file(first, proc)))
+        holders.append(Holder(holder.pid, _comm("{}/{}".format(proc, holder.pid)), holder.fds, cause))
     return Finding(
         time=time.time() if created is None else created + boot,
         pid=reader.pid,
@@ -881,9 +917,9 @@ def _look(
         child_comm=b"" if verdict.child is None else _comm("{}/{}".format(proc, verdict.child)),
         read_fd=reader.fd,
         write_fd=verdict.write_fd,
-        holders=holders,
+        holders=tuple(holders),
         certain=verdict.certain,
-        evidence=verdict.evidence,
+        evidence=tuple(evidence),
         pipe=reader.pipe,
     )
 
@@ -1274,7 +1310,7 @@ class _View:
     def _in_call(self, thread: _Thread, depth: int) -> str:
         call = thread.call
         if call.name in _EXECS:
-            path, where = self.exec_file(thread)
+            path, where = _exec_file(thread, self.proc)
             return "is in execve{}".format(" of " + path + where if path else "")
         if call.name in _WAITS and len(call.args) > 1:
             alive = [one.pid for one in self.waited_for(thread) if one.state != "Z"]
@@ -1295,34 +1331,6 @@ class _View:
         if call.name == "no system call":
             return "waits outside of a system call"
         return "is in {}".format(call.name)
-
-    def exec_file(self, thread: _Thread) -> Tuple[str, str]:
-        """The file that an execve is about, and its file system: from the caller's memory and mounts."""
-        at = thread.call.args[1 if thread.call.name == "execveat" else 0]
-        try:
-            block = _memory("{}/{}/mem".format(self.proc, thread.pid), at, 4096 - at % 4096)
-            if b"\0" not in block:
-                block += _memory("{}/{}/mem".format(self.proc, thread.pid), at + len(block), 4096)
-            path = block.split(b"\0", 1)[0]
-            if not path.startswith(b"/"):
-                path = os.readlink(os.fsencode(self.folder(thread.pid) + "/cwd")) + b"/" + path
-        except (OSError, ValueError):
-            return "", ""
-        return printable(path), self._file_system(thread.pid, path)
-
-    def _file_system(self, pid: int, path: bytes) -> str:
-        """By name alone: the file system itself is not asked, it may be dead."""
-        found, words = b"", ""
-        for line in self.text("{}/mountinfo".format(pid)).splitlines():
-            before, _, after = line.partition(b" - ")
-            fields, kinds = before.split(b" "), after.split(b" ")
-            if len(fields) < 5 or len(kinds) < 2:
-                continue
-            place = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal.group(1), 8) & 255]), fields[4])
-            if len(place) >= len(found) and (path + b"/").startswith(place.rstrip(b"/") + b"/"):
-                found = place
-                words = " on {} ({}, mounted at {})".format(*map(printable, (kinds[0], kinds[1], place)))
-        return words
 
     def make(
         self,
@@ -2099,6 +2107,7 @@ _WHY = {
 _DO = {
     "forked": "Fork workers before any thread starts programs, or let them exec.",
     "leaked": "Make pipes close-on-exec from the start (pipe2 with O_CLOEXEC), or use close_fds=True.",
+    "late_exec": "Find what delays the holder's exec: a fork hook, or a program on a slow file system.",
     "own_descendant": "A child that forks before its exec must close the fds of what it leaves behind.",
     "passed": "Find who hands the fd on (SCM_RIGHTS, pidfd_getfd), and close it there.",
 }

@@ -246,6 +246,22 @@ def test_a_child_that_exited_without_an_exec_is_no_sign_of_a_spawn(host: _Waitin
     assert "all is well" in wait.advice
 
 
+def test_a_holder_that_is_in_an_exec(host: _Waiting) -> None:
+    """Case 23: from a dead file system."""
+    host.children(_THREAD, _OWN)
+    host.own()
+    host.worker()
+    host.call(_number("execve"), _AT, pid=_WORKER, tid=_WORKER)
+    host.memory(b"tool\0", _WORKER)
+    (host.root / str(_WORKER) / "cwd").symlink_to("/mnt")
+    host.text(
+        f"{_WORKER}/mountinfo", "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 20 0:5 / /mnt rw - nfs s:/v rw\n"
+    )
+    [stall] = host.look().stalls
+    assert [holder.cause for holder in stall.holders] == ["late_exec"]
+    assert "holder 150: is in execve of /mnt/tool on nfs (s:/v, mounted at /mnt)" in stall.evidence
+
+
 # -- data pipes --
 
 
