@@ -435,7 +435,10 @@ class Look(NamedTuple):
 def _timestamp(when: Optional[float]) -> Optional[str]:
     if when is None:
         return None
-    text = datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="microseconds")
+    try:
+        text = datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="microseconds")
+    except (OverflowError, ValueError, OSError):
+        return None
     return text.replace("+00:00", "Z")
 
 
@@ -586,7 +589,7 @@ def _process(folder: str, pid: int) -> Optional[_Process]:
         fields = line[line.rindex(b")") + 1 :].split()
         state, start = fields[0].decode("ascii"), int(fields[19]) / _TICKS
         parent, session, flags, threads = (int(fields[number]) for number in (1, 3, 6, 17))
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, OverflowError):
         return None
     return _Process(pid, state, parent, session, flags, threads, start)
 
@@ -1883,11 +1886,11 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
             advice="Close the write end before waiting for the child to exit." if deadlock else "",
         )
     if end.fd == 0 and not below:
+        shell = next(_ancestors(me, view.processes), 0)
         near = [
             pid
             for pid in order
-            if any(fd in (1, 2) for fd in writers[pid].writes)
-            and view.processes[me].parent in view.ancestors(pid)
+            if any(fd in (1, 2) for fd in writers[pid].writes) and shell in view.ancestors(pid)
         ]
         if near:
             return view.make(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.host import procfs
 from agent.host.identity import container_of, identify
 from agent.reports.objects import snapshot_object
-from agent.snapshot import take
+from agent.snapshot import look, take, text
 from tests.unit.test_snapshot import _BOOT, _OWN, _PARENT, _PIPE, _THREAD, _WORKER, _Host
 
 _LONGEST_COMM = 64
@@ -105,6 +105,12 @@ def test_damaged_files(pristine: Path, data: st.DataObject) -> None:
             assert {holder.pid for holder in finding.holders} - {None} <= holding
             comms = [finding.comm, finding.child_comm, *(holder.comm for holder in finding.holders)]
             assert max(map(len, comms)) <= _LONGEST_COMM
+        for wait in look(_PARENT, str(root), _BOOT).waits:
+            line = json.dumps(wait.to_object(), allow_nan=False)
+            assert line.isprintable()
+            assert "secret" not in line
+            assert text(wait.to_object())
+            assert len(wait.comm) <= _LONGEST_COMM
         for pid in (1, _PARENT, _OWN, _WORKER, 9999):
             procfs.is_alive(pid, root)
             procfs.descendants(pid, root)

@@ -1,0 +1,68 @@
+"""agent.render.wait_text and wait_html: the words of snapshot.py, harmless and whole."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from agent import snapshot
+from agent.render.run_html import html_report
+from agent.render.wait_html import wait_section
+from agent.render.wait_text import WaitText
+from agent.reports.collection import Collection
+from agent.snapshot import Wait, WaitHolder
+
+_NOW = 1_764_000_000.0
+
+
+def _wait(**changes: Any) -> Any:
+    holder = WaitHolder(456, b"<b>sleep", (1, 2), 1, _NOW, "sleeps (clock_nanosleep)")
+    wait = Wait(
+        kind="output",
+        time=_NOW,
+        pid=4711,
+        tid=4712,
+        comm=b"web-app",
+        child=123,
+        child_comm=b"sh",
+        headline="web-app (pid 4711) reads a pipe that is still open in <b>sleep (pid 456), fd 1; " * 2,
+        holders=(holder, holder),
+        evidence=("fd 3 is pipe:[77]", "x " * 100),
+        advice="Redirect the output.",
+    )
+    return wait._replace(**changes).to_object()
+
+
+def _text(wait: Any, width: int = 80) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width, highlight=False).print(WaitText(wait), crop=False)
+    return output.getvalue()
+
+
+def test_text_is_that_of_the_single_file() -> None:
+    assert _text(_wait()).split() == snapshot.text(_wait()).split()
+    lines = _text(_wait()).splitlines()
+    assert lines[0].startswith("WAIT  web-app (pid 4711)")
+    assert "  held by  <b>sleep (pid 456), fd 1, 2: sleeps (clock_nanosleep)" in lines
+    assert "  do       Redirect the output." in lines
+    assert "  seen     fd 3 is pipe:[77]" in lines
+
+
+def test_a_normal_wait_is_its_headline() -> None:
+    assert len(_text(_wait(normal=True), 400).splitlines()) == 1
+
+
+def test_a_page_shows_waits() -> None:
+    page = html_report(Collection([_wait(), _wait(normal=True)]))
+    assert "Waits that are no stalls" in page
+    assert "&lt;b&gt;sleep (pid 456), fd 1, 2" in page
+    assert "<b>sleep" not in page
+    assert "Waits that are no stalls" not in html_report(Collection([]))
+
+
+def test_what_is_left_out_of_a_page_is_counted() -> None:
+    told = Collection([_wait()] * 7, limit=5)
+    assert (len(told.waits), told.waits_left_out) == (5, 2)
+    assert "102 more are left out" in wait_section([_wait()] * 200, 2)
