@@ -1157,6 +1157,9 @@ class _View:
         for process in processes.values():
             self._by_parent.setdefault(process.parent, []).append(process.pid)
         self._copies: Dict[str, Dict[int, _Copies]] = {}
+        self._leaders: Dict[int, Optional[_Thread]] = {
+            thread.pid: thread for thread in threads if thread.pid == thread.tid
+        }
         self._fresh: Dict[int, Optional[_Process]] = {}
         self._children: Dict[int, List[_Process]] = {}
 
@@ -1238,10 +1241,10 @@ class _View:
             return b""
 
     def leader(self, pid: int) -> Optional[_Thread]:
-        for thread in self.threads:
-            if thread.pid == pid and thread.tid == pid:
-                return thread
-        return _thread(pid, pid, self.proc)
+        """The first thread of a process."""
+        if pid not in self._leaders:
+            self._leaders[pid] = _thread(pid, pid, self.proc)
+        return self._leaders[pid]
 
     def wchan(self, pid: int) -> str:
         found = printable(self.text("{}/wchan".format(pid)).strip())
@@ -1928,22 +1931,26 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
         child=child,
         holders=holders,
         evidence=["this is not an errpipe but a data {}".format(sort), *details],
-        advice=_advice_on_output(order, writers, view),
+        advice=_advice_on_output(me, order, writers, view),
         since=view.started(order[0]),
     )
 
 
-def _advice_on_output(pids: Sequence[int], writers: Dict[int, _Copies], view: _View) -> str:
+def _advice_on_output(me: int, pids: Sequence[int], writers: Dict[int, _Copies], view: _View) -> str:
     if not all(view.processes[pid].execed for pid in pids):
         return (
             "If {} is to answer on this pipe (a result, or that it is ready), all is well. If not, let it"
             " close its copy.".format(view.name(next(pid for pid in pids if not view.processes[pid].execed)))
         )
     if all(fd > 2 for pid in pids for fd in writers[pid].writes):
-        return (
-            "Make the pipe close-on-exec (pipe2 with O_CLOEXEC, close_fds=True) so that no other child"
-            " inherits it."
+        advice = (
+            "Make the pipe close-on-exec (pipe2 with O_CLOEXEC, close_fds=True): no other child inherits it."
         )
+        if any(me in view.ancestors(pid) for pid in pids):
+            advice = "If {} is to write to this pipe, all is well. If not: {}".format(
+                view.name(pids[0]), advice
+            )
+        return advice
     return (
         "Redirect the output of what is left running in the background (>/dev/null 2>&1), or wait with a"
         " limit: WaitDelay in Go, communicate(timeout=) and start_new_session=True with killpg in Python."
