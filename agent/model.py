@@ -5,9 +5,10 @@ Times are CLOCK_MONOTONIC nanoseconds.  A comm is raw bytes from the kernel and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 __all__ = [
     "Cause",
@@ -24,6 +25,7 @@ __all__ = [
     "Stall",
     "Step",
     "StepKind",
+    "StuckExec",
     "stall_began",
 ]
 
@@ -233,6 +235,14 @@ class Holder:
     stack_id: int = 0
     fork_stack: Optional[Stack] = None
     own_stack: Optional[Stack] = None
+
+
+@dataclass(frozen=True)
+class StuckExec:
+    """A spawn whose own child has not called exec for long; wait: the JSON object of a look at ``/proc``."""
+
+    spawn: Spawn
+    wait: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ __all__ = [
     "is_alive",
     "is_blocked_on",
     "is_in_exec",
+    "is_in_vfork",
     "is_polling",
     "is_stopped",
     "pipe_inode",
@@ -56,6 +57,13 @@ _POLL_CALLS = {
 """poll, ppoll, select, pselect6, epoll_wait, epoll_pwait and epoll_pwait2 by number: <asm/unistd.h>."""
 _EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281), "ppc64le": (11, 362), "s390x": (11, 354)}
 """The numbers of execve and execveat, by machine: <asm/unistd.h>."""
+_VFORK_CALLS = {
+    "x86_64": (56, 58, 435),
+    "aarch64": (220, 435),
+    "ppc64le": (120, 189, 435),
+    "s390x": (120, 190, 435),
+}
+"""The numbers of clone, vfork and clone3: one that blocks waits for the child's exec."""
 
 
 def contents(path: str) -> bytes:
@@ -154,6 +162,14 @@ def is_in_exec(pid: int, proc: Path = PROC) -> bool:
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int(contents(f"{proc}/{pid}/task/{tid}/syscall").split()[0]) in calls:
                 return True
+    return False
+
+
+def is_in_vfork(pid: int, tid: int, proc: Path = PROC) -> bool:
+    """Whether a thread is blocked in vfork, or in a clone that does the same."""
+    calls = _VFORK_CALLS.get(platform.machine(), ())
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(contents(f"{proc}/{pid}/task/{tid}/syscall").split()[0]) in calls
     return False
 
 

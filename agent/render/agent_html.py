@@ -13,6 +13,7 @@ from string import Template
 
 from agent.render.markup import moment, part, source_hash, table
 from agent.render.stall_html import stall_details
+from agent.render.wait_html import wait_section
 from agent.render.words import count
 from agent.reports.types import AgentObject, ProbeObject, StallObject, StatusObject
 
@@ -80,12 +81,13 @@ def _state(status: StatusObject) -> str:
 
 def _ongoing(status: StatusObject) -> str:
     stalls = status["ongoing"]
+    waits = wait_section(status["waits"], title="Own children that have not called exec")
     if not stalls:
-        return '<main id="ongoing" data-part></main>'
+        return f'<main id="ongoing" data-part>{waits}</main>'
     today = status["agent"]["time"][:10]
     shown = "\n".join(_stall(stall, today, True) for stall in stalls[:_MAX_STALLS])
     more = f" <small>the oldest {_MAX_STALLS} of {len(stalls)}</small>" if len(stalls) > _MAX_STALLS else ""
-    return f'<main id="ongoing" data-part><h2>In progress{more}</h2>\n{shown}\n</main>'
+    return f'<main id="ongoing" data-part><h2>In progress{more}</h2>\n{shown}\n{waits}</main>'
 
 
 def _ended(status: StatusObject) -> str:

@@ -53,7 +53,7 @@ def html_report(collection: Collection) -> str:
                 _when(listed, links),
                 _details(detailed, links, number),
                 _table(listed, links, number),
-                wait_section(told.waits, told.waits_left_out),
+                wait_section(collection.waits, collection.waits_left_out),
                 f"<footer>trace-popen {escape(__version__)}. Times are UTC.</footer>",
             )
         ),

@@ -1,4 +1,4 @@
-"""Waits that are no stalls, as a section of a page: the words of ``snapshot.py``."""
+"""Waits that are not stalls, as a section of a page: the words of ``snapshot.py``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from agent.snapshot import wait_entries
 
 __all__ = ["wait_section"]
 
-_MOST_WAITS = 100
+_MAX_WAITS = 100
 
 
-def wait_section(waits: Sequence[Mapping[str, Any]], left_out: int = 0) -> str:
-    """Each wait as a paragraph and a list; empty where there are none."""
+def wait_section(
+    waits: Sequence[Mapping[str, Any]], left_out: int = 0, title: str = "Waits that are not stalls"
+) -> str:
+    """Each wait as a paragraph and a list; empty if there are none."""
     if not waits:
         return ""
-    more = left_out + len(waits[_MOST_WAITS:])
+    more = left_out + len(waits[_MAX_WAITS:])
     note = f'<p class="note">{more:,} more are left out.</p>' if more else ""
-    shown = "\n".join(map(_wait, waits[:_MOST_WAITS]))
-    return f'<section id="waits"><h2>Waits that are no stalls</h2>\n{shown}\n{note}</section>'
+    shown = "\n".join(map(_wait, waits[:_MAX_WAITS]))
+    return f'<section id="waits"><h2>{escape(title)}</h2>\n{shown}\n{note}</section>'
 
 
 def _wait(wait: Mapping[str, Any]) -> str:

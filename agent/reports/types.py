@@ -350,8 +350,12 @@ class AgentObject(TypedDict):
 
 
 class StatusObject(TypedDict):
-    """The answer of /api/stalls: ongoing stalls oldest first, ended ones newest first."""
+    """The answer of /api/stalls: ongoing stalls oldest first, ended ones newest first.
+
+    waits: parents whose own child has not called exec for more than a second.
+    """
 
     ongoing: list[StallObject]
+    waits: list[WaitObject]
     ended: list[StallObject]
     agent: AgentObject

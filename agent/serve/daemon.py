@@ -17,7 +17,7 @@ from prometheus_client import disable_created_metrics
 from agent.clock import Clock
 from agent.filter import Filter
 from agent.host import privileges
-from agent.model import Stall
+from agent.model import Stall, StuckExec
 from agent.reports.objects import stall_object
 from agent.serve.history import History
 from agent.serve.metrics import Metrics
@@ -45,7 +45,7 @@ class _Agent:
         self._polled = 0.0
         self._config = config
         self._history = History(config.web.history)
-        self.tracer = Tracer(prepared, self._stall)
+        self.tracer = Tracer(prepared, self._stall, on_stuck=self._stuck)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self.log = StallLog(config.log.stalls_per_minute, self.metrics.add_not_logged)
         self._filter = Filter()
@@ -78,6 +78,10 @@ class _Agent:
         self.metrics.add_stall(stall)
         self._history.add(stall)
         self.log.add(json.dumps(stall_object(stall, self._clock)))
+
+    def _stuck(self, stuck: StuckExec) -> None:
+        if self._filter.passes_comm(stuck.spawn.comm):
+            self.log.add(json.dumps(stuck.wait))
 
     def status(self) -> Status:
         """The agent's status; call when tracing starts."""

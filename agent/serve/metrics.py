@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from agent import __version__
 from agent.clock import Clock
 from agent.filter import Filter
-from agent.model import Confirmation, Stall
+from agent.model import Confirmation, Stall, StuckExec
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
 from agent.serve.labels import OTHER, Label
@@ -59,6 +59,9 @@ class Source(Protocol):
 
     @property
     def ongoing(self) -> tuple[Stall, ...]: ...
+
+    @property
+    def execs_in_progress(self) -> tuple[StuckExec, ...]: ...
 
     @property
     def confirmations(self) -> dict[Confirmation, int]: ...
@@ -190,24 +193,52 @@ class Metrics(Collector):
 
     def _in_progress(self) -> Iterator[GaugeMetricFamily]:
         ongoing = [stall for stall in self._source.ongoing if self._filter.passes_stall(stall)]
-        counts: dict[tuple[str, ...], int] = {}
+        began: dict[tuple[str, ...], list[float]] = {}
         for stall in ongoing:
-            labels = self._values(stall)
-            counts[labels] = counts.get(labels, 0) + 1
+            began.setdefault(self._values(stall), []).append(self._clock.timestamp(stall.began))
         in_progress = GaugeMetricFamily(
             "spawnstall_stalls_in_progress",
             "Readers that are waiting for foreign holders.",
             labels=self._stall_labels,
         )
-        for labels, number in counts.items():
-            in_progress.add_metric(labels, number)
+        start = GaugeMetricFamily(
+            "spawnstall_stall_start_timestamp_seconds",
+            "Start time of the oldest stall in progress with these labels.",
+            labels=self._stall_labels,
+        )
+        for labels, times in began.items():
+            in_progress.add_metric(labels, len(times))
+            start.add_metric(labels, min(times))
         yield in_progress
-        oldest = min((self._clock.timestamp(stall.began) for stall in ongoing), default=0.0)
+        yield start
         yield GaugeMetricFamily(
             "spawnstall_oldest_stall_start_timestamp_seconds",
             "Start time of the oldest stall in progress, 0 if there is none.",
-            value=oldest,
+            value=min(map(min, began.values()), default=0.0),
         )
+        yield from self._execs_in_progress()
+
+    def _execs_in_progress(self) -> Iterator[GaugeMetricFamily]:
+        forked: dict[str, list[float]] = {}
+        for spawn in (stuck.spawn for stuck in self._source.execs_in_progress):
+            if self._filter.passes_comm(spawn.comm):
+                started = self._clock.timestamp(spawn.forked or spawn.created)
+                forked.setdefault(self._comm.value(spawn.comm), []).append(started)
+        number = GaugeMetricFamily(
+            "spawnstall_execs_in_progress",
+            "Spawns whose own child was forked more than a second ago and has not called exec.",
+            labels=("comm",),
+        )
+        start = GaugeMetricFamily(
+            "spawnstall_exec_start_timestamp_seconds",
+            "When the oldest own child that has not called exec was forked.",
+            labels=("comm",),
+        )
+        for comm, times in forked.items():
+            number.add_metric((comm,), len(times))
+            start.add_metric((comm,), min(times))
+        yield number
+        yield start
 
     def _tracing_health(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         counters = self._source.counters()

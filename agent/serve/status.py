@@ -6,12 +6,13 @@ import platform
 import socket
 import time
 from collections.abc import Callable
+from typing import cast
 
 from agent import __version__
 from agent.clock import Clock
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_object
-from agent.reports.types import AgentObject, StatusObject
+from agent.reports.types import AgentObject, StatusObject, WaitObject
 from agent.serve.history import History
 from agent.serve.metrics import Source, evictions
 
@@ -47,6 +48,7 @@ class Status:
             "ongoing": [
                 stall_object(stall, self._clock) for stall in ongoing if stall.spawn.id not in ended_ids
             ],
+            "waits": [cast(WaitObject, stuck.wait) for stuck in self._source.execs_in_progress],
             "ended": [stall_object(stall, self._clock) for stall in ended],
             "agent": self._agent(total),
         }

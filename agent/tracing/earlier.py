@@ -39,11 +39,12 @@ class _Followed:
 
 @dataclass(frozen=True)
 class _Searched:
-    """What a search of these processes and their descendants found."""
+    """What a search of these processes and their descendants found; asked: when it was asked for."""
 
     pids: frozenset[int]
-    began: int
+    asked: int
     findings: list[snapshot.Finding]
+    took_ns: int
 
 
 class EarlierStalls:
@@ -87,7 +88,7 @@ class EarlierStalls:
             searched = self._running.result()
             self._running = None
             if searched.pids == self._pids:
-                self._next_search = now + _SEARCH_SHARE * (now - searched.began)
+                self._next_search = now + _SEARCH_SHARE * searched.took_ns
             reports += self._merge(searched, now, known_pipes() if searched.findings else ())
         if now >= self._next_check:
             self._next_check = now + _CHECK_NS
@@ -114,7 +115,9 @@ class EarlierStalls:
             return
 
         def search() -> _Searched:
-            return _Searched(pids, now, [finding for pid in pids for finding in self._search(pid)])
+            began = time.monotonic_ns()
+            findings = [finding for pid in pids for finding in self._search(pid)]
+            return _Searched(pids, now, findings, time.monotonic_ns() - began)
 
         self._running = self._thread.submit(search)
 
@@ -132,7 +135,7 @@ class EarlierStalls:
             self._followed[inode] = _Followed(stall, call, reported=before is not None and before.reported)
         ended = []
         for inode, followed in list(self._followed.items()):
-            if followed.doubted is None or inode in seen or followed.doubted > searched.began:
+            if followed.doubted is None or inode in seen or followed.doubted > searched.asked:
                 continue
             if searched.pids == self._pids or followed.stall.spawn.pid in searched.pids:
                 del self._followed[inode]

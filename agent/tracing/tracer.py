@@ -16,12 +16,13 @@ from typing import Optional, Union
 
 from agent import diagnosis
 from agent.host import procfs
-from agent.model import Confirmation, Spawn, Stall, stall_began
+from agent.model import Confirmation, Spawn, Stall, StuckExec, stall_began
 from agent.tracing.earlier import EarlierStalls
 from agent.tracing.holdersearch import HolderSearch, youngest
 from agent.tracing.known import REMEMBERED_SPAWNS, Known, KnownSpawns
 from agent.tracing.prepared import Prepared, TraceError, TracerOptions
 from agent.tracing.stallstacks import StallStacks
+from agent.tracing.stuckexecs import StuckExecs
 from agent.tracing.translate import CommStats, ProbeStatus, aggregate, polled, to_spawn
 from probes import loader, records, selftest
 from probes.records import Counter
@@ -39,6 +40,8 @@ _DRAIN_INTERVAL_NS = 2_000_000
 _UNUSED_NS = 3_600_000_000_000
 _OTHER = b"~other"
 """Key under which the kernel side counts spawns whose comm has no map entry."""
+_LATE_EXEC_NS = 1_000_000_000
+"""The age of an own child from which its exec is late."""
 _STOPPED_NS = 5_000_000_000
 """A tracer that has not looked for so long was stopped, or starved."""
 _TIDY_NS = 60_000_000_000
@@ -57,6 +60,7 @@ class Tracer:
         options: Union[TracerOptions, Prepared],
         on_stall: Callable[[Stall], None],
         on_spawn: Optional[Callable[[Spawn], None]] = None,
+        on_stuck: Optional[Callable[[StuckExec], None]] = None,
     ) -> None:
         if isinstance(options, Prepared):
             prepared = options
@@ -67,6 +71,7 @@ class Tracer:
         self._min_ns, self._ongoing_ns = options.min_ns, options.ongoing_ns
         self._on_stall = on_stall
         self._on_spawn = on_spawn
+        self._on_stuck = on_stuck
         self._records = prepared.records
         self._known = KnownSpawns()
         self._settling: deque[tuple[int, Spawn]] = deque()
@@ -91,6 +96,8 @@ class Tracer:
             raise
         self._holders = HolderSearch(self._probes, self._reading_maps, self._known)
         self._earlier = EarlierStalls(options.targets)
+        self._stuck = StuckExecs()
+        self._stuck_execs: tuple[StuckExec, ...] = ()
         if options.stacks:
             self._stacks = StallStacks(self._probes, self._reading_maps)
         for pid in options.targets:
@@ -108,6 +115,7 @@ class Tracer:
         """Detach the probes and remove everything from the kernel."""
         self._self_test.close()
         self._earlier.close()
+        self._stuck.close()
         if self._stacks is not None:
             self._stacks.close()
         with self._reading_maps:
@@ -147,6 +155,11 @@ class Tracer:
     def ongoing(self) -> tuple[Stall, ...]:
         """The stalls in progress at the last look, at most 0.25 s ago while ``run_once`` is being called."""
         return self._ongoing
+
+    @property
+    def execs_in_progress(self) -> tuple[StuckExec, ...]:
+        """The spawns whose own child has not called exec for more than a second, at the last look."""
+        return self._stuck_execs
 
     def run_once(self, timeout_seconds: float) -> None:
         """Wait for records until the timeout or the next look, and judge the spawns that are due."""
@@ -372,17 +385,27 @@ class Tracer:
         That count misses a copy that is reopened or passed on later.  watched: ids to leave out.
         """
         with self._reading_maps:
-            found = [
-                spawn
-                for spawn in self._probes.spawns()
-                if spawn.reading
-                and spawn.own_released
-                and not spawn.outcome
-                and now - max(spawn.own_released, spawn.read_began) > _CENSUS_NS
-                and spawn.id not in watched
-            ]
+            spawns = self._probes.spawns()
+        found = [
+            spawn
+            for spawn in spawns
+            if spawn.reading
+            and spawn.own_released
+            and not spawn.outcome
+            and now - max(spawn.own_released, spawn.read_began) > _CENSUS_NS
+            and spawn.id not in watched
+        ]
+        if self._on_stuck is not None:
+            self._look_at_own_children([spawn for spawn in spawns if _is_late(spawn, now)], now)
         self._next_census = now + max(_CENSUS_NS, _CENSUS_SHARE * (time.monotonic_ns() - now))
         return found
+
+    def _look_at_own_children(self, late: list[records.Spawn], now: int) -> None:
+        stuck, fresh = self._stuck.look(now, list(map(to_spawn, late)))
+        self._stuck_execs = tuple(stuck)
+        for one in fresh:
+            assert self._on_stuck is not None
+            self._on_stuck(one)
 
     def _is_polling(self, spawn: Spawn) -> bool:
         """Whether the parent polls the errpipe without having read from it, as Qt does."""
@@ -407,6 +430,13 @@ class Tracer:
             holders.append(holder)
         parent = known.who(spawn.pid, spawn.created)
         return dataclasses.replace(stall, holders=tuple(holders), identity=parent)
+
+
+def _is_late(spawn: records.Spawn, now: int) -> bool:
+    """Whether the own child was forked long ago and the parent still waits for it, in read or in vfork."""
+    if not spawn.own_pid or spawn.own_released or spawn.ended or now - spawn.forked < _LATE_EXEC_NS:
+        return False
+    return bool(spawn.reading) or (not spawn.parent_closed and procfs.is_in_vfork(spawn.pid, spawn.tid))
 
 
 def _no_target(_pid: int) -> None:

@@ -123,7 +123,8 @@ def test_a_process_that_hangs_is_followed_until_it_goes_on(lab: Lab) -> None:
             time.sleep(3)
             os.kill(holder, signal.SIGKILL)
             tracing.communicate(timeout=60)
-    *stalls, summary = json_lines(reports.read_text())
+    *_, summary = objects = json_lines(reports.read_text())
+    stalls = _ours(objects, pid)
     assert [stall["state"] for stall in stalls] == ["ongoing", "ended"]
     assert len({stall["id"] for stall in stalls}) == 1
     assert stalls[1]["stall_seconds"] > 3

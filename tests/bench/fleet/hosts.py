@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from prometheus_client import disable_created_metrics
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall
@@ -59,6 +60,7 @@ def source_like(samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def exposition(kind: Kind, like: FakeSource) -> str:
     """What the agent of such a host answers to Prometheus after its first hour."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # as the agent does
     comms = [b"program-%03d" % number for number in range(kind.comms)]
     combinations = [_combination(number, comms) for number in range(kind.stalls)]
     ongoing = tuple(

@@ -56,10 +56,10 @@ def test_a_normal_wait_is_its_headline() -> None:
 
 def test_a_page_shows_waits() -> None:
     page = html_report(Collection([_wait(), _wait(normal=True)]))
-    assert "Waits that are no stalls" in page
+    assert "Waits that are not stalls" in page
     assert "&lt;b&gt;sleep (pid 456), fd 1, 2" in page
     assert "<b>sleep" not in page
-    assert "Waits that are no stalls" not in html_report(Collection([]))
+    assert "Waits that are not stalls" not in html_report(Collection([]))
 
 
 def test_what_is_left_out_of_a_page_is_counted() -> None:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent import __version__
 from agent.filter import Filter
-from agent.model import Cause, Confirmation, Container, Identity, Stall
+from agent.model import Cause, Confirmation, Container, Identity, Stall, StuckExec
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
 from agent.serve.labels import OTHER
@@ -71,6 +71,7 @@ class FakeSource:
     """A fake tracer."""
 
     ongoing: tuple[Stall, ...] = ()
+    execs_in_progress: tuple[StuckExec, ...] = ()
     confirmations: dict[Confirmation, int] = field(default_factory=lambda: dict.fromkeys(Confirmation, 0))
     self_test_failure: Optional[str] = None
     by_comm: dict[bytes, CommStats] = field(default_factory=lambda: {OTHER.encode(): program()})
@@ -151,7 +152,10 @@ CONTRACT = {
     "spawnstall_late_wakeups": ("counter", {"comm"}),
     "spawnstall_stall_seconds": ("histogram", {"comm", "holder", "cause"}),
     "spawnstall_stalls_in_progress": ("gauge", {"comm", "holder", "cause"}),
+    "spawnstall_stall_start_timestamp_seconds": ("gauge", {"comm", "holder", "cause"}),
     "spawnstall_oldest_stall_start_timestamp_seconds": ("gauge", set()),
+    "spawnstall_execs_in_progress": ("gauge", {"comm"}),
+    "spawnstall_exec_start_timestamp_seconds": ("gauge", {"comm"}),
     "spawnstall_records_lost": ("counter", set()),
     "spawnstall_probe_misses": ("counter", set()),
     "spawnstall_slots_overflowed": ("counter", set()),
@@ -390,11 +394,29 @@ def test_stalls_in_progress() -> None:
     assert (
         scraped.value("spawnstall_stalls_in_progress", comm="other", holder="unknown", cause="unknown") == 1
     )
+    starts = {
+        its["comm"]: value for its, value in scraped.samples("spawnstall_stall_start_timestamp_seconds")
+    }
+    assert starts[LABELS["comm"]] == pytest.approx(CLOCK.timestamp(BEGAN), abs=1e-3)
+    assert starts["other"] == pytest.approx(CLOCK.timestamp(BEGAN + 3 * SECOND), abs=1e-3)
     oldest = scraped.value("spawnstall_oldest_stall_start_timestamp_seconds")
     assert oldest == pytest.approx(CLOCK.timestamp(BEGAN), abs=1e-3)
     source.ongoing = ()
     assert Scrape(metrics).samples("spawnstall_stalls_in_progress") == []
     assert Scrape(metrics).value("spawnstall_oldest_stall_start_timestamp_seconds") == 0
+
+
+def test_execs_in_progress() -> None:
+    late = [spawn(id=1, forked=BEGAN), spawn(id=2, forked=BEGAN + SECOND), spawn(id=3, comm=b"other")]
+    source = FakeSource(execs_in_progress=tuple(StuckExec(each, {}) for each in late))
+    scraped = Scrape(metrics_of(source))
+    comm = LABELS["comm"]
+    assert scraped.value("spawnstall_execs_in_progress", comm=comm) == 2
+    assert scraped.value("spawnstall_execs_in_progress", comm="other") == 1
+    oldest = scraped.value("spawnstall_exec_start_timestamp_seconds", comm=comm)
+    assert oldest == pytest.approx(CLOCK.timestamp(BEGAN), abs=1e-3)
+    source.execs_in_progress = ()
+    assert Scrape(metrics_of(source)).samples("spawnstall_execs_in_progress") == []
 
 
 # -- labels --

@@ -1,0 +1,56 @@
+"""Own children that do not reach their exec, beside an agent; and healthy workers that never will."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+
+from tests.live.lab import PYTHON, Lab, json_lines
+
+_STUCK = """
+import subprocess, sys, time
+def hook():
+    time.sleep(600)
+subprocess.Popen(["/bin/true"], preexec_fn=hook)
+"""
+_WORKER = """
+import os, time
+read, write = os.pipe()
+if os.fork() == 0:
+    os.close(read)
+    time.sleep(600)
+os.close(write)
+os.read(read, 100)
+"""
+
+
+def test_an_own_child_that_is_stuck_is_reported_and_a_worker_is_not(lab: Lab) -> None:
+    alias = {}
+    for name in ("stuck-app", "worker-app"):
+        (lab.folder / name).symlink_to(PYTHON)
+        alias[name] = str(lab.folder / name)
+    with lab.agent(filter={"comm": ["stuck-app", "worker-app"]}) as agent:
+        with (
+            subprocess.Popen([alias["worker-app"], "-c", _WORKER], start_new_session=True) as worker,
+            subprocess.Popen([alias["stuck-app"], "-c", _STUCK], start_new_session=True) as stuck,
+        ):
+            try:
+                number = ("spawnstall_execs_in_progress", (("comm", "stuck-app"),))
+                agent.wait_until(lambda: agent.metrics().get(number) == 1, 20)
+                began = agent.metrics()["spawnstall_exec_start_timestamp_seconds", (("comm", "stuck-app"),)]
+                assert began > 0
+                [wait] = [one for one in json.loads(agent.get("/api/stalls"))["waits"]]
+                assert wait["parent"]["pid"] == stuck.pid
+                assert wait["kind"] == "own_child"
+                assert "have not called exec" in agent.get("/")
+                [logged] = json_lines(agent.log())
+                assert logged["type"] == "wait" and logged["child"] == wait["child"]
+                os.kill(wait["child"]["pid"], signal.SIGKILL)
+                agent.wait_until(lambda: number not in agent.metrics())
+                assert json.loads(agent.get("/api/stalls"))["waits"] == []
+            finally:
+                for process in (worker, stuck):
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert not any(stall["type"] == "stall" for stall in json_lines(agent.log()))

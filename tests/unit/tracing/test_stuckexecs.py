@@ -1,0 +1,105 @@
+"""agent.tracing.stuckexecs: candidates of the kernel side, confirmed by a look at /proc."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agent import snapshot
+from agent.model import Spawn, StuckExec
+from agent.tracing.stuckexecs import StuckExecs
+from tests.unit.samples import spawn
+
+_SECOND = 1_000_000_000
+
+
+def _wait(kind: str, pid: int, child: int) -> snapshot.Wait:
+    return snapshot.Wait(kind, time.time(), pid, pid, b"app", child, b"app", f"pid {pid} waits for {child}")
+
+
+class _Host:
+    """waits: what /proc shows of each process; looked: the processes that were looked at."""
+
+    def __init__(self) -> None:
+        self.waits: dict[int, list[snapshot.Wait]] = {}
+        self.looked: list[int] = []
+        self.now = time.monotonic_ns()
+        self.stuck = StuckExecs(self._find)
+
+    def _find(self, pid: int) -> list[snapshot.Wait]:
+        self.looked.append(pid)
+        return self.waits.get(pid, [])
+
+    def look(self, *spawns: Spawn, seconds: float = 0.5) -> tuple[list[StuckExec], list[StuckExec]]:
+        if self.stuck._running is not None:
+            self.stuck._running.result()
+        self.now += int(seconds * _SECOND)
+        self.stuck._next_look = min(self.stuck._next_look, self.now)  # the time budget is tested below
+        return self.stuck.look(self.now, spawns)
+
+
+@pytest.fixture
+def host() -> Iterator[_Host]:
+    made = _Host()
+    yield made
+    made.stuck.close()
+
+
+@pytest.mark.parametrize("kind", ["own_child", "vfork"])
+def test_a_confirmed_candidate_is_reported_once(host: _Host, kind: str) -> None:
+    late = spawn(id=1, pid=10, child=11)
+    host.waits[10] = [_wait("output", 10, 99), _wait(kind, 10, 11)]
+    assert host.look(late) == ([], [])
+    [stuck], [fresh] = host.look(late)
+    assert stuck is fresh
+    assert (stuck.spawn, stuck.wait["kind"]) == (late, kind)
+    confirmed, fresh_now = host.look(late)
+    assert (len(confirmed), fresh_now) == (1, [])
+    assert host.look() == ([], [])
+
+
+def test_a_worker_with_a_result_pipe_is_not_reported(host: _Host) -> None:
+    worker = spawn(id=1, pid=10, child=11)
+    host.waits[10] = [_wait("output", 10, 11), _wait("own_child", 10, 12)]
+    for _ in range(10):
+        assert host.look(worker) == ([], [])
+    assert host.looked == [10]
+    host.look(worker, seconds=60)
+    host.look(worker)
+    assert host.looked == [10, 10]
+
+
+def test_it_is_no_longer_stuck(host: _Host) -> None:
+    late = spawn(id=1, pid=10, child=11)
+    host.waits[10] = [_wait("own_child", 10, 11)]
+    host.look(late)
+    assert len(host.look(late)[0]) == 1
+    host.waits[10] = []
+    host.look(late, seconds=2)
+    assert host.look(late) == ([], [])
+
+
+def test_one_look_serves_all_spawns_of_a_process(host: _Host) -> None:
+    late = [spawn(id=number, pid=10, child=number) for number in range(1, 50)]
+    host.waits[10] = [_wait("own_child", 10, number) for number in range(1, 50)]
+    host.look(*late)
+    assert len(host.look(*late)[1]) == 49
+    assert host.looked == [10]
+
+
+def test_looks_take_little_of_the_time(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = [spawn(id=1, pid=10, child=11), spawn(id=2, pid=20, child=21)]
+    times = iter((0, _SECOND, 0, _SECOND))
+    monkeypatch.setattr("agent.tracing.stuckexecs.time.monotonic_ns", lambda: next(times))
+    host.stuck.look(host.now, late)
+    assert host.stuck._running is not None
+    host.stuck._running.result()
+    host.stuck.look(host.now + _SECOND, late)  # the look took a second
+    host.stuck.look(host.now + 40 * _SECOND, late)
+    assert host.looked == [10]
+    host.stuck.look(host.now + 60 * _SECOND, late)
+    assert host.stuck._running is not None
+    host.stuck._running.result()
+    assert host.looked == [10, 20]
