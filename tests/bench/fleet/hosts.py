@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client import disable_created_metrics
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from agent.model import Cause, Stall
+from agent.model import Cause, Stall, StuckExec
 from agent.tracing.translate import CommStats, ProbeStatus
 from dashboards.preview import lognormal
 from tests.unit.samples import BEGAN, MS, SECOND, holder, spawn, stall, waiting
@@ -67,8 +67,12 @@ def exposition(kind: Kind, like: FakeSource) -> str:
         stall(holder(comm=held_by, cause=cause), ended=None, of=waiting(comm=comm))
         for comm, held_by, cause in combinations[::10]
     )
+    late = tuple(StuckExec(waiting(comm=comm), {}) for comm in comms[:1] if kind.stalls >= 10)
     source = dataclasses.replace(
-        like, by_comm={**like.by_comm, **{comm: _program() for comm in comms}}, ongoing=ongoing
+        like,
+        by_comm={**like.by_comm, **{comm: _program() for comm in comms}},
+        ongoing=ongoing,
+        execs_in_progress=late,
     )
     metrics = metrics_of(source)
     for comm, held_by, cause in combinations:

@@ -167,5 +167,5 @@ def test_the_page_of_sizing_has_the_series_of_todays_metrics() -> None:
         int, re.findall(r"[\d]+", re.findall(r"\| series \| (.*?) \|\s*#", text)[0].replace(",", ""))
     )
     host = quiet - 4 * comm
-    assert busy == host + 20 * comm + 10 * triple + 2
-    assert worst == host + 100 * comm + 500 * triple + 100
+    assert busy == host + 20 * comm + 10 * triple + 4
+    assert worst == host + 100 * comm + 500 * triple + 102

@@ -191,7 +191,8 @@ CONTRACT = {
 
 
 def test_names_types_and_labels() -> None:
-    metrics = metrics_of(FakeSource(ongoing=(stall(ended=None),)))
+    source = FakeSource(ongoing=(stall(ended=None),), execs_in_progress=(StuckExec(spawn(), {}),))
+    metrics = metrics_of(source)
     metrics.add_stall(stall())
     families = Scrape(metrics).families
     found = {
