@@ -35,6 +35,9 @@ _ALLOWED = round(1 - OBJECTIVE, 9)
 _MIN_SPAWNS = 100
 """A percentage of fewer spawns in a burn rate's long window means nothing."""
 
+_RESTART = "3m"
+"""How long an alert survives missed scrapes: an agent restarts, and then exports the same start again."""
+
 _STALLED_SECONDS_PER_HOUR = 60
 _EXPOSURES_PER_HOUR = 10
 
@@ -65,8 +68,10 @@ _BURNS = (
 def alerts() -> list[Alert]:
     """Return all alerts."""
     return [
-        _ongoing(1, "warning", wait="1m"),
+        _ongoing(1, "warning"),
         _ongoing(5, "critical"),
+        _exec_stuck(1, "warning"),
+        _exec_stuck(5, "critical"),
         _stalled_time(),
         _exposed(),
         *(_latency_high(burn) for burn in _BURNS),
@@ -108,20 +113,35 @@ def alerts() -> list[Alert]:
     ]
 
 
-def _ongoing(minutes: int, severity: Literal["critical", "warning"], wait: str = "") -> Alert:
-    lasting = f"{minutes}m"
+def _ongoing(minutes: int, severity: Literal["critical", "warning"]) -> Alert:
     return Alert(
         "SpawnStallOngoing",
         lasting_stalls(minutes),
-        wait=wait,
+        keep=_RESTART,
         severity=severity,
         summary="A program is stuck starting another program.",
         description=(
-            f"{_COMM} on {_HOST} has been stuck for more than {lasting}: "
+            f"{_COMM} on {_HOST} has been stuck for {_DURATION}: "
             f"{_HOLDER} holds its errpipe (cause {_CAUSE})."
         ),
         panel="Who waits for whom",
-        labels={"lasting": lasting},
+        labels={"lasting": f"{minutes}m"},
+    )
+
+
+def _exec_stuck(minutes: int, severity: Literal["critical", "warning"]) -> Alert:
+    return Alert(
+        "SpawnExecStuck",
+        f"time() - spawnstall_exec_start_timestamp_seconds > {minutes * 60}",
+        keep=_RESTART,
+        severity=severity,
+        summary="An own child is stuck between fork and exec.",
+        description=(
+            f"{_COMM} on {_HOST} is starting a program: its own child was forked {_DURATION} ago and has "
+            "not called exec. No foreign process holds it up."
+        ),
+        panel="Own children late to exec",
+        labels={"lasting": f"{minutes}m"},
     )
 
 

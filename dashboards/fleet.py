@@ -117,6 +117,7 @@ def _stalls(runbooks: str) -> list[Panel]:
     time = runbook_url(runbooks, "SpawnStallTimeHigh")
 
     in_range = "In the time range; the time includes stalls in progress."
+    by = "instance, comm"
 
     def worst(title: str, description: str, *labels: tuple[str, str]) -> Panel:
         by = ", ".join(label for label, _ in labels)
@@ -170,6 +171,30 @@ def _stalls(runbooks: str) -> list[Panel]:
             ("holder", "Holder"),
             ("cause", "Cause"),
         ),
+        table(
+            About(
+                "Own children late to exec",
+                "Forked more than a second ago, and their parent waits for the exec. No holder is involved.",
+                "short",
+                runbook_url(runbooks, "SpawnExecStuck"),
+            ),
+            [
+                Column("Host", label="instance", link=_HOST_LINK),
+                Column("Program", label="comm"),
+                Column(
+                    "Own children",
+                    f"topk(20, sum by ({by}) (spawnstall_execs_in_progress{{{_HOSTS}}}))",
+                ),
+                Column(
+                    "Oldest",
+                    f"topk(20, max by ({by}) (time() - spawnstall_exec_start_timestamp_seconds{{{_HOSTS}}}))",
+                    unit="s",
+                ),
+            ],
+            sort_by="Oldest",
+        )
+        .span(24)
+        .height(5),
     ]
 
 

@@ -52,6 +52,7 @@ def _rule(alert: Alert, runbooks: str, panel: dict[str, str]) -> dict[str, objec
         "noDataState": "OK",
         "execErrState": "Error",
         "for": alert.wait or "0s",  # required
+        **({"keepFiringFor": alert.keep} if alert.keep else {}),  # Grafana 11 ignores it
         "labels": {"severity": alert.severity, **alert.labels},
         # No escapes: Grafana expands $ in neither annotations nor models (grafana/grafana issue 71007).
         "annotations": panel

@@ -102,9 +102,9 @@ def _now(runbooks: str) -> list[Panel]:
 
 
 def _stalls(runbooks: str) -> list[Panel]:
-    ongoing, time, exposure = (
+    ongoing, time, exposure, stuck = (
         runbook_url(runbooks, name)
-        for name in ("SpawnStallOngoing", "SpawnStallTimeHigh", "SpawnStallExposure")
+        for name in ("SpawnStallOngoing", "SpawnStallTimeHigh", "SpawnStallExposure", "SpawnExecStuck")
     )
     by = "comm, holder, cause"
     return [
@@ -178,6 +178,15 @@ def _stalls(runbooks: str) -> list[Panel]:
                 "{{result}}": "sum by (result) "
                 f"(rate(spawnstall_confirmations_total{{{_HOST}}}[$__rate_interval])) * 60"
             },
+        ),
+        lines(
+            About(
+                "Own children late to exec",
+                "Forked more than a second ago, and their parent waits for the exec. No holder is involved.",
+                "none",
+                stuck,
+            ),
+            {"{{comm}}": f"sum by (comm) (spawnstall_execs_in_progress{{{_HOST}}})"},
         ),
     ]
 

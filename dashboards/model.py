@@ -33,6 +33,8 @@ class Alert:
     """The title of the panel that shows the cause."""
     wait: str = ""
     """How long the expression has to hold (``for``); empty: not at all."""
+    keep: str = ""
+    """How long the alert fires on after the expression has ceased to hold (``keep_firing_for``)."""
     board: Literal["host", "fleet"] = "host"
     """The dashboard with that panel."""
     labels: dict[str, str] = field(default_factory=dict)

@@ -29,6 +29,7 @@ def alerting_rules(alerts: list[Alert], runbooks: str) -> Groups:
                 "alert": alert.name,
                 "expr": alert.expr,
                 **({"for": alert.wait} if alert.wait else {}),
+                **({"keep_firing_for": alert.keep} if alert.keep else {}),
                 "labels": {"severity": alert.severity, **alert.labels},
                 "annotations": alert_annotations(alert, runbooks),
             }

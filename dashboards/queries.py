@@ -43,8 +43,8 @@ def over_the_range(recorded: str, hosts: str, by: str) -> str:
 def time_lost(hosts: str, by: str) -> str:
     """Return the seconds of stalls in the dashboard's time range, ended or in progress.
 
-    Ended stalls count in full. Stalls in progress for more than a minute are sampled at each evaluation,
-    while they last; so for each (comm, holder, cause) the larger of the two is at most what was lost.
+    Ended stalls count in full. Stalls in progress are sampled at each evaluation, while the oldest has lasted
+    for more than a minute; so for each (comm, holder, cause) the larger of the two is about what was lost.
     """
     ended, lasting = (
         f"sum_over_time({recorded}{{{hosts}}}[$__range]) * {INTERVAL_SECONDS}"

@@ -43,8 +43,8 @@ STALLS = "instance_comm_holder_cause:spawnstall_stalls:rate5m"
 STALLED_SECONDS = "instance_comm_holder_cause:spawnstall_stall_seconds:rate5m"
 """Seconds of ended stalls per second."""
 
-LASTING_STALLS = "instance_comm_holder_cause:spawnstall_stalls_lasting:min1m"
-"""Stalls in progress for more than a minute."""
+LASTING_STALLS = "instance_comm_holder_cause:spawnstall_stalls_lasting:sum"
+"""Stalls in progress of which the oldest with these labels has lasted for more than a minute."""
 
 PROBES_ATTACHED = "instance:spawnstall_probe_attached:min"
 """0 if a probe of the host is not attached."""
@@ -62,7 +62,10 @@ def recordings() -> list[Recording]:
         ),
         Recording(STALLS, _stall_rate("count")),
         Recording(STALLED_SECONDS, _stall_rate("sum")),
-        Recording(LASTING_STALLS, f"sum by ({STALL_LABELS}) ({lasting_stalls(1)})"),
+        Recording(
+            LASTING_STALLS,
+            f"sum by ({STALL_LABELS}) (spawnstall_stalls_in_progress and {lasting_stalls(1)})",
+        ),
         *_latency("spawn"),
         *_latency("exec"),
         Recording(
@@ -76,20 +79,11 @@ def recordings() -> list[Recording]:
 
 
 def lasting_stalls(minutes: int) -> str:
-    """Return an expression for the stalls in progress for more than so many minutes, with all their labels.
+    """Return an expression for the age in seconds of stalls that have lasted for more than these minutes.
 
-    The age of the oldest stall has no label but the host's, so it alone would accuse every program with a
-    stall on that host. A program counts only if it also had a stall in progress at every successful scrape
-    of the window. ``max`` guards against two targets of one host, as during a rolling update.
+    Each series is the oldest stall in progress of one (comm, holder, cause).
     """
-    stalls, window = "spawnstall_stalls_in_progress", f"{minutes}m"
-    return (
-        f"min_over_time({stalls}[{window}]) > 0"
-        f" and count_over_time({stalls}[{window}])"
-        f" >= on ({HOST_LABELS}) group_left () max by ({HOST_LABELS}) (sum_over_time(up[{window}]))"
-        f" and on ({HOST_LABELS})"
-        f" time() - (spawnstall_oldest_stall_start_timestamp_seconds > 0) > {minutes * 60}"
-    )
+    return f"time() - spawnstall_stall_start_timestamp_seconds > {minutes * 60}"
 
 
 def _stall_rate(suffix: str) -> str:

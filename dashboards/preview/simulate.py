@@ -96,6 +96,7 @@ class _Host:
 
     def _stalling(self, now: float, age: float, stalling: bool, wave: float) -> Iterator[_Sample]:
         ongoing = self._index == 5 and age > 9600
+        started = now - (age - 9600) if ongoing else 0.0
         if self._index % 5 == 0:
             for (holder, cause), histogram in self._stalls.items():
                 labels = {"comm": "web-app", "holder": holder, "cause": cause}
@@ -105,7 +106,12 @@ class _Host:
                 here = self._random.random() < 0.3 if stalling else 0
                 if here or (ongoing and holder == "pool-worker"):
                     yield "spawnstall_stalls_in_progress", labels, float(here + ongoing)
-        started = now - (age - 9600) if ongoing else 0.0
+                    hangs = ongoing and holder == "pool-worker"
+                    yield "spawnstall_stall_start_timestamp_seconds", labels, started if hangs else now - 1
+        if self._index in (5, 12) and age > 10200:
+            stuck = {"comm": "puppet"}
+            yield "spawnstall_execs_in_progress", stuck, 1
+            yield "spawnstall_exec_start_timestamp_seconds", stuck, now - (age - 10100)
         yield "spawnstall_oldest_stall_start_timestamp_seconds", {}, started
         yield "spawnstall_confirmations_total", {"result": "confirmed"}, 0.01 * age
 

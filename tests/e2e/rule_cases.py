@@ -19,7 +19,7 @@ _LATENCY_TITLES = tuple(f"SpawnLatencyHigh {window}" for window in ("1h", "6h", 
 class Case:
     """Series by name, and the titles of the alerts that fire at a minute, or nearly do (``quiet``).
 
-    comms: the programs that they name; empty: not checked.
+    accused: the programs and holders that they name; empty: not checked.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Case:
     at: int
     firing: tuple[str, ...] = ()
     quiet: tuple[str, ...] = ()
-    comms: tuple[str, ...] = ()
+    accused: tuple[tuple[str, str], ...] = ()
 
 
 def constant(value: float, minutes: int = 60) -> str:
@@ -53,15 +53,25 @@ def _metric(name: str, values: str, labels: str = "") -> dict[str, str]:
     return {f"spawnstall_{name}{{{_HOST}{labels and ', ' + labels}}}": values, **_up()}
 
 
-def _ongoing(since: int) -> dict[str, str]:
-    """Return a stall in progress from that minute on, the first one."""
-    return {
-        f"spawnstall_stalls_in_progress{{{_STALL}}}": f"_x{since - 1} {constant(1)}",
-        f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": (
-            f"0+0x{since - 1} {constant(since * 60)}"
-        ),
-        **_up(),
-    }
+def _began(*pieces: tuple[int | None, int]) -> str:
+    """Return a start timestamp in pieces: the minute of the start (None: absent), and the number of minutes.
+
+    An absent sample is stale, as after a scrape without it or one that failed.
+    """
+    return " ".join(
+        " ".join(["stale"] * minutes) if minute is None else constant(minute * 60, minutes - 1)
+        for minute, minutes in pieces
+    )
+
+
+def _ongoing(start: str, labels: str = _STALL) -> dict[str, str]:
+    """Return the start of the oldest stall in progress."""
+    return {f"spawnstall_stall_start_timestamp_seconds{{{labels}}}": start, **_up()}
+
+
+def _stuck(start: str, comm: str = "web-app") -> dict[str, str]:
+    """Return when the oldest own child that has not called exec was forked."""
+    return {f'spawnstall_exec_start_timestamp_seconds{{{_HOST}, comm="{comm}"}}': start, **_up()}
 
 
 def _stalls(values: str, comm: str = "web-app") -> dict[str, str]:
@@ -95,44 +105,70 @@ def _execs(slow: float, per_minute: float) -> dict[str, str]:
     }
 
 
-_NEIGHBOUR = f'{_HOST}, comm="cron", holder="job", cause="forked"'
 _HUNG = ("SpawnStallOngoing 1m", "SpawnStallOngoing 5m")
+_FROM_10 = _began((None, 10), (10, 60))
+_SHORT = " ".join(f"stale {60 * minute - 5}" for minute in range(1, 60, 2))
+"""A stall of some seconds at every second scrape."""
+_ALWAYS = "0+60x60"
+"""A stall that has just begun at every scrape."""
 
 _ONGOING = [
-    Case("no stall", _ongoing(50), at=40, quiet=_HUNG),
-    Case("a stall of one minute", _ongoing(10), at=11, quiet=("SpawnStallOngoing 1m",)),
-    Case("a stall of two minutes", _ongoing(10), at=12, quiet=("SpawnStallOngoing 1m",)),
-    Case("a stall of three minutes", _ongoing(10), at=13, firing=_HUNG[:1], quiet=_HUNG[1:]),
-    Case("a stall of five minutes", _ongoing(10), at=15, firing=_HUNG[:1], quiet=_HUNG[1:]),
-    Case("a stall of six minutes", _ongoing(10), at=16, firing=_HUNG),
+    Case("no stall", _ongoing(_FROM_10), at=9, quiet=_HUNG),
+    Case("a stall of one minute", _ongoing(_FROM_10), at=11, quiet=_HUNG),
+    Case("a stall of two minutes", _ongoing(_FROM_10), at=12, firing=_HUNG[:1], quiet=_HUNG[1:]),
+    Case("a stall of five minutes", _ongoing(_FROM_10), at=15, firing=_HUNG[:1], quiet=_HUNG[1:]),
+    Case("a stall of six minutes", _ongoing(_FROM_10), at=16, firing=_HUNG),
+    Case("a stall that began before the agent", _ongoing(_began((None, 30), (10, 30))), at=30, firing=_HUNG),
     Case(
-        "a stall of six minutes that a failed scrape missed",
-        {
-            **_ongoing(10),
-            f"spawnstall_stalls_in_progress{{{_STALL}}}": f"_x9 1 1 _ {constant(1)}",
-            f"up{{{_HOST}}}": f"1+0x11 0 {constant(1)}",
-        },
-        at=16,
+        "a hang while its agent restarts",
+        _ongoing(_began((10, 20), (None, 2), (10, 30))),
+        at=21,
         firing=_HUNG,
     ),
     Case(
-        "a target that was replaced meanwhile",
-        {**_ongoing(10), f'up{{{_HOST}, pod="old"}}': f"1+0x12 {'_ ' * 40}"},
-        at=20,
+        "a hang after its agent has restarted",
+        _ongoing(_began((10, 20), (None, 2), (10, 30))),
+        at=22,
         firing=_HUNG,
     ),
-    Case(
-        "many short stalls in a row are not one long one",
-        {**_ongoing(10), f"spawnstall_oldest_stall_start_timestamp_seconds{{{_HOST}}}": "0+60x60"},
-        at=40,
-        quiet=_HUNG,
+    Case("a hang that has ended", _ongoing(_began((10, 20), (None, 30))), at=23, quiet=_HUNG),
+    Case("short stalls in a row are not one long one", _ongoing(_ALWAYS), at=40, quiet=_HUNG),
+    *(
+        Case(
+            f"a program that hangs for 20 minutes beside {name}",
+            {
+                **_ongoing(_FROM_10),
+                **_ongoing(start, f'{_HOST}, comm="{comm}", holder="job", cause="forked"'),
+            },
+            at=30,
+            firing=_HUNG,
+            accused=(("web-app", "pool-worker"),),
+        )
+        for name, comm in (("another program", "cron"), ("another holder", "web-app"))
+        for start in (_SHORT, _ALWAYS)
     ),
+]
+
+_CHILD = ("SpawnExecStuck 1m", "SpawnExecStuck 5m")
+_STUCK = [
+    Case("no own child is late", _stuck(_FROM_10), at=9, quiet=_CHILD),
+    Case("an own child of one minute", _stuck(_FROM_10), at=11, quiet=_CHILD),
+    Case("an own child of two minutes", _stuck(_FROM_10), at=12, firing=_CHILD[:1], quiet=_CHILD[1:]),
+    Case("an own child of six minutes", _stuck(_FROM_10), at=16, firing=_CHILD),
+    Case("own children that are late, but exec", _stuck(_ALWAYS), at=40, quiet=_CHILD),
     Case(
-        "the short stalls of a neighbour of a program that hangs",
-        {**_ongoing(10), f"spawnstall_stalls_in_progress{{{_NEIGHBOUR}}}": "1 _ 1 _ " * 15},
+        "an own child that is stuck while its agent restarts",
+        _stuck(_began((10, 20), (None, 2), (10, 30))),
+        at=21,
+        firing=_CHILD,
+    ),
+    Case("an own child that has called exec", _stuck(_began((10, 20), (None, 30))), at=23, quiet=_CHILD),
+    Case(
+        "an own child that is stuck beside another program's late ones",
+        {**_stuck(_FROM_10), **_stuck(_ALWAYS, comm="cron")},
         at=30,
-        firing=_HUNG,
-        comms=("web-app",),
+        firing=_CHILD,
+        accused=(("web-app", ""),),
     ),
 ]
 
@@ -313,4 +349,4 @@ _BLIND = [
     ),
 ]
 
-CASES = (*_ONGOING, *_TIME, *_EXPOSED, *_LATENCY, *_EXEC, *_DOWN, *_BLIND)
+CASES = (*_ONGOING, *_STUCK, *_TIME, *_EXPOSED, *_LATENCY, *_EXEC, *_DOWN, *_BLIND)

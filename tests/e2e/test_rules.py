@@ -55,9 +55,12 @@ def test_alerts(repo_root: Path, tmp_path: Path, case: Case) -> None:
     samples = [{"labels": _expected(by_title[title]), "value": 1} for title in case.firing]
     query = f'count by ({", ".join(_TELLING)}) (ALERTS{{alertstate="firing"}})'
     checks = [{"expr": query, "eval_time": f"{case.at}m", "exp_samples": samples}]
-    if case.comms:
-        query = 'group by (comm) (ALERTS{alertstate="firing"})'
-        samples = [{"labels": _selector("", {"comm": comm}), "value": 1} for comm in case.comms]
+    if case.accused:
+        query = 'group by (comm, holder) (ALERTS{alertstate="firing"})'
+        samples = [
+            {"labels": _selector("", {"comm": comm, **({"holder": holder} if holder else {})}), "value": 1}
+            for comm, holder in case.accused
+        ]
         checks.append({"expr": query, "eval_time": f"{case.at}m", "exp_samples": samples})
     _run(repo_root, tmp_path, {"input_series": _input(case.series), "promql_expr_test": checks})
 
@@ -179,13 +182,16 @@ def test_recorded_health(repo_root: Path, tmp_path: Path) -> None:
 
 
 def test_recorded_lasting_stalls(repo_root: Path, tmp_path: Path) -> None:
-    """A program that hangs, beside one with short stalls."""
-    short = _selector("spawnstall_stalls_in_progress", {**_STALL, "comm": "cron"})
+    """A program that hangs, beside one with short stalls and one with two holders."""
+    number, start = "spawnstall_stalls_in_progress", "spawnstall_stall_start_timestamp_seconds"
     series = {
-        _selector("up", _HOST): constant(1),
-        _selector("spawnstall_stalls_in_progress", _STALL): constant(2),
-        _selector("spawnstall_oldest_stall_start_timestamp_seconds", _HOST): constant(1),
-        short: "1 _ " * 30,
+        _selector(number, _STALL): constant(2),
+        _selector(start, _STALL): constant(60),
+        **{
+            _selector(name, {**_STALL, label: "other"}): values
+            for label in ("comm", "holder")
+            for name, values in ((number, constant(1)), (start, "0+60x60"))
+        },
     }
     samples = [{"labels": _selector(LASTING_STALLS, _STALL), "value": 2}]
     check = {"expr": LASTING_STALLS, "eval_time": "30m", "exp_samples": samples}
@@ -193,21 +199,21 @@ def test_recorded_lasting_stalls(repo_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended", "lasting", "lost"),
+    ("ended", "ongoing", "lost"),
     [
         pytest.param(f"_x9 {constant(5)}", "_x60", 5, id="ended only"),
         pytest.param("_x60", f"_x9 {constant(1)}", 29 * 60, id="in progress only"),
         pytest.param(f"_x9 {constant(5)}", f"_x9 {constant(1)}", 29 * 60, id="a short one has ended"),
-        pytest.param(f"_x29 {constant(1200)}", "_x9 1x19 _x30", 1200, id="a long one has ended"),
+        pytest.param(f"_x29 {constant(1200)}", "_x9 1x19 stale", 1200, id="a long one has ended"),
     ],
 )
-def test_time_lost(repo_root: Path, tmp_path: Path, ended: str, lasting: str, lost: float) -> None:
+def test_time_lost(repo_root: Path, tmp_path: Path, ended: str, ongoing: str, lost: float) -> None:
     """Of 40 minutes, in which a stall lasts from minute 10 on."""
     series = {
         _selector("up", _HOST): constant(1),
         _selector("spawnstall_stall_seconds_sum", _STALL): ended,
-        _selector("spawnstall_stalls_in_progress", _STALL): lasting,
-        _selector("spawnstall_oldest_stall_start_timestamp_seconds", _HOST): f"0+0x9 {constant(600)}",
+        _selector("spawnstall_stalls_in_progress", _STALL): ongoing,
+        _selector("spawnstall_stall_start_timestamp_seconds", _STALL): f"_x9 {constant(600)}",
     }
     check = {
         "expr": f"round({time_lost('', 'comm')}, 0.001)".replace("$__range", "40m"),

@@ -201,7 +201,12 @@ def test_a_shard_sends_on_what_the_fleet_dashboard_reads(repo_root: Path) -> Non
     assert len(read) > 20
     assert not {metric for metric in read if stays.fullmatch(metric)}
     by_comm = {metric for metric, labels in contract(repo_root).items() if "comm" in labels}
-    assert {metric for metric in by_comm if not stays.fullmatch(metric)} == {"spawnstall_stalls_in_progress"}
+    assert {metric for metric in by_comm if not stays.fullmatch(metric)} == {
+        "spawnstall_stalls_in_progress",
+        "spawnstall_stall_start_timestamp_seconds",
+        "spawnstall_execs_in_progress",
+        "spawnstall_exec_start_timestamp_seconds",
+    }
 
 
 def test_alerts_are_complete(repo_root: Path) -> None:
@@ -224,6 +229,8 @@ def test_runbooks_are_complete(repo_root: Path) -> None:
         if file.stem in ("SpawnStallOngoing", "SpawnStallTimeHigh"):
             assert "trace-popen --pid" in text
             assert all(f"`{cause}`" in text for cause in causes), file.name
+        if file.stem == "SpawnExecStuck":
+            assert "trace-popen --pid PID --snapshot" in text
 
 
 def test_runbooks_quote_what_exists(repo_root: Path) -> None:
@@ -244,7 +251,7 @@ def test_the_readme_lists_every_alert(repo_root: Path) -> None:
 
 
 def test_grafana_alerts_are_the_same_as_prometheus(repo_root: Path) -> None:
-    """Expression, wait, labels and annotations of each rule; only the name of the value differs."""
+    """Expression, times, labels and annotations of each rule; only the name of the value differs."""
     prometheus = yaml.safe_load((repo_root / "config" / "prometheus" / "alerts.yaml").read_text())
     folder = repo_root / "dashboards" / "provisioning"
     grafana = yaml.safe_load((folder / "alerting" / "spawnstall.yaml").read_text())
@@ -263,6 +270,7 @@ def test_grafana_alerts_are_the_same_as_prometheus(repo_root: Path) -> None:
         assert condition["refId"] == theirs["condition"]
         assert f"${query['refId']})" in condition["model"]["expression"]
         assert theirs["for"] == ours.get("for", "0s")
+        assert theirs.get("keepFiringFor") == ours.get("keep_firing_for")
         assert theirs["labels"] == ours["labels"]
         annotations = theirs["annotations"]
         panel = annotations.pop("__dashboardUid__"), annotations.pop("__panelId__")
@@ -286,8 +294,9 @@ def test_the_kubernetes_rules_are_the_same_and_valid(repo_root: Path) -> None:
         assert set(group) == {"name", "interval", "rules"} and _DURATION.fullmatch(group["interval"])
         for rule in group["rules"]:
             kind = {"record"} if "record" in rule else {"alert", "labels", "annotations"}
-            assert set(rule) - {"for"} == kind | {"expr"}
-            assert "for" not in rule or _DURATION.fullmatch(rule["for"])
+            times = set(rule) & {"for", "keep_firing_for"}
+            assert set(rule) - times == kind | {"expr"}
+            assert all(_DURATION.fullmatch(rule[time]) for time in times)
             texts = (rule["expr"], *rule.get("labels", {}).values(), *rule.get("annotations", {}).values())
             assert all(isinstance(text, str) for text in texts)
 
