@@ -1,16 +1,17 @@
-"""What to do about a stall: one sentence for each cause and runtime, with its source."""
+"""What to do about a stall: for good, one sentence for each cause and runtime, with its source; and now."""
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Optional
 
 from agent.model import Cause
 
-__all__ = ["Advice", "advise"]
+__all__ = ["Advice", "advise", "release"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,37 @@ def advise(cause: Cause, exe: Optional[str] = None) -> Advice:
     """The advice for a cause and the parent's executable (None if unknown)."""
     return _BY_RUNTIME.get((cause, _runtime(exe)), _BY_CAUSE[cause])
 
+
+def release(
+    parent: int, holders: Sequence[tuple[Optional[int], str]], cause: Cause, forker: Optional[int] = None
+) -> Optional[str]:
+    """How to end a stall in progress now, and what that costs; None if that is not known.
+
+    holders: pid (None if unknown) and printable comm, the one that is waited for first; cause, forker: of
+    that one, the latter None if unknown.
+    """
+    cost = _COSTS.get(cause)
+    if cost is None or any(pid is None for pid, _ in holders):
+        return None
+    if cause is Cause.FORKED and forker == parent:
+        cost = f"it is a worker that pid {parent} forked, and its current job is lost"
+    names = [f"{pid} ({comm})" for pid, comm in holders[:_MAX_NAMED]]
+    if len(holders) > len(names):
+        names.append(f"{len(holders) - len(names)} more")
+    if len(names) > 1:
+        return f"Ending all of pid {', '.join(names)} releases it; of the first, {cost}."
+    return f"Ending pid {names[0]} releases it; {cost}."
+
+
+_MAX_NAMED = 4
+_COSTS = {
+    Cause.FORKED: "it is a forked process that has not called exec, and what it is doing is lost",
+    Cause.LEAKED: "it is a program of its own, so check what it serves first",
+    Cause.LATE_EXEC: "it is about to call exec, so the program that it would run does not start",
+    Cause.OWN_DESCENDANT: "it was forked by the program that was started, and what it is doing is lost",
+    Cause.PASSED: "it was given the copy by another process, so check what it serves first",
+}
+"""What ending the holder costs, by cause."""
 
 _RUNTIMES = (("python2", r"python2(\.\d)?"), ("python", r"python3[.\d]*"), ("ruby", r"ruby[.\d]*"))
 """Patterns that match the whole name of the executable."""

@@ -340,7 +340,7 @@ class Finding(NamedTuple):
             "errpipe": {"read_fd": self.read_fd, "write_fd": self.write_fd},
             "spawn_seconds": None,
             "exec_seconds": None,
-            "began_seconds": None,
+            "began_seconds": None if self.seconds is None else 0.0,
             "stall_seconds": self.seconds,
             "late_wakeup_seconds": 0.0,
             "holders": [holder.to_object() for holder in self.holders],
@@ -440,6 +440,17 @@ def _timestamp(when: Optional[float]) -> Optional[str]:
     except (OverflowError, ValueError, OSError):
         return None
     return text.replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """A time span in one or two units, as in ``8.3 s`` or ``2 h 14 min``."""
+    if seconds < 120:
+        return "{:.1f} s".format(seconds)
+    if seconds < 7200:
+        return "{} min {} s".format(*divmod(int(seconds), 60))
+    if seconds < 172800:
+        return "{} h {} min".format(*divmod(int(seconds) // 60, 60))
+    return "{} d {} h".format(*divmod(int(seconds) // 3600, 24))
 
 
 def printable(comm: bytes) -> str:
@@ -546,11 +557,14 @@ class Sampler:
         self._told: Set[Tuple[int, int, str]] = set()
 
     def sample(self, now: float) -> List[Finding]:
-        """The news; now is time.monotonic().  The seconds of a stall count from when it was first seen."""
+        """The news; now is time.monotonic().
+
+        The seconds of a stall count from when its pipe was made or, if that is unknown, from its first sight.
+        """
         news = []
         found = {(one.pid, one.tid, one.pipe): one for one in take(self._pid, self._proc)}
         for key, finding in found.items():
-            seconds = now - self._began.setdefault(key, now)
+            seconds = now - self._began.setdefault(key, now - (finding.seconds or 0.0))
             self._known[key] = finding._replace(seconds=seconds)
             if seconds >= self._ongoing_seconds and key not in self._told:
                 self._told.add(key)
@@ -924,7 +938,13 @@ def _look(
         certain=verdict.certain,
         evidence=tuple(evidence),
         pipe=reader.pipe,
+        seconds=None if created is None else max(0.0, _uptime() - created),
     )
+
+
+def _uptime() -> float:
+    """Seconds since the boot."""
+    return time.clock_gettime(_CLOCK_BOOTTIME)
 
 
 def _copies(folder: str, fds: Sequence[int], pipe: str) -> _Copies:
@@ -2128,7 +2148,7 @@ def wait_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
 
     A wait that is normal is its headline alone.
     """
-    yield "", report["headline"]
+    yield "", report["headline"] + _since(report)
     if report["normal"]:
         return
     label = "held by"
@@ -2142,20 +2162,33 @@ def wait_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
         yield label, "{}{}: {}".format(name, ", fd " + fds if fds else "", holder["doing"])
         label = "also by"
     if report["advice"]:
-        yield "do", report["advice"]
+        yield "advice", report["advice"]
     for number, line in enumerate(report["evidence"]):
-        yield "" if number else "seen", line
+        yield "" if number else "evidence", line
+
+
+def _since(report: Mapping[str, Any]) -> str:
+    """For how long a wait lasts at most; empty: not known."""
+    if report["normal"] or report["since"] is None:
+        return ""
+    now, since = (datetime.strptime(report[key][:19], "%Y-%m-%dT%H:%M:%S") for key in ("time", "since"))
+    seconds = (now - since).total_seconds()
+    if seconds < 0:
+        return ""
+    return " (for {} at most, since {} UTC)".format(
+        duration(seconds), since.strftime("%H:%M:%S" if seconds < 86400 else "%Y-%m-%d %H:%M:%S")
+    )
 
 
 def _stall_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
     parent, child = report["parent"], report["child"]
     yield (
         "",
-        "{} (pid {}, thread {}) has been blocked{} in starting {}.".format(
+        "{} (pid {}, thread {}) has been blocked{} while starting {}.".format(
             parent["comm"],
             parent["pid"],
             parent["tid"],
-            "" if report["stall_seconds"] is None else " for {:.1f} s".format(report["stall_seconds"]),
+            "" if report["stall_seconds"] is None else " for " + duration(report["stall_seconds"]),
             "a program" if child is None else "{} (pid {})".format(child["comm"], child["pid"]),
         ),
     )
@@ -2170,9 +2203,9 @@ def _stall_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
             )
     cause = report["holders"][0]["cause"]
     if cause in _DO:
-        yield "do", _DO[cause]
+        yield "advice", _DO[cause]
     for number, line in enumerate(report["evidence"]):
-        yield "" if number else "seen", line
+        yield "" if number else "evidence", line
 
 
 def text(report: Mapping[str, Any], width: int = 80) -> str:

@@ -48,7 +48,7 @@ def stall_details(stall: StallObject, name: str, today: str, is_open: bool) -> s
         f' <span class="by">held by <b>{escape(holder_name(culprit))}</b>{others}</span>'
         f' <span class="chip">{escape(culprit["cause"])}</span></span>'
         f'<span class="span">{stall_span(stall)}</span></summary>'
-        f'<div class="body"><p class="advice">{escape(stall["advice"])}'
+        f'<div class="body">{_release(stall)}<p class="advice">{escape(stall["advice"])}'
         f' <span class="see">{escape(stall["advice_source"])}</span></p>{_late(stall)}'
         f'<ul class="holders"><li><b>{escape(parent["comm"])}</b> {escape("; ".join(_parent(parent)))}</li>'
         f"{''.join(_holders(stall))}</ul>{_stacks(stall, name)}"
@@ -71,6 +71,12 @@ def stall_span(stall: StallObject) -> str:
     """How long the stall lasted, or has lasted so far."""
     seconds = stall["stall_seconds"]
     return "duration unknown" if seconds is None else duration(seconds * 1e9)
+
+
+def _release(stall: StallObject) -> str:
+    """How to end a stall in progress now."""
+    now = stall.get("release")
+    return f'<p class="advice"><b>Now:</b> {escape(now)}</p>' if now else ""
 
 
 def _late(stall: StallObject) -> str:

@@ -38,6 +38,9 @@ def stall_text(stall: StallObject, steps: bool = True) -> Group:
     for number, holder in enumerate(stall["holders"]):
         entries.append(_entry("held by" if number == 0 else "also by", _holder(holder)))
         entries.append(_entry("", Text(", ".join(_evidence(holder, stall)), "dim")))
+    now = stall.get("release")
+    if now:
+        entries.append(_entry("now", Text(now, "bold")))
     entries.append(_entry("advice", Text(stall["advice"], "green")))
     entries.append(_entry("", Text(stall["advice_source"], "dim", no_wrap=True)))
     entries += _listed("process", _identities(stall))
@@ -55,7 +58,7 @@ def spawn_line(spawn: SpawnObject) -> Text:
     outcome = spawn["outcome"] or "unknown"
     text.append(f"{outcome:<11}", _OUTCOME_STYLES.get(outcome, ""))
     span = "-" if spawn["spawn_seconds"] is None else duration(spawn["spawn_seconds"] * 1e9)
-    text.append(f" {span:>8}  {_process(spawn['parent'])} -> {_process(spawn['child'])}")
+    text.append(f" {span:>11}  {_process(spawn['parent'])} -> {_process(spawn['child'])}")
     return text
 
 

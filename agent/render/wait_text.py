@@ -12,7 +12,7 @@ from agent.snapshot import wait_entries
 
 __all__ = ["WaitText"]
 
-_STYLES = {"": "", "held by": "bold", "also by": "bold", "do": "green"}
+_STYLES = {"": "", "held by": "bold", "also by": "bold", "advice": "green"}
 _LABEL = 11
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal, Optional
 
+from agent import snapshot
 from agent.model import Cause, StepKind
 from agent.reports.types import ContainerObject, HolderObject, StacksObject, StallObject
 
@@ -55,9 +56,14 @@ _STACKS: tuple[tuple[Literal["reader", "fork", "holder"], str], ...] = (
 _MAX_FRAMES = 16
 
 
+_DAY = 86400
+
+
 def duration(nanoseconds: float) -> str:
     """A time span with about three significant digits, in a suitable unit."""
     seconds = nanoseconds / 1e9
+    if seconds >= 120:
+        return snapshot.duration(seconds)
     if seconds >= 99.995:
         return f"{seconds:.0f} s"
     if seconds >= 0.99995:
@@ -75,6 +81,8 @@ def clock_words(stall: StallObject, seconds: Optional[float]) -> Optional[str]:
         when = datetime.fromisoformat(stall["time"].replace("Z", "+00:00")) + timedelta(seconds=seconds)
     except OverflowError:  # a saved report can contain any time
         return None
+    if (stall.get("stall_seconds") or 0) >= _DAY:
+        return f"{when:%Y-%m-%d %H:%M:%S} UTC"
     return f"{when:%H:%M:%S.%f}"[:-3] + " UTC"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, cast
 
-from agent.advice import advise
+from agent.advice import advise, release
 from agent.clock import Clock
 from agent.escape import printable
 from agent.host.pyspy import Taken
@@ -69,11 +69,19 @@ def stall_object(stall: Stall, clock: Clock) -> StallObject:
         "holders": [_holder_object(holder, spawn) for holder in stall.holders],
         "advice": advice.text,
         "advice_source": advice.source,
+        "release": None,
         "steps": _steps(stall.steps, spawn),
     }
+    if ended is None:
+        made["release"] = _release(made, stall.culprit.parent)
     if stall.missing is not None:
         made["stacks"] = stacks_object(stall)
     return made
+
+
+def _release(stall: StallObject, forker: Optional[int]) -> Optional[str]:
+    holders = [(holder["pid"], holder["comm"] or "") for holder in stall["holders"]]
+    return release(stall["parent"]["pid"], holders, Cause(stall["holders"][0]["cause"]), forker)
 
 
 def stacks_object(stall: Stall) -> StacksObject:
@@ -107,7 +115,10 @@ def snapshot_object(
         "holders": holders,
         "advice": advice.text,
         "advice_source": advice.source,
+        "release": None,
     }
+    if found.get("state") == "ongoing" and found.get("certainty") == "certain":
+        made["release"] = _release(cast(StallObject, made), None)
     if stacks is not None:
         taken: StacksObject = {
             "reader": _stack_object(stacks.reader),

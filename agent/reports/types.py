@@ -224,6 +224,8 @@ class StallObject(TypedDict):
     steps: _Steps
     advice: _Text
     advice_source: _Text
+    release: NotRequired[Optional[_Text]]
+    """How to end it now, and what that costs; null if it has ended, or if that is not known."""
     stacks: NotRequired[StacksObject]
     """With ``--stacks``."""
     source: NotRequired[Literal["snapshot"]]

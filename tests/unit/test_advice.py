@@ -6,7 +6,7 @@ from typing import Optional
 
 import pytest
 
-from agent.advice import Advice, advise
+from agent.advice import Advice, advise, release
 from agent.model import Cause
 
 _EXES = (None, "/usr/bin/python3.11", "/opt/python2.7 (deleted)", "/usr/bin/ruby3.1", "/usr/bin/node")
@@ -45,3 +45,32 @@ def test_causes_do_not_share_advice() -> None:
 )
 def test_advice_depends_on_the_runtime(cause: Cause, exe: str, word: str) -> None:
     assert word in advise(cause, exe).text
+
+
+# -- now --
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.UNKNOWN])
+def test_a_release_names_the_holder_and_its_cost(cause: Cause) -> None:
+    found = release(10, [(99, "worker")], cause)
+    assert found is not None
+    assert found.startswith("Ending pid 99 (worker) releases it; it ")
+    assert found.endswith(".")
+
+
+def test_a_worker_of_the_parent_loses_its_job() -> None:
+    found = release(10, [(99, "worker")], Cause.FORKED, forker=10)
+    assert found is not None and "pid 10 forked" in found and "job is lost" in found
+    other = release(10, [(99, "worker")], Cause.FORKED, forker=11)
+    assert other is not None and "pid 10" not in other
+
+
+def test_all_holders_have_to_end() -> None:
+    found = release(10, [(pid, "w") for pid in range(90, 97)], Cause.LEAKED)
+    assert found is not None
+    assert "all of pid 90 (w), 91 (w), 92 (w), 93 (w), 3 more" in found
+
+
+def test_no_release_of_what_is_not_known() -> None:
+    assert release(10, [(99, "worker")], Cause.UNKNOWN) is None
+    assert release(10, [(99, "worker"), (None, "")], Cause.FORKED) is None

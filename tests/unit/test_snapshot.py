@@ -142,8 +142,9 @@ class _Host:
 
 
 @pytest.fixture(params=["thread known", "thread unknown"])
-def host(request: pytest.FixtureRequest, tmp_path: Path) -> _Host:
-    """With and without /proc/PID/task/TID/children."""
+def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Host:
+    """With and without /proc/PID/task/TID/children.  The look is when the pipe is made."""
+    monkeypatch.setattr(snapshot, "_uptime", lambda: _MADE)
     host = _Host(tmp_path)
     if request.param == "thread known":
         host.children(_THREAD, _OWN)
@@ -526,6 +527,32 @@ def test_comms_are_found_behind_parentheses(host: _Host) -> None:
 # -- objects --
 
 
+def test_a_hang_lasts_since_its_pipe_was_made(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.own()
+    host.worker()
+    monkeypatch.setattr(snapshot, "_uptime", lambda: _MADE + 8040)
+    found = host.stall().to_object()
+    assert (found["began_seconds"], found["stall_seconds"]) == (0.0, 8040)
+    assert "blocked for 2 h 14 min" in " ".join(snapshot.text(found).split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (119.9, "119.9 s"),
+        (120, "2 min 0 s"),
+        (7199, "119 min 59 s"),
+        (7200, "2 h 0 min"),
+        (8040, "2 h 14 min"),
+        (172800, "2 d 0 h"),
+        (900000, "10 d 10 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert snapshot.duration(seconds) == text
+
+
 def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
     host.own()
     host.worker()
@@ -547,8 +574,8 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
         "errpipe": {"read_fd": 3, "write_fd": 4},
         "spawn_seconds": None,
         "exec_seconds": None,
-        "began_seconds": None,
-        "stall_seconds": None,
+        "began_seconds": 0.0,
+        "stall_seconds": 0.0,
         "late_wakeup_seconds": 0.0,
         "holders": [
             {
@@ -590,11 +617,16 @@ def test_only_the_standard_library_is_imported() -> None:
 # -- sampling --
 
 
+@pytest.fixture
+def booted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots of the made-up host know when it was booted."""
+    take = snapshot.take
+    monkeypatch.setattr(snapshot, "take", lambda pid, proc: take(pid, proc, _BOOT))
+
+
+@pytest.mark.usefixtures("booted")
 def test_a_stall_is_told_once_while_it_goes_on_and_once_at_its_end(host: _Host) -> None:
     sampler = snapshot.Sampler(_PARENT, 0.01, 1.0, str(host.root))
-    boot = time.time() - time.clock_gettime(snapshot._CLOCK_BOOTTIME)
-    inode = host.root / str(_PARENT) / "task" / str(_THREAD) / "fd" / _PIPE
-    os.utime(inode, (boot + _MADE, boot + _MADE))
     host.own()
     host.worker()
     told = [sampler.sample(now) for now in (10.0, 10.5, 11.5, 12.0)]
@@ -609,6 +641,7 @@ def test_a_stall_is_told_once_while_it_goes_on_and_once_at_its_end(host: _Host) 
     assert sampler.sample(14.0) == []
 
 
+@pytest.mark.usefixtures("booted")
 def test_a_short_stall_is_not_told(host: _Host) -> None:
     sampler = snapshot.Sampler(_PARENT, 0.3, 1.0, str(host.root))
     host.own()

@@ -46,8 +46,8 @@ def test_text_is_that_of_the_single_file() -> None:
     lines = _text(_wait()).splitlines()
     assert lines[0].startswith("WAIT  web-app (pid 4711)")
     assert "  held by  <b>sleep (pid 456), fd 1, 2: sleeps (clock_nanosleep)" in lines
-    assert "  do       Redirect the output." in lines
-    assert "  seen     fd 3 is pipe:[77]" in lines
+    assert "  advice   Redirect the output." in lines
+    assert "  evidence fd 3 is pipe:[77]" in lines
 
 
 def test_a_normal_wait_is_its_headline() -> None:

@@ -26,7 +26,9 @@ from tests.unit.samples import SECOND, python_stack, stall, with_stacks
         (SECOND, "1.00 s"),
         (12_345_678_900, "12.35 s"),
         (100 * SECOND, "100 s"),
-        (86_400 * SECOND, "86400 s"),
+        (119 * SECOND, "119 s"),
+        (8_040 * SECOND, "2 h 14 min"),
+        (864_000 * SECOND, "10 d 0 h"),
         (0.5e9, "500.0 ms"),
     ],
 )
@@ -34,7 +36,7 @@ def test_duration_in_words(nanoseconds: float, text: str) -> None:
     assert duration(nanoseconds) == text
 
 
-@given(st.floats(0, 1e18))
+@given(st.floats(0, 119e9))
 def test_duration_is_precise_to_about_three_digits(nanoseconds: float) -> None:
     number, unit = duration(nanoseconds).split(" ")
     parsed = float(number) * {"us": 1e3, "ms": 1e6, "s": 1e9}[unit]

@@ -159,6 +159,7 @@ def test_stall_object() -> None:
         "state": "ended",
         "advice": advise(Cause.FORKED).text,
         "advice_source": advise(Cause.FORKED).source,
+        "release": None,
         "began_seconds": 0.005,
         "spawn_seconds": 0.505,
         "stall_seconds": 0.5,

@@ -47,7 +47,7 @@ def report(tmp_path: Path) -> _Report:
     return _Report(tmp_path / "report.jsonl")
 
 
-_LATER_KEYS = {"late_wakeup_seconds", "not_followed"}
+_LATER_KEYS = {"release", "late_wakeup_seconds", "not_followed"}
 """Keys that earlier versions did not write."""
 
 
