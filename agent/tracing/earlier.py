@@ -103,6 +103,14 @@ class EarlierStalls:
                 reports.append(followed.stall)
         return [followed.stall for followed in self._followed.values()], reports
 
+    def finish(self, now: int) -> list[Stall]:
+        """Return the stalls that have ended since the last look; it waits for a search of their processes."""
+        doubted = [one for one in self._followed.values() if not _is_still_there(one)]
+        for followed in doubted:
+            followed.doubted = followed.doubted or now
+        pids = frozenset(one.stall.spawn.pid for one in doubted)
+        return self._merge(self._searched(pids, now), now, ()) if pids else []
+
     def _begin_search(self, now: int) -> None:
         """Search all processes when that is due, otherwise those whose stalls may have ended."""
         doubted = {one.stall.spawn.pid for one in self._followed.values() if one.doubted is not None}
@@ -114,12 +122,12 @@ class EarlierStalls:
         else:
             return
 
-        def search() -> _Searched:
-            began = time.monotonic_ns()
-            findings = [finding for pid in pids for finding in self._search(pid)]
-            return _Searched(pids, now, findings, time.monotonic_ns() - began)
+        self._running = self._thread.submit(self._searched, pids, now)
 
-        self._running = self._thread.submit(search)
+    def _searched(self, pids: frozenset[int], asked: int) -> _Searched:
+        began = time.monotonic_ns()
+        findings = [finding for pid in pids for finding in self._search(pid)]
+        return _Searched(pids, asked, findings, time.monotonic_ns() - began)
 
     def _merge(self, searched: _Searched, now: int, known_pipes: Collection[int]) -> list[Stall]:
         """Follow what was found, and return the stalls that have ended."""

@@ -183,6 +183,9 @@ class Tracer:
         self._judge(now)
         self._look(now + _SETTLE_NS)
         self._judge(now)
+        for stall in self._earlier.finish(now):
+            self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != stall.spawn.id)
+            self._on_stall(stall)
 
     def comm_stats(self) -> dict[bytes, CommStats]:
         """The kernel side's aggregates by comm."""

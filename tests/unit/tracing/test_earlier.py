@@ -135,3 +135,15 @@ def test_searches_of_the_host_are_rare_when_they_are_slow(host: _Host) -> None:
     host.look(100)
     host.look()
     assert host.searched == [1, 1]
+
+
+def test_what_ended_a_moment_ago_is_reported_at_the_end(host: _Host) -> None:
+    host.findings = [_finding(10, 123), _finding(20, 456)]
+    [first, second], _ = _search_host(host)
+    host.findings.pop(0)
+    host.calls[11] = b""
+    [ended] = host.stalls.finish(host.now + _SECOND)
+    assert ended.spawn == first.spawn and ended.ended == host.now + _SECOND
+    assert host.stalls.finish(host.now + _SECOND) == []
+    assert host.searched == [1, 10]
+    assert [each.spawn for each in host.look()[0]] == [second.spawn]
