@@ -38,7 +38,7 @@ _LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}
 
 
 def _bpf_error() -> Optional[str]:
-    """Make the smallest map that bpf(2) has; say why that failed."""
+    """Create the smallest map; return why that failed."""
     number = BPF_SYSCALL.get(platform.machine())
     if number is None:
         return None  # unknown here: let the test itself find out
@@ -54,13 +54,13 @@ def _bpf_error() -> Optional[str]:
 
 
 def _why_not_live() -> Optional[str]:
-    """The reason why live tests cannot run here, None: they can."""
+    """Return the reason why live tests cannot run here, or None."""
     if os.geteuid() != 0:
         return "not root"
     if importlib.util.find_spec("bcc") is None:
         return "no bcc: python3-bpfcc is not installed, or this is not the distribution's Python"
     try:
-        find_tracefs()  # RHEL 7's 3.10 has it in debugfs only
+        find_tracefs()  # RHEL 7's 3.10 has it only in debugfs
     except PreflightError as error:
         return str(error)
     refused = _bpf_error()

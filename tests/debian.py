@@ -24,13 +24,13 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 
 class DebianError(Exception):
-    """Says in one line why the packages are not to be had."""
+    """The packages are not available; the message is one line."""
 
 
 class Release:
-    """One Debian release, as a context manager: its package lists are fetched, and dropped at the end.
+    """A Debian release as a context manager: fetches its package lists, and removes them at the end.
 
-    suite: its name, such as bullseye or testing.  folder: where it may keep its lists meanwhile.
+    suite: its name, such as bullseye or testing.  folder: for the lists.
     """
 
     def __init__(self, suite: str, folder: Path) -> None:
@@ -62,13 +62,13 @@ class Release:
         self._work.cleanup()
 
     def depends(self, package: str) -> list[str]:
-        """Names of the packages that one depends on directly, the first of each set of alternatives."""
+        """Return the direct dependencies of a package, the first of each set of alternatives."""
         shown = run(["apt-cache", *self._options, "--no-all-versions", "show", package])
         line = re.search(r"(?m)^Depends: (.*)", shown)
         return re.findall(r"(?:^|, )([^\s,|]+)", line[1]) if line else []
 
     def unpack(self, packages: Sequence[str], root: Path) -> None:
-        """Downloads packages and unpacks them into a folder."""
+        """Download packages and unpack them into a folder."""
         debs = Path(self._work.name) / "debs"
         debs.mkdir()
         run(["apt-get", "-q", *self._options, "download", *packages], debs)
@@ -77,7 +77,7 @@ class Release:
 
 
 def run(args: Sequence[str], cwd: Path = Path("/")) -> str:
-    """What a command prints; raises DebianError with the line that says why it failed."""
+    """Return the output of a command; raises DebianError with the line that explains its failure."""
     try:
         result = subprocess.run(
             args, check=False, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -97,7 +97,7 @@ def _cause(output: str) -> str:
 
 
 def _sources(suite: str) -> str:
-    """The machine's own Debian mirror, for the other release."""
+    """Return the sources of the machine's own Debian mirror, for the other release."""
     plain = _PLAIN_SOURCES.format(suite=suite)
     if not _SOURCES.exists():
         return plain

@@ -1,4 +1,4 @@
-"""``make demo``: runs the agent, provokes stalls for ten seconds, and shows what the agent reports."""
+"""``make demo``: run the agent, provoke stalls for ten seconds, and show what the agent reports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Unpacks a real Python 2.7, of Debian 11, into a folder.
+"""Unpack a real Python 2.7 of Debian 11 into a folder.
 
-Fast when the folder has it already; several may ask at once (a lock file beside it).
+Fast if the folder already has it; a lock file beside it allows several callers at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tests.debian import DebianError, Release, run
 __all__ = ["install"]
 
 _PACKAGES = ("python2.7-minimal", "libpython2.7-minimal", "libpython2.7-stdlib", "libffi7")
-# ctypes needs libffi.so.7, which Debian 12 has no more, and the dynamic loader does not look into
-# the folder. Once loaded by its path (the import fails only after that), it is found by its name.
+# ctypes needs libffi.so.7, which Debian 12 no longer has, and the dynamic loader does not search the
+# folder. Once it has been loaded by path (the import fails only afterwards), it is found by name.
 _SITECUSTOMIZE = """\
 import glob, imp, os
 for library in glob.glob(os.path.join(os.path.dirname(os.__file__), "..", "*", "libffi.so.7")):
@@ -27,7 +27,7 @@ for library in glob.glob(os.path.join(os.path.dirname(os.__file__), "..", "*", "
 
 
 def install(folder: Path) -> Path:
-    """The path of its binary; raises DebianError with one line that says why there is none."""
+    """Return the path of its binary; raises DebianError if it cannot be installed."""
     binary = folder / "usr" / "bin" / "python2.7"
     if binary.exists():
         return binary
@@ -37,12 +37,12 @@ def install(folder: Path) -> Path:
         if binary.exists():
             return binary
         if folder.exists() and any(folder.iterdir()):
-            raise DebianError(f"{folder} holds something else than Python 2.7")
+            raise DebianError(f"{folder} contains something other than Python 2.7")
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as work:
             root = Path(work, "root")
             _unpack(Path(work), root)
             run([str(root / "usr" / "bin" / "python2.7"), "-c", "import subprocess, json, ctypes"])
-            root.rename(folder)  # whole or not at all
+            root.rename(folder)  # complete or not at all
     return binary
 
 

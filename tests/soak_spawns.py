@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.cost import Memory, memory
-from tests.bench.native import compile_all, said
+from tests.bench.native import compile_all, result_of
 from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["Soak", "State", "soak"]
@@ -96,7 +96,7 @@ def soak(lab: Lab, spawns: int, round_seconds: float, say: Callable[[str], None]
     result = Soak()
     with lab.agent(stalls={"min_ms": 100}) as agent:
         for way in _rounds(result, spawns):
-            done = said([str(lab.folder / _comm(way)), way, str(_THREADS), str(round_seconds)])
+            done = result_of([str(lab.folder / _comm(way)), way, str(_THREADS), str(round_seconds)])
             result.made[way] += int(done["spawns"])
             made = sum(result.made.values())
             say(f"{made:,} spawns, {done['rate']:,.0f}/s by {way}")

@@ -1,4 +1,4 @@
-"""Whether a trace file keeps to the Trace Event Format, and to what its viewers need beyond it.
+"""Check a trace file against the Trace Event Format and the further requirements of its viewers.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 """
@@ -21,7 +21,7 @@ _Event = dict[str, Any]
 
 
 def check(trace: dict[str, Any]) -> None:
-    """Raises AssertionError, which names the event that is wrong."""
+    """Raise AssertionError, which names the wrong event."""
     assert trace["displayTimeUnit"] in ("ms", "ns")
     assert isinstance(trace["otherData"], dict)
     tracks: dict[tuple[int, int], list[_Event]] = defaultdict(list)
@@ -54,7 +54,7 @@ def check(trace: dict[str, Any]) -> None:
 
 
 def enclosing(trace: dict[str, Any], mark: _Event) -> _Event:
-    """The innermost slice that is open on a mark's track at that time."""
+    """Return the innermost slice that is open on a mark's track at its time."""
     return min(
         (event for event in trace["traceEvents"] if event["ph"] == "X" and _is_open(event, mark)),
         key=lambda event: int(event["dur"]),
@@ -70,12 +70,12 @@ def _types(event: _Event) -> None:
 
 
 def _nested(slices: list[_Event]) -> None:
-    """Of two that begin together, a viewer takes the first one in the file as the outer one."""
+    """Of two that begin together, a viewer treats the first in the file as the outer one."""
     open_until: list[int] = []
     last = 0
     for event in slices:
         begin, end = event["ts"], event["ts"] + event["dur"]
-        assert begin >= last, ("not in the order of time", event)
+        assert begin >= last, ("not in time order", event)
         last = begin
         while open_until and open_until[-1] <= begin:
             open_until.pop()

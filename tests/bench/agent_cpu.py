@@ -72,11 +72,11 @@ def _measure(bench: Bench, agent: int, rate: Any, stalls: int) -> dict[str, floa
     programs += [bench.program("stalls", bench.seconds, stalls / count, _LIVE_MS) for _ in range(count)]
     cpu, began = cpu_seconds(agent), time.monotonic()
     running = [subprocess.Popen(program, stdout=subprocess.PIPE, text=True) for program in programs]
-    said = [json.loads(program.communicate()[0]) for program in running]
+    results = [json.loads(program.communicate()[0]) for program in running]
     time.sleep(max(0.0, began + bench.seconds - time.monotonic()))
     elapsed = time.monotonic() - began
     return {
         "percent": 100 * (cpu_seconds(agent) - cpu) / elapsed,
-        "spawns": sum(each["spawns"] for each in said if "spawns" in each) / elapsed,
-        "stalls": sum(each["stalls"] for each in said if "stalls" in each) / elapsed,
+        "spawns": sum(each["spawns"] for each in results if "spawns" in each) / elapsed,
+        "stalls": sum(each["stalls"] for each in results if "stalls" in each) / elapsed,
     }

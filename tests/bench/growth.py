@@ -17,7 +17,7 @@ from agent.reports.losses import LOSSES
 from tests.bench import stats
 from tests.bench.bench import Bench, Group
 from tests.bench.cost import cpu_seconds
-from tests.bench.native import said
+from tests.bench.native import result_of
 from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["run"]
@@ -166,11 +166,11 @@ def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
     for number in range(bench.rounds):
         bench.say(f"round {number + 1} of {bench.rounds}, many threads")
         for place, command in enumerate(commands):
-            untraced[place].append(said(command)["rate"])
+            untraced[place].append(result_of(command)["rate"])
         with lab.agent() as agent:
             for place, command in enumerate(commands):
                 before = _losses(agent)
-                rates[place].append(said(command)["rate"])
+                rates[place].append(result_of(command)["rate"])
                 for name, value in _losses(agent).items():
                     if value > before[name]:
                         losses[place][name] = losses[place].get(name, 0) + value - before[name]

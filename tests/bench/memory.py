@@ -10,7 +10,7 @@ from typing import Any
 from tests.bench import stats
 from tests.bench.bench import Bench, Group
 from tests.bench.cost import memory
-from tests.bench.native import said
+from tests.bench.native import result_of
 from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["run"]
@@ -79,7 +79,7 @@ def _spawns_seen(agent: RunningAgent) -> float:
 
 def _spawn(bench: Bench, seconds: float, names: int) -> float:
     """From a program with so many names; how many spawns it were."""
-    return said(bench.program("spawns", "vfork", 2, seconds, 0, 0, names))["spawns"]
+    return result_of(bench.program("spawns", "vfork", 2, seconds, 0, 0, names))["spawns"]
 
 
 def _scrape(agent: RunningAgent) -> tuple[int, stats.Figure]:

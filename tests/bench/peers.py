@@ -111,8 +111,8 @@ def _running(*command: str) -> Iterator[Sequence[str]]:
         try:
             if not strangers.settle(process, before, _START_SECONDS):
                 errors.seek(0)
-                said = errors.read().strip().splitlines()
-                raise CannotRunError(said[-1] if said else f"{command[0]} did not start")
+                lines = errors.read().strip().splitlines()
+                raise CannotRunError(lines[-1] if lines else f"{command[0]} did not start")
             yield ()
         finally:
             process.kill()  # it keeps nothing; bpftrace 0.17 was seen not to end on SIGINT

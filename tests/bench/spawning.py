@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench import peers, rounds, stats
 from tests.bench.bench import Bench, Group
-from tests.bench.native import said
+from tests.bench.native import result_of
 from tests.live.lab import PYTHON
 
 __all__ = ["run"]
@@ -38,7 +38,7 @@ def run(bench: Bench) -> Group:
     }
 
     def measure(prefix: Sequence[str]) -> dict[str, float]:
-        found = {name: said([*prefix, *command]) for name, command in commands.items()}
+        found = {name: result_of([*prefix, *command]) for name, command in commands.items()}
         return {name + kind: each[kind] for name, each in found.items() for kind in _KINDS}
 
     everybody = [*peers.hosts(bench, peers.tracepoints_of_the_agent(bench)), *peers.followers()]

@@ -66,5 +66,5 @@ def _measure(bench: Bench, cpus: Sequence[int]) -> dict[str, float]:
         subprocess.Popen(bench.program("calls", cpu, bench.seconds), stdout=subprocess.PIPE, text=True)
         for cpu in cpus
     ]
-    said = [json.loads(program.communicate()[0]) for program in programs]
-    return {call: statistics.fmean(each[call] for each in said) for call in said[0]}
+    results = [json.loads(program.communicate()[0]) for program in programs]
+    return {call: statistics.fmean(each[call] for each in results) for call in results[0]}

@@ -27,10 +27,10 @@ def test_step_of_the_clock_during_a_stall(repo_root: Path, tmp_path: Path) -> No
         time.clock_settime(time.CLOCK_REALTIME, time.time() + _STEP_SECONDS)
         oldest = agent.metrics()["spawnstall_oldest_stall_start_timestamp_seconds", ()]
         assert 0 <= time.time() - oldest < 60
-        said, _ = program.communicate(timeout=120)
+        printed, _ = program.communicate(timeout=120)
         agent.wait_until(lambda: len(agent.stalls()) == 2, 60)
         ongoing, ended = agent.stalls()
-        [spawn] = [line for line in json_lines(said) if line["kind"] == "spawn"]
+        [spawn] = [line for line in json_lines(printed) if line["kind"] == "spawn"]
         assert ended["id"] == ongoing["id"]
         assert ended["holders"][0]["pid"] == spawn["worker"]
         assert ended["stall_seconds"] == pytest.approx(_LIVE_SECONDS, abs=10)

@@ -18,7 +18,7 @@ __all__ = ["CASES"]
 CASES = {
     "self-test": "tests/live/test_tracer.py::test_every_probe_attaches_and_the_self_test_passes",
     "at functions": "tests/live/test_tracer.py::test_probes_are_all_at_functions_or_all_at_tracepoints",
-    "at tracepoints": "tests/live/test_tracer.py::test_at_tracepoints_when_asked_for",
+    "at tracepoints": "tests/live/test_tracer.py::test_at_tracepoints_on_request",
     "forked": "tests/live/test_stalls.py::test_worker_that_never_execs",
     "late_exec": "tests/live/test_stalls.py::test_sibling_with_a_slow_preexec_fn[--close-fds]",
     "leaked, Python 2.7": "tests/live/test_stalls.py::test_forced_leak_on_python_2",
@@ -29,8 +29,7 @@ CASES = {
     "close_range": "tests/live/test_lineage.py::test_unusual_holder[close_range]",
     "another thread's exec": "tests/live/test_lineage.py::test_unusual_holder[thread_exec]",
     "without BTF": "tests/live/test_tracer.py::test_without_btf_a_confirmed_holder_is_named",
-    "shifted arguments": "tests/live/test_tracer.py::"
-    "test_self_test_fails_loudly_when_arguments_sit_elsewhere",
+    "shifted arguments": "tests/live/test_tracer.py::test_self_test_fails_if_arguments_are_elsewhere",
     "clock step": "tests/kernels/clock.py::test_step_of_the_clock_during_a_stall",
 }
 """The live tests by their name in the table."""

@@ -1,4 +1,4 @@
-"""What a process has of eBPF in the kernel, by the ids that the kernel gave; see bpf(2)."""
+"""The eBPF programs and maps of a process, by their kernel ids; see bpf(2)."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class _ProgramInfo(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Ids:
-    """Programs and maps; an id is not used again soon."""
+    """Ids of programs and maps; the kernel does not reuse an id soon."""
 
     programs: frozenset[int]
     maps: frozenset[int]
 
 
 def ids_of(pid: int) -> Ids:
-    """Those that a process has open."""
+    """Return those that a process has open."""
     found: dict[str, set[int]] = {"prog": set(), "map": set()}
     for file in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -59,7 +59,7 @@ def ids_of(pid: int) -> Ids:
 
 
 def map_bytes(ids: Ids) -> int:
-    """What the kernel charges for the maps, those included that only their programs have open."""
+    """Return the bytes that the kernel charges for the maps, including those that only programs have open."""
     maps = set(ids.maps)
     for program in ids.programs:
         maps |= _maps_of(program)
@@ -88,7 +88,7 @@ def _charged(number: int) -> int:
 
 
 def still_there(ids: Ids) -> Ids:
-    """Those of them that the kernel still has."""
+    """Return those that still exist in the kernel."""
     return Ids(
         frozenset(each for each in ids.programs if _exists(_PROG_GET_NEXT_ID, each)),
         frozenset(each for each in ids.maps if _exists(_MAP_GET_NEXT_ID, each)),
@@ -96,7 +96,7 @@ def still_there(ids: Ids) -> Ids:
 
 
 def _exists(command: int, number: int) -> bool:
-    """By what comes after the id before it: to open it would keep it alive, a map of programs for good."""
+    """Ask for the id after the previous one: opening the object could keep it alive."""
     attributes = _Id(number - 1)
     try:
         bpf(command, attributes)

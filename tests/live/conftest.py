@@ -16,19 +16,19 @@ from tests.python27 import install
 
 @pytest.fixture
 def lab(repo_root: Path, tmp_path: Path) -> Lab:
-    """Programs and tracer."""
+    """Run programs under the tracer."""
     return Lab(repo_root, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def python27(repo_root: Path) -> str:
-    """A real Python 2.7."""
+    """The path of a real Python 2.7."""
     return os.fspath(install(repo_root / ".cache" / "python2.7"))
 
 
 @pytest.fixture(scope="session")
 def native_storm(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The compiled native_storm."""
+    """The path of the compiled native_storm."""
     binary = tmp_path_factory.mktemp("native") / "native_storm"
     source = repo_root / "tests" / "programs" / "native_storm.c"
     subprocess.run(["gcc", "-O2", "-pthread", "-o", str(binary), str(source)], check=True)
@@ -37,7 +37,7 @@ def native_storm(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> s
 
 @pytest.fixture(scope="session")
 def compiled(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Compiles a program of tests/programs, once: its name without the .c, and what it is linked with."""
+    """Compile a program of tests/programs once; arguments: its name without .c, and libraries."""
     folder = tmp_path_factory.mktemp("compiled")
 
     @functools.cache

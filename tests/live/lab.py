@@ -1,4 +1,4 @@
-"""Plays real programs under the real tracer, and gives back what each of them said."""
+"""Run real programs under the real tracer, and return the output of both."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Traced:
-    """What one traced program said of itself, and what trace-popen said of it."""
+    """The output of a traced program, and the reports of trace-popen about it."""
 
-    said: list[Object]
+    printed: list[Object]
     reports: list[Object]
     status: int
 
     def spawns(self) -> list[Object]:
-        """The program's own spawns."""
-        return [line for line in self.said if line["kind"] == "spawn"]
+        """Spawns that the program printed."""
+        return [line for line in self.printed if line["kind"] == "spawn"]
 
     def of(self, kind: str) -> list[Object]:
-        """Reports of one type; stalls are the ended ones."""
+        """Return the reports of one type; of stalls, the ended ones."""
         return [
             report
             for report in self.reports
@@ -45,18 +45,18 @@ class Traced:
 
     @property
     def summary(self) -> Object:
-        """The last report."""
+        """The summary, which is the last report."""
         assert self.reports[-1]["type"] == "summary"
         return self.reports[-1]
 
 
 def json_lines(text: str) -> list[Object]:
-    """The objects of a text with one JSON object a line."""
+    """Parse JSON lines."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 class Lab:
-    """Runs programs of tests/programs, alone or traced."""
+    """Run programs of tests/programs, alone or traced."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.root = root
@@ -64,13 +64,13 @@ class Lab:
         self.trace_popen = [sys.executable, "-m", "agent"]
 
     def program(self, name: str, *arguments: str) -> list[str]:
-        """The command line of a program of tests/programs."""
+        """Return the command line of a program of tests/programs."""
         path = self.root / "tests" / "programs" / name
         runner = {".py": [PYTHON], ".sh": ["/bin/sh"]}[path.suffix]
         return [*runner, str(path), *arguments]
 
     def trace(self, command: Sequence[str], *options: str, timeout: float = 120) -> Traced:
-        """Runs a command under trace-popen -- COMMAND, with every spawn reported."""
+        """Run a command under trace-popen -- COMMAND, which reports every spawn."""
         reports = self.folder / "reports.json"
         done = subprocess.run(
             [*self.trace_popen, "--json", "--all", "-o", str(reports), *options, "--", *command],
@@ -84,7 +84,7 @@ class Lab:
 
     @contextlib.contextmanager
     def agent(self, **config: Any) -> Iterator[RunningAgent]:
-        """The agent on a free port, serving; ended by SIGTERM."""
+        """Run the agent on a free port until the block ends; it is ended by SIGTERM."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -104,7 +104,7 @@ class Lab:
 
 
 class RunningAgent:
-    """An agent in a process of its own."""
+    """An agent in its own process."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
@@ -112,13 +112,13 @@ class RunningAgent:
         self._log = log
 
     def get(self, path: str) -> str:
-        """The body of a page."""
+        """Return the body of a page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
     def wait_until_ready(self) -> None:
-        """Returns when /healthz answers."""
-        deadline = time.monotonic() + 120  # an emulated machine compiles for half a minute
+        """Wait until /healthz answers."""
+        deadline = time.monotonic() + 120  # an emulated machine takes half a minute to compile
         while True:
             assert self.process.poll() is None, self._log.read_text()
             try:
@@ -129,7 +129,7 @@ class RunningAgent:
                 time.sleep(0.05)
 
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        """Every sample by its name and sorted labels."""
+        """Return every sample by name and sorted labels."""
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(self.get("/metrics"))
@@ -137,22 +137,22 @@ class RunningAgent:
         }
 
     def log(self) -> str:
-        """Everything that it wrote to standard error so far."""
+        """Return its standard error so far."""
         return self._log.read_text()
 
     def stalls(self) -> list[Object]:
-        """The stalls in the log, ended and ongoing."""
+        """Return the stalls in the log, ended and in progress."""
         return json_lines(self.log())
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
-        """Returns when a condition holds; fails when it does not in time."""
+        """Wait until a condition holds; fail after some seconds."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
 
     def stop(self) -> float:
-        """Sends SIGTERM; returns the seconds until the agent was gone."""
+        """Send SIGTERM; return the seconds until the agent ended."""
         began = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Many programs under one trace (tests/programs/side_by_side.py), and what was reported of each of them."""
+"""Many programs under one trace (tests/programs/side_by_side.py), with the reports about each."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["SideBySide", "play"]
 
 @dataclass(frozen=True)
 class SideBySide:
-    """One trace of many cases."""
+    """The result of one trace of many cases."""
 
     traced: Traced
 
     def case(self, name: str) -> Object:
-        """What the driver said of a case: pid, pids, status, seconds, waited."""
-        [case] = [line for line in self.traced.said if line["kind"] == "case" and line["case"] == name]
+        """Return the driver's line about a case: pid, pids, status, seconds, waited."""
+        [case] = [line for line in self.traced.printed if line["kind"] == "case" and line["case"] == name]
         return case
 
-    def said(self, name: str) -> list[Object]:
-        """The spawns that a case's program printed."""
+    def printed(self, name: str) -> list[Object]:
+        """Return the spawns that a case's program printed."""
         pids = set(self.case(name)["pids"])
         return [spawn for spawn in self.traced.spawns() if spawn["pid"] in pids]
 
     def of(self, name: str, kind: str) -> list[Object]:
-        """Reports of one type, whatever their state, whose parent was a process of a case."""
+        """Return the reports of one type, in any state, whose parent was a process of the case."""
         pids = set(self.case(name)["pids"])
         return [report for report in self._all(kind) if report["parent"]["pid"] in pids]
 
-    def of_nobody(self, kind: str) -> list[Object]:
-        """Reports whose parent is not known to be any case's: it was there for too short a time."""
-        known = {pid for line in self.traced.said if line["kind"] == "case" for pid in line["pids"]}
+    def of_no_case(self, kind: str) -> list[Object]:
+        """Return the reports whose parent belongs to no known case: it lived too briefly to be seen."""
+        known = {pid for line in self.traced.printed if line["kind"] == "case" for pid in line["pids"]}
         return [report for report in self._all(kind) if report["parent"]["pid"] not in known]
 
     def _all(self, kind: str) -> list[Object]:
@@ -43,7 +43,7 @@ class SideBySide:
 
 
 def play(root: Path, folder: Path, cases: Mapping[str, Sequence[str]], at_once: int) -> SideBySide:
-    """Plays commands by name under one trace, so many at a time."""
+    """Run commands by name under one trace, at most ``at_once`` at a time."""
     lab = Lab(root, folder)
     file = folder / "cases.json"
     file.write_text(json.dumps(cases))

@@ -1,4 +1,4 @@
-"""Drives tests/programs/stepped.py, one step of a spawn after the other, beside a tracer in this process."""
+"""Drive tests/programs/stepped.py, one step of a spawn at a time, beside a tracer in this process."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _DEADLINE_SECONDS = 30
 
 
 class Observer:
-    """A tracer of what this process starts, and all that it told; a context manager."""
+    """A tracer of what this process starts, and all its reports; a context manager."""
 
     def __init__(self) -> None:
         self.ended: list[Stall] = []
-        self.told_ongoing: list[Stall] = []
+        self.ongoing: list[Stall] = []
         self.spawns: list[Spawn] = []
         options = TracerOptions(targets=(os.getpid(),), every=True)
         self.tracer = Tracer(options, self._stall, self.spawns.append)
@@ -46,25 +46,25 @@ class Observer:
         self.tracer.close()
 
     def forget(self) -> None:
-        """Begins anew: nothing was told."""
-        for told in (self.ended, self.told_ongoing, self.spawns):
-            told.clear()
+        """Drop all reports so far."""
+        for reports in (self.ended, self.ongoing, self.spawns):
+            reports.clear()
 
     def watch(self, seconds: float) -> None:
-        """Traces for some time."""
+        """Trace for some seconds."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             self.tracer.run_once(0.05)
 
     def until(self, holds: Callable[[], object], what: str) -> None:
-        """Traces until something holds."""
+        """Trace until a condition holds."""
         deadline = time.monotonic() + _DEADLINE_SECONDS
         while not holds():
             assert time.monotonic() < deadline, f"waited for {what} in vain"
             self.tracer.run_once(0.05)
 
     def left(self) -> dict[str, object]:
-        """What the maps and the tracer still know."""
+        """Return what the maps and the tracer still contain."""
         probes = self.tracer._probes
         targets = [int.from_bytes(key, sys.byteorder) for key, _ in probes._compiled.maps["targets"].items()]
         left = {
@@ -77,7 +77,7 @@ class Observer:
         return {name: value for name, value in left.items() if value}
 
     def until_nothing_is_left(self) -> None:
-        """Returns when every map is empty and no stall is in progress."""
+        """Trace until every map is empty and no stall is in progress."""
         deadline = time.monotonic() + _DEADLINE_SECONDS
         while left := self.left():
             assert time.monotonic() < deadline, left
@@ -85,11 +85,11 @@ class Observer:
         self.tracer.drain()
 
     def _stall(self, stall: Stall) -> None:
-        (self.told_ongoing if stall.ended is None else self.ended).append(stall)
+        (self.ongoing if stall.ended is None else self.ended).append(stall)
 
 
 class Stepped:
-    """The program; a context manager that ends all of it."""
+    """The program; a context manager that kills its processes."""
 
     def __init__(self, lab: Lab, observer: Observer) -> None:
         self._observer = observer
@@ -124,7 +124,7 @@ class Stepped:
         self.finish()
 
     def step(self, name: str) -> None:
-        """Takes one of STEPS; returns when it has been taken."""
+        """Take one of STEPS, and wait until it is done."""
         if name == "exec":
             self.order("child", b"e")
             self._observer.until(lambda: procfs.comm_of(self.pids["child"]) == b"cat", "the exec")
@@ -145,27 +145,27 @@ class Stepped:
             )
 
     def steps(self, last: str) -> None:
-        """Takes all steps up to one."""
+        """Take all steps up to one."""
         for name in STEPS[: STEPS.index(last) + 1]:
             self.step(name)
 
     def order(self, who: str, order: bytes) -> None:
-        """Gives own child or holder an order; whether it is still there is not looked at."""
+        """Send own child or holder an order, even if it no longer exists."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders[who], order)
 
     def signal(self, who: str, number: int) -> None:
-        """Sends a signal to parent, child or holder, if it is there."""
+        """Send a signal to parent, child or holder, if it exists."""
         if who in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pids[who], number)
 
     def read_seconds(self) -> float:
-        """How long the parent's read took, when it has returned."""
+        """Return how long the parent's read took, once it has returned."""
         return float(self._answer("read")["seconds"])
 
     def finish(self) -> None:
-        """Ends who is left in good order: own child and holder by end-of-file, and so the parent."""
+        """End the remaining processes: own child and holder by end-of-file, and thereby the parent."""
         for orders in self._orders.values():
             os.close(orders)
         self._orders = {}

@@ -1,4 +1,4 @@
-"""The agent beside real programs: its metrics agree with what the programs measured."""
+"""The agent beside real programs: its metrics agree with the programs' own measurements."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_metrics_agree_with_the_programs(lab: Lab) -> None:
 
 
 def test_every_kind_of_program_at_once(lab: Lab, python27: str, native_storm: str) -> None:
-    """All the programs of test_stalls beside one agent: each cause as often as it was played."""
+    """All programs of test_stalls beside one agent: every cause is counted exactly."""
     original = [python27, str(lab.root / "tests" / "programs" / "original27.py")]
     with lab.agent(stalls={"min_ms": 30}) as agent:
         commands = [
@@ -72,23 +72,23 @@ def test_every_kind_of_program_at_once(lab: Lab, python27: str, native_storm: st
             [*original, "--iterations", "20", "--close-fds"],
             [native_storm, "--count", "200", "--live-ms", "60", "--heap-mb", "0"],
         ]
-        said = []
+        runs = []
         for command in commands:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
-            said.append(json_lines(done.stdout))
+            runs.append(json_lines(done.stdout))
         time.sleep(0.5)
         stalls = {stall["child"]["pid"]: stall for stall in agent.stalls() if stall["state"] == "ended"}
         metrics = agent.metrics()
-    quiet = {line["child"] for lines in (said[0], said[2], said[5]) for line in lines if "child" in line}
+    quiet = {line["child"] for lines in (runs[0], runs[2], runs[5]) for line in lines if "child" in line}
     assert not quiet & set(stalls)
-    for line in said[3]:
+    for line in runs[3]:
         if line.get("role") == "a":
             holder = stalls[line["child"]]["holders"][0]
             assert (holder["pid"], holder["cause"]) == (line["holder"], "late_exec")
-    forced = [line["child"] for line in said[4] if line.get("forced")]
+    forced = [line["child"] for line in runs[4] if line.get("forced")]
     assert {stalls[child]["holders"][0]["cause"] for child in forced} == {"leaked"}
-    workers = {line["pid"] for line in said[6] if line["kind"] == "worker"}
-    reads = [line for line in said[6] if line["kind"] == "spawn"]
+    workers = {line["pid"] for line in runs[6] if line["kind"] == "worker"}
+    reads = [line for line in runs[6] if line["kind"] == "spawn"]
     for read in reads:
         if read["child"] in stalls:
             assert stalls[read["child"]]["holders"][0]["pid"] in workers
@@ -104,7 +104,7 @@ def test_every_kind_of_program_at_once(lab: Lab, python27: str, native_storm: st
         assert counted == len(logged)
 
 
-def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
+def test_ongoing_stall_is_reported_confirmed_and_then_ends(lab: Lab) -> None:
     with lab.agent() as agent:
         command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")
         began = time.time()
@@ -119,9 +119,9 @@ def test_ongoing_stall_is_told_confirmed_and_then_ends(lab: Lab) -> None:
                 time.sleep(0.05)
             oldest = agent.metrics()["spawnstall_oldest_stall_start_timestamp_seconds", ()]
             assert began - 0.1 < oldest < time.time()
-            said, _ = program.communicate(timeout=20)
+            printed, _ = program.communicate(timeout=20)
         time.sleep(0.7)
-        [worker] = [line["pid"] for line in json_lines(said) if line["kind"] == "worker"]
+        [worker] = [line["pid"] for line in json_lines(printed) if line["kind"] == "worker"]
         ongoing, ended = (stall for stall in agent.stalls() if stall["holders"][0]["pid"] == worker)
         assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
         assert 1 <= ongoing["stall_seconds"] < 3
@@ -186,7 +186,7 @@ def test_trace_popen_beside_the_agent(lab: Lab) -> None:
 
 
 def test_hostile_comms_and_a_fork_storm(lab: Lab) -> None:
-    """Labels stay valid text, and the maps stay within their bounds."""
+    """Labels remain valid text, and the maps remain within their bounds."""
     storm = (
         "import os, subprocess, sys\n"
         "comm = b'\\xff\\x1b[31m<\"\\\\x'\n"
@@ -211,7 +211,7 @@ def test_hostile_comms_and_a_fork_storm(lab: Lab) -> None:
             assert metrics["spawnstall_map_evictions_total", (("map", "processes"),)] == 0
 
 
-def test_more_stalls_than_the_log_may_have(lab: Lab) -> None:
+def test_more_stalls_than_the_log_may_contain(lab: Lab) -> None:
     with lab.agent(log={"stalls_per_minute": 1}) as agent:
         _run(lab, "fork_beside_popen.py", "--force", "4", "--live", "0.1", "--plain", "0")
         left_out = "spawnstall_stalls_not_logged_total", ()
@@ -281,7 +281,7 @@ def test_spawns_without_an_errpipe(lab: Lab) -> None:
     assert metrics["spawnstall_spawn_seconds_count", comm] == 3
 
 
-def test_who_the_processes_are(lab: Lab) -> None:
+def test_identities_of_the_processes(lab: Lab) -> None:
     with lab.agent() as agent:
         _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
         agent.wait_until(lambda: len(agent.stalls()) == 1)
@@ -292,8 +292,8 @@ def test_who_the_processes_are(lab: Lab) -> None:
         assert process["container"] is None
 
 
-def test_arguments_are_told_to_nobody(lab: Lab) -> None:
-    """Those of the parent, the child and the holder: there can be passwords in them."""
+def test_arguments_are_never_reported(lab: Lab) -> None:
+    """Arguments of the parent, the child and the holder can contain passwords."""
     secret = "4711.04711040"
     with lab.agent() as agent:
         command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "8", "--plain", "0")
@@ -316,11 +316,11 @@ def test_arguments_are_told_to_nobody(lab: Lab) -> None:
         agent.wait_until(lambda: len(mine()) == 2)
         for text in (agent.log(), snapshot.stdout, snapshot.stderr, *pages):
             assert secret not in text
-        assert all("stacks" not in stall for stall in mine())  # nor lines of code, by default
+        assert all("stacks" not in stall for stall in mine())  # no lines of code by default
 
 
 def test_ten_thousand_comms(lab: Lab) -> None:
-    """A process names itself as it likes: neither the series nor the agent grow with it."""
+    """A process can choose any comm: neither the series nor the agent may grow with their number."""
     code = (
         "import os\n"
         "for number in range(10_000):\n"

@@ -1,4 +1,4 @@
-"""A holder is blamed for as long as it had a copy: the rest is the guilty one's, or unknown."""
+"""A holder is blamed only for the time it had a copy: the rest is the other holder's, or unknown."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.live.sidebyside import SideBySide, play
 
 _ALL_SECONDS = 2.8
 _SLACK_SECONDS = 5 * TOLERANCE_SECONDS
-_OWN_SECONDS = {"briefly": 0.6, "until-it-is-told": 1.6}
-"""How long the innocent one holds. A stall in progress is told from one second on."""
+_OWN_SECONDS = {"briefly": 0.6, "until-it-is-reported": 1.6}
+"""How long the innocent holder has its copy. A stall in progress is reported after one second."""
 
 _TAKES = (
     "reopen",
@@ -37,32 +37,31 @@ _AT_ONCE = 10
 def played(
     repo_root: Path, tmp_path_factory: pytest.TempPathFactory, compiled: Callable[..., str]
 ) -> SideBySide:
-    """One trace of all of them."""
+    """Trace all cases at once."""
     program = compiled("blame")
     cases = {name: [program, how, str(own), str(_ALL_SECONDS)] for name, (how, own) in _CASES.items()}
     return play(repo_root, tmp_path_factory.mktemp("blame"), cases, _AT_ONCE)
 
 
 def _spawn(played: SideBySide, name: str) -> Object:
-    """What really was; the program played what its name says."""
+    """Return the facts as the program printed them."""
     assert played.case(name)["status"] == 0
-    [spawn] = played.said(name)
+    [spawn] = played.printed(name)
     assert spawn["own_seconds"] < _CASES[name][1] + _SLACK_SECONDS < _ALL_SECONDS < spawn["seconds"] + 0.1
     return spawn
 
 
 def _blamed_seconds(stall: Object) -> float:
-    """How much of the wait is said to be the first holder's.
+    """Return the seconds of the wait that the report attributes to its first holder.
 
-    Today that is all of it. Where a report tells the late wake-up apart, its seconds are to be taken
-    off here.
+    The report attributes all of it. Subtract the late wake-up here once a report separates it.
     """
     return float(stall["stall_seconds"])
 
 
 @pytest.mark.parametrize("name", _CASES)
-def test_innocent_holder_gets_its_own_time(played: SideBySide, name: str) -> None:
-    """In progress and at the end: it is the first holder only if no more than that is said."""
+def test_innocent_holder_is_blamed_for_its_own_time_only(played: SideBySide, name: str) -> None:
+    """In progress and at the end: it is the first holder only if no more is attributed to it."""
     spawn = _spawn(played, name)
     for stall in played.of(name, "stall"):
         first = stall["holders"][0]
@@ -75,8 +74,8 @@ def test_innocent_holder_gets_its_own_time(played: SideBySide, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", [name for name in _CASES if not name.startswith("stop")])
-def test_guilty_one_or_unknown_gets_the_rest(played: SideBySide, name: str) -> None:
-    """The whole wait is told, once; a copy in flight has no process."""
+def test_rest_is_the_guilty_holders_or_unknown(played: SideBySide, name: str) -> None:
+    """The whole wait is reported once; a copy in flight has no process."""
     spawn = _spawn(played, name)
     [ended] = [stall for stall in played.of(name, "stall") if stall["state"] == "ended"]
     assert ended["stall_seconds"] == pytest.approx(spawn["seconds"], abs=_SLACK_SECONDS)
@@ -91,8 +90,8 @@ def test_guilty_one_or_unknown_gets_the_rest(played: SideBySide, name: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name in _CASES if name.startswith("stop")])
-def test_stopped_reader_is_nobodys_stall(played: SideBySide, name: str) -> None:
-    """The innocent one is told, for what it did; nobody is blamed after its release."""
+def test_time_of_a_stopped_reader_is_no_stall(played: SideBySide, name: str) -> None:
+    """The innocent holder is reported for its own time; no process is blamed after its release."""
     spawn = _spawn(played, name)
     [ended] = [stall for stall in played.of(name, "stall") if stall["state"] == "ended"]
     assert spawn["innocent"] in [holder["pid"] for holder in ended["holders"]]
@@ -100,8 +99,8 @@ def test_stopped_reader_is_nobodys_stall(played: SideBySide, name: str) -> None:
     assert ended["holders"][0]["pid"] in (spawn["innocent"], None)
 
 
-def test_nothing_else_is_told(played: SideBySide) -> None:
-    assert played.of_nobody("stall") == []
+def test_nothing_else_is_reported(played: SideBySide) -> None:
+    assert played.of_no_case("stall") == []
     known = {spawn["child"] for spawn in played.traced.spawns()}
     assert {stall["child"]["pid"] for stall in played.traced.of("stall")} <= known
     assert played.traced.summary["lost_records"] == 0

@@ -1,4 +1,4 @@
-"""probes.bpfmap and probes.perfbuffer against the kernel: maps made here, read in each way."""
+"""probes.bpfmap and probes.perfbuffer against the kernel: maps created here, read in every way."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _create(kind: int, key: int, value: int, entries: int) -> int:
 
 @pytest.fixture(params=[_HASH, _LRU_HASH])
 def table(request: pytest.FixtureRequest) -> Iterator[BpfMap[ctypes.c_uint64]]:
-    """An empty map of 8,000 entries."""
+    """An empty map with room for 8,000 entries."""
     fd = _create(request.param, 4, 8, 8000)
     yield BpfMap(fd, ctypes.c_uint32, ctypes.c_uint64)
     os.close(fd)
@@ -46,7 +46,7 @@ def test_one_element(table: BpfMap[ctypes.c_uint64]) -> None:
     assert found is not None
     assert found.value == 1 << 40
     table.delete(7)
-    table.delete(7)  # gone already
+    table.delete(7)  # no longer exists
     assert table.get(7) is None
 
 
@@ -58,7 +58,7 @@ def test_all_elements(table: BpfMap[ctypes.c_uint64], size: int, batches: bool) 
         table.set(key, key * 3)
     assert _all(table) == {key: key * 3 for key in range(size)}
     assert table.count() == size
-    assert table._has_batches is batches  # this kernel has them
+    assert table._has_batches is batches  # this kernel supports them
 
 
 def test_rings_of_every_cpu_are_entered() -> None:

@@ -1,4 +1,4 @@
-"""Programs that were compiled before: loaded without bcc, and only where they are the same."""
+"""Cached compiled programs: loaded without bcc, and only if they are the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_cached_programs_pass_the_self_test() -> None:
             assert tracer.start() is None
 
 
-def test_what_the_kernel_refuses_is_compiled_again(folder: Path) -> None:
+def test_cached_programs_that_the_kernel_refuses_are_compiled_again(folder: Path) -> None:
     options = Options(threshold_ns=1)
     assert not _is_cached(options)
     [file] = folder.iterdir()
@@ -54,7 +54,7 @@ def test_what_the_kernel_refuses_is_compiled_again(folder: Path) -> None:
     assert _is_cached(options)
 
 
-def test_without_bcc_what_is_cached_still_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_programs_load_without_bcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options(threshold_ns=1)
     assert not _is_cached(options)
     hidden = tmp_path / "hidden"

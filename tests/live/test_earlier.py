@@ -1,4 +1,4 @@
-"""Stalls that began before the tracing: found when it starts, and followed until they end."""
+"""Stalls that began before tracing: found when it starts, and followed until they end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OLDEST = "spawnstall_oldest_stall_start_timestamp_seconds"
 
 @contextlib.contextmanager
 def _hung(lab: Lab) -> Iterator[tuple[int, int]]:
-    """A program whose Popen hangs: its pid, and the holder's.  Its comm is its own."""
+    """Run a program whose Popen hangs; yield its pid and the holder's. Its comm is unique."""
     interpreter, *arguments = lab.program(
         "fork_beside_popen.py", "--force", "1", "--live", "60", "--plain", "0"
     )
@@ -39,7 +39,7 @@ def _hung(lab: Lab) -> Iterator[tuple[int, int]]:
                 time.sleep(0.1)
             holder = found[0].holders[0].pid
             assert holder is not None
-            time.sleep(1)  # it is older than the agent by that
+            time.sleep(1)  # so that the stall is clearly older than the agent
             yield program.pid, holder
             with contextlib.suppress(ProcessLookupError):
                 os.kill(holder, signal.SIGKILL)
@@ -83,8 +83,8 @@ def test_it_is_the_same_stall_after_a_restart(lab: Lab) -> None:
     assert ids[0] == ids[1]
 
 
-def test_what_begins_while_the_agent_is_stopped_is_reported_once(lab: Lab) -> None:
-    """The kernel side knows it, and so does the search that follows."""
+def test_a_stall_that_begins_while_the_agent_is_stopped_is_reported_once(lab: Lab) -> None:
+    """Both the kernel side and the search that follows find it."""
     with lab.agent() as agent:
         os.kill(agent.process.pid, signal.SIGSTOP)
         with _hung(lab) as (pid, holder):
@@ -113,7 +113,7 @@ def test_trace_popen_of_the_whole_host(lab: Lab, option: tuple[str, ...]) -> Non
         assert f"pid {holder}" in done.stdout
 
 
-def test_a_process_that_hangs_is_followed_until_it_goes_on(lab: Lab) -> None:
+def test_a_process_that_hangs_is_followed_until_it_continues(lab: Lab) -> None:
     reports = lab.folder / "reports.jsonl"
     with _hung(lab) as (pid, holder):
         command = [*lab.trace_popen, "--pid", str(pid), "--json", "-o", str(reports), "--duration", "60"]

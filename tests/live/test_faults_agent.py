@@ -1,4 +1,4 @@
-"""kill -9 of the agent and of trace-popen: nothing stays in the kernel, and a new one starts at once."""
+"""kill -9 of the agent and of trace-popen: nothing remains in the kernel, and a new one starts at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _until(holds: Callable[[], object], what: str) -> None:
 
 
 def _compiler_of(pid: int) -> int | None:
-    """The process that compiles the probes of an agent, when it is there."""
+    """Return the process that compiles an agent's probes, if it exists."""
     for child in procfs.descendants(pid):
         with contextlib.suppress(OSError):
             if b"probes.compiler" in Path(f"/proc/{child}/cmdline").read_bytes():
@@ -37,7 +37,7 @@ def _compiler_of(pid: int) -> int | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> Ids:
-    """Kills it; what it had in the kernel."""
+    """Kill it; return its programs and maps."""
     had = ids_of(process.pid)
     process.kill()
     process.wait()
@@ -50,7 +50,7 @@ def _assert_gone(had: Ids) -> None:
 
 
 def _assert_a_new_one_works(lab: Lab) -> None:
-    """RunningAgent waits until it answers, which it does after its self-test."""
+    """Start one: RunningAgent waits until it answers, which is after its self-test."""
     with lab.agent() as agent:
         assert agent.metrics()["spawnstall_selftest_success", ()] == 1
         _assert_finds_a_stall(lab, agent)
@@ -73,7 +73,7 @@ def test_agent_killed_while_it_traces(lab: Lab) -> None:
 
 
 def test_agent_killed_with_a_stall_in_progress(lab: Lab) -> None:
-    """The next one does not know of that stall, and nothing is in progress with it for ever."""
+    """The next agent does not know that stall, and does not report it as in progress forever."""
     forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
     with lab.agent() as agent, subprocess.Popen(forced, stdout=subprocess.DEVNULL) as program:
         try:
@@ -96,10 +96,10 @@ def _start_agent(lab: Lab, stderr: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("delay", [0, 0.5])
 def test_agent_killed_while_it_compiles(lab: Lab, delay: float) -> None:
-    """Its compiler ends by itself, without a word, and takes nothing from an agent that runs beside."""
-    said = lab.folder / "early.log"
+    """Its compiler ends by itself, prints nothing, and does not disturb another agent."""
+    output = lab.folder / "early.log"
     with lab.agent() as other:
-        agent = _start_agent(lab, said)
+        agent = _start_agent(lab, output)
         _until(lambda: _compiler_of(agent.pid), "the compiler")
         compiler = _compiler_of(agent.pid)
         assert compiler is not None
@@ -107,28 +107,28 @@ def test_agent_killed_while_it_compiles(lab: Lab, delay: float) -> None:
         agent.kill()
         agent.wait()
         _until(lambda: not Path(f"/proc/{compiler}").exists(), "the end of the compiler")
-        assert said.read_text() == ""
+        assert output.read_text() == ""
         _assert_finds_a_stall(lab, other)
 
 
 def test_interrupted_while_it_compiles(lab: Lab) -> None:
-    """A terminal tells its whole group: no helper says a word about it, or stays."""
-    said = lab.folder / "early.log"
-    with said.open("wb") as log:
+    """A terminal signals the whole process group: no helper prints anything, or remains."""
+    output = lab.folder / "early.log"
+    with output.open("wb") as log:
         tracer = subprocess.Popen(
             lab.trace_popen, cwd=lab.root, stdout=log, stderr=log, start_new_session=True
         )
     _until(lambda: _compiler_of(tracer.pid), "the compiler")
-    time.sleep(0.4)  # earlier, Python may lose it in an import
+    time.sleep(0.4)  # earlier, an import in Python may swallow it
     children = procfs.descendants(tracer.pid)
     os.killpg(tracer.pid, signal.SIGINT)
     assert tracer.wait(30) in (0, 128 + signal.SIGINT)
     _until(lambda: not any(map(procfs.is_alive, children)), "the end of its helpers")
-    assert "Traceback" not in said.read_text()
+    assert "Traceback" not in output.read_text()
 
 
-def test_trace_popen_killed_before_its_command_began(lab: Lab) -> None:
-    """The command is not run at all."""
+def test_trace_popen_killed_before_its_command_starts(lab: Lab) -> None:
+    """The command never runs."""
     mark = lab.folder / "mark"
     tracer = subprocess.Popen([*lab.trace_popen, "--", "/usr/bin/touch", str(mark)], cwd=lab.root)
     _until(lambda: _compiler_of(tracer.pid), "the compiler")
@@ -140,7 +140,7 @@ def test_trace_popen_killed_before_its_command_began(lab: Lab) -> None:
 
 
 def test_trace_popen_killed_with_a_stall_in_progress(lab: Lab) -> None:
-    """Its command goes on; and the next trace-popen finds the stall that began under the first."""
+    """Its command continues, and the next trace-popen finds the stall that began under the first."""
     report = lab.folder / "report.json"
     forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
     tracer = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Outputs on a full disk: one line that names the file, status 2, and no half that looks whole."""
+"""Outputs on a full disk: one line that names the file, status 2, and no partial file that looks complete."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.live.lab import Lab, json_lines
 _NO_SPACE = "No space left on device"
 _NOT_ALL = f"{_NO_SPACE}: the reports in it are incomplete"
 _NOT_WRITTEN = f"{_NO_SPACE}: the reports cannot be written"
-_SAID = {"-o": _NOT_ALL, "--report": _NOT_ALL, "--html": _NOT_WRITTEN, "--trace": _NOT_WRITTEN}
-# A disk of its own in a mount namespace of its own; what is in it then is kept.
+_MESSAGES = {"-o": _NOT_ALL, "--report": _NOT_ALL, "--html": _NOT_WRITTEN, "--trace": _NOT_WRITTEN}
+# A separate disk in a mount namespace; its files are copied before it disappears.
 _ON_A_DISK = 'mount -t tmpfs -o size=$1 none "$2" && shift 3 && "$@"; status=$?; cp {0}/* {1}; exit $status'
 
 
@@ -23,7 +23,7 @@ def _run(lab: Lab, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _run_on_a_disk(lab: Lab, size: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """Runs trace-popen where lab.folder/small is such a small disk; and a copy of small/file."""
+    """Run trace-popen where lab.folder/small is a disk of that size; return a copy of small/file too."""
     small, kept = lab.folder / "small", lab.folder / "kept"
     small.mkdir()
     kept.mkdir()
@@ -36,17 +36,17 @@ def _run_on_a_disk(lab: Lab, size: str, *arguments: str) -> tuple[subprocess.Com
 
 
 def _many(lab: Lab) -> list[str]:
-    """A command that says little, and of which there is much to say."""
+    """Return a command that prints little and causes many reports."""
     many = " ".join(lab.program("many_popen.py", "--count", "200"))
     return ["/bin/sh", "-c", f"{many} >/dev/null; echo done"]
 
 
-@pytest.mark.parametrize("option", _SAID)
+@pytest.mark.parametrize("option", _MESSAGES)
 def test_full_device(lab: Lab, option: str) -> None:
-    """The command runs to its end all the same."""
+    """The command runs to its end nevertheless."""
     done = _run(lab, [*lab.trace_popen, "--all", option, "/dev/full", "--", *_many(lab)])
     assert done.returncode == 2
-    assert done.stderr == f"trace-popen: /dev/full: {_SAID[option]}\n"
+    assert done.stderr == f"trace-popen: /dev/full: {_MESSAGES[option]}\n"
     assert "done\n" in done.stdout
 
 
@@ -63,9 +63,9 @@ def test_disk_that_fills_up(lab: Lab, option: str, size: str) -> None:
     path = str(lab.folder / "small" / "file")
     done, file = _run_on_a_disk(lab, size, "--all", option, path, "--", *_many(lab))
     assert done.returncode == 2
-    assert done.stderr == f"trace-popen: {path}: {_SAID[option]}\n"
+    assert done.stderr == f"trace-popen: {path}: {_MESSAGES[option]}\n"
     if option != "--report":
-        assert file.read_bytes() == b""  # half a page looks whole
+        assert file.read_bytes() == b""  # a partial page would look complete
         return
     assert file.stat().st_size == 65536
     replayed = _run(lab, [*lab.trace_popen, "--json", "--replay", str(file)])

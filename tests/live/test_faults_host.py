@@ -1,4 +1,4 @@
-"""What a host does to an agent: pids that go round, a fork bomb, tracefs that is unmounted underneath."""
+"""Faults of the host: reused pids, a fork bomb, an unmounted tracefs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.live.lab import PYTHON, Lab, RunningAgent, json_lines
 
 _PROCESSES = 2048
-# Every process of the bomb, doubled so often, holds the errpipe; each says its pid.
+# Every process of the bomb holds the errpipe and prints its pid.
 _BOMB = f"""
 import os, sys, threading, time
 sys.path.insert(0, 'tests/programs')
@@ -30,20 +30,20 @@ spawn(TRUE, env=HookedEnv(hook))
 _HIDE_TRACEFS = "umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug 2>/dev/null; true"
 
 
-def test_pids_that_go_round(lab: Lab) -> None:
-    """Who has a pid now is not who had it in the spawn before: 60 spawns with 3 pids."""
+def test_pids_that_are_reused(lab: Lab) -> None:
+    """60 spawns share 3 pids: a pid belongs to another process in the next spawn."""
     traced = lab.trace(lab.program("few_pids.py", "--spawns", "60", "--pids", "3"))
     if traced.status == 1:
         pytest.skip("another process got one of the pids")
     played = [(spawn["child"], spawn["holder"]) for spawn in traced.spawns()]
-    told = [(stall["child"]["pid"], stall["holders"][0]["pid"]) for stall in traced.of("stall")]
+    reported = [(stall["child"]["pid"], stall["holders"][0]["pid"]) for stall in traced.of("stall")]
     assert len(played) == 60
-    assert told == played
+    assert reported == played
     assert {stall["holders"][0]["cause"] for stall in traced.of("stall")} == {"forked"}
 
 
 def test_agent_in_a_pid_namespace_says_that_it_sees_other_pids(lab: Lab) -> None:
-    """There a small pid_max is of no use either: the kernel side tells the host's pids."""
+    """A small pid_max there has no effect either: the kernel side reports the host's pids."""
     done = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", *lab.trace_popen, "--duration", "1"],
         cwd=lab.root,
@@ -58,7 +58,7 @@ def test_agent_in_a_pid_namespace_says_that_it_sees_other_pids(lab: Lab) -> None
 
 
 def test_fork_bomb(lab: Lab) -> None:
-    """Two thousand holders of one errpipe: the agent survives it, and one of them is named, or nobody."""
+    """Two thousand holders of one errpipe: the agent survives, and names one of them or none."""
     with lab.agent() as agent:
         done = subprocess.run(
             [PYTHON, "-c", _BOMB], cwd=lab.root, stdout=subprocess.PIPE, text=True, check=True, timeout=120
@@ -85,15 +85,15 @@ def _in_the_map(agent: RunningAgent, name: str) -> float:
     return agent.metrics()["spawnstall_map_entries", (("map", name),)]
 
 
-def test_tracefs_that_is_unmounted_underneath(lab: Lab) -> None:
-    """A running agent goes on; a new one says one line. In a mount namespace of their own."""
+def test_tracefs_is_unmounted(lab: Lab) -> None:
+    """In a mount namespace, a running agent continues, and a new one prints one line."""
     wrapped = Lab(lab.root, lab.folder)
     wrapped.trace_popen = ["unshare", "-m", *lab.trace_popen]
     forced = lab.program("fork_beside_popen.py", "--force", "1", "--live", "0.3", "--plain", "0")
     with wrapped.agent() as agent:
         inside = ["nsenter", "-m", "-t", str(agent.process.pid), "--"]
         subprocess.run([*inside, "sh", "-c", _HIDE_TRACEFS], check=True)
-        assert Path("/sys/kernel/tracing/events").is_dir()  # the host's is as it was
+        assert Path("/sys/kernel/tracing/events").is_dir()  # the host's is unchanged
         file = lab.folder / "second.yaml"
         file.write_text(json.dumps({"web": {"listen": "127.0.0.1:0"}}))
         second = subprocess.run(

@@ -1,4 +1,4 @@
-"""A hundred scrapers; clients that are half-open, slow or huge: what the agent takes stays bounded."""
+"""A hundred scrapers, and half-open, slow or huge requests: the agent's resources remain bounded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from agent.serve.server import MAX_CONNECTIONS
 from tests.bench.cost import memory
 from tests.live.lab import PYTHON, Lab, RunningAgent
 
-_MOST_THREADS = 2 * MAX_CONNECTIONS + 16  # of connections, and the agent's own
+_MOST_THREADS = 2 * MAX_CONNECTIONS + 16  # two for each connection, and the agent's own
 _MOST_GROWTH_MIB = 36
-_SCRAPE_SECONDS = 8  # of an honest scrape meanwhile, on a busy machine; Prometheus gives it 10
+_SCRAPE_SECONDS = 8  # for a regular scrape meanwhile, on a busy machine; Prometheus allows 10
 
 
 def _threads(agent: RunningAgent) -> int:
@@ -27,7 +27,7 @@ def _threads(agent: RunningAgent) -> int:
 
 @contextlib.contextmanager
 def _watched(agent: RunningAgent) -> Iterator[None]:
-    """Looks at the agent's threads and memory meanwhile, and scrapes it now and then."""
+    """Check the agent's threads and memory during the block, and scrape it from time to time."""
     agent.get("/metrics")
     before = memory(agent.process.pid).private
     done = threading.Event()
@@ -41,7 +41,7 @@ def _watched(agent: RunningAgent) -> Iterator[None]:
     def scrape() -> None:
         while not scrapes or not done.wait(0.5):
             began = time.monotonic()
-            with contextlib.suppress(OSError):  # cut off by those who came after it: Prometheus tries again
+            with contextlib.suppress(OSError):  # later connections can cut it off: Prometheus tries again
                 agent.get("/healthz")
                 scrapes.append(time.monotonic() - began)
 
@@ -68,7 +68,7 @@ def _connect(agent: RunningAgent, first: bytes = b"") -> socket.socket:
 
 
 def _fill(agent: RunningAgent) -> None:
-    """Many series, so that a scrape is work and its answer long."""
+    """Create many series, so that a scrape takes time and its response is long."""
     code = (
         "import os\n"
         "for number in range(100):\n"
@@ -81,7 +81,7 @@ def _fill(agent: RunningAgent) -> None:
 
 
 def test_a_hundred_scrapers_at_once(lab: Lab) -> None:
-    """Many are cut off or refused; those that are answered are answered whole, and all is soon over."""
+    """Many are cut off or refused; each response is complete, and all end soon."""
     with lab.agent() as agent:
         _fill(agent)
 
@@ -98,7 +98,7 @@ def test_a_hundred_scrapers_at_once(lab: Lab) -> None:
 
 
 def test_half_open_connections(lab: Lab) -> None:
-    """Two hundred that send half a request and then nothing: the next one is served at once."""
+    """Two hundred clients send half a request and then nothing: the next one is served at once."""
     with lab.agent() as agent, contextlib.ExitStack() as clients, _watched(agent):
         for number in range(200):
             clients.enter_context(_connect(agent, b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: "[: number % 40]))
@@ -107,7 +107,7 @@ def test_half_open_connections(lab: Lab) -> None:
 
 
 def test_slow_writers_and_slow_readers(lab: Lab) -> None:
-    """A byte a second, up or down: given up after ten seconds, or when others need the place."""
+    """One byte a second, up or down: closed after ten seconds, or when others need the place."""
     with lab.agent() as agent:
         _fill(agent)
         with contextlib.ExitStack() as clients, _watched(agent):
@@ -134,7 +134,7 @@ def test_slow_writers_and_slow_readers(lab: Lab) -> None:
 
 
 def test_huge_headers(lab: Lab) -> None:
-    """A hundred megabytes of a header are not kept, and answered by 431 or a reset."""
+    """A header of a hundred megabytes is not kept; the response is 431 or a reset."""
     with lab.agent() as agent, _watched(agent):
         for _ in range(4):
             with _connect(agent, b"GET / HTTP/1.0\r\nX: ") as client, contextlib.suppress(OSError):

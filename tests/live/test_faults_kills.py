@@ -1,6 +1,6 @@
 """kill -9 and SIGSTOP of parent, own child and holder, at each step of a spawn.
 
-Nothing of it stays, no stall is in progress for ever, and nobody is named wrongly.
+Nothing remains in the maps, no stall stays in progress, and no process is named wrongly.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tests.live.stepped import STEPS, Observer, Stepped
 _BORN = {"parent": "pipe", "holder": "hold", "child": "fork"}
 _KILLS = [(step, who) for who, born in _BORN.items() for step in STEPS[STEPS.index(born) :]]
 _STALLED = {("read", "child"), ("exec", "parent"), ("exec", "child"), ("exec", "holder")}
-"""Where the parent waits for the holder alone, before the kill or after it."""
+"""Where the parent waits for the holder only, before or after the kill."""
 
 
 @pytest.fixture(scope="module")
 def tracing() -> Iterator[Observer]:
-    """One for all tests: they are told apart by what they find at their end, which is nothing."""
+    """One observer for all tests: each leaves nothing behind."""
     with Observer() as observer:
         yield observer
 
 
 @pytest.fixture
 def observer(tracing: Observer) -> Observer:
-    """An observer that was told nothing yet."""
+    """An observer without reports."""
     tracing.until_nothing_is_left()
     tracing.forget()
     return tracing
@@ -42,20 +42,20 @@ def test_killed_at(lab: Lab, observer: Observer, step: str, victim: str) -> None
         if step == "exec":
             observer.until(lambda: observer.tracer.ongoing, "the stall")
         program.signal(victim, signal.SIGKILL)
-        if is_stall and victim == "child":  # only the holder keeps the parent waiting now
+        if is_stall and victim == "child":  # now only the holder keeps the parent waiting
             observer.until(lambda: observer.tracer.ongoing, "the stall")
-        elif is_stall:  # over, though the others are still there
+        elif is_stall:  # ended, although the others still exist
             observer.until(lambda: observer.ended, "the end of the stall")
             observer.until(lambda: not observer.tracer.ongoing, "no stall in progress")
         program.finish()
         observer.until_nothing_is_left()
-        told = [(stall.culprit.pid, stall.culprit.cause.value) for stall in observer.ended]
-        assert told == ([(program.pids["holder"], "forked")] if is_stall else [])
+        reported = [(stall.culprit.pid, stall.culprit.cause.value) for stall in observer.ended]
+        assert reported == ([(program.pids["holder"], "forked")] if is_stall else [])
 
 
-@pytest.mark.parametrize("order", [b"c", b"ce"], ids=["closed", "execed"])
-def test_holder_killed_after_it_let_go(lab: Lab, observer: Observer, order: bytes) -> None:
-    """Between its close and its exec, and after that."""
+@pytest.mark.parametrize("order", [b"c", b"ce"], ids=["closed", "after its exec"])
+def test_holder_killed_after_its_release(lab: Lab, observer: Observer, order: bytes) -> None:
+    """Between its close and its exec, and afterwards."""
     with Stepped(lab, observer) as program:
         program.steps("exec")
         observer.until(lambda: observer.tracer.ongoing, "the stall")
@@ -72,13 +72,13 @@ def test_holder_killed_after_it_let_go(lab: Lab, observer: Observer, order: byte
 
 
 def test_stopped_holder_is_the_culprit(lab: Lab, observer: Observer) -> None:
-    """It was told to let go, and cannot."""
+    """It was ordered to release its copy, but is stopped."""
     with Stepped(lab, observer) as program:
         program.steps("exec")
         program.signal("holder", signal.SIGSTOP)
         program.order("holder", b"c")
-        observer.until(lambda: observer.told_ongoing, "the stall that is told while it is going on")
-        [ongoing] = observer.told_ongoing
+        observer.until(lambda: observer.ongoing, "the report of the stall in progress")
+        [ongoing] = observer.ongoing
         assert ongoing.culprit.pid == program.pids["holder"]
         assert ongoing.culprit.confirmation is not None
         program.signal("holder", signal.SIGCONT)
@@ -93,7 +93,7 @@ def test_stopped_holder_is_the_culprit(lab: Lab, observer: Observer) -> None:
 
 
 def test_stopped_own_child_is_exec_latency(lab: Lab, observer: Observer) -> None:
-    """Not a stall, not even with a foreign copy about; and none is in progress meanwhile."""
+    """It is no stall, even with a foreign copy, and none is in progress meanwhile."""
     with Stepped(lab, observer) as program:
         program.steps("read")
         program.signal("child", signal.SIGSTOP)
@@ -109,7 +109,7 @@ def test_stopped_own_child_is_exec_latency(lab: Lab, observer: Observer) -> None
         [spawn] = observer.spawns
         assert spawn.forked is not None and spawn.own_released is not None
         assert spawn.own_released - spawn.forked > 1_500_000_000
-        assert (observer.told_ongoing, observer.ended) == ([], [])
+        assert (observer.ongoing, observer.ended) == ([], [])
 
 
 def test_stopped_parent_without_a_holder_is_no_stall(lab: Lab, observer: Observer) -> None:
@@ -125,12 +125,12 @@ def test_stopped_parent_without_a_holder_is_no_stall(lab: Lab, observer: Observe
         observer.until(lambda: observer.spawns, "the spawn")
         program.finish()
         observer.until_nothing_is_left()
-        assert (observer.told_ongoing, observer.ended) == ([], [])
+        assert (observer.ongoing, observer.ended) == ([], [])
 
 
 @pytest.mark.parametrize("released", ["close", "exit"])
-def test_parent_that_is_stopped_when_the_holder_lets_go(lab: Lab, observer: Observer, released: str) -> None:
-    """The holder is named; that the parent stands still then is nobody's fault, and no stall in progress."""
+def test_parent_stopped_while_the_holder_releases(lab: Lab, observer: Observer, released: str) -> None:
+    """The holder is named; the time in which the parent is stopped afterwards is no stall in progress."""
     with Stepped(lab, observer) as program:
         program.steps("exec")
         observer.until(lambda: observer.tracer.ongoing, "the stall")
@@ -142,7 +142,7 @@ def test_parent_that_is_stopped_when_the_holder_lets_go(lab: Lab, observer: Obse
         observer.until(lambda: not observer.tracer.ongoing, "no stall in progress")
         observer.watch(1.5)
         assert observer.tracer.ongoing == ()
-        assert observer.told_ongoing == []
+        assert observer.ongoing == []
         program.signal("parent", signal.SIGCONT)
         program.read_seconds()
         observer.until(lambda: observer.ended, "the end of the stall")

@@ -1,4 +1,4 @@
-"""Random fd programs: the kernel side is compared with /proc after every step (see tests/fdprograms)."""
+"""Random fd programs: the kernel side is compared with /proc after each step (see tests/fdprograms)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIMITS = Limits()
 _OVERFLOW = Limits(overflow=True)
 
 
-# Shortest programs of disagreements that were found.
+# The shortest programs of past disagreements.
 _ONCE_WRONG = {
     "the maker's closed copies took places in its child's table": """
         0.0 pipe2 1
@@ -36,7 +36,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "the own child's only copy was not the first that pipe2 gave": """
+    "the own child's only copy was not at the fd that pipe2 returned": """
         0.0 pipe2 1
         0.0 dupfd 4 10 1
         0.0 close 4
@@ -44,7 +44,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "another own child got a copy at another number than the first": """
+    "another own child received a copy at another fd than the first": """
         0.0 pipe2 1
         0.0 fork
         0.0 dup3 4 10 0
@@ -54,7 +54,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "the write end moved to the third number that was known": """
+    "the write end moved to the third known fd": """
         0.0 pipe2 1
         0.0 dup3 4 10 1
         0.0 dup3 4 11 1
@@ -65,7 +65,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "the own child put its copy over its read end": """
+    "the own child duplicated its copy over its read end": """
         0.0 pipe2 1
         0.0 fork
         1.0 dup2 4 3
@@ -74,7 +74,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "the maker read by a copy of its read end": """
+    "the maker read from a copy of its read end": """
         0.0 pipe2 1
         0.0 dup 3
         0.0 fork
@@ -84,7 +84,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "somebody held a copy from another own child, before this one": """
+    "a holder existed before the own child was forked": """
         0.0 pipe2 1
         0.0 thread
         0.1 fork
@@ -100,7 +100,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "a holder let go, and another one came before the maker closed": """
+    "a holder released its copy, and another was forked before the maker's close": """
         0.0 pipe2 1
         0.0 thread
         0.1 fork
@@ -116,7 +116,7 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
-    "the maker was gone, and its table another process's": """
+    "the maker had ended, and another process used its table": """
         0.0 pipe
         0.0 fork
         0.0 close 4
@@ -127,7 +127,7 @@ _ONCE_WRONG = {
         3.0 kill
         1.0 kill
         """,
-    "a vfork for its own pipe gave the pipe of another thread a stray": """
+    "a vfork for its own pipe gave the pipe of another thread a foreign holder": """
         0.0 pipe2 1
         0.0 thread
         0.1 pipe2 1
@@ -156,7 +156,7 @@ _ONCE_WRONG = {
 
 @pytest.fixture(scope="module")
 def prover(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prover]:
-    """The probes, loaded once."""
+    """Load the probes once."""
     with Prover(tmp_path_factory.mktemp("player")) as prover:
         yield prover
 
@@ -169,7 +169,7 @@ def test_tracer_agrees_with_proc(prover: Prover, drawn: list[Choice]) -> None:
 
 @settings(_SETTINGS, max_examples=100)
 @given(drawn=choices(_OVERFLOW))
-def test_copies_at_more_numbers_than_are_followed_are_told(prover: Prover, drawn: list[Choice]) -> None:
+def test_copies_at_more_fds_than_are_followed_are_counted(prover: Prover, drawn: list[Choice]) -> None:
     prover.prove(plan(drawn, _OVERFLOW))
 
 

@@ -1,4 +1,4 @@
-"""Healthy programs, which wait for a pipe for a while as they should: no stall is reported at any time."""
+"""Healthy programs that wait for a pipe by design: no stall is ever reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.live.sidebyside import SideBySide, play
 _PROGRAMS = Path(__file__).resolve().parent.parent / "programs"
 _AT_ONCE = 12
 _WAITED_SECONDS = 1.0
-"""From here on a stall in progress is told; each program waits half a second longer."""
+"""After this time a stall in progress is reported; each program waits half a second longer."""
 
 _MAKEFILE = """
 SAID := $(shell sleep 1.5; echo said)
@@ -51,7 +51,7 @@ _SHELLS = {
 
 
 def _functions_of(file: str) -> list[str]:
-    """Those of healthy.py's table, without an import of a program for another Python."""
+    """Return the names in healthy.py's table without importing a program for another Python."""
     tree = ast.parse((_PROGRAMS / file).read_text())
     return [
         node.name
@@ -70,7 +70,7 @@ _IN_C = {
 def played(
     repo_root: Path, tmp_path_factory: pytest.TempPathFactory, compiled: Callable[..., str]
 ) -> SideBySide:
-    """One trace of all of them."""
+    """Trace all of them at once."""
     folder = tmp_path_factory.mktemp("healthy")
     (folder / "Makefile").write_text(_MAKEFILE)
     cases = {
@@ -88,12 +88,12 @@ def played(
 def test_no_stall(played: SideBySide, name: str) -> None:
     case = played.case(name)
     assert case["status"] == 0
-    assert case["waited"] > _WAITED_SECONDS  # or it shows nothing
+    assert case["waited"] > _WAITED_SECONDS  # otherwise the test shows nothing
     assert played.of(name, "stall") == []
 
 
-def test_no_stall_of_a_process_that_nobody_saw(played: SideBySide) -> None:
-    """Those that were there for less than a look at /proc; they belong to some case all the same."""
-    assert played.of_nobody("stall") == []
+def test_no_stall_of_an_unknown_process(played: SideBySide) -> None:
+    """Processes too brief to be seen in /proc also belong to one of the cases."""
+    assert played.of_no_case("stall") == []
     assert played.traced.summary["stalls"] == len(played.traced.of("stall"))
     assert played.traced.summary["lost_records"] == 0

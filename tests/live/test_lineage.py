@@ -1,4 +1,4 @@
-"""Holders that do unusual things with their copy: they are followed, and named for what they are."""
+"""Holders that do unusual things with their copy: they are followed, with the right cause."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TRICKS = [
 
 
 def _can_close_on_exec_by_range() -> bool:
-    """Asks about fds that there are not."""
+    """Return whether the kernel supports it, by a call for fds that do not exist."""
     number, first, last, flags = 436, 1 << 20, 1 << 20, 1 << 2  # SYS_close_range, CLOSE_RANGE_CLOEXEC
     return bool(ctypes.CDLL(None).syscall(number, first, last, flags) == 0)
 
@@ -36,22 +36,22 @@ def test_unusual_holder(lab: Lab, trick: str) -> None:
         pytest.skip("this kernel has no close_range with CLOSE_RANGE_CLOEXEC (since 5.11)")
     traced = lab.trace(lab.program("holder_tricks.py", trick))
     [spawn] = traced.spawns()
-    [truth] = [line for line in traced.said if line["kind"] == "truth"]
-    grandchild = [line["pid"] for line in traced.said if line["kind"] == "grandchild"]
+    [truth] = [line for line in traced.printed if line["kind"] == "truth"]
+    grandchild = [line["pid"] for line in traced.printed if line["kind"] == "grandchild"]
     [stall] = traced.of("stall")
     first = stall["holders"][0]
     if trick == "thread_exec" and not VMLINUX_BTF.exists():
         assert (first["pid"], first["cause"]) == (
             None,
             "unknown",
-        )  # whether a leader's exit is the process' own
+        )  # whether the exit of a leader is the exit of the process
         return
     assert first["pid"] == (grandchild[0] if grandchild else spawn["holder"])
     assert first["cause"] == truth["cause"]
     assert stall["stall_seconds"] == pytest.approx(spawn["kept"], abs=2 * TOLERANCE_SECONDS)
 
 
-def test_more_copies_than_are_followed_are_not_guessed_at(lab: Lab) -> None:
+def test_copies_at_more_fds_than_are_followed_are_not_guessed(lab: Lab) -> None:
     traced = lab.trace(lab.program("holder_tricks.py", "many_dups"))
     [spawn] = traced.spawns()
     [stall] = traced.of("stall")
@@ -61,7 +61,7 @@ def test_more_copies_than_are_followed_are_not_guessed_at(lab: Lab) -> None:
 
 
 def test_holder_that_has_the_pid_of_the_own_child(lab: Lab) -> None:
-    """It was reused: the child had ended long before."""
+    """The pid was reused: the child had ended long before."""
     traced = lab.trace(lab.program("reused_pid.py"))
     [spawn] = traced.spawns()
     [stall] = traced.of("stall")

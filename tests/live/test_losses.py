@@ -1,4 +1,4 @@
-"""What can be lost is lost on purpose: the counters say so, and nobody is named who did not hold the pipe."""
+"""Deliberate losses: the counters show each one, and no process is named that did not hold the pipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.live.lab import PYTHON, Lab, json_lines
 
 
 class _Seen:
-    """A tracer in this process, and everything that it told."""
+    """A tracer in this process, and all its reports."""
 
     def __init__(self, **options: object) -> None:
         self.stalls: list[Stall] = []
@@ -28,7 +28,7 @@ class _Seen:
         )
 
     def poll_beside(self, process: subprocess.Popen[str]) -> str:
-        """Polls until a process has ended; what it printed."""
+        """Poll until a process has ended; return its output."""
         while process.poll() is None:
             self.tracer.run_once(0.05)
         self.tracer.run_once(0.2)
@@ -38,7 +38,7 @@ class _Seen:
 
 
 def test_pipe_whose_numbers_cannot_be_read_is_counted(repo_root: Path, tmp_path: Path) -> None:
-    """Another thread takes the memory away before pipe2 has returned to user space."""
+    """Another thread unmaps the memory before pipe2 returns to user space."""
     program = tmp_path / "taken_page"
     source = repo_root / "tests/programs/taken_page.c"
     subprocess.run(["gcc", "-O2", "-pthread", "-o", program, source], check=True)
@@ -54,7 +54,7 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
 
 
 def test_pipes_without_a_place_are_counted() -> None:
-    """A map that is full of young idle pipes refuses others, and the Popens that are followed are right."""
+    """A map full of young idle pipes refuses others; reports about the Popens that are followed are right."""
     code = (
         "import os, subprocess, threading\n"
         "done = threading.Event()\n"
@@ -74,7 +74,7 @@ def test_pipes_without_a_place_are_counted() -> None:
 
 
 def test_idle_pipes_make_room(lab: Lab) -> None:
-    """Pipes that nobody forks for give their places up after a second: a stall beside them is seen."""
+    """Pipes without a fork release their entries after a second: a stall beside them is found."""
     seen = _Seen(max_spawns=64)
     with seen.tracer as tracer:
         assert tracer.start() is None
@@ -91,58 +91,58 @@ def test_idle_pipes_make_room(lab: Lab) -> None:
         )
         command = [PYTHON, "-c", code]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=lab.root)
-        said = json_lines(seen.poll_beside(process))
+        printed = json_lines(seen.poll_beside(process))
         assert tracer.counters()["pipes_forgotten"] >= 1
-    [worker] = [line["pid"] for line in said if line["kind"] == "worker"]
+    [worker] = [line["pid"] for line in printed if line["kind"] == "worker"]
     [stall] = [stall for stall in seen.stalls if stall.spawn.pid == process.pid and stall.ended is not None]
     assert stall.culprit.pid == worker
 
 
-def test_perf_buffer_of_one_page_loses_records_and_says_so(lab: Lab) -> None:
+def test_records_lost_by_a_small_perf_buffer_are_counted(lab: Lab) -> None:
     seen = _Seen(buffer_pages=1)
     with seen.tracer as tracer:
         assert tracer.start() is None
         program = _start(lab.program("many_popen.py", "--count", "400"))
-        program.wait(60)  # meanwhile nobody takes the records
+        program.wait(60)  # no record is read meanwhile
         seen.poll_beside(program)
         lost = tracer.counters()["records_lost"]
         counted = sum(stats.ok for stats in tracer.comm_stats().values())
-    told = sum(1 for spawn in seen.spawns if spawn.pid == program.pid)
+    received = sum(1 for spawn in seen.spawns if spawn.pid == program.pid)
     assert lost > 0
-    assert told + lost >= 400
-    assert counted >= 400  # the aggregates are in the kernel: they lose nothing
+    assert received + lost >= 400
+    assert counted >= 400  # the aggregates are in the kernel and lose nothing
     assert [stall for stall in seen.stalls if stall.spawn.pid == program.pid] == []
 
 
 def test_tracer_started_in_the_middle_of_a_spawn(lab: Lab) -> None:
-    """What began before is not reported, what begins later is."""
+    """Spawns that began earlier are not reported, later ones are."""
     command = lab.program("fork_beside_popen.py", "--force", "2", "--live", "6", "--plain", "0")
     program = _start(command)
     time.sleep(0.7)
     seen = _Seen()
     with seen.tracer as tracer:
         assert tracer.start() is None
-        said = json_lines(seen.poll_beside(program))
-    stalled = {line["child"]: line["worker"] for line in said if line.get("worker")}
-    told = {
+        printed = json_lines(seen.poll_beside(program))
+    stalled = {line["child"]: line["worker"] for line in printed if line.get("worker")}
+    reported = {
         stall.spawn.child: stall.culprit.pid
         for stall in seen.stalls
         if stall.spawn.pid == program.pid and stall.ended is not None
     }
     assert len(stalled) == 2
-    assert told == dict(list(stalled.items())[1:])
+    assert reported == dict(list(stalled.items())[1:])
 
 
 def test_agent_that_is_stopped_under_load(lab: Lab) -> None:
-    """The kernel side goes on; what it could not tell is counted; what it tells is right."""
+    """The kernel side continues; records that it cannot send are counted, and the others are right."""
     with lab.agent(stalls={"min_ms": 5}) as agent:
         agent.process.send_signal(signal.SIGSTOP)
         command = lab.program("fork_beside_popen.py", "--seconds", "10", "--live", "0.02")
-        said = json_lines(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        printed = json_lines(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         agent.process.send_signal(signal.SIGCONT)
         time.sleep(1)
-        spawned = {line["child"] for line in said if line["kind"] == "spawn"}
-        workers = {line["pid"] for line in said if line["kind"] == "worker"}
+        spawned = {line["child"] for line in printed if line["kind"] == "spawn"}
+        workers = {line["pid"] for line in printed if line["kind"] == "worker"}
         mine = [stall for stall in agent.stalls() if stall["child"]["pid"] in spawned]
         assert mine
         for stall in mine:
@@ -198,8 +198,8 @@ popen = subprocess.Popen(['/bin/true'], env=HookedEnv(hook))
 
 
 @pytest.mark.parametrize("how", _TABLES)
-def test_holder_without_one_fd_table_of_its_own_names_nobody_for_certain(lab: Lab, how: str) -> None:
-    """Neither a close by one of its threads nor its exit tells the end of its copies."""
+def test_holder_that_shares_or_splits_its_fd_table_is_not_named_for_certain(lab: Lab, how: str) -> None:
+    """Neither a close by one of its threads nor its exit shows the end of its copies."""
     seen = _Seen(min_ns=100_000_000)
     with seen.tracer as tracer:
         assert tracer.start() is None
@@ -214,7 +214,7 @@ def test_holder_without_one_fd_table_of_its_own_names_nobody_for_certain(lab: La
 
 
 def test_full_maps_are_counted(lab: Lab) -> None:
-    """More spawns in flight than the map has room for: some are forgotten, none is told wrongly."""
+    """With more spawns in flight than the map has room for, some are dropped and none is reported wrongly."""
     code = (
         "import os, subprocess, threading\n"
         "done = threading.Event()\n"

@@ -1,4 +1,4 @@
-"""However many threads and pipes one process has: each spawn is counted, and each stall has its holder."""
+"""With any number of threads and pipes in a process, each spawn is counted and each stall has its holder."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def _assert_nothing_is_lost(traced: Traced) -> None:
     assert summary["spawns"] == len(traced.spawns())
     assert summary["exec_failures"] == 0
     assert summary["lost_records"] == 0
-    # A loss of any kind that the agent exports is in this object, once there is one.
+    # This object contains every kind of loss that the agent exports, if any occurred.
     assert not any(summary.get("not_followed", {}).values()), summary
 
 
 @pytest.mark.parametrize("threads", _STORMS)
 def test_storm_is_counted_exactly(lab: Lab, threads: int) -> None:
-    """Whoever is named is a worker, or the child of another spawn, which has not execed yet."""
+    """A named holder is a worker, or the child of another spawn that has not called exec yet."""
     command = lab.program("storm.py", "--threads", str(threads), "--seconds", _STORM_SECONDS)
     traced = lab.trace(command, timeout=180)
     assert traced.status == 0
     _assert_nothing_is_lost(traced)
     children = {spawn["child"] for spawn in traced.spawns()}
-    workers = {line["pid"] for line in traced.said if line["kind"] == "worker"}
+    workers = {line["pid"] for line in traced.printed if line["kind"] == "worker"}
     assert len(traced.of("spawn")) == len(traced.spawns())
     assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
     for stall in traced.of("stall"):
@@ -45,12 +45,12 @@ def test_storm_is_counted_exactly(lab: Lab, threads: int) -> None:
                 assert holder["cause"] == "late_exec"
             else:
                 assert (holder["pid"], holder["cause"]) == (None, "unknown")
-    if threads <= _MANY:  # among more, most of the time passes in other ways
+    if threads <= _MANY:  # with more, most of the time passes elsewhere
         assert workers & {stall["holders"][0]["pid"] for stall in traced.of("stall")}
 
 
 def test_storms_beside_the_agent(lab: Lab) -> None:
-    """The agent's counters are exact, for each program by its name."""
+    """The agent's counters are exact for each comm."""
     with lab.agent() as agent:
         counts = {}
         for threads in _STORMS:
@@ -58,8 +58,10 @@ def test_storms_beside_the_agent(lab: Lab) -> None:
             command = lab.program(
                 "storm.py", "--threads", str(threads), "--seconds", _STORM_SECONDS, "--comm", comm
             )
-            said = json_lines(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
-            counts[comm] = len([line for line in said if line["kind"] == "spawn"])
+            printed = json_lines(
+                subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+            )
+            counts[comm] = len([line for line in printed if line["kind"] == "spawn"])
         agent.wait_until(lambda: _in_progress(agent) == 0)
         metrics = agent.metrics()
     counted = {
@@ -75,7 +77,7 @@ def test_storms_beside_the_agent(lab: Lab) -> None:
 
 
 def _in_progress(agent: RunningAgent) -> float:
-    """Stalls in progress, of the programs that are played here."""
+    """Return the stalls in progress of this test's programs."""
     return sum(
         value
         for (name, labels), value in agent.metrics().items()
@@ -86,7 +88,7 @@ def _in_progress(agent: RunningAgent) -> float:
 
 @pytest.mark.parametrize("threads", _BLOCKED)
 def test_threads_that_are_blocked_at_once(lab: Lab, compiled: Callable[..., str], threads: int) -> None:
-    """By one worker, which is told for each of them, while it goes on and at the end."""
+    """One worker blocks them all and is reported for each, in progress and at the end."""
     command = [compiled("blocked_at_once"), str(threads), _BLOCKED_SECONDS]
     traced = lab.trace(command, timeout=180)
     assert traced.status == 0
@@ -103,7 +105,7 @@ def test_threads_that_are_blocked_at_once(lab: Lab, compiled: Callable[..., str]
         _assert_by_the_worker(stall, spawns[child])
     for child, stall in ended.items():
         assert ongoing[child]["id"] == stall["id"]
-        # It begins when the own child has execed, which takes a while among so many.
+        # It begins when the own child has called exec, which takes a while with many threads.
         assert float(_BLOCKED_SECONDS) - TOLERANCE_SECONDS < stall["stall_seconds"]
         assert stall["stall_seconds"] < spawns[child]["seconds"] + TOLERANCE_SECONDS
 
@@ -116,7 +118,7 @@ def _assert_by_the_worker(stall: Object, spawn: Object) -> None:
 
 
 def test_threads_that_are_blocked_at_once_in_the_metrics(lab: Lab, compiled: Callable[..., str]) -> None:
-    """The gauge has all of them while they are, and none afterwards; the histogram has all of them then."""
+    """The gauge counts all of them while in progress, and the histogram afterwards."""
     threads = max(_BLOCKED)
     with lab.agent() as agent:
         command = [compiled("blocked_at_once"), str(threads), "6"]
@@ -129,7 +131,7 @@ def test_threads_that_are_blocked_at_once_in_the_metrics(lab: Lab, compiled: Cal
 
 
 def _ended(agent: RunningAgent) -> float:
-    """Ended stalls of blocked_at_once by its worker."""
+    """Return the ended stalls of blocked_at_once that its worker caused."""
     labels = (("cause", "forked"), ("comm", "blocked_at_once"), ("holder", "worker"))
     return agent.metrics().get(("spawnstall_stall_seconds_count", labels), 0)
 
@@ -151,7 +153,7 @@ def _ended(agent: RunningAgent) -> float:
     ids=" ".join,
 )
 def test_idle_pipes_hide_nothing(lab: Lab, pipes: tuple[str, ...]) -> None:
-    """A Popen in a process with many other pipes is stalled by its worker, as in any other."""
+    """The stall of a Popen is found in a process with many other pipes."""
     traced = lab.trace(lab.program("idle_pipes.py", *pipes))
     assert traced.status == 0
     _assert_nothing_is_lost(traced)

@@ -1,6 +1,6 @@
-"""What RHEL 8.1's 4.18 and RHEL 7's 3.10 take: unrolled and without BTF, every program is simple enough.
+"""Limits of RHEL 8.1's 4.18 and RHEL 7's 3.10: unrolled and without BTF, every program is simple enough.
 
-``tests/kernels`` boots such kernels; this finds on any kernel what they would refuse.
+``tests/kernels`` boots such kernels; these tests find on any kernel what they would reject.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from probes import compiled, compiler, loader
 from probes.compiled import Compiled
 
 _INSTRUCTIONS = 4096
-_WALKED = 131072  # BPF_COMPLEXITY_LIMIT_INSNS there, of one program's paths
-# Helpers of RHEL 7's kernel by their numbers in linux/bpf.h, and what bcc turns into probe_read there.
+_WALKED = 131072  # BPF_COMPLEXITY_LIMIT_INSNS there, for all paths of one program
+# The helpers of RHEL 7's kernel by number (linux/bpf.h), and those that bcc replaces by probe_read there.
 _HELPERS = {
     1: "map_lookup_elem",
     2: "map_update_elem",
@@ -70,7 +70,7 @@ def _instructions(code: bytes) -> list[_Instruction]:
 
 @pytest.fixture
 def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes this kernel refuse loops, as theirs does."""
+    """Make this kernel reject loops, as those do."""
 
     class WithoutLoops(compiled.Compilation):
         def __init__(self, attempts: list[Any], **options: Any) -> None:
@@ -86,29 +86,29 @@ def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
 def loaded(
     request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[compiler.Loaded]:
-    """Compiled and loaded here as the agent has it done, and as trace-popen -- COMMAND --all has."""
+    """Compile and load as the agent does, and as trace-popen -- COMMAND --all does."""
     asked: list[dict[str, Any]] = []
     plain = compiled.CompilerProcess.ask
 
-    def ask(process: compiled.CompilerProcess, wanted: Mapping[str, Any]) -> None:
-        asked.append(dict(wanted))
-        plain(process, wanted)
+    def ask(process: compiled.CompilerProcess, request: Mapping[str, Any]) -> None:
+        asked.append(dict(request))
+        plain(process, request)
 
     monkeypatch.setattr(compiled.CompilerProcess, "ask", ask)
     more = request.param == "command"
     options = loader.Options(threshold_ns=1, targets=more, every=more)
     with loader.Probes(options, lambda record: None) as probes:
         assert not probes.sees_fd_tables
-    [wanted] = asked
-    attempt = wanted["attempts"][0]
-    loaded = compiler.load(compiler.compile_(wanted, attempt), attempt)
+    [body] = asked
+    attempt = body["attempts"][0]
+    loaded = compiler.load(compiler.compile_(body, attempt), attempt)
     yield loaded
     loaded.close()
 
 
 @pytest.fixture
 def programs(loaded: compiler.Loaded) -> dict[str, list[_Instruction]]:
-    """As clang made them, before the kernel changes them."""
+    """Return the programs as clang compiled them, before the kernel changes them."""
     programs = {name: _instructions(code) for name, code in loaded.bytecode.programs.items()}
     assert {"sys_enter_close", "task_newtask", "let_go_next", "closing"} <= set(programs)
     return programs
@@ -142,13 +142,13 @@ def test_programs_use_nothing_newer(programs: dict[str, list[_Instruction]]) -> 
 
 
 def test_programs_are_walked_quickly(loaded: compiler.Loaded) -> None:
-    """By this kernel's verifier, which knows a little more than theirs."""
+    """Measured by this kernel's verifier, which prunes a little more than theirs."""
     for name, fd in loaded.programs.items():
         lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
-        told = dict(line.split(":", 1) for line in lines if ":" in line)
-        if "verified_insns" not in told:
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        if "verified_insns" not in info:
             pytest.skip("this kernel does not tell (since 5.16)")
-        assert int(told["verified_insns"]) < _WALKED, name
+        assert int(info["verified_insns"]) < _WALKED, name
 
 
 def test_unrolled_programs_pass_the_self_test(unrolled: None) -> None:

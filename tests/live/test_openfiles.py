@@ -1,4 +1,4 @@
-"""probes.openfiles against the kernel: whoever holds a pipe is found, however the copy came there."""
+"""probes.openfiles against the kernel: every process with a copy is found, however it received the copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from probes.openfiles import Copy, OpenFiles
 from tests.live.lab import PYTHON
 
 _SLEEP = "/bin/sleep"
-# Makes a pipe when it is told to, and hands both ends over by the socket on its standard input.
+# Creates a pipe on request, and sends both ends over the socket on its standard input.
 _MAKER = """
 import os, socket
 with socket.socket(fileno=0) as other:
@@ -31,7 +31,7 @@ with socket.socket(fileno=0) as other:
     socket.send_fds(other, [b"%d" % ends[1]], ends)
     other.recv(1)
 """
-# The fd as number; what it does comes after it, and a line that says that it is done.
+# The beginning of a program: its argument is the fd, and say() reports that it is done.
 _THREADS = """
 import ctypes, os, sys, threading, time
 libc, fd, done = ctypes.CDLL(None), int(sys.argv[1]), threading.Event()
@@ -60,7 +60,7 @@ libc.pthread_exit(None)
 
 @dataclass(frozen=True)
 class Pipe:
-    """A pipe of another process, both of whose ends this one has as well; before: who has its write end."""
+    """A pipe of another process, of which this process has both ends too; before: who has the write end."""
 
     address: int
     maker: int
@@ -71,7 +71,7 @@ class Pipe:
 
 @pytest.fixture(scope="module")
 def probes() -> Iterator[Probes]:
-    """They follow every pipe of the host, but for this process's own."""
+    """Probes that follow every pipe of the host except this process's own."""
     with Probes(Options(threshold_ns=10**12), lambda record: None) as probes:
         probes.start()
         yield probes
@@ -94,7 +94,7 @@ def _made(probes: Probes) -> Iterator[Pipe]:
         ours.send(b".")
         number, (read, write), _flags, _address = socket.recv_fds(ours, 16, 2)
         for fd in (read, write):
-            os.set_inheritable(fd, False)  # Python's recv_fds pays no regard to MSG_CMSG_CLOEXEC
+            os.set_inheritable(fd, False)  # Python's recv_fds ignores MSG_CMSG_CLOEXEC
         inode = os.fstat(write).st_ino
         [address] = [spawn.key for spawn in probes.spawns() if spawn.inode == inode]
         before = frozenset({(maker.pid, int(number)), (os.getpid(), write)})
@@ -112,7 +112,7 @@ def pipe(probes: Probes) -> Iterator[Pipe]:
 
 
 def _more(open_files: OpenFiles, pipe: Pipe) -> set[tuple[int, int]]:
-    """Who holds it besides those that did at the beginning: pid and fd."""
+    """Return the holders that did not hold it at the beginning, as pid and fd."""
     copies = open_files.holders([pipe.address])[pipe.address]
     assert {copy.pipe for copy in copies} == {pipe.address}
     found = [(copy.pid, copy.fd) for copy in copies]
@@ -123,14 +123,14 @@ def _more(open_files: OpenFiles, pipe: Pipe) -> set[tuple[int, int]]:
 
 @contextlib.contextmanager
 def _sleepers(files: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """A process for each, which has (an fd of ours, at this number)."""
+    """Start a process for each pair: it has our fd (first) at a number (second)."""
     pids: list[int] = []
     try:
         for ours, number in files:
             action = (os.POSIX_SPAWN_DUP2, ours, number)
             pids.append(os.posix_spawn(_SLEEP, [_SLEEP, "60"], {}, file_actions=[action]))
         for (ours, _number), pid in zip(files, pids):
-            # The kernel lets posix_spawn return a moment before the exec closes what is close-on-exec.
+            # posix_spawn returns shortly before the kernel closes the close-on-exec fds.
             while Path(f"/proc/{pid}/fd/{ours}").exists():
                 time.sleep(0.001)
         yield pids
@@ -148,7 +148,7 @@ def _until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_new_pipe(open_files: OpenFiles, pipe: Pipe) -> None:
-    """The write ends of its maker and of whom it was passed to over a socket, and no read end."""
+    """The write ends of its maker and of the receiver over a socket, and no read end."""
     assert _more(open_files, pipe) == set()
 
 
@@ -177,7 +177,7 @@ def test_read_ends_are_not_reported(open_files: OpenFiles, pipe: Pipe) -> None:
     ("flags", "reported"), [(os.O_WRONLY, True), (os.O_RDWR, True), (os.O_RDONLY, False)]
 )
 def test_reopened(open_files: OpenFiles, pipe: Pipe, flags: int, reported: bool) -> None:
-    """Through /proc: another struct file of the same pipe."""
+    """Opened through /proc: another struct file of the same pipe."""
     fd = os.open(f"/proc/{pipe.maker}/fd/{max(fd for pid, fd in pipe.before if pid == pipe.maker)}", flags)
     try:
         assert _more(open_files, pipe) == ({(os.getpid(), fd)} if reported else set())
@@ -186,7 +186,7 @@ def test_reopened(open_files: OpenFiles, pipe: Pipe, flags: int, reported: bool)
 
 
 def test_in_the_queue_of_a_socket(open_files: OpenFiles, pipe: Pipe) -> None:
-    """Nobody holds that copy until it is received."""
+    """No process holds that copy until it is received."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         socket.send_fds(ours, [b"."], [pipe.write])
@@ -197,7 +197,7 @@ def test_in_the_queue_of_a_socket(open_files: OpenFiles, pipe: Pipe) -> None:
 
 
 def test_namespaces(open_files: OpenFiles, pipe: Pipe) -> None:
-    """The pid is the host's; the process itself believes to be 1."""
+    """The pid is the host's; in its namespace the process has pid 1."""
     command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", _SLEEP, "60"]
     with subprocess.Popen(command, pass_fds=[pipe.write]) as unshare:
         children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
@@ -213,7 +213,7 @@ def test_namespaces(open_files: OpenFiles, pipe: Pipe) -> None:
 
 @pytest.mark.parametrize("program", [_OWN_TABLE, _FIRST_THREAD_ENDS])
 def test_threads(open_files: OpenFiles, pipe: Pipe, program: str) -> None:
-    """One has a table of its own, or the process's first thread is gone: once, by the first that has it."""
+    """A thread has its own table, or the first has exited: reported once, for the first that has it."""
     command = [PYTHON, "-c", program, str(pipe.write)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[pipe.write]) as process:
         try:
@@ -256,7 +256,7 @@ def test_several_pipes_at_once_and_one_after_the_other(
 
 
 def test_more_pipes_than_the_map_takes(open_files: OpenFiles, pipe: Pipe) -> None:
-    """And as many others afterwards, so that all of it is exchanged."""
+    """And then as many others, so that the whole map is replaced."""
     for invented in (range(1, 10_000), range(10_000, 20_000)):
         found = open_files.holders([*invented, pipe.address])
         assert len(found) == len(invented) + 1
@@ -276,7 +276,7 @@ def test_while_processes_come_and_go(open_files: OpenFiles, pipe: Pipe) -> None:
                 shell.kill()
 
 
-def test_without_kernel_types_there_is_none() -> None:
+def test_no_iterator_without_kernel_types() -> None:
     with Probes(Options(threshold_ns=1, use_btf=False), lambda record: None) as probes:
         assert probes.open_files is None
         assert "types" in (probes.why_no_iterator or "")
@@ -291,7 +291,7 @@ def test_a_kernel_without_such_iterators(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_kernel_that_refuses_the_iterator(monkeypatch: pytest.MonkeyPatch, open_files: OpenFiles) -> None:
-    """Of tasks alone there is no fourth word; the rest works nevertheless."""
+    """An iterator over tasks has no fourth word; the rest works nevertheless."""
     monkeypatch.setattr(loader, "_OPEN_FILES_KIND", "bpf_iter_task")
     with Probes(Options(threshold_ns=1), lambda record: None) as probes:
         assert probes.open_files is None
@@ -312,7 +312,7 @@ def test_everything_is_closed(open_files: OpenFiles) -> None:
 
 
 def test_without_capabilities(probes: Probes, open_files: OpenFiles, pipe: Pipe) -> None:
-    """As the agent gives them up where maps can be read without: then passes can be made as well."""
+    """Where maps can be read without capabilities, the agent drops them all; passes work without them too."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -324,8 +324,8 @@ def test_without_capabilities(probes: Probes, open_files: OpenFiles, pipe: Pipe)
             except PermissionError:
                 os._exit(2)
             found = open_files.holders([pipe.address])[pipe.address]
-            wanted = {*pipe.before, (os.getpid(), pipe.write)}
-            status = 0 if {(copy.pid, copy.fd) for copy in found} == wanted else 1
+            expected = {*pipe.before, (os.getpid(), pipe.write)}
+            status = 0 if {(copy.pid, copy.fd) for copy in found} == expected else 1
         os._exit(status)
     _pid, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status) == 2:

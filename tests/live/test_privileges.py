@@ -1,4 +1,4 @@
-"""What the agent and trace-popen may still do when they trace, and that it is enough."""
+"""The capabilities that the agent and trace-popen keep while they trace, and that these suffice."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LOOK_AT_OTHERS = 1 << 2 | 1 << 19  # DAC_READ_SEARCH, SYS_PTRACE
 KILL = 1 << 5
 SYS_ADMIN = 1 << 21
 BPF = 1 << 39
-# Of another user; it can read the checkout, wherever that is.
+# Run as another user; it can read the checkout anywhere.
 STRANGER = [
     *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
     *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
 ]
-# Drops as asked for, and prints what it has left, and what a program that it starts has.
+# Drops privileges, and prints its own status and that of a program that it starts.
 _DROP = """\
 import subprocess, sys
 from pathlib import Path
@@ -38,7 +38,7 @@ subprocess.run(["cat", "/proc/self/status"])
 
 
 def _threads(pid: int) -> list[dict[str, str]]:
-    """The status files of all threads of a process."""
+    """Return the parsed status files of all threads of a process."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found.append(_fields((task / "status").read_text()))
@@ -72,7 +72,7 @@ def _check(pid: int, capabilities: int) -> None:
 def test_what_is_kept(
     wrapper: list[str], sysctl: Optional[str], maps: str, left: int, repo_root: Path, tmp_path: Path
 ) -> None:
-    """The capability for bpf(2) where reading maps takes it, or could."""
+    """The capability for bpf(2) is kept where reading maps needs it, or might."""
     file = tmp_path / "unprivileged_bpf_disabled"
     if sysctl is not None:
         file.write_text(f"{sysctl}\n")
@@ -86,8 +86,8 @@ def test_what_is_kept(
     assert own["NoNewPrivs"] == started["NoNewPrivs"] == "1"
 
 
-def _play_as_a_stranger(lab: Lab, *arguments: str) -> int:
-    """A stall of processes that belong to another user; the parent's pid."""
+def _stall_as_another_user(lab: Lab, *arguments: str) -> int:
+    """Run a stall as another user; return the parent's pid."""
     command = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", *arguments)
     with subprocess.Popen([*STRANGER, *command], stdout=subprocess.DEVNULL) as program:
         pass
@@ -105,7 +105,7 @@ def test_the_agent_keeps_what_it_needs(lab: Lab) -> None:
         assert agent.metrics()["spawnstall_selftest_success", ()] == 1
         agent.get("/api/stalls")
         _check(agent.process.pid, LOOK_AT_OTHERS)
-        parent = _play_as_a_stranger(lab, "--live", "2")
+        parent = _stall_as_another_user(lab, "--live", "2")
         agent.wait_until(lambda: bool(_ended(agent, parent)))
         [stall] = _ended(agent, parent)
         assert stall["parent"]["uid"] == 12345
@@ -113,7 +113,7 @@ def test_the_agent_keeps_what_it_needs(lab: Lab) -> None:
         assert stall["holders"][0]["confirmed"] is True
         assert stall["stacks"]["reader"]["by"] == "py-spy"
         assert stall["stacks"]["fork"]["frames"][0]["function"] == "_Fork"
-        # With all of its threads: the web's and py-spy's.
+        # All of its threads, including the web server's and py-spy's.
         assert len(_threads(agent.process.pid)) >= 3
         _check(agent.process.pid, LOOK_AT_OTHERS)
 
@@ -128,22 +128,22 @@ def test_a_reload_needs_no_more(lab: Lab) -> None:
         agent.process.send_signal(signal.SIGHUP)
         agent.wait_until(lambda: "configuration was reloaded" in agent.log())
         _check(agent.process.pid, LOOK_AT_OTHERS)
-        parent = _play_as_a_stranger(lab, "--live", "0.3")
+        parent = _stall_as_another_user(lab, "--live", "0.3")
         agent.wait_until(lambda: bool(_ended(agent, parent)))
         agent.stop()
         assert agent.process.returncode == 0
         assert "Traceback" not in agent.log()
 
 
-def test_a_command_has_all_that_its_user_has(lab: Lab) -> None:
+def test_a_command_keeps_its_users_capabilities(lab: Lab) -> None:
     code = (
         "import json, os, time\n"
         "time.sleep(1)\n"
         "texts = [open(f'/proc/{pid}/status').read() for pid in ('self', os.getppid())]\n"
         "print(json.dumps({'kind': 'status', 'texts': texts}))"
     )
-    [said] = lab.trace([PYTHON, "-c", code]).said
-    command, tracer = (_fields(text) for text in said["texts"])
+    [printed] = lab.trace([PYTHON, "-c", code]).printed
+    command, tracer = (_fields(text) for text in printed["texts"])
     own = _fields(Path("/proc/self/status").read_text())
     for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"):
         assert command[key] == own[key]
@@ -159,7 +159,7 @@ def test_a_command_has_all_that_its_user_has(lab: Lab) -> None:
 def test_sigterm_for_a_command_of_another_user(
     lab: Lab, wrapper: list[str], seconds: int, status: int
 ) -> None:
-    """Without CAP_KILL from the start, as in a container, its own end is waited for."""
+    """Without CAP_KILL from the start, as in a container, trace-popen waits for the command to end."""
     command = ["sh", "-c", f"echo '{{}}'; exec sleep {seconds}"]
     process = subprocess.Popen(
         [*wrapper, *lab.trace_popen, "--json", "--", *STRANGER, *command],
@@ -195,6 +195,6 @@ def test_trace_popen_of_a_pid(lab: Lab) -> None:
         _check(tracer.pid, LOOK_AT_OTHERS)
         target.stdin.write("\n")
         target.stdin.close()
-    said, _ = tracer.communicate(timeout=30)
-    stalls = [report for report in json_lines(said) if report["type"] == "stall"]
+    printed, _ = tracer.communicate(timeout=30)
+    stalls = [report for report in json_lines(printed) if report["type"] == "stall"]
     assert [stall["holders"][0]["confirmed"] for stall in stalls] == [True, True]

@@ -1,4 +1,4 @@
-"""Which pipe is the errpipe, however it is made, moved and waited for: each spawn is one stall."""
+"""Which pipe is the errpipe, however it is created, moved and waited for: each spawn is one stall."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.live.lab import PYTHON, TOLERANCE_SECONDS, Lab, Object
 from tests.live.sidebyside import SideBySide, play
 
 _AT_ONCE = 12
-_HOLD_SECONDS = "2"  # long enough to be told while it is going on
+_HOLD_SECONDS = "2"  # long enough to be reported while in progress
 
 _WAYS = {
     "plain": "",
@@ -40,7 +40,7 @@ _WAYS = {
     "select-after-EAGAIN": "--wait select",
     "poll-between-data-pipes": "--wait poll --order DED",
     "epoll-double-fork": "--wait epoll --start double",
-    # Qt's QProcess: no read comes before the poll. Only the parent's close says that the wait has begun.
+    # Qt's QProcess polls before any read. Only the parent's close shows that the wait has begun.
     "poll-without-a-read-before": "--wait poll-first",
     "read-by-another-thread": "--wait thread",
     "slow-own-exec": "--slow 0.5",
@@ -56,7 +56,7 @@ _OUTLIVED = "slow-own-exec-that-outlives-the-worker"
 def played(
     repo_root: Path, tmp_path_factory: pytest.TempPathFactory, compiled: Callable[..., str]
 ) -> SideBySide:
-    """One trace of all of them."""
+    """Trace all of them at once."""
     program = compiled("errpipe_ways")
     cases = {name: [program, "--hold", _HOLD_SECONDS, *way.split()] for name, way in _WAYS.items()}
     cases[_OUTLIVED] = [program, "--hold", "0.3", "--slow", "1.8"]
@@ -73,11 +73,11 @@ def test_one_stall_by_its_worker(played: SideBySide, name: str) -> None:
     if name == _GLIB and not ctypes.util.find_library("glib-2.0"):
         pytest.skip("no libglib-2.0.so.0: libglib2.0-0 is not installed")
     assert played.case(name)["status"] == 0
-    [spawn] = played.said(name)
-    told = played.of(name, "stall")
-    assert [stall["state"] for stall in told] == ["ongoing", "ended"]
-    ongoing, ended = told
-    for stall in told:
+    [spawn] = played.printed(name)
+    stalls = played.of(name, "stall")
+    assert [stall["state"] for stall in stalls] == ["ongoing", "ended"]
+    ongoing, ended = stalls
+    for stall in stalls:
         _assert_right(stall, spawn)
     assert ongoing["id"] == ended["id"]
     assert ongoing["stall_seconds"] < ended["stall_seconds"]
@@ -97,13 +97,13 @@ def _assert_right(stall: Object, spawn: Object) -> None:
 
 
 @pytest.mark.parametrize("name", ["slow-own-exec", "slow-own-exec-double-fork", "slow-own-exec-poll"])
-def test_own_exec_is_no_part_of_the_stall(played: SideBySide, name: str) -> None:
-    [spawn] = played.said(name)
+def test_own_exec_is_not_part_of_the_stall(played: SideBySide, name: str) -> None:
+    [spawn] = played.printed(name)
     [stall] = [stall for stall in played.of(name, "stall") if stall["state"] == "ended"]
     assert stall["exec_seconds"] == pytest.approx(spawn["slow"], abs=5 * TOLERANCE_SECONDS)
 
 
-def test_worker_that_is_gone_before_the_own_exec_is_no_stall(played: SideBySide) -> None:
+def test_worker_that_exits_before_the_own_exec_is_no_stall(played: SideBySide) -> None:
     assert played.case(_OUTLIVED)["status"] == 0
     assert played.of(_OUTLIVED, "stall") == []
     [report] = played.of(_OUTLIVED, "spawn")
@@ -111,8 +111,8 @@ def test_worker_that_is_gone_before_the_own_exec_is_no_stall(played: SideBySide)
     assert report["exec_seconds"] == pytest.approx(1.8, abs=5 * TOLERANCE_SECONDS)
 
 
-def test_every_number_is_one(played: SideBySide) -> None:
-    """An fd that is not known is null, or is not there; it is never -1."""
+def test_no_fd_is_negative(played: SideBySide) -> None:
+    """An unknown fd is null or absent, never -1."""
     for report in played.traced.reports:
         if report["type"] == "summary":
             continue
@@ -123,36 +123,36 @@ def test_every_number_is_one(played: SideBySide) -> None:
 
 
 def test_each_spawn_is_counted_once(played: SideBySide) -> None:
-    """The other pipes of a program, and GLib's child between, are none."""
+    """The other pipes of a program, and GLib's intermediate child, are not spawns."""
     children = sorted(spawn["child"] for spawn in played.traced.spawns())
     assert sorted(spawn["child"]["pid"] for spawn in played.traced.of("spawn")) == children
     assert played.traced.summary["spawns"] == len(children)
 
 
-def test_nothing_else_is_told(played: SideBySide) -> None:
-    assert played.of_nobody("stall") == []
+def test_nothing_else_is_reported(played: SideBySide) -> None:
+    assert played.of_no_case("stall") == []
     known = {spawn["child"] for spawn in played.traced.spawns()}
     assert {stall["child"]["pid"] for stall in played.traced.of("stall")} <= known
     assert played.traced.summary["lost_records"] == 0
 
 
 @pytest.mark.parametrize("how", ["live", "hung-already"])
-def test_closed_standard_streams_in_words(lab: Lab, how: str) -> None:
-    """What is printed has no fd -1."""
+def test_closed_standard_streams_as_text(lab: Lab, how: str) -> None:
+    """The text contains no fd -1."""
     command = lab.program("closed_std.py", "--live", "3" if how == "live" else "8")
     if how == "live":
-        said = _said_by_trace_popen(lab, "--steps", "--", *command)
-        assert "STALL" in said
+        printed = _text_of_trace_popen(lab, "--steps", "--", *command)
+        assert "STALL" in printed
     else:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as program:
             _wait_until_it_reads_fd_0(program.pid)
-            said = _said_by_trace_popen(lab, "--pid", str(program.pid), "--snapshot")
+            printed = _text_of_trace_popen(lab, "--pid", str(program.pid), "--snapshot")
             program.kill()
-    assert "fd -1" not in said
+    assert "fd -1" not in printed
 
 
-def _said_by_trace_popen(lab: Lab, *arguments: str) -> str:
-    """In words, on both outputs."""
+def _text_of_trace_popen(lab: Lab, *arguments: str) -> str:
+    """Return both outputs with spaces normalized."""
     done = subprocess.run(
         [*lab.trace_popen, *arguments],
         cwd=lab.root,
@@ -166,7 +166,7 @@ def _said_by_trace_popen(lab: Lab, *arguments: str) -> str:
 
 
 def _wait_until_it_reads_fd_0(pid: int) -> None:
-    """Which is its errpipe: its standard input is closed."""
+    """Wait for the read on its errpipe, which is fd 0 because its standard input is closed."""
     deadline = time.monotonic() + 20
     while not Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x0 "):
         assert time.monotonic() < deadline
@@ -189,11 +189,11 @@ def _wait_until_it_reads_fd_0(pid: int) -> None:
     ],
 )
 def test_goroutines(lab: Lab, compiled: Callable[..., str], steps: str) -> None:
-    """Go moves them between threads at any moment, and a thread goes on with another one."""
+    """Go moves goroutines between threads at any moment, and the threads run others."""
     traced = lab.trace([compiled("goroutines"), *steps.split()])
     children = sorted(spawn["child"] for spawn in traced.spawns())
-    told = traced.of("spawn")
+    spawns = traced.of("spawn")
     assert len(children) == traced.summary["spawns"]
-    assert sorted(spawn["child"]["pid"] for spawn in told) == children
-    assert {spawn["outcome"] for spawn in told} == {"ok"}
+    assert sorted(spawn["child"]["pid"] for spawn in spawns) == children
+    assert {spawn["outcome"] for spawn in spawns} == {"ok"}
     assert traced.of("stall") == []

@@ -1,4 +1,4 @@
-"""The agent as config/systemd starts it: its user, capabilities and sd_notify (no systemd is needed)."""
+"""The agent as config/systemd starts it: its user, capabilities and sd_notify (without systemd)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.live.lab import PYTHON, Lab, Object
 
 _NOBODY = 65534
-# MemoryDenyWriteExecute=, where the kernel has it (6.3, PR_SET_MDWE): then become the command.
+# MemoryDenyWriteExecute= where the kernel supports it (6.3, PR_SET_MDWE), then exec of the command.
 _DENY_WRITE_EXECUTE = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
@@ -27,7 +27,7 @@ def _key(unit: str, name: str) -> str:
 
 
 def _as_the_unit_says(unit: str) -> list[str]:
-    """A command before the agent's own that takes away what the unit takes away."""
+    """Return a command prefix that applies the unit's restrictions."""
     names = [name.removeprefix("CAP_").lower() for name in _key(unit, "AmbientCapabilities").split()]
     only = ",".join(["-all", *(f"+{name}" for name in names)])
     assert _key(unit, "DynamicUser") == _key(unit, "MemoryDenyWriteExecute") == "yes"
@@ -62,10 +62,10 @@ def test_as_a_service(repo_root: Path, lab: Lab, tmp_path: Path) -> None:
 
             agent.wait_until(lambda: bool(stalls()))
             (ended,) = stalls()
-            # Of a process of root's: seen in /proc, and its executable, by a user that is nobody.
+            # The unprivileged user can read /proc and the executable of a process of root.
             assert ended["holders"][0]["confirmed"] is True
             assert ended["parent"]["exe"] == str(Path(PYTHON).resolve())
             agent.process.send_signal(signal.SIGTERM)
-            while (told := manager.recv(99)) != b"STOPPING=1":
-                assert told == b"WATCHDOG=1"
+            while (message := manager.recv(99)) != b"STOPPING=1":
+                assert message == b"WATCHDOG=1"
             assert agent.process.wait(10) == 0

@@ -1,4 +1,4 @@
-"""Processes that hang already: what /proc alone tells of them."""
+"""Processes that hang already: what /proc alone shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OLD_PYTHONS = [path for path in (Path("/root/.pyenv/versions/3.6.15/bin/python"
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], seconds: float = 1.0) -> Iterator[int]:
-    """A command that has run for a while, in a group of its own, which is killed at the end."""
+    """Run a command in its own process group, killed at the end; yield its pid after some seconds."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         time.sleep(seconds)
         try:
@@ -83,7 +83,7 @@ def test_own_child_in_its_preexec_fn_is_not_accused(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("python", [Path(PYTHON), *_OLD_PYTHONS], ids=str)
-def test_one_file_that_needs_nothing_else(lab: Lab, python: Path, tmp_path: Path) -> None:
+def test_one_file_without_dependencies(lab: Lab, python: Path, tmp_path: Path) -> None:
     copy = tmp_path / "snapshot.py"
     copy.write_bytes((lab.root / "agent" / "snapshot.py").read_bytes())
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
@@ -96,7 +96,7 @@ def test_one_file_that_needs_nothing_else(lab: Lab, python: Path, tmp_path: Path
 
 
 def test_live_tracing_begins_with_a_snapshot(lab: Lab) -> None:
-    """Of a process that hangs already no event will come."""
+    """A process that hangs already causes no more events."""
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
     with _running(command) as pid:
         done = subprocess.run(
@@ -113,7 +113,7 @@ def test_live_tracing_begins_with_a_snapshot(lab: Lab) -> None:
 
 
 def test_without_ebpf_proc_is_sampled(lab: Lab) -> None:
-    """As on a kernel that has none: here bcc cannot be imported, and no compiled program is kept."""
+    """As on a kernel without eBPF: bcc cannot be imported, and there are no cached programs."""
     (lab.folder / "bcc.py").write_text("raise ImportError('not here')\n")
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "10", "--plain", "0")
     with _running(command, 0.3) as pid:

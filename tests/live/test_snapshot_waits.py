@@ -1,4 +1,4 @@
-"""Processes that wait for a child or a pipe: what /proc alone says of them; and of healthy ones, no stall."""
+"""Processes that wait for a child or a pipe: what /proc alone shows, and no stall for healthy ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CASES = [
 
 @contextlib.contextmanager
 def _hanging(case: str, folder: Path) -> Iterator[Object]:
-    """A case of waits.py that has said what is to be found."""
+    """Start a case of waits.py; yield its own description of the wait."""
     command = [PYTHON, str(_PROGRAMS / "waits.py"), case]
     with subprocess.Popen(
         command,
@@ -40,9 +40,9 @@ def _hanging(case: str, folder: Path) -> Iterator[Object]:
     ) as program:
         try:
             assert program.stdout is not None
-            said = json.loads(program.stdout.readline())
+            printed = json.loads(program.stdout.readline())
             time.sleep(0.5)
-            yield {**said, "program": program.pid}
+            yield {**printed, "program": program.pid}
         finally:
             for process in snapshot._tree(program.pid, snapshot._processes("/proc")):
                 with contextlib.suppress(ProcessLookupError):
@@ -53,43 +53,43 @@ def _hanging(case: str, folder: Path) -> Iterator[Object]:
 
 @pytest.mark.parametrize("case", _CASES)
 def test_what_it_waits_for(case: str, tmp_path: Path) -> None:
-    with _hanging(case, tmp_path) as said:
+    with _hanging(case, tmp_path) as printed:
         deadline = time.monotonic() + 20
-        while True:  # a busy machine may take its time until it is blocked
-            look = snapshot.look(said["program"])
+        while True:  # on a busy machine it may take a while until it is blocked
+            look = snapshot.look(printed["program"])
             assert look.stalls == ()
             found = [
                 wait
                 for wait in look.waits
-                if wait.kind in said["kind"].split() and wait.pid == said["parent"]
+                if wait.kind in printed["kind"].split() and wait.pid == printed["parent"]
             ]
-            if len(found) == 1 and _is_as_said(found[0], said, case):
+            if len(found) == 1 and _is_as_said(found[0], printed, case):
                 return
             seen = json.dumps([wait.to_object() for wait in look.waits], indent=1)
             assert time.monotonic() < deadline, seen
             time.sleep(0.5)
 
 
-def _is_as_said(wait: snapshot.Wait, said: Object, case: str) -> bool:
+def _is_as_said(wait: snapshot.Wait, printed: Object, case: str) -> bool:
     if case.endswith("_is_in_exec") and not (
         "execve of /" in wait.headline and "/leased on " in wait.headline
     ):
         return False
-    return said["holder"] in [holder.pid for holder in wait.holders] and wait.normal == said["normal"]
+    return printed["holder"] in [holder.pid for holder in wait.holders] and wait.normal == printed["normal"]
 
 
 def test_text_json_and_replay(lab: Lab) -> None:
-    """The same words, and no stall is counted."""
+    """All outputs have the same words, and no stall is counted."""
     report = lab.folder / "report.json"
     page = lab.folder / "page.html"
-    with _hanging("grandchild_keeps_output", lab.folder) as said:
-        command = [*lab.trace_popen, "--pid", str(said["program"]), "--snapshot", "--fail-on-stall"]
+    with _hanging("grandchild_keeps_output", lab.folder) as printed:
+        command = [*lab.trace_popen, "--pid", str(printed["program"]), "--snapshot", "--fail-on-stall"]
         options = ["--report", str(report), "--html", str(page)]
         text = subprocess.run(
             [*command, *options], cwd=lab.root, stdout=subprocess.PIPE, text=True, check=True
         ).stdout
         alone = subprocess.run(
-            [sys.executable, snapshot.__file__, str(said["program"])],
+            [sys.executable, snapshot.__file__, str(printed["program"])],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -97,8 +97,8 @@ def test_text_json_and_replay(lab: Lab) -> None:
     [wait] = json_lines(report.read_text())
     assert (wait["type"], wait["kind"]) == ("wait", "output")
     assert text.split() == alone.split()
-    assert f"sleep (pid {said['holder']}), fd 1" in " ".join(text.split())
-    assert str(said["holder"]) in page.read_text()
+    assert f"sleep (pid {printed['holder']}), fd 1" in " ".join(text.split())
+    assert str(printed["holder"]) in page.read_text()
     again = subprocess.run(
         [*lab.trace_popen, "--replay", str(report)],
         cwd=lab.root,
@@ -165,7 +165,7 @@ _SERVICES = {
 def healthy(
     tmp_path_factory: pytest.TempPathFactory, compiled: Callable[..., str]
 ) -> dict[str, list[snapshot.Look]]:
-    """Three looks at each of many programs."""
+    """Look three times at each of many programs."""
     folder = tmp_path_factory.mktemp("healthy")
     (folder / "Makefile").write_text(_MAKEFILE)
     commands = {

@@ -1,4 +1,4 @@
-"""--stacks: the exact lines of Popen and of the fork, by real py-spys and a real kernel."""
+"""--stacks: the exact lines of Popen and of the fork, with a real py-spy and a real kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORCED = ("fork_beside_popen.py", "--force", "1", "--live", "4", "--plain", "0")
 
 
 def _line_of(path: Path, text: str) -> int:
-    """The number of the only line with a text."""
+    """Return the number of the only line that contains a text."""
     [number] = [number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line]
     return number
 
@@ -33,7 +33,7 @@ def _ongoing(reports: list[Object]) -> Object:
 
 
 def _places(stack: Object) -> set[tuple[str, int]]:
-    """Files, without their folders, and lines."""
+    """Return the file names and line numbers of a stack."""
     return {(Path(frame["file"]).name, frame["line"]) for frame in stack["frames"]}
 
 
@@ -65,7 +65,7 @@ def test_the_lines_of_popen_and_of_the_fork(lab: Lab) -> None:
     assert found["holder"]["by"] == "py-spy"
     forker = _line_of(programs / "fork_beside_popen.py", "pid = fork_worker(live)")
     assert ("fork_beside_popen.py", forker) in _places(found["holder"])
-    # os.fork() has returned in the holder: it sleeps, in the same function.
+    # The holder has returned from os.fork() and sleeps in the same function.
     sleep = _line_of(programs / "_spawns.py", "time.sleep(live)")
     assert ("_spawns.py", sleep) in _places(found["holder"])
 
@@ -100,14 +100,14 @@ def test_a_process_that_hangs_already(lab: Lab) -> None:
             )
             found = [one for one in json_lines(done.stdout) if one["type"] == "stall"]
         os.kill(found[0]["holders"][0]["pid"], signal.SIGKILL)
-    said = found[0]["stacks"]
-    assert said["reader"]["frames"][0]["file"].endswith("/subprocess.py")
-    assert "fork_worker" in {frame["function"] for frame in said["holder"]["frames"]}
-    assert said["fork"] is None
-    assert said["missing"] == ["fork: it happened before it could be traced"]
+    printed = found[0]["stacks"]
+    assert printed["reader"]["frames"][0]["file"].endswith("/subprocess.py")
+    assert "fork_worker" in {frame["function"] for frame in printed["holder"]["frames"]}
+    assert printed["fork"] is None
+    assert printed["missing"] == ["fork: it happened before it could be traced"]
 
 
-def test_without_py_spy_the_rest_stands(lab: Lab) -> None:
+def test_without_py_spy_the_rest_is_reported(lab: Lab) -> None:
     code = (
         "import sys, agent.host.pyspy\n"
         "agent.host.pyspy.find_py_spy = lambda: None\n"
@@ -126,14 +126,14 @@ def test_without_py_spy_the_rest_stands(lab: Lab) -> None:
 
 
 def test_short_stalls_have_the_stack_of_the_fork(lab: Lab) -> None:
-    # The gap keeps the program there for a while after its stall: names are looked up while it lives.
+    # The gap keeps the program alive for a while after its stall: names are looked up while it lives.
     program = ("fork_beside_popen.py", "--force", "1", "--live", "0.1", "--plain", "0", "--gap", "2")
     found = _ended(lab.trace(lab.program(*program), "--stacks").reports)["stacks"]
     assert "fork" in found["fork"]["frames"][0]["function"].lower()
     assert found["reader"] is None
 
 
-def test_stacks_that_nobody_asked_for_are_not_there(lab: Lab) -> None:
+def test_no_stacks_by_default(lab: Lab) -> None:
     traced = lab.trace(lab.program(*FORCED))
     for report in traced.reports:
         assert "stacks" not in report
@@ -141,8 +141,8 @@ def test_stacks_that_nobody_asked_for_are_not_there(lab: Lab) -> None:
 
 def test_the_agent_when_configured(lab: Lab) -> None:
     with lab.agent(stacks={"capture": True}, stalls={"ongoing_seconds": 0.25}) as agent:
-        said = subprocess.run(lab.program(*FORCED), stdout=subprocess.PIPE, text=True, check=True).stdout
-        children = {line["child"] for line in json_lines(said) if line.get("worker")}
+        printed = subprocess.run(lab.program(*FORCED), stdout=subprocess.PIPE, text=True, check=True).stdout
+        children = {line["child"] for line in json_lines(printed) if line.get("worker")}
 
         def mine() -> list[Object]:
             return [stall for stall in agent.stalls() if stall["child"]["pid"] in children]
@@ -158,8 +158,8 @@ def test_the_agent_when_configured(lab: Lab) -> None:
         agent.wait_until(lambda: "stacks has changed" in agent.log())
 
 
-def test_a_full_map_is_counted_and_emptied_of_what_nobody_needs(lab: Lab) -> None:
-    """Room for one stack, the self-test's: the next is lost, and said to be; then there is room again."""
+def test_a_full_map_is_counted_and_unused_entries_are_removed(lab: Lab) -> None:
+    """The map only has room for the self-test's stack: the next is lost and counted, then there is room."""
     stalls: list[Stall] = []
     options = TracerOptions(every=True, stacks=True, max_stacks=1, targets=(os.getpid(),))
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
@@ -184,7 +184,7 @@ def test_a_full_map_is_counted_and_emptied_of_what_nobody_needs(lab: Lab) -> Non
 
 
 def test_without_btf(lab: Lab) -> None:
-    """The program at the fork is another one where the kernel has no types."""
+    """A kernel without types has another program at the fork."""
     stalls: list[Stall] = []
     options = TracerOptions(every=True, stacks=True, use_btf=False, targets=(os.getpid(),))
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
@@ -202,13 +202,13 @@ def test_without_btf(lab: Lab) -> None:
 
 @pytest.fixture
 def py_spy() -> str:
-    """The real one."""
+    """The path of the real py-spy."""
     found = pyspy.find_py_spy()
     assert found is not None
     return found
 
 
-def test_py_spy_says_what_is_no_python(py_spy: str) -> None:
+def test_py_spy_on_a_process_that_is_not_python(py_spy: str) -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeping:
         with pytest.raises(pyspy.StackError, match=f"pid {sleeping.pid} .*Python"):
             pyspy.python_stack(py_spy, sleeping.pid, sleeping.pid)

@@ -1,4 +1,4 @@
-"""Real programs under the real tracer: what stalled is found and named, and nothing else is."""
+"""Real programs under the real tracer: every stall is found with its holder, and nothing else is reported."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from tests.live.lab import TOLERANCE_SECONDS, Lab, Object, Traced
 
-# Machines that run tests are busy; an emulated one (tests/kernels) is slow as well.
+# Machines that run tests are busy; an emulated one (tests/kernels) is also slow.
 
 
 def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_key: str | None = None) -> None:
-    """Exactly these spawns of the program were reported, each with the holder that it knows."""
+    """Assert that exactly these spawns were reported, each with the holder that the program knows."""
     stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
     assert set(stalls) == {spawn["child"] for spawn in slow}
     apart = []
@@ -26,7 +26,7 @@ def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_ke
         apart.append(abs(stall["stall_seconds"] - spawn["seconds"]))
         if holder_key is not None:
             assert holder["pid"] == spawn[holder_key]
-    # The program starts its clock a fork or two earlier; on a busy machine that can take longer now and then.
+    # The program starts its clock one or two forks earlier, which can take long on a busy machine.
     assert statistics.median(apart or [0]) < TOLERANCE_SECONDS
     assert max(apart, default=0) < 5 * TOLERANCE_SECONDS
     assert traced.summary["stalls"] == len(slow)
@@ -34,7 +34,7 @@ def _assert_stalls_are(traced: Traced, slow: list[Object], cause: str, holder_ke
 
 
 def _waited_for_others(spawn: Object) -> float:
-    """Seconds of the read after the own child's release: what came before is exec latency."""
+    """Return the seconds of the read after the own child's release: the time before is exec latency."""
     steps = {step["what"]: step["seconds"] for step in spawn["steps"]}
     return float(steps["read_ended"] - max(steps["read_began"], steps["child_execed"]))
 
@@ -52,7 +52,7 @@ def test_workers_forked_freely_beside_popen(lab: Lab) -> None:
     traced = lab.trace(command, "--min-ms", "100")
     slow = [spawn for spawn in traced.spawns() if spawn["seconds"] > 0.2]
     _assert_stalls_are(traced, slow, "forked")
-    workers = {line["pid"]: line for line in traced.said if line["kind"] == "worker"}
+    workers = {line["pid"]: line for line in traced.printed if line["kind"] == "worker"}
     for stall in traced.of("stall"):
         assert stall["holders"][0]["pid"] in workers
 
@@ -103,14 +103,14 @@ def test_two_thousand_spawns_are_counted_exactly(lab: Lab) -> None:
 
 
 def test_many_threads_without_a_holder(lab: Lab) -> None:
-    """Popens wait for the GIL and the CPU here, and other threads' children exec at once."""
+    """Popens wait for the GIL and the CPU here, and other threads' children call exec at once."""
     traced = lab.trace(lab.program("many_popen.py", "--count", "1000", "--threads", "8"))
     assert traced.summary["spawns"] == 1000
     assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
 
 
 def test_original_program_on_python_2(lab: Lab, python27: str) -> None:
-    """The slow echos are found, and the sibling's shell or its sleep is named."""
+    """The slow echos are found, and the holder is the sibling's shell or its sleep."""
     program = str(lab.root / "tests" / "programs" / "original27.py")
     for _attempt in range(8):
         traced = lab.trace([python27, program, "--iterations", "100", "--no-pipes"])
@@ -147,10 +147,10 @@ def test_close_fds_on_python_2(lab: Lab, python27: str) -> None:
 
 
 def test_native_threads(lab: Lab, native_storm: str) -> None:
-    """Of the reads of over 4 ms that a worker kept waiting 99 % are reported with a worker; nothing else is.
+    """At least 97 % of the reads that a worker delayed by over 4 ms are reported with a worker.
 
-    A read that its own child kept waiting (starved by the forks) is exec latency. On a busy machine readers
-    wake late and workers are reaped late, which looks like a miss: one run of three has to be clean.
+    A read that its own child delayed (starved by the forks) is exec latency. On a busy machine readers wake
+    late and workers are reaped late, which looks like a miss: one of three runs has to pass.
     """
     bad = []
     for _attempt in range(3):
@@ -162,8 +162,8 @@ def test_native_threads(lab: Lab, native_storm: str) -> None:
 
 
 def _missed_or_unnamed(traced: Traced) -> list[Object]:
-    """The long reads without a named holder, when they are more than 3 %; a wrong name fails at once."""
-    workers = [line for line in traced.said if line["kind"] == "worker"]
+    """Return the long reads without a named holder if they are more than 3 %; fail if a holder is wrong."""
+    workers = [line for line in traced.printed if line["kind"] == "worker"]
     spawns = {spawn["child"]["pid"]: spawn for spawn in traced.of("spawn")}
     stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}
     assert len(spawns) == 1000
@@ -184,8 +184,8 @@ def _missed_or_unnamed(traced: Traced) -> list[Object]:
 
 
 @pytest.mark.parametrize("by", ["socket", "pidfd_getfd", "proc"])
-def test_copy_that_was_passed(lab: Lab, by: str) -> None:
-    """No fork made this copy: /proc shows who has it while the stall is going on."""
+def test_passed_copy(lab: Lab, by: str) -> None:
+    """No fork made this copy: /proc shows its holder while the stall is in progress."""
     traced = lab.trace(lab.program("passed_copy.py", "--by", by))
     [spawn] = traced.spawns()
     ongoing, ended = (report for report in traced.reports if report["type"] == "stall")
@@ -196,17 +196,17 @@ def test_copy_that_was_passed(lab: Lab, by: str) -> None:
     assert ended["stall_seconds"] == pytest.approx(spawn["seconds"], abs=5 * TOLERANCE_SECONDS)
 
 
-def test_short_stall_by_a_passed_copy_names_nobody_else(lab: Lab) -> None:
+def test_short_stall_by_a_passed_copy_names_no_other_process(lab: Lab) -> None:
     traced = lab.trace(lab.program("passed_copy.py", "--live", "0.1"))
     [spawn] = traced.spawns()
     [stall] = traced.of("stall")
     [holder] = stall["holders"]
-    seen = (spawn["receiver"], "passed", True)  # somebody looked just then
+    seen = (spawn["receiver"], "passed", True)  # if /proc was read during the stall
     assert (holder["pid"], holder["cause"], holder["confirmed"]) in (seen, (None, "unknown", False))
 
 
 def test_socketpair_as_errpipe(lab: Lab) -> None:
-    """As in Rust's Command with pre_exec."""
+    """As Rust's Command with pre_exec does."""
     plain = lab.trace(lab.program("socket_errpipe.py"))
     assert plain.of("stall") == []
     assert [spawn["outcome"] for spawn in plain.of("spawn")] == ["ok"] * 3
@@ -218,15 +218,15 @@ def test_socketpair_as_errpipe(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("by", ["pipe", "socket"])
-def test_daemon_that_says_when_it_is_ready_is_no_stall(lab: Lab, by: str) -> None:
+def test_daemon_that_reports_readiness_is_no_stall(lab: Lab, by: str) -> None:
     traced = lab.trace(lab.program("readiness.py", by))
     assert traced.status == 0
-    assert traced.said[-1]["kind"] == "done"
+    assert traced.printed[-1]["kind"] == "done"
     assert [report for report in traced.reports if report["type"] == "stall"] == []
 
 
 def test_child_that_is_killed_before_its_exec(lab: Lab) -> None:
-    """It never let anybody know; only the worker keeps the parent waiting then."""
+    """It never reports anything; then only the worker keeps the parent waiting."""
     traced = lab.trace(lab.program("killed_child.py"))
     [spawn] = traced.spawns()
     ongoing, ended = (report for report in traced.reports if report["type"] == "stall")

@@ -1,4 +1,4 @@
-"""trace-popen as a person and a script use it: targets, ends, and mistakes."""
+"""trace-popen on a terminal and in scripts: targets, ends, and usage errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.live.lab import PYTHON, Lab, json_lines
 
 
 def _start(lab: Lab, *options: str) -> subprocess.Popen[str]:
-    """A trace-popen that has begun to trace."""
+    """Start trace-popen; return when it traces."""
     process = subprocess.Popen(
         [*lab.trace_popen, *options],
         cwd=lab.root,
@@ -36,7 +36,7 @@ def _start(lab: Lab, *options: str) -> subprocess.Popen[str]:
 
 
 def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = ()) -> str:
-    """Runs trace-popen, which must end with status 2, one line, and nothing on standard output."""
+    """Run trace-popen, which must print one line on standard error and exit with status 2; return it."""
     done = subprocess.run(
         [*wrapper, *lab.trace_popen, *arguments],
         cwd=lab.root,
@@ -51,17 +51,17 @@ def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = ()) -> str:
     return line
 
 
-def test_pid_covers_threads_and_descendants_and_nobody_else(lab: Lab) -> None:
+def test_pid_covers_threads_and_descendants_only(lab: Lab) -> None:
     inner = lab.program("fork_beside_popen.py", "--force", "2")
     script = f"import time, subprocess; time.sleep(3); subprocess.run({inner!r})"
     with subprocess.Popen([PYTHON, "-c", script], stdout=subprocess.PIPE, text=True) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
         subprocess.run(lab.program("fork_beside_popen.py", "--force", "1"), check=True)
-        said, _ = target.communicate(timeout=30)
+        printed, _ = target.communicate(timeout=30)
     out, err = tracer.communicate(timeout=30)
     assert f"pid {target.pid} has exited" in err
     reports = json_lines(out)
-    stalled = {line["child"] for line in json_lines(said) if line.get("worker")}
+    stalled = {line["child"] for line in json_lines(printed) if line.get("worker")}
     assert {r["child"]["pid"] for r in reports if r["type"] == "stall"} == stalled
     assert reports[-1]["type"] == "summary"
     assert tracer.returncode == 0
@@ -114,7 +114,7 @@ def test_killed_command_gives_a_shells_status(lab: Lab) -> None:
     assert done.returncode == 128 + signal.SIGKILL
 
 
-def test_target_killed_in_the_middle_of_a_stall(lab: Lab) -> None:
+def test_target_killed_during_a_stall(lab: Lab) -> None:
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "30", "--plain", "0")
     with subprocess.Popen(["sh", "-c", f"sleep 3; exec {' '.join(command)}"]) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
@@ -130,7 +130,7 @@ def test_target_killed_in_the_middle_of_a_stall(lab: Lab) -> None:
     assert summary["stalls"] == 1
 
 
-def test_reader_that_has_had_enough(lab: Lab) -> None:
+def test_closed_standard_output(lab: Lab) -> None:
     """As in trace-popen | head -1: no traceback."""
     tracer = _start(lab, "--json", "--all", "--pid", str(os.getpid()))
     assert tracer.stdout is not None
@@ -144,7 +144,7 @@ def test_reader_that_has_had_enough(lab: Lab) -> None:
 
 
 def test_not_root(lab: Lab) -> None:
-    """The modules are loaded before root is given up: nobody else may be able to read a checkout."""
+    """The modules are imported before root is dropped: other users may not be able to read the checkout."""
     code = (
         "import os, sys, agent.tracing.tracer\n"
         "from agent.cli.main import main\n"
@@ -226,7 +226,7 @@ def test_report_file_beside_readable_text(lab: Lab) -> None:
 
 def test_several_pids_and_filters(lab: Lab) -> None:
     script = f"import subprocess; input(); subprocess.run({_forced(lab)!r})"
-    said = []
+    printed = []
     with contextlib.ExitStack() as stack:
         targets = [
             stack.enter_context(
@@ -242,12 +242,12 @@ def test_several_pids_and_filters(lab: Lab) -> None:
         root = _start(lab, "--user", "root", "--comm", "python3", "--container", "host", "--json")
         other = _start(lab, "--user", "65534", "--json")
         for target in targets:
-            said.append(json_lines(target.communicate("\n", timeout=30)[0]))
+            printed.append(json_lines(target.communicate("\n", timeout=30)[0]))
         out, err = both.communicate(timeout=30)
         for tracer in (none, root, other):
             time.sleep(0.3)
             tracer.send_signal(signal.SIGINT)
-    children = {line["child"] for lines in said for line in lines if line["kind"] == "spawn"}
+    children = {line["child"] for lines in printed for line in lines if line["kind"] == "spawn"}
     assert len(children) == 2
     assert f"pid {pids.replace(',', ', ')} have exited" in err
 
@@ -260,7 +260,7 @@ def test_several_pids_and_filters(lab: Lab) -> None:
     assert stalled(other.communicate(timeout=30)[0]) == set()
 
 
-def test_a_reader_that_has_had_enough_ends_it(lab: Lab) -> None:
+def test_closed_standard_output_ends_a_trace(lab: Lab) -> None:
     """As in trace-popen --all | head -1."""
     many = " ".join(lab.program("many_popen.py", "--count", "200"))
     process = subprocess.Popen(
@@ -273,13 +273,13 @@ def test_a_reader_that_has_had_enough_ends_it(lab: Lab) -> None:
     assert process.stdout is not None and process.stderr is not None
     assert "->" in process.stdout.readline()
     process.stdout.close()
-    said = process.stderr.read()
+    printed = process.stderr.read()
     assert process.wait(30) == 128 + signal.SIGPIPE
-    assert said == ""
+    assert printed == ""
 
 
-def test_on_a_terminal_there_is_a_status_line_and_it_goes(lab: Lab) -> None:
-    """Resized in the middle; ended by Ctrl-C, which the terminal makes a signal of."""
+def test_on_a_terminal_the_status_line_appears_and_disappears(lab: Lab) -> None:
+    """It is resized in the middle, and ended by Ctrl-C, which the terminal turns into a signal."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(lab.root)
@@ -313,8 +313,8 @@ def test_on_a_terminal_there_is_a_status_line_and_it_goes(lab: Lab) -> None:
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
 
 
-def test_a_report_is_kept_drawn_and_shown_again(lab: Lab) -> None:
-    """Everything at once; and again from the kept report, by somebody who may trace nothing."""
+def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
+    """All outputs at once; and again from the saved report, by a user without privileges."""
     files = {name: lab.folder / name for name in ("report.json", "page.html", "trace.json")}
     for path in files.values():
         path.touch()
@@ -356,14 +356,14 @@ def test_a_report_is_kept_drawn_and_shown_again(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "is empty"),
         ("[]\n", ":1: "),
         ('{"type": "news"}\n', ":1: expected an object with type stall, spawn, summary"),
     ],
 )
-def test_what_is_no_report(lab: Lab, content: str, said: str) -> None:
+def test_invalid_report(lab: Lab, content: str, message: str) -> None:
     path = lab.folder / "no-report"
     path.write_text(content)
-    assert said in _one_line(lab, "--replay", str(path))
+    assert message in _one_line(lab, "--replay", str(path))

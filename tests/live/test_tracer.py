@@ -1,4 +1,4 @@
-"""The tracer itself, in this process: without BTF, and with what it must refuse."""
+"""The tracer in this process: without BTF, and on kernels that it must reject."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_probe_attaches_and_the_self_test_passes() -> None:
 
 
 def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
-    """Inherited copies are assumed then, so only what /proc confirms may be named."""
+    """Inherited copies are only assumed then, so a holder is named only if /proc confirms it."""
     stalls: list[Stall] = []
     spawns: list[Spawn] = []
     with Tracer(TracerOptions(use_btf=False, every=True), stalls.append, spawns.append) as tracer:
@@ -42,9 +42,9 @@ def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
             while program.poll() is None:
                 tracer.run_once(0.05)
             assert program.stdout is not None
-            said = json_lines(program.stdout.read())
+            printed = json_lines(program.stdout.read())
         tracer.drain()
-    workers = {line["child"]: line["worker"] for line in said if line.get("worker")}
+    workers = {line["child"]: line["worker"] for line in printed if line.get("worker")}
     found = {stall.spawn.child: stall.culprit for stall in stalls if stall.ended is not None}
     assert {child: found[child].pid for child in workers} == workers
     for child in workers:
@@ -52,8 +52,8 @@ def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
         assert found[child].confirmation is Confirmation.CONFIRMED
 
 
-def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on RHEL 9.3, where every system call argument was eight bytes further than the format said."""
+def test_self_test_fails_if_arguments_are_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on RHEL 9.3, where every system call argument was eight bytes beyond its place in the format."""
     plain = loader._cflags
 
     def shifted(*arguments: object) -> list[str]:
@@ -68,14 +68,14 @@ def test_self_test_fails_loudly_when_arguments_sit_elsewhere(monkeypatch: pytest
 
 
 def test_probes_are_all_at_functions_or_all_at_tracepoints() -> None:
-    wanted = "syscalls:"
+    expected = "syscalls:"
     names = features.tracepoints(preflight.find_tracefs())
     with contextlib.suppress(BtfError, NoFunctionsError):
-        find(Btf(), [name.removeprefix(wanted) for name in names if name.startswith(wanted)])
-        wanted = ("fentry:", "fexit:")  # type: ignore[assignment]
+        find(Btf(), [name.removeprefix(expected) for name in names if name.startswith(expected)])
+        expected = ("fentry:", "fexit:")  # type: ignore[assignment]
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         places = [place for place in tracer.probes() if not place.startswith(("sched:", "task:"))]
-        assert [place for place in places if not place.startswith(wanted)] == []
+        assert [place for place in places if not place.startswith(expected)] == []
 
 
 def test_no_child_inherits_the_probes() -> None:
@@ -89,16 +89,16 @@ def test_no_child_inherits_the_probes() -> None:
         assert [fd for fd in ours if os.get_inheritable(fd)] == []
 
 
-def test_at_tracepoints_when_asked_for() -> None:
+def test_at_tracepoints_on_request() -> None:
     with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
         assert tracer.start() is None
         assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
 
 
-def test_kernel_with_what_is_needed_alone(
+def test_kernel_with_only_the_required_features(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it does not have is not compiled in, and what is lost is said."""
+    """Missing features are not compiled in, and the lost functions are reported."""
     monkeypatch.setattr(features, "has_tracepoint", lambda _tracefs, name: name in features.needed())
     lost = [
         feature.without
@@ -108,25 +108,27 @@ def test_kernel_with_what_is_needed_alone(
     with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
         assert tracer.start() is None
         assert set(tracer.probes()) == set(features.needed())
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [line.rpartition(": ")[2] for line in told] == [text.rpartition(": ")[2] for text in lost if text]
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.rpartition(": ")[2] for line in logged] == [
+        text.rpartition(": ")[2] for text in lost if text
+    ]
 
 
-def test_functions_that_the_kernel_refuses_after_all(
+def test_functions_that_the_kernel_rejects_in_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It took the probe of them: so the programs go to the tracepoints, and that is said."""
+    """If a function cannot be attached to, the programs attach to tracepoints, and a line reports it."""
     functions = SyscallFunctions({"sys_enter_read": "fentry:no_such_function"}, {"no_such_function": 1}, [])
     monkeypatch.setattr(loader, "find", lambda btf, programs: functions)
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
-    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "attached to tracepoints" in told
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "attached to tracepoints" in warning
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
-    """Makes one program attach to a tracepoint that there is not, as on a kernel without it."""
+    """Make one program attach to a tracepoint that does not exist, as on a kernel without it."""
     plain = loader._plain_events
 
     def events(tracefs: Path) -> dict[str, str]:
@@ -136,7 +138,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     monkeypatch.setattr(loader, "_plain_events", events)
 
 
-def test_probe_that_does_not_attach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_that_does_not_attach_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     _refuse(monkeypatch, "syscalls:sys_enter_dup")
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
@@ -152,7 +154,7 @@ def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPat
 
 
 def test_hints_count_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that stays behind makes every later process with such a pid pay for the look-ups."""
+    """A hint that is left behind makes every later process with that pid pay for the look-ups."""
     made: list[Compiled] = []
 
     class WithHints(compiled.Compilation):
@@ -167,13 +169,13 @@ def test_hints_count_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         read, write = os.pipe()
-        with ThreadPoolExecutor(4) as threads:  # two threads of a process can make its row at once
+        with ThreadPoolExecutor(4) as threads:  # two threads can create a process's row at the same time
             list(threads.map(lambda _: subprocess.run([PYTHON, "-c", _SPAWNS], check=True), range(20)))
         os.close(read)
         os.close(write)
         maps = made[0].maps
         deadline = time.monotonic() + 10
-        while True:  # processes of others come and go between the two looks
+        while True:  # other processes start and end between the two looks
             hints = sum(hint.value for _key, hint in maps["hints"].items())
             processes = maps["processes"].count()
             if hints == processes or time.monotonic() > deadline:

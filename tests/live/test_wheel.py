@@ -1,4 +1,4 @@
-"""The wheel in a clean virtual environment, away from the checkout."""
+"""The wheel in a clean virtual environment, outside the checkout."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NOT_OURS = (".git", ".venv", ".cache", "node_modules", "build", "*.egg-info", "
 
 
 class Installed:
-    """A virtual environment with the wheel in it, used from a folder that is empty."""
+    """A virtual environment with the wheel, used from an empty folder."""
 
     def __init__(self, wheel: Path, folder: Path) -> None:
         self.prefix = folder / "venv"
         self._folder = folder / "elsewhere"
         self._folder.mkdir()
-        # bcc is the distribution's.
+        # bcc comes from the distribution.
         subprocess.run([PYTHON, "-m", "venv", "--system-site-packages", str(self.prefix)], check=True)
         pip = [str(self.prefix / "bin" / "pip"), "install", "--quiet", str(wheel)]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: setuptools leaves things behind."""
+    """Build the wheel from a copy: setuptools leaves files behind."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(repo_root, folder / "source", ignore=shutil.ignore_patterns(*_NOT_OURS))
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
@@ -51,15 +51,15 @@ def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel, installed."""
+    """Install the wheel."""
     return Installed(wheel, tmp_path_factory.mktemp("installed"))
 
 
 def test_every_file_of_the_packages_is_in_it(repo_root: Path, wheel: Path) -> None:
-    """But what is written for those who read the source."""
+    """Except the documents for readers of the source."""
     there = set(zipfile.ZipFile(wheel).namelist())
     ours = [path for package in ("agent", "probes") for path in (repo_root / package).rglob("*")]
-    wanted = {
+    expected = {
         str(path.relative_to(repo_root))
         for path in ours
         if path.is_file() and path.suffix not in (".pyc", ".md")
@@ -68,12 +68,12 @@ def test_every_file_of_the_packages_is_in_it(repo_root: Path, wheel: Path) -> No
         "probes/errpipe.bpf.c",
         "probes/shim/include/linux/types.h",
         "agent/render/agent_html.html",
-    } <= wanted
-    assert wanted <= there
+    } <= expected
+    assert expected <= there
     assert not {name for name in there if name.startswith(("tests/", "dashboards/", "config/"))}
 
 
-def test_what_is_beside_the_packages(repo_root: Path, installed: Installed) -> None:
+def test_files_beside_the_packages(repo_root: Path, installed: Installed) -> None:
     share = installed.prefix / "share"
     same = {
         "man/man1/trace-popen.1": "config/manual/trace-popen.1",
@@ -97,7 +97,7 @@ def test_what_is_beside_the_packages(repo_root: Path, installed: Installed) -> N
             assert place.read_bytes() == file.read_bytes(), place
 
 
-def test_it_knows_itself(installed: Installed) -> None:
+def test_it_finds_its_own_files(installed: Installed) -> None:
     assert installed.run("--version").stdout == f"trace-popen {__version__}\n"
     assert installed.run("agent", "--check").stdout == "built-in defaults: OK\n"
     config = str(installed.prefix / "share" / "spawnstall" / "agent.yaml")
@@ -109,6 +109,6 @@ def test_it_traces(lab: Lab, installed: Installed, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = installed.run("--json", "-o", str(report), "--", *program)
     assert done.returncode == 0, done.stderr
-    (said,) = [line for line in json_lines(done.stdout) if line.get("worker")]
+    (printed,) = [line for line in json_lines(done.stdout) if line.get("worker")]
     (stall,) = [line for line in json_lines(report.read_text()) if line["type"] == "stall"]
-    assert (stall["child"]["pid"], stall["holders"][0]["pid"]) == (said["child"], said["worker"])
+    assert (stall["child"]["pid"], stall["holders"][0]["pid"]) == (printed["child"], printed["worker"])

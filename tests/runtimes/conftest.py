@@ -1,4 +1,4 @@
-"""These use the fixtures of the live tests, and give every program foreign holders."""
+"""Fixtures of the live tests, and one that gives every program foreign holders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives every pipe that a program makes a foreign holder: foreign_fork.c, preloaded."""
+"""Give every pipe that a program creates a foreign holder, by preloading foreign_fork.c."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LIVE_SECONDS = 0.5
 """How long a holder lives."""
 
 LOOP_LIVE_SECONDS = 0.05
-"""The same, when they are forked all the time."""
+"""The same for workers that are forked continuously."""
 
 _TOLERANCE_SECONDS = 0.01
 
 
 class Preload:
-    """Gives a program foreign holders, by foreign_fork.c."""
+    """Give a program foreign holders, by foreign_fork.c."""
 
     def __init__(self, repo_root: Path, folder: Path) -> None:
         source = repo_root / "tests" / "programs" / "runtimes" / "foreign_fork.c"
@@ -30,15 +30,15 @@ class Preload:
         subprocess.run(["gcc", *options, "-o", str(self._library), str(source), "-ldl"], check=True)
 
     def fork(self, command: Sequence[str]) -> list[str]:
-        """Every pipe gets a worker that does not exec."""
+        """Give every pipe a worker that does not exec."""
         return self._with("fork", LIVE_SECONDS, command)
 
     def exec(self, command: Sequence[str]) -> list[str]:
-        """Every pipe gets a worker that execs at once, and keeps what is not close-on-exec."""
+        """Give every pipe a worker that calls exec at once, and keeps what is not close-on-exec."""
         return self._with("exec", LIVE_SECONDS, command)
 
     def loop(self, command: Sequence[str]) -> list[str]:
-        """Workers that do not exec are forked all the time."""
+        """Fork workers that do not exec continuously."""
         return self._with("loop", LOOP_LIVE_SECONDS, command)
 
     def _with(self, how: str, live: float, command: Sequence[str]) -> list[str]:
@@ -47,17 +47,17 @@ class Preload:
             "FOREIGN_FORK": how,
             "FOREIGN_FORK_MS": f"{live * 1000:.0f}",
             "FOREIGN_FORK_PIDS": str(self._pids),
-            # git_spawn.sh is a shell, and hands it on
+            # git_spawn.sh is a shell, and passes it on
             "PRELOAD" if command[0] == "/bin/sh" else "LD_PRELOAD": str(self._library),
         }
         return ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items()), *command]
 
     def workers(self) -> set[int]:
-        """Every worker that was forked."""
+        """Return the pids of all workers."""
         return {int(line) for line in self._pids.read_text().split()}
 
     def assert_each_stalled(self, traced: Traced, cause: str) -> None:
-        """Each spawn was kept waiting by one worker of its own, and that one was seen and confirmed."""
+        """Assert that each spawn was blocked by one worker of its own, which was seen and confirmed."""
         spawns, stalls = traced.spawns(), traced.of("stall")
         assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(spawns)
         assert len(stalls) == traced.summary["stalls"] == len(spawns)
@@ -67,7 +67,7 @@ class Preload:
             if spawn["child"] is not None:
                 stall = by_child[spawn["child"]]
             assert stall["parent"]["pid"] == spawn["pid"]
-            # Begins when the own child has execed, or later with the read: a busy machine can put off both.
+            # Begins with the own child's exec, or later with the read: a busy machine can delay both.
             steps = {step["what"]: step["seconds"] for step in ended[stall["child"]["pid"]]["steps"]}
             began = max(steps["child_execed"], steps["read_began"])
             assert abs(stall["stall_seconds"] - (steps["read_ended"] - began)) < _TOLERANCE_SECONDS
@@ -80,9 +80,9 @@ class Preload:
         assert holders <= self.workers()
 
     def assert_waits_are_explained(self, traced: Traced) -> int:
-        """No long wait after the own child's exec is without a stall; only workers are named.
+        """Assert that each long wait after the own child's exec has a stall, and that only workers are named.
 
-        Returns how many stalls there were.
+        Return the number of stalls.
         """
         children = {spawn["child"] for spawn in traced.spawns()}
         stalls = {stall["child"]["pid"]: stall for stall in traced.of("stall")}

@@ -1,4 +1,4 @@
-"""Every CPython that is at hand: they differ in fork, vfork and posix_spawn, and in who has an errpipe."""
+"""Every installed CPython: they differ in the use of fork, vfork and posix_spawn, so in having an errpipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _version(python: Path) -> tuple[int, ...]:
 
 
 def _with_errpipe(python: Path) -> int:
-    """How many of the ways have one. posix_spawn has none: without close_fds since 3.8, mostly since 3.13."""
+    """Return how many ways have one. posix_spawn has none: without close_fds since 3.8, mostly since 3.13."""
     version = _version(python)
     return len(_WAYS) - (version >= (3, 8)) - 2 * (version >= (3, 13))
 
@@ -67,14 +67,14 @@ def test_worker_that_never_execs(lab: Lab, preload: Preload, python: Path) -> No
 
 @each_python
 def test_worker_beside_posix_spawn(lab: Lab, preload: Preload, python: Path) -> None:
-    """A data pipe's foreign holders are another matter."""
+    """Foreign holders of a data pipe are not reported."""
     traced = lab.trace(preload.fork(_command(lab, python, "no_close_fds")))
     assert len(traced.of("spawn")) == len(traced.of("stall")) == (_version(python) < (3, 8))
 
 
 @each_python
 def test_sibling_that_execs(lab: Lab, preload: Preload, python: Path) -> None:
-    """Only Python 2 makes its errpipe close-on-exec late."""
+    """Only Python 2 sets close-on-exec after creating its errpipe."""
     traced = lab.trace(preload.exec(_command(lab, python, "preexec_fn")))
     if _version(python) < (3,):
         preload.assert_each_stalled(traced, "leaked")

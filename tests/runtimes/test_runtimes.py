@@ -1,7 +1,7 @@
-"""Programs of other runtimes: their spawns are counted, and a foreign holder is found, whatever they do.
+"""Programs of other runtimes: their spawns are counted, and a foreign holder is found.
 
-Each program of tests/programs/runtimes says its own spawns and how long they took. foreign_fork.c, preloaded,
-gives each pipe that a program makes a foreign holder. `make setup-runtimes` installs what is needed.
+Each program of tests/programs/runtimes prints its spawns and how long they took. foreign_fork.c, preloaded,
+gives each pipe that a program creates a foreign holder. `make setup-runtimes` installs what is needed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _COUNT = 3
 class _Runtime:
     """One way to start a program.
 
-    program: {folder} is tests/programs/runtimes, {built} where the compiled ones are.
-    builder: the program that must be there and how it compiles, if it does.
+    program: {folder} is tests/programs/runtimes, {built} the folder of the compiled ones.
+    builder: the required tool, with the command that compiles the program, if any.
     errpipe: whether the runtime has one at all.
     late: its errpipe is not close-on-exec from the start, so a sibling's exec can keep it.
     """
@@ -64,21 +64,21 @@ _RUNTIMES = {
 _WITH_ERRPIPE = [name for name, runtime in _RUNTIMES.items() if runtime.errpipe]
 _WITHOUT_ERRPIPE = [name for name, runtime in _RUNTIMES.items() if not runtime.errpipe]
 _LATE = [name for name, runtime in _RUNTIMES.items() if runtime.late]
-# Go makes its system calls without libc, so no worker can be forked at a pipe's side.
+# Go's system calls bypass libc, so no worker can be forked when it creates a pipe.
 _PRELOADED = [name for name in _WITH_ERRPIPE if name != "go"]
 _AT_ONCE = [name for name in _PRELOADED if name not in _LATE]
 _WITH_THREADS = ["go", "rust-pre_exec", "ruby", "java-posix_spawn", "java-vfork", "java-fork"]
 
 
 class Runtimes:
-    """Makes the command lines of the programs, and compiles those that need it once."""
+    """Build the command lines of the programs; compile those that need it once."""
 
     def __init__(self, folder: Path, built: Path) -> None:
         self._places = {"folder": os.fspath(folder), "built": os.fspath(built)}
         self._built: set[str] = set()
 
     def command(self, name: str, *, count: int = _COUNT, program: str = "/bin/true") -> list[str]:
-        """The command line that starts a program so many times."""
+        """Return the command line that starts a program ``count`` times."""
         runtime = _RUNTIMES[name]
         command = self._words(runtime.program)
         builder = self._words(runtime.builder)
@@ -97,13 +97,13 @@ class Runtimes:
 
 @pytest.fixture(scope="session")
 def runtimes(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtimes:
-    """Every runtime's program."""
+    """The programs of all runtimes."""
     folder = repo_root / "tests" / "programs" / "runtimes"
     return Runtimes(folder, tmp_path_factory.mktemp("runtimes"))
 
 
 def _assert_said(traced: Traced, count: int) -> list[Object]:
-    """The program's own spawns: that many, and the reported ones are these."""
+    """Assert that the program made that many spawns, and that exactly these are reported."""
     assert traced.status == 0
     spawns = traced.spawns()
     assert len(spawns) == count
@@ -142,10 +142,10 @@ def test_worker_that_never_execs(lab: Lab, runtimes: Runtimes, preload: Preload,
 
 
 @pytest.mark.parametrize("name", _LATE)
-def test_copy_that_a_sibling_takes_through_its_exec(
+def test_copy_that_a_sibling_keeps_through_its_exec(
     lab: Lab, runtimes: Runtimes, preload: Preload, name: str
 ) -> None:
-    """The errpipe was not close-on-exec yet, or never is in the parent."""
+    """The errpipe is not yet close-on-exec, or never is in the parent."""
     traced = lab.trace(preload.exec(runtimes.command(name)))
     _assert_said(traced, _COUNT)
     preload.assert_each_stalled(traced, "leaked")
@@ -162,7 +162,7 @@ def test_close_on_exec_from_the_start(lab: Lab, runtimes: Runtimes, preload: Pre
 
 
 def test_go(lab: Lab, runtimes: Runtimes, preload: Preload) -> None:
-    """A C thread, which knows nothing of Go's ForkLock, forks all the time."""
+    """A C thread, which does not take Go's ForkLock, forks continuously."""
     traced = lab.trace(preload.loop(runtimes.command("go", count=100)))
     waits = [s for s in _assert_said(traced, 100) if s["seconds"] > LOOP_LIVE_SECONDS * 0.8]
     assert len(waits) >= 3
@@ -172,7 +172,7 @@ def test_go(lab: Lab, runtimes: Runtimes, preload: Preload) -> None:
 @pytest.mark.parametrize("name", _WITHOUT_ERRPIPE)
 @pytest.mark.parametrize("how", ["fork", "loop"])
 def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, name: str, how: str) -> None:
-    """What foreign holders of a data pipe do to its reader is another matter."""
+    """Foreign holders of a data pipe are not reported."""
     command = runtimes.command(name, count=20 if how == "loop" else _COUNT)
     traced = lab.trace(preload.loop(command) if how == "loop" else preload.fork(command))
     spawns = traced.spawns()
@@ -186,7 +186,7 @@ def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, na
 
 @pytest.mark.parametrize("name", _WITH_THREADS)
 def test_many_threads(lab: Lab, runtimes: Runtimes, name: str) -> None:
-    """Siblings may hold each other's errpipes, but only until they exec, and all are counted."""
+    """Siblings can hold each other's errpipes, but only until their exec, and all are counted."""
     traced = lab.trace([*runtimes.command(name, count=25), "--threads", "8"])
     spawns = _assert_said(traced, 200)
     assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
@@ -198,15 +198,15 @@ def test_many_threads(lab: Lab, runtimes: Runtimes, name: str) -> None:
         assert {holder["cause"] for holder in stall["holders"]} == {"late_exec"}
 
 
-def test_threads_that_make_their_first_pipes_at_once(lab: Lab, runtimes: Runtimes) -> None:
-    """All of them are the first to need the process's table."""
+def test_threads_that_create_their_first_pipes_at_once(lab: Lab, runtimes: Runtimes) -> None:
+    """All of them need the process's table at the same time."""
     command = " ".join([*runtimes.command("rust-pre_exec", count=1), "--threads", "8"])
     traced = lab.trace(["/bin/sh", "-c", f"n=0; while [ $n -lt 150 ]; do {command}; n=$((n+1)); done"])
     assert len(traced.spawns()) == traced.summary["spawns"] == 1200
 
 
 def test_goroutines_that_move_to_another_thread(lab: Lab, runtimes: Runtimes) -> None:
-    """Between the errpipe and the fork: the thread that forks is not the one that made the errpipe."""
+    """They move between errpipe and fork: another thread forks than the one that created the errpipe."""
     traced = lab.trace([*runtimes.command("go", count=500), "--threads", "8"])
     assert len(traced.spawns()) == 4000
     assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
@@ -218,6 +218,6 @@ def test_job_control_of_bash(lab: Lab, repo_root: Path) -> None:
     program = repo_root / "tests" / "programs" / "runtimes" / "shell_pipes.sh"
     traced = lab.trace(["/bin/bash", str(program)])
     assert traced.status == 0
-    assert traced.said[-1]["value"] == "hi"
+    assert traced.printed[-1]["value"] == "hi"
     assert traced.of("spawn") == []
     assert traced.of("stall") == []

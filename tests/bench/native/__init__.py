@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["NAMES", "compile_all", "said"]
+__all__ = ["NAMES", "compile_all", "result_of"]
 
 NAMES = ("calls", "spawns", "stalls", "sleepers")
 _HERE = Path(__file__).parent
@@ -20,7 +20,7 @@ def compile_all(folder: Path) -> None:
         subprocess.run([*command, str(_HERE / f"{name}.c")], check=True)
 
 
-def said(command: Sequence[str]) -> dict[str, float]:
+def result_of(command: Sequence[str]) -> dict[str, float]:
     """The JSON object that a program says at its end.  Raises subprocess.CalledProcessError."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
