@@ -1,8 +1,8 @@
-"""What it costs, beside nothing and beside peers: tables, and a JSON file.
+"""Measure the cost of tracing beside no tracer and beside others; print tables, and write a JSON file.
 
     .venv/bin/python -m tests.bench [GROUP ...] [--rounds 5] [--seconds 1] [--json bench.json]
 
-Needs root, eBPF and gcc; peers that are not installed (config/setup.sh bench) are said to be missing.
+Needs root, eBPF and gcc; peers that are not installed (config/setup.sh bench) are reported as missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GROUPS: dict[str, Callable[[Bench], Group]] = {
 
 
 def main() -> None:
-    """Runs the groups that are named, or all."""
+    """Run the named groups, or all."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that peers are ended too
     result: dict[str, Any] = {
@@ -56,7 +56,7 @@ def main() -> None:
             for title, header, rows in found.tables:
                 _print(console, title, header, rows)
             result["figures"] = figures
-            # After each: what is done is kept when a later one fails.
+            # After each group, so that finished results survive a later failure.
             Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
     _print(console, "Targets", ["", "target", "median", ""], targets.rows(figures))
 
@@ -67,10 +67,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("groups", nargs="*", choices=[*_GROUPS, []], metavar="GROUP", help=", ".join(_GROUPS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1, help="of one measurement")
-    parser.add_argument(
-        "--other", metavar="DIR", help="another checkout, whose agent is measured beside this one's"
-    )
+    parser.add_argument("--seconds", type=float, default=1, help="duration of one measurement")
+    parser.add_argument("--other", metavar="DIR", help="another checkout, whose agent is measured too")
     parser.add_argument("--json", default="bench.json", help="the file to write")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""The agent's own CPU time by the rate of spawns and of stalls, and the records that it lost."""
+"""The agent's own CPU time by rate of spawns and of stalls, and its lost records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.bench.cost import cpu_seconds
 
 __all__ = ["run"]
 
-_HIGHEST = 0  # as tests/bench/native/spawns.c has it
+_HIGHEST = 0  # as tests/bench/native/spawns.c defines it
 _RATES = (None, 100, 1000, _HIGHEST)
 _STALLS = (0, 10, 200)
 _STALLS_A_PROGRAM = 25
@@ -23,7 +23,7 @@ _LOST = "spawnstall_records_lost_total"
 
 
 def run(bench: Bench) -> Group:
-    """Spawns by vfork from two threads; stalls by programs of their own."""
+    """Spawn by vfork from two threads; cause stalls by separate programs."""
     loads = [(rate, stalls) for stalls in _STALLS for rate in _RATES]
     measured: dict[tuple[Any, int], list[dict[str, float]]] = {load: [] for load in loads}
     for number in range(bench.rounds):
@@ -61,7 +61,7 @@ def run(bench: Bench) -> Group:
 
 
 def _words(rate: Any) -> str:
-    return {None: "none", _HIGHEST: "as many as can be"}.get(rate, f"{rate:,}" if rate else "")
+    return {None: "none", _HIGHEST: "as many as possible"}.get(rate, f"{rate:,}" if rate else "")
 
 
 def _measure(bench: Bench, agent: int, rate: Any, stalls: int) -> dict[str, float]:

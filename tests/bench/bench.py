@@ -1,4 +1,4 @@
-"""What every group of benchmarks is given, and what it gives back."""
+"""The input and the result of each group of benchmarks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Bench:
-    """folder: has the compiled programs; rounds: of each measurement; seconds: that one takes.
+    """Settings of a run.
 
+    folder: of the compiled programs; rounds: of each measurement; seconds: duration of one measurement;
     other: another checkout, whose agent is a peer.
     """
 
@@ -32,26 +33,26 @@ class Bench:
 
     @property
     def labs(self) -> dict[str, Lab]:
-        """The agents that are measured, by name."""
+        """Return the agents to measure, by name."""
         named = {"the agent": self.lab}
         if self.other is not None:
             named[f"the agent of {self.other.name}"] = Lab(self.other, self.folder)
         return named
 
     def program(self, name: str, *arguments: object) -> list[str]:
-        """The command line of one of tests.bench.native."""
+        """Return the command line of a program of tests.bench.native."""
         return [str(self.folder / name), *map(str, arguments)]
 
     def say(self, text: str) -> None:
-        """A line about how far it is, to standard error."""
+        """Print a line of progress to standard error."""
         print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group's result.
+    """The result of a group.
 
-    data: for the JSON file; tables: title, header and rows of text; figures: by the name in targets.py.
+    data: for the JSON file; tables: title, header and rows of text; figures: by their name in targets.py.
     """
 
     data: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What one process costs now: CPU time, memory, and the maps that it keeps in the kernel."""
+"""The current cost of a process: CPU time, memory, and its maps in the kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Memory", "cpu_seconds", "memory"]
 
 @dataclass(frozen=True)
 class Memory:
-    """MiB; maps: what the kernel charges for the eBPF maps of its programs."""
+    """Memory in MiB; maps: what the kernel charges for the eBPF maps of its programs."""
 
     rss: float
     private: float
@@ -20,7 +20,7 @@ class Memory:
 
 
 def cpu_seconds(pid: int) -> float:
-    """That its threads, those that live, have run; the scheduler's own nanoseconds, not clock ticks."""
+    """Return the CPU time of its living threads, from the scheduler's nanoseconds, not clock ticks."""
     schedstats = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(file.read_text().split()[0]) for file in schedstats) / 1e9
 

@@ -1,4 +1,4 @@
-"""A program that does nothing, on exactly the agent's tracepoints: the least that tracing them costs."""
+"""An empty program at exactly the agent's tracepoints: the least that tracing them costs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _RAW = {"task:task_newtask": "raw:task_newtask"}  # as probes.loader attaches it
 
 
 def source(tracepoints: Sequence[str]) -> str:
-    """C of an empty program for each of ``category:event``."""
+    """Return C of an empty program for each ``category:event``."""
     return "".join(f"int {_function(name)}(void *unused) {{ return 0; }}\n" for name in tracepoints)
 
 
 @contextlib.contextmanager
 def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
-    """While it is entered.  Raises probes.compiled.LoadError."""
+    """Attach the programs until the block ends.  Raises probes.compiled.LoadError."""
     file = folder / "empty.c"
     file.write_text(source(tracepoints))
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}

@@ -1,4 +1,4 @@
-"""What happens as the host grows: more processes, more spawns in flight and more threads in one process."""
+"""Growth: more processes on the host, more spawns in flight and more threads in one process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROCESSES = (10, 100, 1000, 5000)
 _PIPES = 10  # two files each
 _STALL_MS = 600_000
 _SHAPES = (
-    # How, threads, microseconds until the child's exec: in vfork each thread is one spawn in flight so long.
+    # How, threads, microseconds until the child's exec, during which each vfork is a spawn in flight.
     ("vfork", 1, 5000),
     ("vfork", 16, 5000),
     ("vfork", 64, 5000),
@@ -38,7 +38,7 @@ _SHAPES = (
 
 
 def run(bench: Bench) -> Group:
-    """Snapshots and the agent beside many processes, then one process that spawns in many threads."""
+    """Measure snapshots and the agent beside many processes, then one process that spawns in many threads."""
     processes = [_beside(bench, number) for number in _PROCESSES]
     shapes = [{"agent": name, **shape} for name, lab in bench.labs.items() for shape in _shapes(bench, lab)]
     header = [
@@ -125,7 +125,7 @@ def _milliseconds(call: Any) -> float:
 
 @contextlib.contextmanager
 def _sleepers(bench: Bench, processes: int) -> Iterator[int]:
-    """The pid of their parent, which is not blocked in a read on an errpipe either."""
+    """Yield the pid of their parent, which is not blocked in a read on an errpipe."""
     parent = subprocess.Popen(
         bench.program("sleepers", processes, _PIPES), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -141,7 +141,7 @@ def _sleepers(bench: Bench, processes: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _stall(bench: Bench) -> Iterator[int]:
-    """The pid of a process that stalls for as long as it is entered."""
+    """Yield the pid of a process that stalls until the block ends."""
     process = subprocess.Popen(
         bench.program("stalls", 1, 1, _STALL_MS), stdout=subprocess.DEVNULL, start_new_session=True
     )

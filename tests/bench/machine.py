@@ -1,4 +1,4 @@
-"""Where and when it was measured."""
+"""The machine and the time of a measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOOLS = {
 
 
 def describe() -> dict[str, Any]:
-    """The machine, its kernel and load now, the date, and versions."""
+    """Return the machine, its kernel and current load, the date, and versions."""
     models = [
         line.split(":", 1)[1].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The agent's memory, how soon it traces, and how long a scrape takes."""
+"""The agent's memory, its start time, and the duration of a scrape."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["run"]
 
-_BUSY_HOST = 15  # programs: something above 1,000 series
+_BUSY_HOST = 15  # programs: slightly more than 1,000 series
 _NAMES = (0, _BUSY_HOST, 150)  # to 10,000 series
 _SCRAPES = 20
 _SPAWNS = "spawnstall_spawns_total"
@@ -24,7 +24,7 @@ _THOUSAND = 1000
 
 
 def run(bench: Bench) -> Group:
-    """An agent for each number of programs that spawn, so for each number of histogram series."""
+    """Measure an agent for each number of spawning programs, so for each number of histogram series."""
     figures: dict[str, float] = {}
     taken: dict[str, list[float]] = {name: [] for name in bench.labs}
     for _ in range(bench.rounds):
@@ -61,7 +61,7 @@ def run(bench: Bench) -> Group:
 
 
 def _first_event(bench: Bench, lab: Lab) -> float:
-    """Seconds from the agent's exec until its metrics have a spawn of another program."""
+    """Return the seconds from the agent's exec until its metrics contain a spawn of another program."""
     spawner = subprocess.Popen(bench.program("spawns", "vfork", 1, 60, 200), stdout=subprocess.DEVNULL)
     try:
         began = time.monotonic()
@@ -78,12 +78,12 @@ def _spawns_seen(agent: RunningAgent) -> float:
 
 
 def _spawn(bench: Bench, seconds: float, names: int) -> float:
-    """From a program with so many names; how many spawns it were."""
+    """Spawn under a number of names (comms); return the number of spawns."""
     return result_of(bench.program("spawns", "vfork", 2, seconds, 0, 0, names))["spawns"]
 
 
 def _scrape(agent: RunningAgent) -> tuple[int, stats.Figure]:
-    """How many series are histogram buckets, and milliseconds of a scrape over HTTP."""
+    """Return the number of histogram series, and the milliseconds of a scrape over HTTP."""
     taken = []
     for _ in range(_SCRAPES):
         began = time.monotonic()
@@ -93,7 +93,7 @@ def _scrape(agent: RunningAgent) -> tuple[int, stats.Figure]:
 
 
 def _targets(series: int, scrapes: stats.Figure) -> dict[str, float]:
-    """The target is for a thousand; a scrape of more that is fast enough meets it too."""
+    """Return the figure for the target of 1,000 series, which a scrape of more series also meets."""
     return {"scrape with 1,000 series": scrapes.median} if _THOUSAND <= series < 5 * _THOUSAND else {}
 
 

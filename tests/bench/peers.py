@@ -1,4 +1,4 @@
-"""What the measured programs run beside: nothing, an empty program, the agent, and other tracers."""
+"""The peers of a measurement: no tracer, an empty program, the agent, and other tracers."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _CALLS = ("pipe2", "clone", "clone3", "fork", "vfork", "execve", "close", "read"
 
 
 class CannotRunError(Exception):
-    """A peer does not run on this machine; one line."""
+    """A peer does not run on this machine; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """beside: gives what is put before the command that is measured; raises CannotRunError."""
+    """beside: yields the prefix of the measured command; raises CannotRunError."""
 
     name: str
     beside: Callable[[], AbstractContextManager[Sequence[str]]]
 
 
 def tracepoints_of_the_agent(bench: Bench) -> list[str]:
-    """Those at which a running agent has a program here, or would have one without fentry."""
+    """Return those at which a running agent has a program here, or would have one without fentry."""
     with bench.lab.agent(probes={"attach": "tracepoints"}) as agent:
         metrics = agent.metrics()
     return [
@@ -47,7 +47,7 @@ def tracepoints_of_the_agent(bench: Bench) -> list[str]:
 
 
 def hosts(bench: Bench, tracepoints: Sequence[str]) -> list[Peer]:
-    """Those that trace the whole host: nothing is put before the command."""
+    """Return those that trace the whole host: without a prefix of the command."""
     counter = f"{','.join(f'tracepoint:{name}' for name in tracepoints)} {{ @ = count(); }}"
 
     @contextlib.contextmanager
@@ -75,7 +75,7 @@ def hosts(bench: Bench, tracepoints: Sequence[str]) -> list[Peer]:
 
 
 def followers() -> list[Peer]:
-    """Those that trace one command and its descendants."""
+    """Return those that trace one command and its descendants."""
     calls = ",".join(_CALLS)
     ours = [sys.executable, "-m", "agent", "--json", "-o", "/dev/null", "--"]
     return [
@@ -88,7 +88,7 @@ def followers() -> list[Peer]:
 def _found(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise CannotRunError(f"no {name} here: config/setup.sh bench installs it")
+        raise CannotRunError(f"{name} is not installed: config/setup.sh bench installs it")
     return path
 
 
@@ -115,5 +115,5 @@ def _running(*command: str) -> Iterator[Sequence[str]]:
                 raise CannotRunError(lines[-1] if lines else f"{command[0]} did not start")
             yield ()
         finally:
-            process.kill()  # it keeps nothing; bpftrace 0.17 was seen not to end on SIGINT
+            process.kill()  # it leaves nothing behind; bpftrace 0.17 sometimes ignores SIGINT
             process.wait()

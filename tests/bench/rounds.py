@@ -1,4 +1,4 @@
-"""Interleaved rounds: each peer once a round, so that a slow minute of the machine is everybody's."""
+"""Interleaved rounds: each peer once per round, so that a slow minute of the machine affects all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _LEAVE_SECONDS = 2
 
 @dataclass
 class Rounds:
-    """What was measured.
+    """The measurements.
 
-    values: of each peer and figure, one a round; cannot: why a peer did not run; disturbed: see interleaved.
+    values: of each peer and figure, one per round; cannot: why a peer did not run;
+    disturbed: see interleaved.
     """
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -31,11 +32,10 @@ class Rounds:
 def interleaved(
     bench: Bench, peers: Sequence[Peer], measure: Callable[[Sequence[str]], dict[str, float]]
 ) -> Rounds:
-    """Measures beside each peer in turn.
+    """Measure beside each peer in turn.
 
-    measure: is given what is put before its command.  A measurement that had another tracer's programs in the
-    kernel before, meanwhile or after is repeated, at most so often; then it is kept, and
-    counted as disturbed.
+    measure: receives the prefix of its command.  If another tracer's programs are in the kernel before,
+    during or after a measurement, it is repeated a few times; then it is kept, and counted as disturbed.
     """
     rounds = Rounds()
     for number in range(bench.rounds):
@@ -62,7 +62,7 @@ def _undisturbed(
         with peer.beside() as prefix:
             before = strangers.programs()
             found = measure(prefix)
-            # What the prefix loaded goes a moment after it, as the peer's own programs do.
+            # Programs that the prefix or the peer loaded disappear a moment after it.
             is_alone = strangers.wait_for(before, _LEAVE_SECONDS) and is_alone
         if strangers.wait_for(0, _LEAVE_SECONDS) and is_alone:
             return found

@@ -1,4 +1,4 @@
-"""How many spawns a second a program makes beside each tracer, and untraced."""
+"""Spawns a second of a program beside each tracer, and untraced."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KINDS = {
 
 
 def run(bench: Bench) -> Group:
-    """Popen and wait in Python, posix_spawn in C, and fork and exec from eight threads in C."""
+    """Measure Popen and wait in Python, posix_spawn in C, and fork and exec from eight threads in C."""
     commands = {
         "Popen, Python": [PYTHON, "-c", _POPEN, str(bench.seconds)],
         "posix_spawn, C": bench.program("spawns", "posix_spawn", 1, bench.seconds),

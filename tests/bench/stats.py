@@ -1,4 +1,4 @@
-"""Medians of interleaved rounds, with their spread; differences and ratios are made within each round."""
+"""Medians of interleaved rounds, with their spread; differences and ratios are computed within a round."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Figure", "added", "figure", "ratio"]
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of some rounds, and the quartiles around it (of one round: itself)."""
+    """The median and the quartiles of some rounds (of one round: its value)."""
 
     median: float
     low: float
@@ -19,12 +19,12 @@ class Figure:
     rounds: int
 
     def text(self, digits: int) -> str:
-        """As in ``12.3 (11.9 to 13.0)``."""
+        """Format as in ``12.3 (11.9 to 13.0)``."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Raises statistics.StatisticsError when there are none."""
+    """Compute the figure; raises statistics.StatisticsError without values."""
     median = statistics.median(values)
     low, high = median, median
     if len(values) > 1:
@@ -33,10 +33,10 @@ def figure(values: Sequence[float]) -> Figure:
 
 
 def added(beside: Sequence[float], alone: Sequence[float]) -> Figure:
-    """What each round had more than the same round without."""
+    """Return the difference to the untraced value within each round."""
     return figure([more - less for more, less in zip(beside, alone, strict=True)])
 
 
 def ratio(beside: Sequence[float], alone: Sequence[float]) -> Figure:
-    """What each round had, in units of the same round without."""
+    """Return the ratio to the untraced value within each round."""
     return figure([above / below for above, below in zip(beside, alone, strict=True)])

@@ -1,4 +1,4 @@
-"""How many tracing programs the kernel has now, whoever loaded them: what slows everybody down."""
+"""The number of tracing programs in the kernel, which slow down every process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Info(ctypes.Structure):
 
 
 def programs() -> int:
-    """Needs root.  Raises OSError."""
+    """Return the number of programs.  Needs root.  Raises OSError."""
     count, attributes = 0, _Id()
     while True:
         try:
@@ -36,7 +36,7 @@ def programs() -> int:
         attributes.id = attributes.next_id
         try:
             fd = bpf(_PROG_GET_FD_BY_ID, _Id(id=attributes.id))
-        except FileNotFoundError:  # gone meanwhile
+        except FileNotFoundError:  # unloaded meanwhile
             continue
         try:
             kind = ctypes.c_uint32()
@@ -47,7 +47,7 @@ def programs() -> int:
 
 
 def wait_for(at_most: int, seconds: float) -> bool:
-    """False when there still are more after so long."""
+    """Wait until there are at most ``at_most`` programs; return False after a timeout."""
     deadline = time.monotonic() + seconds
     while programs() > at_most:
         if time.monotonic() > deadline:
@@ -57,9 +57,9 @@ def wait_for(at_most: int, seconds: float) -> bool:
 
 
 def settle(process: subprocess.Popen[str], before: int, seconds: float) -> bool:
-    """Returns when a process traces: more programs than before, and nothing new opened for a second.
+    """Wait until a process traces: more programs than before, and no new fds for a second.
 
-    False when it has ended, or does not trace after so long.
+    Return False if it has ended, or does not trace within ``seconds``.
     """
     deadline, last, since = time.monotonic() + seconds, (before, 0), time.monotonic()
     while process.poll() is None and time.monotonic() < deadline:

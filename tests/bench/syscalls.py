@@ -1,4 +1,4 @@
-"""Nanoseconds that tracing adds to a system call of a process that has nothing to do with spawning."""
+"""Nanoseconds that tracing adds to a system call of a process that starts no programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EMPTY, _AGENT = "an empty program", "the agent"
 
 
 def run(bench: Bench) -> Group:
-    """With one and with two busy cores (one, where there are no more)."""
+    """Measure with one and with two busy cores, if there are two."""
     tracepoints = peers.tracepoints_of_the_agent(bench)
     data: dict[str, object] = {"tracepoints": tracepoints}
     tables, figures = [], {}
@@ -61,7 +61,7 @@ def run(bench: Bench) -> Group:
 
 
 def _measure(bench: Bench, cpus: Sequence[int]) -> dict[str, float]:
-    """The mean over the cores, which are busy at the same time."""
+    """Return the mean over the cores, which are busy at the same time."""
     programs = [
         subprocess.Popen(bench.program("calls", cpu, bench.seconds), stdout=subprocess.PIPE, text=True)
         for cpu in cpus

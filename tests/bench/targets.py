@@ -1,4 +1,4 @@
-"""What was aimed at, and whether a run met it."""
+"""The targets, and whether a run met them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ __all__ = ["TARGETS", "Target", "rows"]
 
 @dataclass(frozen=True)
 class Target:
-    """figure: its name in Group.figures; met when it is at most (or, least: at least) the limit."""
+    """A target.
+
+    figure: its name in Group.figures; it must be at most (with least: at least) the limit."""
 
     figure: str
     limit: float
@@ -18,7 +20,7 @@ class Target:
     least: bool = False
 
     def is_met(self, value: float) -> bool:
-        """Of one median."""
+        """Return whether a median meets the target."""
         return value >= self.limit if self.least else value <= self.limit
 
 
@@ -41,7 +43,7 @@ TARGETS = (
 
 
 def rows(figures: Mapping[str, float]) -> list[list[str]]:
-    """Target, limit, median and verdict of each; a figure that is missing was not measured."""
+    """Return target, limit, median and verdict of each; a missing figure was not measured."""
     made = []
     for target in TARGETS:
         limit = f"{'at least' if target.least else 'at most'} {target.limit:g} {target.unit}"

@@ -1,6 +1,6 @@
-"""What the workload programs share.
+"""Common parts of the workload programs.
 
-Timed Popens, reported as JSON lines, and a hook into the window between pipe2 and fork.
+Timed Popens, printed as JSON lines, and a hook between pipe2 and fork.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from signal import SIGCHLD
 from typing import Any, Callable, Optional
 
 # Python 3.13 starts plain programs by posix_spawn, which has no errpipe. This is the documented
-# switch back to fork or vfork (subprocess, "Disabling use of posix_spawn()"). It is older than that
-# and changes nothing here before 3.13.
+# switch back to fork or vfork (subprocess, "Disabling use of posix_spawn()"). Before 3.13 it has
+# no effect here.
 vars(subprocess)["_USE_POSIX_SPAWN"] = False
 
 TRUE = ["/bin/true"]
@@ -31,7 +31,7 @@ _spawns = 0
 
 
 def emit(**fields: Any) -> None:
-    """One JSON line in one unbuffered write: a process forked meanwhile has nothing to flush."""
+    """Print a JSON line in one unbuffered write: a process forked meanwhile has nothing to flush."""
     os.write(1, (json.dumps(fields) + "\n").encode())
 
 
@@ -45,7 +45,7 @@ def fork_worker(live: float) -> int:
 
 
 def fork_worker_beside(live: float) -> int:
-    """The same, by another thread, which has ended when this returns."""
+    """Do the same in another thread, which ends before this returns."""
     pids: list[int] = []
     forker = threading.Thread(target=lambda: pids.append(fork_worker(live)))
     forker.start()
@@ -54,7 +54,7 @@ def fork_worker_beside(live: float) -> int:
 
 
 def emit_spawn(start: float, seconds: float, child: Optional[int], **fields: Any) -> None:
-    """Report one Popen that the calling thread made."""
+    """Report one Popen of the calling thread."""
     global _spawns
     with _lock:
         _spawns += 1
@@ -72,7 +72,7 @@ def emit_spawn(start: float, seconds: float, child: Optional[int], **fields: Any
 def spawn(
     args: Sequence[str], fields: Optional[dict[str, Any]] = None, **kwargs: Any
 ) -> subprocess.Popen[bytes]:
-    """Time one Popen and report it; a hook may add to ``fields`` while the Popen is at work."""
+    """Time one Popen and report it; a hook can add to ``fields`` during the Popen."""
     start = time.monotonic()
     popen = subprocess.Popen(args, **kwargs)
     seconds = time.monotonic() - start
@@ -81,12 +81,12 @@ def spawn(
 
 
 def done(**fields: Any) -> None:
-    """The last line of every program."""
+    """Print the last line of every program."""
     emit(kind="done", spawns=_spawns, **fields)
 
 
 class HookedEnv(collections.abc.Mapping[str, str]):
-    """An ``env=`` with a hook; Popen reads it after the errpipe's pipe2, before the fork."""
+    """An ``env=`` with a hook; Popen reads it between the errpipe's pipe2 and the fork."""
 
     def __init__(self, hook: Callable[[], None]) -> None:
         self._hook = hook
@@ -107,7 +107,7 @@ class HookedEnv(collections.abc.Mapping[str, str]):
 
 
 def fork_with_pid(pid: int) -> int:
-    """Like fork, but the child gets that pid; see clone3(2)."""
+    """Fork a child with the given pid; see clone3(2)."""
     wanted = ctypes.c_int(pid)
     # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal,
     # stack, stack_size, tls, set_tid, set_tid_size
@@ -119,7 +119,7 @@ def fork_with_pid(pid: int) -> int:
 
 
 def is_pipe(fd: int) -> bool:
-    """Whether an fd of this process is a pipe's."""
+    """Return whether an fd of this process is a pipe."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")  # noqa: PTH115
     except OSError:

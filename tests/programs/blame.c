@@ -1,17 +1,17 @@
-/* One spawn with an innocent holder, which lets go early, and somebody guilty of the rest of the wait.
+/* One spawn with an innocent holder, which releases its copy early, and a guilty process behind the rest of the wait.
  *
  *     blame HOW [OWN_SECONDS] [SECONDS]
  *
- * The innocent one was forked by another thread; it lets go OWN_SECONDS after the own child has ended. The guilty one
- * is older than the errpipe, takes a copy and keeps it for SECONDS; or it stops the parent. HOW:
- *   reopen      it opens the pipe anew, through /proc/PID/fd
+ * The innocent process is forked by another thread; it releases its copy OWN_SECONDS after the own child has ended. The
+ * guilty one is older than the errpipe, takes a copy and keeps it for SECONDS; or it stops the parent. HOW:
+ *   reopen      it opens the pipe again through /proc/PID/fd
  *   getfd       pidfd_getfd
- *   socket      it is sent a copy
- *   in-flight   the same, but the copy stays in the socket: no process has it
- *   late-*      one of these when the own child has execed; else it is before its fork
- *   int80       getfd, and the innocent one closes its copy by a 32-bit system call, and lives on
- *   stop        none: it stops the parent before the innocent one lets go
- * Prints the spawn: "seconds" is how long the read took, "own_seconds" how much of that the innocent one had a copy. */
+ *   socket      it receives a copy
+ *   in-flight   the same, but the copy remains in the socket: no process has it
+ *   late-*      one of these after the own child's exec; otherwise it happens before its fork
+ *   int80       getfd, and the innocent process closes its copy by a 32-bit system call, and lives on
+ *   stop        no copy: it stops the parent before the innocent process releases its copy
+ * Prints the spawn: "seconds" is how long the read took, "own_seconds" how much of it the innocent one had a copy. */
 #include "play.h"
 #include <signal.h>
 #include <sys/prctl.h>
@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 
 struct scene {
-    sem_t take, taken, began, over; /* guilty: take; parent: has taken; both: the own child has ended; all is over */
+    sem_t take, taken, began, over; /* guilty: take; parent: taken; both: the own child has ended; end */
     pid_t parent;
     int write_end;
     double let_go;
@@ -102,7 +102,7 @@ static void be_guilty(void)
     } else {
         rest(all_seconds);
     }
-    _exit(0); /* a copy that is in flight goes with the last end of its socket */
+    _exit(0); /* a copy in flight is released with the last end of its socket */
 }
 
 static void let_guilty_take(void)
@@ -114,7 +114,7 @@ static void let_guilty_take(void)
     await(&scene->taken);
 }
 
-/* Tells both when the own child has ended, that is after its exec. */
+/* Notifies both when the own child has ended, which is after its exec. */
 static void *tell(void *child)
 {
     await_end(*(pid_t *)child);

@@ -1,10 +1,10 @@
-/* Threads of one process that are all blocked on their errpipes at once, by one worker.
+/* Threads of one process, all blocked on their errpipes at once by one worker.
  *
  *     blocked_at_once THREADS SECONDS
  *
- * Every thread makes its errpipe; then a worker is forked; then every thread forks a child that execs at once, and
- * reads. When all of them are in their read and all children have ended, the worker stays so long. Prints the worker
- * and each spawn; "start" is that of the read, and "seconds" how long it took. */
+ * Every thread creates its errpipe; then a worker is forked; then every thread forks a child that calls exec at once,
+ * and reads. When all threads are in their read and all children have ended, the worker lives for SECONDS. Prints the
+ * worker and each spawn; "start" is the start of the read, and "seconds" its duration. */
 #include "play.h"
 #include <stdatomic.h>
 #include <sys/prctl.h>

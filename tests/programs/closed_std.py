@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""A daemon whose standard input and output are closed uses Popen, while another thread forks a worker.
+"""Popen in a daemon with closed standard input and output, while another thread forks a worker.
 
-The errpipe is made on fds 0 and 1; CPython moves its write end up, as the child's standard streams are
-there. Prints the spawn, with its worker.
+The errpipe is created on fds 0 and 1; CPython moves its write end up, because the child's standard streams
+belong there. Prints the spawn, with its worker.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Plays a look-alike: long reads of *data* pipes.
+"""Look-alike: long reads from *data* pipes.
 
 ``communicate()`` waits for the child's output; the Popen itself is quick.
 """

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Plays the problem to watch: a "web app" beside a pool of forked workers that never exec.
+"""Demonstrates the problem: a "web app" beside a pool of forked workers that never exec.
 
 Threads run ``/bin/true`` in a loop, as ``subprocess.run`` does; another thread keeps a few
-``multiprocessing`` workers (fork context) going that live about 0.3 s. Now and then a worker is
+``multiprocessing`` workers (fork context) running that live about 0.3 s. From time to time a worker is
 forked while a Popen has its errpipe open, and that Popen waits for the worker. Nothing is forced.
-Each slow Popen gets one line on stderr.
+Prints one line on stderr for each slow Popen.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.002, help="between a thread's programs")
     parser.add_argument("--workers", type=int, default=4, help="workers at a time")
     parser.add_argument("--live", type=float, default=0.3, help="how long a worker lives")
-    parser.add_argument("--gap", type=float, default=0.01, help="between looks at the pool")
-    parser.add_argument("--slow", type=float, default=0.1, help="say so when a Popen takes longer than this")
-    parser.add_argument("--json", action="store_true", help="JSON lines on stdout too")
+    parser.add_argument("--gap", type=float, default=0.01, help="between checks of the pool")
+    parser.add_argument("--slow", type=float, default=0.1, help="report a Popen that takes longer than this")
+    parser.add_argument("--json", action="store_true", help="also print JSON lines on stdout")
     options = parser.parse_args()
     set_comm("web-app")
     Demo(options).run(options.threads)

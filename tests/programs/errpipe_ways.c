@@ -1,13 +1,13 @@
-/* One spawn beside a worker that holds its errpipe, in a way that some runtime has.
+/* One spawn beside a worker that holds its errpipe, in the way of some runtime.
  *
  *     errpipe_ways [--order DED] [--move parent|child] [--start fork|vfork|double] [--wait read|poll|epoll|select|
  *                  poll-first|thread] [--slow SECONDS] [--hold SECONDS]
  *
- * order: the pipes, in the order in which they are made: E the errpipe, D a data pipe (standard output, input and
- * error, in turn). move: who moves the errpipe's write end to another number: the parent before its fork, the child
- * (to 3, where it makes it close-on-exec anew) before its exec. start: `double` has a child between, which exits.
- * wait: how the parent waits for end-of-file; all but `read`, `thread` and `poll-first` after a read that had EAGAIN;
- * `thread` reads in another thread. slow: the own child takes so long before its exec. hold: how long the worker
+ * order: the order in which the pipes are created: E the errpipe, D a data pipe (standard output, input and error, in
+ * turn). move: the process that moves the errpipe's write end to another fd: the parent before its fork, the child (to
+ * 3, where it sets close-on-exec again) before its exec. start: `double` has an intermediate child, which exits. wait:
+ * how the parent waits for end-of-file; all but `read`, `thread` and `poll-first` after a read that returned EAGAIN;
+ * `thread` reads in another thread. slow: the own child waits SECONDS before its exec. hold: how long the worker
  * lives. Prints the spawn; "seconds" is from the start of the wait to the end-of-file. */
 #include "play.h"
 #include <getopt.h>
@@ -59,7 +59,7 @@ static void run_child(void)
     _exit(127);
 }
 
-/* Returns the own child, the process that execs. */
+/* Returns the own child, the process that calls exec. */
 static pid_t start_child(void)
 {
     pid_t child = is(start, "vfork") ? vfork() : fork();
@@ -91,7 +91,7 @@ static void wait_once(void)
         FD_ZERO(&readable);
         FD_SET(errpipe[0], &readable);
         select(errpipe[0] + 1, &readable, NULL, NULL, NULL);
-    } else if (is(way, "epoll")) { /* an event loop that has other things to do ten times a second */
+    } else if (is(way, "epoll")) { /* an event loop with other work ten times a second */
         struct epoll_event event = {.events = EPOLLIN};
         int loop = epoll_create1(EPOLL_CLOEXEC);
         if (loop < 0 || epoll_ctl(loop, EPOLL_CTL_ADD, errpipe[0], &event))

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Pids go round: own children and holders take turns with a handful of pids, as where pid_max is small.
+"""Reused pids: own children and holders take turns with a few pids, as if pid_max were small.
 
-Every spawn has a foreign holder; each of them has a pid that an own child or a holder had just before. Prints
-each spawn with "child" and "holder".
+Every spawn has a foreign holder, whose pid belonged to an own child or a holder shortly before. Prints each
+spawn with "child" and "holder".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEEP = 0.03
 
 
 def _pids(count: int) -> list[int]:
-    """Some that are free, and that nobody gets soon: the kernel has just passed them."""
+    """Return free pids that the kernel has just passed, so that no other process receives them soon."""
     pids = []
     for _ in range(count):
         pid = os.fork()

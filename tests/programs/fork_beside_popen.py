@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Plays the stall of cause `forked`: a thread forks workers that never exec, another uses Popen.
+"""Stalls of cause `forked`: one thread forks workers that never exec, another uses Popen.
 
-Free running (the default), a worker gets hold of an errpipe by chance. With ``--force K``, K Popens
-stall for certain: Popen reads its ``env=`` mapping between pipe2 and fork, and the mapping has a
-worker forked right there.
+By default a worker inherits an errpipe by chance. With ``--force K``, K Popens are certain to stall:
+Popen reads its ``env=`` mapping between pipe2 and fork, and the mapping has a worker forked at that
+moment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-/* GLib's g_spawn_async as it is by default: an errpipe, then a second pipe for the pid, and a child between.
+/* GLib's g_spawn_async with defaults: an errpipe, a second pipe for the pid, and an intermediate child.
  *
- * A handler of pthread_atfork has another thread fork a worker when GLib is about to fork. Needs GLib's library, not
- * its headers; prints the spawn. */
+ * A pthread_atfork handler makes another thread fork a worker when GLib is about to fork. Needs GLib's library, not
+ * its headers. Prints the spawn. */
 #include "play.h"
 
 extern int g_spawn_async(const char *folder, char **arguments, char **environment, int flags, void (*setup)(void *),
@@ -16,7 +16,7 @@ static void fork_worker_once(void)
         worker = fork_beside(keep, &hold);
 }
 
-/* With one, GLib forks; without, it may take posix_spawn. */
+/* With a setup function GLib forks; without one it may use posix_spawn. */
 static void nothing(void *unused)
 {
     (void)unused;

@@ -1,9 +1,9 @@
-/* What Go's threads do with the pipes of its spawns, in steps, as its scheduler moves goroutines between them.
+/* The steps of Go's spawns, each by any thread, because its scheduler moves goroutines between threads.
  *
  *     goroutines STEP...     STEP: THREAD ACTION SPAWN, as in: 0p0 1f0 0p1 0f1 1c0 0c1
  *
- * p makes an errpipe, f starts true by posix_spawn (which is a vfork, too), c closes the write end and reads. Says
- * which child each spawn has. */
+ * p creates an errpipe, f starts true by posix_spawn (also a vfork), c closes the write end and reads. Prints the
+ * child of each spawn. */
 #include "play.h"
 #include <spawn.h>
 

@@ -1,4 +1,4 @@
-/* Healthy programs in C, which wait in a read for a second or two, as they should: none of them is stalled.
+/* Healthy programs in C that wait in a read for a second or two by design: none of them stalls.
  *
  *     healthy NAME     one of the table at the end */
 #include "play.h"
@@ -44,7 +44,7 @@ static void reap(void)
         ;
 }
 
-/* A worker that does not exec, and says one byte after a while. */
+/* A worker that does not exec, and writes one byte after a while. */
 static void fork_writer(int fd)
 {
     if (fork() == 0) {
@@ -53,7 +53,7 @@ static void fork_writer(int fd)
     }
 }
 
-/* a | b, with b's output read: both pipes are made first, and the parent's ends closed last. */
+/* a | b, with b's output read: both pipes are created first, and the parent's ends closed last. */
 static void pipeline(int by_fork)
 {
     int first[2], second[2];
@@ -95,7 +95,7 @@ static void pipeline_by_fork(void)
     pipeline(1);
 }
 
-/* The same, where a has nothing to say and the last stage is started first. */
+/* The same, but a writes nothing and the last stage is started first. */
 static void pipeline_backwards(void)
 {
     int first[2], second[2];
@@ -116,7 +116,7 @@ static void pipeline_backwards(void)
     read_to_the_end(second[0]);
 }
 
-/* A launcher waits for its daemon's "ready"; the process between exits. */
+/* A launcher waits for its daemon's "ready"; the intermediate process exits. */
 static void launch(int flags)
 {
     int ready[2];
@@ -148,7 +148,7 @@ static void daemon_readiness_close_on_exec(void)
     launch(O_CLOEXEC);
 }
 
-/* The daemon closes its end when it is ready, and says nothing. */
+/* The daemon closes its end when it is ready, and writes nothing. */
 static void daemon_readiness_by_eof(void)
 {
     int ready[2];
@@ -167,7 +167,7 @@ static void daemon_readiness_by_eof(void)
     read_to_the_end(ready[0]);
 }
 
-/* A pipe for a worker that is older than some program that is started without a pipe. */
+/* A worker's pipe, older than a program that is started without a pipe. */
 static void worker_after_system(void)
 {
     int answer[2];
@@ -212,7 +212,7 @@ static void worker_after_popen(void)
     pclose(output);
 }
 
-/* End-of-file says that the last of several programs has ended: all of them have the pipe, on purpose. */
+/* End-of-file means that the last of several programs has ended: all of them have the pipe on purpose. */
 static void end_of_all_programs(void)
 {
     int alive[2];
@@ -226,7 +226,7 @@ static void end_of_all_programs(void)
     read_to_the_end(alive[0]);
 }
 
-/* The same, where the first one has it close-on-exec: only the others are waited for. */
+/* The same, but it is close-on-exec in the first: the parent waits only for the others. */
 static void end_of_some_programs(void)
 {
     int alive[2];
@@ -242,7 +242,7 @@ static void end_of_some_programs(void)
     read_to_the_end(alive[0]);
 }
 
-/* The child's copy gets a number of its own, and survives the exec there. */
+/* The child's copy moves to another fd, and survives the exec there. */
 static void status_fd(void)
 {
     static char *const command[] = {"sh", "-c", "sleep 1.5; echo done >&9", NULL};
@@ -256,7 +256,7 @@ static void status_fd(void)
     read_to_the_end(status[0]);
 }
 
-/* The second program gets it, at the same number or at one of its own. */
+/* The second program receives it, at the same fd or another one. */
 static void hand_on(int number)
 {
     int answer[2];
@@ -280,7 +280,7 @@ static void handed_on_at_another_number(void)
     hand_on(9);
 }
 
-/* The child's errors, which its own children have too. */
+/* The child's standard error, which its own children have too. */
 static void error_output(void)
 {
     static char *const command[] = {"sh", "-c", "sleep 1.5 & sleep 0.2; wait", NULL};
@@ -294,7 +294,7 @@ static void error_output(void)
     read_to_the_end(errors[0]);
 }
 
-/* Both streams of a program: the pipe that was made last is its input. */
+/* Both streams of a program: the pipe that was created last is its input. */
 static void both_streams(void)
 {
     static char *const command[] = {"sh", "-c", "sleep 1.5; cat", NULL};
@@ -321,7 +321,7 @@ static void *call_system(void *unused)
     return unused;
 }
 
-/* The worker is at work, and another thread starts a program, before the parent closes its end. */
+/* While the worker runs, another thread starts a program, before the parent closes its end. */
 static void system_of_another_thread(void)
 {
     int answer[2];

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Healthy programs that wait in a read for a second or two, as they should: none of them is stalled.
+"""Healthy programs that wait in a read for a second or two by design: none of them stalls.
 
     healthy.py NAME     one of the functions below
 
-Each has something of a spawn: a pipe, a fork beside or between, an end that is closed, a long read.
+Each resembles a spawn: a pipe, a fork beside or in between, a closed end, a long read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _start_worker(write_end: Any) -> Any:
 
 
 def _fork_writer(write_fd: int, *not_mine: int) -> int:
-    """A worker that does not exec, and says one byte after a while."""
+    """Fork a worker that does not exec, and writes one byte after a while."""
     pid = os.fork()
     if pid == 0:
         for fd in not_mine:
@@ -56,7 +56,7 @@ def _fork_writer(write_fd: int, *not_mine: int) -> int:
 
 
 def result_pipe_older_than_system() -> None:
-    """os.system execs, and so has nothing to do with the pipe, which is for the worker."""
+    """os.system calls exec, so the pipe is not for it but for the worker."""
     read_end, write_end = _fork.Pipe(False)
     os.system("true")
     worker = _start_worker(write_end)
@@ -83,7 +83,7 @@ def result_pipe_older_than_popen() -> None:
 
 
 def result_pipe_and_failed_popen() -> None:
-    """The program that is started between does not exist."""
+    """The program that is started in between does not exist."""
     read_end, write_end = _fork.Pipe(False)
     try:
         subprocess.Popen(["/no/such/program"])
@@ -94,7 +94,7 @@ def result_pipe_and_failed_popen() -> None:
 
 
 def helper_before_producer() -> None:
-    """A helper that has nothing to do with the pipe is started before the program whose output it is."""
+    """A helper is started before the program whose output the pipe carries."""
     read_fd, write_fd = os.pipe()
     helper = os.posix_spawn("/bin/true", ["true"], dict(os.environ))
     producer = subprocess.Popen(_SLEEP, stdout=write_fd)
@@ -114,7 +114,7 @@ def helper_by_popen_before_producer() -> None:
 
 
 def own_output_pipe_without_close_fds() -> None:
-    """posix_spawn or vfork, by version; the pipe that was made for it is standard output."""
+    """posix_spawn or vfork, by version; the pipe is the child's standard output."""
     read_fd, write_fd = os.pipe()
     producer = subprocess.Popen(_SLEEP, stdout=write_fd, close_fds=False)
     os.close(write_fd)
@@ -132,7 +132,7 @@ def own_error_pipe_without_close_fds() -> None:
 
 
 def own_output_pipe_kept_open() -> None:
-    """The parent has a copy of the write end itself, and reads a line, not to the end."""
+    """The parent also has a copy of the write end, and reads one line, not to the end."""
     read_fd, write_fd = os.pipe()
     with subprocess.Popen(_SLEEP, stdout=write_fd):
         assert os.read(read_fd, 100) == b"done\n"
@@ -159,7 +159,7 @@ def pipeline() -> None:
 
 
 def status_fd() -> None:
-    """As with gpg --status-fd: a copy that is no standard stream survives the exec on purpose."""
+    """As with gpg --status-fd: a copy that is not a standard stream survives the exec on purpose."""
     read_fd, write_fd = os.pipe()
     command = ["/bin/sh", "-c", f"sleep {_SECONDS}; echo done >&{write_fd}"]
     child = subprocess.Popen(command, pass_fds=(write_fd,))
@@ -184,7 +184,7 @@ def pool() -> None:
 
 
 def pool_and_system() -> None:
-    """Its workers' pipes are older than a program that is started while they are at work."""
+    """The workers' pipes are older than a program that is started while the workers run."""
     with _fork.Pool(2) as workers:
         answers = workers.map_async(time.sleep, [_SECONDS] * 2)
         os.system("true")
@@ -192,7 +192,7 @@ def pool_and_system() -> None:
 
 
 def executor_and_run() -> None:
-    """The workers are forked first, and then programs are started in threads."""
+    """The workers are forked first, then programs are started in threads."""
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=_fork) as workers:
         assert workers.submit(int).result() == 0
         answer = workers.submit(time.sleep, _SECONDS)
@@ -218,7 +218,7 @@ def queue() -> None:
 
 
 def sentinel() -> None:
-    """A join with a time-out polls a pipe that the worker never writes to."""
+    """A join with a timeout polls a pipe that the worker never writes to."""
     worker = _fork.Process(target=time.sleep, args=(_SECONDS,))
     worker.start()
     os.system("true")
@@ -227,7 +227,7 @@ def sentinel() -> None:
 
 
 def spawned_worker() -> None:
-    """multiprocessing's `spawn` has an errpipe that nobody ever reads."""
+    """multiprocessing's `spawn` has an errpipe that is never read."""
     spawn = multiprocessing.get_context("spawn")
     read_end, write_end = spawn.Pipe(False)
     worker = spawn.Process(target=_work, args=(write_end,))
@@ -261,7 +261,7 @@ def two_workers() -> None:
 
 
 def end_of_all_workers() -> None:
-    """One pipe for all: its end-of-file says that the last has ended."""
+    """One pipe for all workers: its end-of-file means that the last has ended."""
     read_fd, write_fd = os.pipe()
     workers = []
     for seconds in (0.1, 0.5, _SECONDS):
@@ -277,7 +277,7 @@ def end_of_all_workers() -> None:
 
 
 def self_pipe() -> None:
-    """An event loop with a pipe to itself, which starts helpers by posix_spawn."""
+    """An event loop with a pipe to itself starts helpers by posix_spawn."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     os.set_blocking(write_fd, False)
@@ -292,7 +292,7 @@ def self_pipe() -> None:
 
 
 def self_pipe_read_by_a_thread() -> None:
-    """The thread sits in its read while the main thread starts helpers and, in the end, writes."""
+    """A thread is blocked in read while the main thread starts helpers and finally writes."""
     read_fd, write_fd = os.pipe()
     reader = threading.Thread(target=os.read, args=(read_fd, 1))
     reader.start()
@@ -304,7 +304,7 @@ def self_pipe_read_by_a_thread() -> None:
 
 
 def prefork() -> None:
-    """A server forks its workers, and waits until each has said that it is ready."""
+    """A server forks its workers, and waits until each reports that it is ready."""
     ready = []
     for _ in range(3):
         read_fd, write_fd = os.pipe()
@@ -318,7 +318,7 @@ def prefork() -> None:
 
 
 def prefork_with_exec() -> None:
-    """The pipes are inheritable, and end when the workers' programs have ended."""
+    """The pipes are inheritable, and close when the workers' programs end."""
     ready = []
     for _ in range(3):
         read_fd, write_fd = os.pipe()
@@ -342,7 +342,7 @@ def _in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def pipe_of_a_thread_then_system_then_worker() -> None:
-    """One thread makes the result pipe, a second starts a program, and a third forks the worker."""
+    """One thread creates the result pipe, a second starts a program, and a third forks the worker."""
     read_fd, write_fd = _in_a_thread(os.pipe)
     _in_a_thread(os.system, "true")
     worker = _in_a_thread(_fork_writer, write_fd, read_fd)
@@ -361,7 +361,7 @@ def pipe_of_a_thread_then_worker_then_system() -> None:
 
 
 def popen_of_another_thread_before_the_worker() -> None:
-    """This thread makes the pipe and forks the worker; a Popen of another thread comes between."""
+    """This thread creates the pipe and forks the worker; in between another thread uses Popen."""
     read_fd, write_fd = os.pipe()
     _in_a_thread(subprocess.run, _spawns.TRUE)
     worker = _fork_writer(write_fd, read_fd)
@@ -371,7 +371,7 @@ def popen_of_another_thread_before_the_worker() -> None:
 
 
 def ready_then_exec() -> None:
-    """The child says that it is ready, and execs then, which closes its copy."""
+    """The child reports that it is ready, then calls exec, which closes its copy."""
     read_fd, write_fd = os.pipe()
     if os.fork() == 0:
         time.sleep(_SECONDS)
@@ -384,7 +384,7 @@ def ready_then_exec() -> None:
 
 
 def socket_to_a_worker() -> None:
-    """A socketpair in the pipe's place, older than an os.system."""
+    """A socketpair instead of a pipe, older than an os.system."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.system("true")
     if os.fork() == 0:
@@ -423,7 +423,7 @@ def event_loop_shells() -> None:
 
 
 def slow_own_child() -> None:
-    """It is busy before its exec: exec latency."""
+    """The child is busy before its exec: exec latency."""
     subprocess.Popen(_spawns.TRUE, preexec_fn=lambda: time.sleep(_SECONDS)).wait()
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""A foreign holder that does unusual things with its copy of the errpipe's write end before it lets go.
+"""A foreign holder that does unusual things with its copy of the errpipe's write end before it releases it.
 
-The worker is forked while the errpipe is open. Prints the spawn with "holder" (who really let go last) and
-"kept": about how long that one kept the reader waiting; and the cause in a line of its own.
+The worker is forked while the errpipe is open. Prints the spawn with "holder" (the process that releases the
+last copy) and "kept": about how long it delays the reader; and the cause in a separate line.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def main() -> None:
 
     def fork() -> None:
         message, answer = os.pipe()
-        os.close(message)  # only to have older pipes about
+        os.close(message)  # only to have older pipes
         os.close(answer)
         pid = os.fork()
         if pid == 0:
@@ -135,10 +135,10 @@ def main() -> None:
         thread.start()
         thread.join()
 
-    report, told = os.pipe()
-    os.set_inheritable(told, False)
-    os.dup2(told, 200)  # the grandchild's pid comes through here
-    os.close(told)
+    report, write_end = os.pipe()
+    os.set_inheritable(write_end, False)
+    os.dup2(write_end, 200)  # the grandchild writes its pid here
+    os.close(write_end)
     popen = spawn(TRUE, fields, env=HookedEnv(hook))
     del popen
     if trick == "grandchild":

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Plays a stall in which parent, own child and holder all have a comm that was chosen to do harm.
+"""A stall in which parent, own child and holder all have a malicious comm.
 
-The first line tells the holder's pid; killing it, or the end of --live seconds, ends the stall.
+The first line contains the holder's pid; the stall ends after --live seconds, or when the holder is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from _spawns import HookedEnv, done, emit, spawn
 
 
 def call_self(comm: bytes) -> None:
-    """Set this process' comm."""
+    """Set this process's comm."""
     Path("/proc/self/comm").write_bytes(comm)
 
 
@@ -39,13 +39,13 @@ def main() -> None:
         holders.append(pid)
 
     def hook() -> None:
-        forker = threading.Thread(target=fork_holder)  # what Popen's own thread forks is its child
+        forker = threading.Thread(target=fork_holder)  # Popen's own thread would fork a descendant
         forker.start()
         forker.join()
 
     call_self(comm)
     with tempfile.TemporaryDirectory() as folder:
-        # A comm is the name of the file that was executed; a slash cannot be in it.
+        # exec sets comm to the name of the file, which cannot contain a slash.
         program = Path(folder) / os.fsdecode(comm.replace(b"/", b"|"))
         program.symlink_to("/bin/true")
         spawn([os.fspath(program)], env=HookedEnv(hook)).wait()

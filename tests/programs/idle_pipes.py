@@ -1,9 +1,8 @@
 #!/usr/bin/python3
-"""Many pipes that nobody forks for, and then one Popen, beside which another thread forks a worker.
+"""Many pipes without a fork, and then one Popen, beside which another thread forks a worker.
 
-``--threads N``: so many threads have made a pipe each, and sit. ``--made M``: one more thread makes so many
-pipes, one after the other, of which it keeps the last ``--kept`` open; with ``--same-thread`` it is the one
-that uses Popen.
+``--threads N``: N threads each create a pipe, and sleep. ``--made M``: another thread creates M pipes in
+sequence and keeps the last ``--kept`` open; with ``--same-thread`` it is the thread that uses Popen.
 Prints the spawn, with its worker.
 """
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The own child is killed in its preexec_fn; a worker that was forked meanwhile keeps the parent waiting.
+"""The own child is killed in its preexec_fn; a worker that was forked meanwhile blocks the parent.
 
 Prints the spawn, with "worker".
 """

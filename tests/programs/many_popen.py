@@ -1,8 +1,5 @@
 #!/usr/bin/python3
-"""Plays a busy spawner: many quick Popens in a row, in one thread or several.
-
-None of them is a stall.
-"""
+"""A busy spawner: many quick Popens, in one thread or several. None of them stalls."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 #!/usr/bin/python3
-"""Plays failing spawns: the errpipe carries data (the error) before its EOF.
-
-None of them is a stall.
-"""
+"""Failing spawns: the errpipe carries data (the error) before its EOF. None of them stalls."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from _spawns import TRUE, done, emit_spawn
 
 
 class KeptPopen(subprocess.Popen[bytes]):
-    """Lets the child's pid be read although the constructor raises."""
+    """A Popen whose pid can be read although the constructor raises."""
 
     last: Optional[KeptPopen] = None
 

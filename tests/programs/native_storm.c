@@ -1,5 +1,5 @@
 /*
- * Plays the natural stall at a high rate, in native threads: no interpreter lock orders the steps.
+ * Natural stalls at a high rate, in native threads: no interpreter lock orders the steps.
  *
  * The main thread spawns as the runtimes do: pipe2(O_CLOEXEC), vfork + execve(/bin/true), close the
  * write end, read until EOF. Other threads fork workers that do not exec; one that was forked
@@ -7,7 +7,7 @@
  * slow, as in a real server: the fd table is copied early in it. With more than one forking thread,
  * an errpipe may have several foreign holders at a time.
  *
- * JSON lines as in the other programs, at the end only; "seconds" is how long the read took.
+ * Prints JSON lines as the other programs do, but only at the end; "seconds" is the duration of the read.
  *
  *     gcc -O2 -pthread -Wall -Wextra -o native_storm native_storm.c
  *     ./native_storm [--count 500] [--live-ms 8] [--gap-us 0] [--heap-mb 200] [--forkers 2]
@@ -128,7 +128,7 @@ static void spawn_once(struct spawn *spawn)
  * A fork write-protects the parent's pages, and the next write to one waits while another thread's
  * fork copies the address space: milliseconds that would count as time in read. The spawner's
  * stack and results are not copied, so that they stay writable; no worker needs them. The kernel
- * writes to the thread's rseq area whenever it scheduled it: switched off, no harm if it fails.
+ * writes to the thread's rseq area whenever it schedules it, so rseq is disabled if possible.
  */
 static struct spawn *spawner_memory(char *frame)
 {

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Another process is given a copy of the errpipe's write end, or takes one: no fork shows it.
+"""Another process receives or takes a copy of the errpipe's write end without a fork.
 
-Prints the spawn with "receiver": the pid of the process that has the copy and keeps it for --live seconds.
+Prints the spawn with "receiver": the pid of the process that keeps the copy for --live seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 434, 438
 
 
 def _take(by: str, sock: socket.socket, parent: int, live: float) -> None:
-    """The receiver: gets a copy when the parent says which fd, keeps it, and exits."""
+    """Run the receiver: take a copy of the fd that the parent sends, keep it, and exit."""
     message, fds, _, _ = socket.recv_fds(sock, 32, 1)
     number = int(message)
     if by == "proc":
@@ -49,7 +49,7 @@ def main() -> None:
     fields: dict[str, Any] = {"receiver": receiver}
 
     def give() -> None:
-        # The errpipe is the newest pipe: its write end has the highest fd of all pipes here.
+        # The errpipe is the newest pipe: its write end has the highest fd of all pipes.
         pipes = [fd for fd in range(3, 64) if is_pipe(fd)]
         passed = [pipes[-1]] if options.by == "socket" else []
         socket.send_fds(ours, [str(pipes[-1]).encode()], passed)

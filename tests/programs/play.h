@@ -1,6 +1,6 @@
-/* What the programs in C share: clocks, a page that their processes share, and a fork by another thread.
+/* Common parts of the C programs: clocks, a page shared by their processes, and a fork by another thread.
  *
- * Processes tell each other things through memory and semaphores, so a program has no pipe but those it plays with. */
+ * Processes communicate through memory and semaphores, so a program has no pipes except those of its case. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ static inline double now(void)
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Whatever signals come. */
+/* Sleeps on after signals. */
 static inline void sleep_until(double when)
 {
     struct timespec t = {.tv_sec = (time_t)when, .tv_nsec = (long)((when - (time_t)when) * 1e9)};
@@ -40,7 +40,7 @@ static inline void rest(double seconds)
     sleep_until(now() + seconds);
 }
 
-/* Forks a child that execs at once. */
+/* Forks a child that calls exec at once. */
 static inline pid_t fork_true(void)
 {
     pid_t child = fork();
@@ -53,7 +53,7 @@ static inline pid_t fork_true(void)
     return child;
 }
 
-/* Memory that is one for all processes that are forked from now on. */
+/* Memory that is shared with all processes forked later. */
 static inline void *shared(size_t size)
 {
     void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -69,7 +69,7 @@ static inline void await(sem_t *semaphore)
             die("sem_wait");
 }
 
-/* Returns when a child has ended, and leaves it to be waited for: by then it has execed, if it ever does. */
+/* Returns when a child has ended, without reaping it: its exec, if any, is then complete. */
 static inline void await_end(pid_t child)
 {
     siginfo_t info;
@@ -95,7 +95,7 @@ static inline void *fork_beside_thread(void *data)
     return NULL;
 }
 
-/* Another thread forks a process that does something and exits; returns its pid when it is there. */
+/* Makes another thread fork a process that calls a function and exits; returns its pid. */
 static inline pid_t fork_beside(void (*does)(void *), void *with)
 {
     struct beside beside = {.does = does, .with = with};
@@ -105,7 +105,7 @@ static inline pid_t fork_beside(void (*does)(void *), void *with)
     return beside.pid;
 }
 
-/* A worker for fork_beside: keeps what it has so long. */
+/* A worker for fork_beside: keeps its fds for some time. */
 static inline void keep(void *seconds)
 {
     rest(*(double *)seconds);

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Looks like a stalled spawn, and is none: a daemon tells through the pipe that it is ready.
+"""Look-alike of a stalled spawn: a daemon reports through the pipe that it is ready.
 
 The child forks the daemon and exits without an exec; the parent reads until the daemon has written. With a
-SEQPACKET socketpair in the pipe's place, it is what Chromium's crashpad does.
+SEQPACKET socketpair instead of the pipe, this is what Chromium's crashpad does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SECONDS = 1.6
 
 
 def _daemon(fd: int) -> None:
-    """In the child: leaves a grandchild behind that writes later."""
+    """Run the child: leave a grandchild behind that writes later."""
     if os.fork() == 0:
         time.sleep(_SECONDS)
         os.write(fd, b"ready")
@@ -39,7 +39,7 @@ def main() -> None:
     os.close(write_fd)
     os.waitpid(child, 0)
     if os.read(read_fd, 5) != b"ready":
-        raise SystemExit("the daemon said something else")
+        raise SystemExit("the daemon wrote something else")
     os.close(read_fd)
     done()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""A foreign holder that has the pid which the own child had.
+"""A foreign holder with the former pid of the own child.
 
-A worker is forked while the errpipe is open. When the own child has execed, ended and been reaped, the worker
-forks with the child's pid (clone3 with set_tid), and ends; that process keeps the copy. Prints the spawn,
-with "worker" and "kept".
+A worker is forked while the errpipe is open. When the own child has called exec, ended and been reaped, the
+worker forks a process with the child's pid (clone3 with set_tid), and ends; that process keeps the copy.
+Prints the spawn, with "worker" and "kept".
 """
 
 from __future__ import annotations

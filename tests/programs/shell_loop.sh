@@ -1,12 +1,12 @@
 #!/bin/sh
-# Plays look-alikes: what shells do all day. Command substitutions, pipelines and background jobs
-# make pipes and fork, and the shell blocks in read on *data* pipes; none of it is an errpipe. Runs
-# in sh, then again in bash if there is one, there also with process substitution and job control
+# Look-alikes: the everyday work of shells. Command substitutions, pipelines and background jobs
+# create pipes and fork, and the shell blocks in read on *data* pipes; none of these is an errpipe. Runs
+# in sh, and then in bash if it is installed, there also with process substitution and job control
 # (whose pipelines have a pipe that the *child* reads).
 #
 #     shell_loop.sh [--loops 3] [--sleep 0.2]
 #
-# JSON lines: one {"kind": "shell", ...} per shell, then done.
+# Prints JSON lines: one {"kind": "shell", ...} per shell, then done.
 
 loops=3
 sleep=0.2

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Runs many programs, a few at a time, so that one trace can serve them all; tells whose process was whose.
+"""Runs many programs, a few at a time, under one trace; prints which processes belonged to which.
 
     side_by_side.py FILE [--at-once N]      FILE: {"name of the case": ["program", "argument", ...], ...}
 
-It starts them by posix_spawn, and makes no pipe. A case's processes have its name in their environment.
-Looking at /proc all the time, it knows how long a thread of the case was waiting in one system call for a
-pipe or socket. Prints a line for each case: its pids, exit status, seconds, and "waited".
+It starts them by posix_spawn, and creates no pipe. A case's processes have its name in their environment.
+It polls /proc for the longest time that a thread of the case waits in one system call for a pipe or socket.
+Prints a line for each case: its pids, exit status, seconds, and "waited".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _POLLS = {"7", "23", "232", "270", "271", "281"}  # poll, select, epoll_wait, ps
 
 @dataclass
 class Case:
-    """One program, and all that descends from it."""
+    """One program and its descendants."""
 
     name: str
     pid: int
@@ -42,7 +42,7 @@ class Case:
     status: int = -1
 
     def look(self, now: float) -> None:
-        """Notes how long each thread has been in the system call in which it is."""
+        """Record how long each thread has been in its current system call."""
         for pid in self.pids:
             with contextlib.suppress(OSError):
                 for task in Path(f"/proc/{pid}/task").iterdir():
@@ -60,7 +60,7 @@ class Case:
 
 
 def _waits_in(pid: int, task: Path) -> Optional[str]:
-    """The system call in which a thread waits for a pipe or socket, with its first argument."""
+    """Return the system call in which a thread waits for a pipe or socket, with its first argument."""
     try:
         words = (task / "syscall").read_text().split()
         if len(words) < 2:
@@ -74,14 +74,14 @@ def _waits_in(pid: int, task: Path) -> Optional[str]:
 
 
 class Watch:
-    """Knows whose every process is."""
+    """Assigns every process to its case."""
 
     def __init__(self) -> None:
         self.cases: dict[bytes, Case] = {}
         self._known: set[int] = set()
 
     def look(self) -> None:
-        """One look at all processes."""
+        """Look at all processes once."""
         pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
         for pid in pids - self._known:
             with contextlib.suppress(OSError):

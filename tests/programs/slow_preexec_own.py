@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Plays `slow_exec`: the own child's preexec_fn is slow.
+"""`slow_exec`: the own child's preexec_fn is slow.
 
-Popen blocks in read, yet nobody foreign holds the errpipe: not a stall.
+Popen blocks in read, but no foreign process holds the errpipe: no stall.
 """
 
 from __future__ import annotations

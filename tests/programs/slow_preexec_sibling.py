@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Plays the stall of cause `late_exec`: a sibling Popen's child, slow in preexec_fn, is the holder.
+"""A stall of cause `late_exec`: the holder is a sibling Popen's child with a slow preexec_fn.
 
 Thread A's Popen reads its ``env=`` mapping between pipe2 and fork; there it waits until thread B's
-Popen has forked. B's child lets go of A's errpipe at its close_range (after preexec_fn), or, with
+Popen has forked. B's child releases A's errpipe at its close_range (after preexec_fn), or, with
 --no-close-fds, at its exec.
 """
 
@@ -22,9 +22,7 @@ PID = struct.Struct("i")
 
 
 def play(sleep: float, close_fds: bool) -> None:
-    child_pid = mmap.mmap(
-        -1, PID.size
-    )  # shared with B's child; not a pipe, so as not to add one to the picture
+    child_pid = mmap.mmap(-1, PID.size)  # shared with B's child; not a pipe, to have only errpipes
     opened = threading.Event()
     fields: dict[str, Any] = {"role": "a"}
 

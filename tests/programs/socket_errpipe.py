@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Starts a program as Rust's Command with pre_exec does: the errpipe is a SEQPACKET socketpair.
+"""Start a program as Rust's Command with pre_exec does: the errpipe is a SEQPACKET socketpair.
 
 With --force another thread forks a worker (no exec, --live seconds) while the pair is open. Prints the spawn
 with "worker"; "seconds" is the time in recv.

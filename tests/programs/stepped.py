@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""One spawn, a step at a time: whoever drives it (tests/live/stepped.py) stops where it likes.
+"""One spawn, a step at a time: its driver (tests/live/stepped.py) can stop anywhere.
 
     stepped.py CHILD_ORDERS HOLDER_ORDERS    (the read ends of two pipes)
 
 Orders for the parent are lines on standard input: ``pipe``, ``hold`` (another thread forks a worker),
-``fork`` (the own child), ``close`` (the write end) and ``read``. Each is answered by a JSON line when it is
-done. Own child and worker obey bytes in their pipes: ``c`` closes the copy of the write end, ``e`` execs,
-end-of-file ends it.
+``fork`` (the own child), ``close`` (the write end) and ``read``. A JSON line confirms each. Own child and
+worker obey bytes in their pipes: ``c`` closes the copy of the write end, ``e`` calls exec, end-of-file ends
+the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _obey(orders: int, write_end: int) -> None:
             os.close(write_end)
         elif order == b"e":
             os.dup2(orders, 0)
-            os.execv("/bin/cat", ["cat"])  # ends with the orders
+            os.execv("/bin/cat", ["cat"])  # ends at the end of the orders
     os._exit(0)
 
 

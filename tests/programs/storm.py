@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Plays a server that is all spawns: threads of one process start programs in a loop, another forks workers.
+"""A server that only spawns: threads of one process start programs in a loop, another forks workers.
 
-The workers do not exec, and live for a moment. Each thread starts one program at least. Prints every spawn
-and every worker, at the end.
+The workers do not exec, and live briefly. Each thread starts at least one program. Prints every spawn and
+every worker at the end.
 """
 
 from __future__ import annotations

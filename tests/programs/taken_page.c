@@ -1,5 +1,5 @@
-/* pipe2 writes its two fds into a page that another thread takes away and gives back all the time: now and then it
- * is gone before the system call has returned to user space. Runs for a second. */
+/* pipe2 writes its two fds into a page that another thread unmaps and maps again in a loop: sometimes it is unmapped
+ * before the system call returns to user space. Runs for a second. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>

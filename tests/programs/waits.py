@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Programs that hang, or wait as they should, in starting, feeding, reading or reaping a child.
+"""Programs that hang, or wait by design, in starting, feeding, reading or reaping a child.
 
     waits.py NAME     one of the functions below
 
-Each prints one JSON object before it blocks: what a look at it has to name.
+Before it blocks, each prints one JSON object with what a snapshot must name.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _TRUE = "/bin/true"
 
 
 def _say(kind: str, holder: Optional[int], normal: bool = False, parent: Optional[int] = None) -> None:
-    told = {"kind": kind, "parent": parent or os.getpid(), "holder": holder, "normal": normal}
-    print(json.dumps(told), flush=True)
+    expected = {"kind": kind, "parent": parent or os.getpid(), "holder": holder, "normal": normal}
+    print(json.dumps(expected), flush=True)
 
 
 def _say_child(kind: str) -> None:
-    """From another thread: the main one blocks in starting a child that does not exec."""
+    """Print from another thread: the main thread blocks in starting a child that does not exec."""
     main = os.getpid()
 
     def watch() -> None:
@@ -92,14 +92,14 @@ def sibling_keeps_output() -> None:
 
 
 def worker_keeps_output() -> None:
-    """It was forked by another thread while the pipe was open."""
+    """The worker was forked by another thread while the pipe was open."""
     read_end, write_end = os.pipe()
     worker = _fork_in_a_thread()
     child = subprocess.Popen(["/bin/echo", "a line"], stdout=write_end)
     os.close(write_end)
     time.sleep(0.2)
     os.read(read_end, 4096)
-    _say("output errpipe", worker)  # which of them, new kernels do not tell
+    _say("output errpipe", worker)  # new kernels do not show which
     os.read(read_end, 4096)
     child.wait()
 
@@ -114,7 +114,7 @@ def fifo_is_kept_open() -> None:
 
 
 def socket_is_kept_open() -> None:
-    """As Node has its children's output."""
+    """As Node reads its children's output."""
     mine, its = socket.socketpair()
     subprocess.run(["/bin/sh", "-c", f"sleep {_SECONDS} & echo $!"], stdout=its.fileno())
     its.close()
@@ -187,7 +187,7 @@ def own_child_waits_for_a_lock() -> None:
 
 
 def own_child_is_in_a_fork_hook() -> None:
-    """There it has not closed its read end yet."""
+    """In a fork hook it has not closed its read end yet."""
     _say_child("own_child")
     os.register_at_fork(after_in_child=lambda: time.sleep(_SECONDS))
     subprocess.Popen([_TRUE], preexec_fn=lambda: None)
@@ -219,9 +219,9 @@ def own_child_is_busy() -> None:
 
 
 def _exec_leased(kind: str, preexec: Optional[Callable[[], None]]) -> None:
-    """Starts a program whose exec waits until a lease is broken, 45 s.
+    """Start a program whose exec waits 45 s until a lease is broken.
 
-    Another process has the lease and says what is to be found: this one's threads may all be held up.
+    Another process has the lease and prints what must be found: all threads of this one may be blocked.
     """
     main = os.getpid()
     path = Path(tempfile.mkdtemp(), "leased")
@@ -257,7 +257,7 @@ def vfork_child_is_in_exec() -> None:
 
 
 def _bystander() -> tuple[int, int]:
-    """A pipe's read end, its write end being in a worker that another thread forked; a child has execed."""
+    """Return a pipe's read end, and the worker, forked by another thread, that holds the write end."""
     read_end, write_end = os.pipe()
     worker = _fork_in_a_thread()
     os.posix_spawn(_TRUE, [_TRUE], {})

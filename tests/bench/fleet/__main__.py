@@ -1,9 +1,9 @@
-"""A thousand made-up agents scraped by one Prometheus: series, memory, CPU, and the time of every panel.
+"""A thousand simulated agents scraped by one Prometheus: series, memory, CPU, and the time of every panel.
 
     .venv/bin/python -m tests.bench.fleet [--agents 1000] [--minutes 8] [--json fleet.json]
 
 Needs Prometheus (make setup-e2e), and root and eBPF for the one real agent, whose maps and probes the
-others have.
+others copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 
 def main() -> None:
-    """Prints tables (Markdown), and writes the JSON file."""
+    """Print tables (Markdown), and write the JSON file."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are ended too
     kinds = _kinds(options.agents, options.busy, options.worst)
@@ -69,19 +69,19 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--agents", type=int, default=1000)
-    parser.add_argument("--busy", type=float, default=30, help="per cent of them")
-    parser.add_argument("--worst", type=float, default=1, help="per cent of them, at labels.limit")
-    parser.add_argument("--minutes", type=int, default=8, help="of scraping, before anything is measured")
-    parser.add_argument("--interval", type=int, default=30, help="of scraping, in seconds")
-    parser.add_argument("--points", type=int, default=720, help="of a graph: a time range of 6 h has 720")
-    parser.add_argument("--rounds", type=int, default=3, help="of each query, for the median")
-    parser.add_argument("--patience", type=int, default=20, help="seconds, for a query without recordings")
+    parser.add_argument("--busy", type=float, default=30, help="percentage of busy agents")
+    parser.add_argument("--worst", type=float, default=1, help="percentage of agents at labels.limit")
+    parser.add_argument("--minutes", type=int, default=8, help="of scraping before the measurements")
+    parser.add_argument("--interval", type=int, default=30, help="scrape interval in seconds")
+    parser.add_argument("--points", type=int, default=720, help="of a graph: 720 for 6 h")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each query, for the median")
+    parser.add_argument("--patience", type=int, default=20, help="seconds for a query without recordings")
     parser.add_argument("--json", default="fleet.json", help="the file to write")
     return parser.parse_args()
 
 
 def _kinds(agents: int, busy: float, worst: float) -> list[Kind]:
-    """A kind for each host, the heaviest last."""
+    """Return a kind for each host, the heaviest last."""
     quiet, middle, heaviest = KINDS
     most, some = round(agents * worst / 100), round(agents * busy / 100)
     return [quiet] * (agents - some - most) + [middle] * some + [heaviest] * most

@@ -1,7 +1,7 @@
-"""Made-up hosts: what agent.serve.metrics says of them, as a template whose counters go on.
+"""Simulated hosts: the metrics of agent.serve.metrics as a template whose counters continue.
 
 Names, labels and buckets come from agent.serve.metrics itself, fed with a fake source; maps and probes come
-from a real agent.  So the set of series is a real one.
+from a real agent.  So the set of series is realistic.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["KINDS", "Kind", "Template", "exposition", "series_by_part", "source_
 
 _SECONDS = 3600
 _SPAWNS_A_SECOND = 0.5
-_STALLS = 20  # ended ones of each (comm, holder, cause)
+_STALLS = 20  # ended stalls of each (comm, holder, cause)
 _LINE = re.compile(r"(?P<series>\S+) (?P<value>\S+)")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """So many comms that spawn, and so many (comm, holder, cause) that stalled, a tenth of them still."""
+    """Numbers of comms that spawn, and of (comm, holder, cause) that stalled; a tenth are in progress."""
 
     name: str
     comms: int
@@ -41,11 +41,11 @@ class Kind:
 
 
 KINDS = (Kind("quiet", 4, 0), Kind("busy", 20, 10), Kind("worst", 100, 500))
-"""worst: as many comms and holders as labels.limit lets through, each comm with five holders."""
+"""worst: as many comms and holders as labels.limit allows, each comm with five holders."""
 
 
 def source_like(samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]) -> FakeSource:
-    """A source with the maps and the probes of a real agent; ``samples`` are its metrics."""
+    """Return a source with the maps and the probes of a real agent; ``samples`` are its metrics."""
     entries: dict[str, tuple[int, int]] = {}
     statuses: dict[str, ProbeStatus] = {}
     for (name, labels), value in samples.items():
@@ -59,7 +59,7 @@ def source_like(samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def exposition(kind: Kind, like: FakeSource) -> str:
-    """What the agent of such a host answers to Prometheus after its first hour."""
+    """Return the metrics of such a host's agent after its first hour."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # as the agent does
     comms = [b"program-%03d" % number for number in range(kind.comms)]
     combinations = [_combination(number, comms) for number in range(kind.stalls)]
@@ -82,7 +82,7 @@ def exposition(kind: Kind, like: FakeSource) -> str:
 
 
 def series_by_part(like: FakeSource) -> dict[str, int]:
-    """Series that every host has, and those that each comm and each (comm, holder, cause) adds."""
+    """Return the series of every host, and those that each comm and each (comm, holder, cause) adds."""
 
     def series(comms: int, stalls: int) -> int:
         return Template(exposition(Kind("", comms, stalls), like)).series
@@ -95,7 +95,7 @@ def series_by_part(like: FakeSource) -> dict[str, int]:
 
 
 def _combination(number: int, comms: list[bytes]) -> tuple[bytes, bytes, Cause]:
-    """Each comm has another cause and holder the next time that its turn comes."""
+    """Return the comm, holder and cause of a stall: a comm has others at its next turn."""
     turn, index = divmod(number, len(comms))
     return comms[index], b"worker-%03d" % ((index + turn) % len(comms)), list(Cause)[turn]
 
@@ -116,7 +116,7 @@ def _ended(comm: bytes, held_by: bytes, cause: Cause, quantile: float) -> Stall:
 
 
 class Template:
-    """An exposition (OpenMetrics) of an agent's first hour, as it would be after another time."""
+    """An exposition (OpenMetrics) after an agent's first hour, extrapolated to other times."""
 
     def __init__(self, text: str) -> None:
         parts: list[str] = []
@@ -143,5 +143,5 @@ class Template:
         self._format = "\n".join(parts) + "\n"
 
     def render(self, seconds: float) -> str:
-        """The exposition at that age of the agent; counters only rise with it."""
+        """Return the exposition at an age of the agent; counters only rise with it."""
         return self._format % tuple(rate * seconds for rate in self._rates)

@@ -1,4 +1,4 @@
-"""What a Prometheus with a fleet costs, as it says itself, and how long it takes to answer."""
+"""The cost of a Prometheus with a fleet, from its own metrics, and its response times."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ _RANGE_SECONDS = 6 * 3600
 
 
 class Shape(NamedTuple):
-    """How queries are asked: over so many seconds of data, of a scrape each ``interval`` seconds.
+    """The shape of queries: over ``seconds`` of data, with a scrape each ``interval`` seconds.
 
-    What is asked stands for 6 h: a graph has as many points as one over 6 h, so as many evaluations of its
-    expression, in less time; a table that sums up the time range does so again and again, until it has read
-    as many samples.
-    patience: seconds after which a query without recording rules is given up.
+    They stand for queries over 6 h: a graph has as many points, so as many evaluations of its expression,
+    in less time; a table over the time range is repeated until as many samples have been read.
+    patience: timeout in seconds of a query without recording rules.
     """
 
     seconds: int
@@ -37,18 +36,18 @@ class Shape(NamedTuple):
     patience: int
 
     def variables(self, instance: str) -> dict[str, str]:
-        """The dashboards' variables."""
+        """Return the dashboards' variables."""
         return {
             "cluster": ".*",
             "job": "spawnstall",
             "instance": instance,
-            "__rate_interval": f"{4 * self.interval}s",  # as Grafana has it for a step below that
+            "__rate_interval": f"{4 * self.interval}s",  # as Grafana sets it for a shorter step
             "__range": f"{self.seconds}s",
         }
 
 
 def load(server: Prometheus, seconds: int) -> dict[str, float]:
-    """Lets it scrape for so long; CPU and samples are those of the second half, when all is well begun."""
+    """Let it scrape for some seconds; CPU and samples are those of the second half, the steady state."""
     first = _watch(server, seconds / 2)
     before, began = server.own_metrics(), time.monotonic()
     second = _watch(server, seconds / 2)
@@ -76,7 +75,7 @@ def load(server: Prometheus, seconds: int) -> dict[str, float]:
 
 
 def _watch(server: Prometheus, seconds: float) -> float:
-    """The most memory that it had meanwhile."""
+    """Return the maximum of its memory during these seconds."""
     most, deadline = 0.0, time.monotonic() + seconds
     while time.monotonic() < deadline:
         most = max(most, server.own_metrics()["process_resident_memory_bytes"])
@@ -85,7 +84,7 @@ def _watch(server: Prometheus, seconds: float) -> float:
 
 
 def rules(server: Prometheus) -> dict[str, Any]:
-    """Seconds of the last evaluation of each group, and of its slowest rules."""
+    """Return the seconds of the last evaluation of each group, and of its slowest rules."""
     groups = server.get("/api/v1/rules", {})["data"]["groups"]
     return {
         group["name"]: {
@@ -103,9 +102,9 @@ def rules(server: Prometheus) -> dict[str, Any]:
 def panels(
     server: Prometheus, repo_root: Path, shape: Shape, hosts: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Seconds of every panel: the sum of its queries, which Grafana asks at the same time; None: given up.
+    """Return the seconds of every panel, the sum of its queries, which Grafana sends at once; None: timeout.
 
-    The host dashboard is asked for each of ``hosts``, instances by their kind.
+    The host dashboard is measured for each of ``hosts``, instances by their kind.
     """
     until = time.time()
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -127,7 +126,7 @@ def panels(
                 _add(panel, "range", _median(server, target._replace(instant=False), again, until))
             if dashboard == "fleet":
                 raw.append((panel, target, seconds))
-    # Last, as these take all that there is, and the rules fall behind.
+    # Last, because these use the whole CPU, and the rules fall behind.
     for panel, target, seconds in raw:
         expr = without_recordings(target.expr)
         if expr != target.expr:
@@ -154,7 +153,7 @@ def _median(server: Prometheus, target: Target, shape: Shape, until: float) -> f
 def _seconds(
     server: Prometheus, target: Target, shape: Shape, until: float, patience: float
 ) -> Optional[float]:
-    """Of one query; None: it was not answered within ``patience`` seconds, or Prometheus refused it."""
+    """Return the seconds of a query, or None: no answer within ``patience`` seconds, or an error."""
     query: Mapping[str, str] = {"query": target.expr, "timeout": f"{patience}s"}
     if target.instant:
         path, when = "/api/v1/query", {"time": str(until)}
@@ -171,7 +170,7 @@ def _seconds(
 
 
 def storage(server: Prometheus, data: Path) -> dict[str, float]:
-    """Bytes on disk of all that was scraped, as a block, without and with its index."""
+    """Return the bytes on disk of all scraped data, as a block, without and with its index."""
     url = f"http://127.0.0.1:{server.port}/api/v1/admin/tsdb/snapshot"
     with urllib.request.urlopen(url, data=b"", timeout=600) as answer:
         name = json.load(answer)["data"]["name"]

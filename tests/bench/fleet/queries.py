@@ -1,4 +1,4 @@
-"""The panels' queries, and what they would be without recording rules."""
+"""The panels' queries, and the same without recording rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SELECTOR = re.compile(
 
 
 def targets_of(repo_root: Path, dashboard: str, variables: Mapping[str, str]) -> list[Target]:
-    """The queries of a dashboard's panels, with its variables replaced."""
+    """Return the queries of a dashboard's panels, with variables replaced."""
     return [
         target._replace(expr=substituted(target.expr, variables))
         for target in panel_targets(repo_root)
@@ -26,9 +26,9 @@ def targets_of(repo_root: Path, dashboard: str, variables: Mapping[str, str]) ->
 
 
 def without_recordings(expr: str) -> str:
-    """The same of raw series: each recorded series replaced by the rule's expression, a range by a subquery.
+    """Replace each recorded series by its rule's expression over raw series, a range by a subquery.
 
-    The matchers go down to the raw series: as sums keep the labels that a rule's series are selected by.
+    Matchers move down to the raw series, because sums keep the labels by which a rule's series are selected.
     """
     rules = {recording.record: recording.expr for recording in recordings()}
 

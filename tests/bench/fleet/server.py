@@ -1,4 +1,4 @@
-"""One small HTTP server that answers for a fleet of agents: /0, /1, ... are the metrics of one each."""
+"""One small HTTP server for a fleet of agents: /0, /1, ... are the metrics of one each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class _Agent:
-    """One host: busier or less so than others of its kind, now and then more."""
+    """One host: more or less busy than others of its kind, varying over time."""
 
     def __init__(self, template: Template, number: int) -> None:
         chance = random.Random(number)
@@ -48,13 +48,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        body = gzip.compress(self.server.agents[int(self.path[1:])].metrics(), 1)  # as Prometheus asks for
+        body = gzip.compress(self.server.agents[int(self.path[1:])].metrics(), 1)  # Prometheus requests gzip
         self.send_response(200)
         self.send_header("Content-Type", _CONTENT_TYPE)
         self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # Prometheus has given a late scrape up
+        with contextlib.suppress(ConnectionError):  # Prometheus has aborted a late scrape
             self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -63,13 +63,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(hosts: Sequence[Template]) -> Iterator[int]:
-    """The port of a server, in a process of its own until the block ends, for an agent of each template."""
+    """Serve an agent of each template in a separate process until the block ends; yield the port."""
     server = _Server([_Agent(template, number) for number, template in enumerate(hosts)])
     process = multiprocessing.get_context("fork").Process(target=server.serve_forever, daemon=True)
     process.start()
-    server.socket.close()  # the other process has it
+    server.socket.close()  # the other process uses it
     try:
         yield server.server_port
     finally:
-        process.kill()  # it can have inherited a handler of SIGTERM (pytest-xdist)
+        process.kill()  # it may have inherited a handler of SIGTERM (pytest-xdist)
         process.join()

@@ -9,7 +9,7 @@ __all__ = ["markdown"]
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Tables of the whole result."""
+    """Return tables of the whole result."""
     return "\n".join(_lines(result))
 
 

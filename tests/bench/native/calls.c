@@ -1,8 +1,8 @@
 /*
- * How long system calls take in a process that starts no program, pinned to a CPU: before it has made a pipe, and after.
+ * Duration of system calls in a process that starts no program, pinned to a CPU: before it creates a pipe, and after.
  *
- * Batches of each call take turns until the time is over. Prints one JSON object: for each call the median batch, in
- * nanoseconds of CPU time a call. Time that other processes use on that CPU does not count.
+ * Batches of the calls alternate for SECONDS. Prints one JSON object: for each call the median batch, in nanoseconds of
+ * CPU time per call. Time of other processes on that CPU does not count.
  *
  *     calls CPU SECONDS
  */

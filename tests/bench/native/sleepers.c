@@ -1,6 +1,6 @@
 /*
- * So many processes that live and do nothing, each with some pipes open; they end with this one,
- * which ends when its standard input does.
+ * Idle processes, each with some open pipes; they end with this one, which ends at end-of-file of
+ * its standard input.
  *
  *     sleepers PROCESSES PIPES
  */

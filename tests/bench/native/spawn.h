@@ -1,4 +1,4 @@
-/* One spawn as the runtimes do it, shared by the programs here. */
+/* One spawn as the runtimes do it, shared by these programs. */
 #include "../../programs/play.h"
 #include <spawn.h>
 
@@ -12,7 +12,7 @@ static inline void exec_true(long delay_us)
     _exit(127);
 }
 
-/* The rest of a spawn, once the child is there: the parent's close, the read, the wait. */
+/* The rest of a spawn, after the fork: the parent's close, the read, the wait. */
 static inline void finish_spawn(int ends[2], pid_t child)
 {
     char byte;

@@ -1,11 +1,11 @@
 /*
- * Spawns /bin/true again and again, by errpipe and fork or vfork, or by posix_spawn.
+ * Spawns /bin/true in a loop, by errpipe and fork or vfork, or by posix_spawn.
  *
  *     spawns HOW THREADS SECONDS [RATE [DELAY_US [NAMES]]]
  *
- * RATE: spawns a second in all, 0: as many as can be. DELAY_US: how long the child takes before its
- * exec. NAMES: the process takes so many names (comm) in turn. One JSON object: spawns, rate, and
- * cpu_us: CPU time of a spawn, the child's included, which depends less on what else runs.
+ * RATE: spawns a second in all, 0: as many as possible. DELAY_US: how long the child waits before
+ * its exec. NAMES: number of names (comm) that the process takes in turn. Prints one JSON object:
+ * spawns, rate, and cpu_us: CPU time of a spawn with its child, less sensitive to other load.
  */
 #include "spawn.h"
 #include <pthread.h>
@@ -13,7 +13,7 @@
 
 static const char *how;
 static long threads, delay_us, names;
-static int comm; /* the process's, whichever thread writes it */
+static int comm; /* of the process, writable by any thread */
 static double seconds, rate, began;
 
 __attribute__((noinline)) static void by_vfork(void)

@@ -1,6 +1,6 @@
 /*
- * Plays stalls of cause `forked` at a steady rate: a process that another thread forks, right
- * before the spawner's own fork, holds the errpipe for a while and does not exec.
+ * Causes stalls of cause `forked` at a steady rate: a process that another thread forks right
+ * before the spawner's own fork holds the errpipe for a while and does not exec.
  *
  *     stalls SECONDS RATE LIVE_MS
  */

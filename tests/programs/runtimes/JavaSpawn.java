@@ -3,8 +3,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * JavaSpawn [--count 3] [--program /bin/true] [--threads 1]: ProcessBuilder.start, which blocks until the
- * errpipe ends; each thread does it count times.
+ * JavaSpawn [--count 3] [--program /bin/true] [--threads 1]: ProcessBuilder.start, which blocks until
+ * end-of-file of the errpipe; each thread calls it count times.
  *
  * <p>The JVM option -Djdk.lang.Process.launchMechanism chooses POSIX_SPAWN, VFORK or FORK.
  */
@@ -25,7 +25,7 @@ public final class JavaSpawn {
         try {
             child = new ProcessBuilder(program).start();
         } catch (IOException failure) {
-            // said below
+            // reported below
         }
         double seconds = (System.nanoTime() - start) / 1e9;
         emit(

@@ -1,7 +1,7 @@
 /*
- * c_spawn [--count 3] [--program /bin/true] [--by posix_spawn|popen|system]: glibc's, which have no errpipe.
+ * c_spawn [--count 3] [--program /bin/true] [--by posix_spawn|popen|system]: of glibc, which have no errpipe.
  *
- * popen's time includes reading its output to the end: a data pipe, which a foreign holder keeps open, too.
+ * popen's time includes reading its output to the end: a data pipe, which a foreign holder also keeps open.
  *
  *     gcc -O2 -Wall -Wextra -o c_spawn c_spawn.c
  */

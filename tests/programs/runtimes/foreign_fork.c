@@ -1,18 +1,17 @@
 /*
- * Makes a foreign holder in any dynamically linked runtime, for LD_PRELOAD.
+ * Creates foreign holders in any dynamically linked runtime, by LD_PRELOAD.
  *
- * After every pipe, pipe2 and SEQPACKET socketpair another native thread forks a worker, and only then
- * does the call return: so the errpipe, whichever of them it is, has a holder that is not its own child.
- * Who makes system calls without libc (Go), or by libc's inner functions (popen), is not seen: there the
- * thread forks all the time.
+ * After every pipe, pipe2 and SEQPACKET socketpair another native thread forks a worker before the call
+ * returns, so the errpipe, whichever of them it is, has a foreign holder. Calls that bypass libc (Go) or
+ * use its internal functions (popen) are not intercepted: there the thread forks continuously.
  *
  *     FOREIGN_FORK=fork    the worker does not exec, and lives for FOREIGN_FORK_MS (300)
- *     FOREIGN_FORK=exec    it execs sleep for as long: that keeps only what is not close-on-exec
+ *     FOREIGN_FORK=exec    the worker calls exec of sleep for that time: keeps only what is not close-on-exec
  *     FOREIGN_FORK=loop    as fork, but a new worker every half millisecond
- *     FOREIGN_FORK_PIDS    the file to which each worker's pid is appended, one a line
+ *     FOREIGN_FORK_PIDS    file to which each worker's pid is appended, one per line
  *
  * Only the process that was started with LD_PRELOAD does this. Its children do not inherit the variable, and
- * pipes that they make before their exec (libuv has a fork handler that does) are none of this.
+ * pipes that they create before their exec (as a fork handler of libuv does) get no worker.
  *
  *     gcc -O2 -shared -fPIC -pthread -Wall -Wextra -o foreign_fork.so foreign_fork.c -ldl
  */
@@ -46,7 +45,7 @@ static void note(pid_t pid)
     close(file);
 }
 
-/* fork() without the runtime's own fork handlers, which are not about this child. */
+/* fork() without the runtime's fork handlers, which do not expect this child. */
 static void *fork_worker(void *unused)
 {
     pid_t pid = _Fork();
@@ -73,7 +72,7 @@ static void *fork_loop(void *unused)
     return unused;
 }
 
-/* The runtime's signals, SIGCHLD first of all, are for its own threads. */
+/* The runtime's signals, SIGCHLD above all, are for its own threads. */
 static pthread_t in_thread(void *(*run)(void *))
 {
     pthread_t thread = 0;

@@ -1,9 +1,9 @@
 #!/bin/sh
-# git_spawn.sh --count COUNT --program PROGRAM: git runs PROGRAM for an alias. Its errpipe is made
-# close-on-exec in the child only.
+# git_spawn.sh --count COUNT --program PROGRAM: git runs PROGRAM for an alias. Only the child sets
+# close-on-exec on the errpipe.
 #
-# git does not say how long its spawn took: "seconds" is the whole life of git, and "pid" is git's.
-# PRELOAD is what git gets as LD_PRELOAD; this shell has pipes of its own.
+# git does not report how long its spawn took: "seconds" is the whole life of git, and "pid" is git's.
+# PRELOAD is git's LD_PRELOAD; this shell has its own pipes.
 [ "$1 $3" = "--count --program" ] || exit 2
 count=$2 program=$4 n=0
 while [ "$n" -lt "$count" ]; do

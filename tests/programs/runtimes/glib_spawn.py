@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""GLib's g_spawn_async, which blocks until its errpipe ends; the own child moves that to fd 3."""
+"""GLib's g_spawn_async, which blocks until end-of-file of its errpipe; the own child moves it to fd 3."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/node
-// node_spawn.js [--count 3] [--program /bin/true]: child_process.spawn, which blocks until libuv's errpipe ends.
+// node_spawn.js [--count 3] [--program /bin/true]: child_process.spawn, which waits for the end of libuv's errpipe.
 'use strict';
 const { spawn } = require('child_process');
 const { once } = require('events');

@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # perl_spawn.pl [--count 3] [--program /bin/true] [--by open|backticks|system]
 #
-# Perl's own errpipe. Backticks and system() do not tell the child's pid. system() waits for the child
-# first and reads then.
+# Perl's own errpipe. Backticks and system() do not return the child's pid. system() waits for the child
+# first, then reads.
 use strict;
 use warnings;
 no warnings 'exec';

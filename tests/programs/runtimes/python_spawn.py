@@ -1,4 +1,4 @@
-"""Any CPython's subprocess, from 2.7 on, so without annotations. What it takes is in the arguments below."""
+"""subprocess of any CPython since 2.7, so without annotations. Its arguments are below."""
 
 import argparse
 import json

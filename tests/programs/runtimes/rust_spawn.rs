@@ -1,8 +1,8 @@
 //! rust_spawn [--count 3] [--program /bin/true] [--threads 1] [--by plain|pre_exec|output]:
 //! std::process::Command, each thread count times.
 //!
-//! Plain it is a posix_spawn, without an errpipe; with pre_exec the errpipe is a SEQPACKET socketpair.
-//! output() waits for the end of a data pipe, which is no errpipe.
+//! plain is a posix_spawn without an errpipe; with pre_exec the errpipe is a SEQPACKET socketpair.
+//! output() waits for end-of-file of a data pipe, which is not an errpipe.
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, Stdio};

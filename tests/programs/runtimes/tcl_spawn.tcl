@@ -1,5 +1,5 @@
 #!/usr/bin/tclsh
-# tcl_spawn.tcl [--count 3] [--program /bin/true]: open "|program". Its errpipe gets close-on-exec late.
+# tcl_spawn.tcl [--count 3] [--program /bin/true]: open "|program". It sets close-on-exec on its errpipe late.
 array set option {--count 3 --program /bin/true}
 array set option $argv
 
