@@ -21,7 +21,7 @@ __all__ = ["Alertmanager", "Prometheus", "alertmanager", "eventually", "promethe
 
 
 def eventually(check: Callable[[], bool], what: Callable[[], str], seconds: float = 300) -> None:
-    """Return when the check holds; fail with ``what()`` if it does not within so many seconds."""
+    """Return when the check holds; fail with ``what()`` if it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, what()
@@ -46,7 +46,7 @@ class Prometheus:
     port: int
 
     def get(self, path: str, query: dict[str, str], seconds: float = 30) -> Any:
-        """Return the answer of the HTTP API within so many seconds; raises OSError."""
+        """Return the answer of the HTTP API in time; raises OSError."""
         return _get(self.port, path, query, seconds)
 
     def own_metrics(self) -> dict[str, float]:

@@ -70,7 +70,7 @@ def test_disk_that_fills_up(lab: Lab, option: str, size: str) -> None:
     assert file.stat().st_size == 65536
     replayed = _run(lab, [*lab.trace_popen, "--json", "--replay", str(file)])
     assert replayed.returncode == 0
-    assert "the last line is cut off" in replayed.stderr
+    assert "the last line" in replayed.stderr
     whole = file.read_text().count("\n")
     assert len(json_lines(replayed.stdout)) == whole > 10
 

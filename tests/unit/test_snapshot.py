@@ -110,7 +110,7 @@ class _Host:
         (self.root / str(_PARENT) / "task" / str(tid) / "children").write_text(text)
 
     def own(self, start: float = _MADE, **kwargs: Any) -> None:
-        """An own child that has execed."""
+        """Add an own child that has called exec."""
         self.process(_OWN, _PARENT, start, comm=b"true", **kwargs)
 
     def worker(
@@ -124,7 +124,7 @@ class _Host:
         parent: int = _PARENT,
         **kwargs: Any,
     ) -> None:
-        """A holder; as it stands, one that was forked beside and has not execed."""
+        """Add a holder; by default one that was forked beside the own child and has not called exec."""
         self.process(pid, parent, start, flags, comm=b"worker", **kwargs)
         self.fd(str(pid), fd, write)
         if read is not None:
@@ -263,7 +263,7 @@ def test_a_forked_child_without_a_copy_is_not_the_own_one(known: _Host) -> None:
     assert not known.stall().certain
 
 
-def test_nobody_who_can_be_seen(host: _Host) -> None:
+def test_no_visible_holder(host: _Host) -> None:
     assert host.take() == []
     host.own()
     stall = host.stall()

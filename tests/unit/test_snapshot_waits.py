@@ -390,7 +390,7 @@ def test_a_child_that_lives(host: _Waiting) -> None:
     assert (second.pid, second.child) == (_OWN, _WORKER)
 
 
-def test_a_child_that_has_exited_is_waited_for_by_nobody(host: _Waiting) -> None:
+def test_a_wait_for_an_exited_child_is_not_reported(host: _Waiting) -> None:
     host.own(state="Z")
     host.call(_number("wait4"), _OWN)
     assert host.look().waits == ()
@@ -467,7 +467,7 @@ def test_a_terminal(host: _Waiting) -> None:
     assert [(holder.pid, holder.fds) for holder in wait.holders] == [(_OWN, (0,))]
 
 
-def test_a_pipe_of_nobody(host: _Waiting) -> None:
+def test_a_pipe_without_a_writer(host: _Waiting) -> None:
     host.read(32768)
     wait = host.wait()
     assert (wait.kind, wait.holders) == ("other", ())

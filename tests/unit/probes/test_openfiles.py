@@ -58,7 +58,7 @@ def test_copies_by_pipe(kernel: Kernel) -> None:
     assert kernel.passes == 1
 
 
-def test_nobody(kernel: Kernel) -> None:
+def test_a_pipe_without_holders(kernel: Kernel) -> None:
     assert files(kernel).holders([A]) == {A: []}
 
 
