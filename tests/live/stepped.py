@@ -60,7 +60,7 @@ class Observer:
         """Trace until a condition holds."""
         deadline = time.monotonic() + _DEADLINE_SECONDS
         while not holds():
-            assert time.monotonic() < deadline, f"waited for {what} in vain"
+            assert time.monotonic() < deadline, f"timeout waiting for {what}"
             self.tracer.run_once(0.05)
 
     def left(self) -> dict[str, object]:

@@ -23,7 +23,7 @@ _DEADLINE_SECONDS = 30
 def _until(holds: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while not holds():
-        assert time.monotonic() < deadline, f"waited for {what} in vain"
+        assert time.monotonic() < deadline, f"timeout waiting for {what}"
         time.sleep(0.02)
 
 
