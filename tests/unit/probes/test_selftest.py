@@ -98,11 +98,11 @@ def test_what_differs_is_said(changes: dict[str, Any], said: str) -> None:
 
 
 def test_holders_are_not_compared_if_the_probes_see_none() -> None:
-    nobody: dict[str, Any] = {"pid": 0, "how": 0}
-    assert verdict(seen(nobody)) is not None
-    assert verdict(seen(nobody), sees_holders=False) is None
+    no_holder: dict[str, Any] = {"pid": 0, "how": 0}
+    assert verdict(seen(no_holder)) is not None
+    assert verdict(seen(no_holder), sees_holders=False) is None
     for changes in ({"tid": 9}, {"fds": (-1,) * MAX_NUMBERS}, {"read_ended": 1_056 * MS}):
-        assert verdict(seen(nobody, **changes), sees_holders=False) is not None
+        assert verdict(seen(no_holder, **changes), sees_holders=False) is not None
 
 
 def test_a_busy_machine_wakes_the_reader_late() -> None:
