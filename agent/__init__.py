@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The user-space side: diagnosis, reports, the agent and ``trace-popen``."""
 
 __all__ = ["__version__"]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to do about a stall: for good, one sentence for each cause and runtime, with its source; and now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Translates the kernel's monotonic clock to wall-clock times."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides whether a spawn was stalled, by whom and why: pure functions of what the kernel side saw.
 
 Nothing here reads the system.  If the evidence is insufficient, the answer is ``unknown``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The error that is shown to the user."""
 
 from __future__ import annotations

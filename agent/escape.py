@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Escapes names that processes choose for themselves.
 
 The function is in ``snapshot.py``, which is copied to hosts as a single file and imports nothing of ours.

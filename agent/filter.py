@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Selects the parents whose stalls are reported."""
 
 from __future__ import annotations

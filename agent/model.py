@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The vocabulary of the agent as plain data: spawns, releases, holders, stalls.
 
 Times are CLOCK_MONOTONIC nanoseconds.  A comm is raw bytes from the kernel and must be escaped for display.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What blocks a process that already hangs: one look at ``/proc``, without eBPF.
 
 This file stands alone: standard library only, Python 3.6 and later.  Copy it to a host and run as root

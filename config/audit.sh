@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Checks every locked package for known vulnerabilities (pip-audit, with PyPI's advisories). Exit status 1 if it
 # finds one. If PyPI cannot be reached, prints a line and exits with status 0.
 #

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Regenerates config/requirements.txt and config/requirements-dev.txt: the dependencies in pyproject.toml and
 # theirs, with the hashes of all their files, for every Python and machine. Locked versions stay, unless
 # pyproject.toml or an option asks for another one:

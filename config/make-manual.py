@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generates the man page and the shell completions of trace-popen from its argument parser.
 
     .venv/bin/python config/make-manual.py [FOLDER]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
 # Shell functions that the scripts beside it source: messages, and the distribution's packages.
 

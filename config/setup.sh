@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Installs what a target needs on this machine:
 #
 #     config/setup.sh TARGET...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m dashboards``: write the generated files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The alerts: on symptoms (stalls, slow spawns), and on agents that miss them.
 
 Only a program that is stuck, or a latency budget that is nearly spent, is critical.

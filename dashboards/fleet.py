@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fleet dashboard: which hosts and programs stall, which holders stall them, and the agents' health.
 
 Made for a thousand hosts: metrics with a series for each comm and bucket are read from recording rules.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts that the dashboards share: variables, annotations, links, layout and JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The alerts in the format of Grafana's provisioning; Prometheus evaluates the recording rules."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The host dashboard: one instance's stalls and latencies, the overhead, and the losses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The panels on spawn latency, which both dashboards have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plain data for recording rules and alerts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of panels, all in one style."""
 
 from __future__ import annotations

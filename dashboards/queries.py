@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Expressions for both dashboards, each with a selector of hosts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recording rules, which keep fleet panels and alerts fast at a thousand hosts.
 
 A host has up to a hundred comms with 23 buckets each. Recorded, it has one series of each kind, one for each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attach loaded programs to tracepoints, without bcc.  The returned fd keeps the program attached."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The system call bpf(2); commands and structures: <linux/bpf.h>."""
 
 from __future__ import annotations

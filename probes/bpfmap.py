@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read and write eBPF maps by bpf(2), without bcc, whose LLVM would cost the agent 100 MB permanently.
 
 Commands and structures: <linux/bpf.h>, bpf(2).

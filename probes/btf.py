@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Byte offsets of kernel structure members, and ids of functions, read from the running kernel's BTF.
 
 The kernel describes its own types in ``/sys/kernel/btf/vmlinux`` (since 5.4, CONFIG_DEBUG_INFO_BTF; also

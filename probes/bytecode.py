@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled programs and the layouts of their maps, without file descriptors, so that a file can keep them.
 
 Structures and commands: <linux/bpf.h>.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keep compiled programs in files, so that the next start needs no compiler.
 
 Whoever writes these files runs code in the kernel, so a folder or file is used only if it belongs to this

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The maps, programs and attachments that the compiler process passes on as file descriptors."""
 
 from __future__ import annotations

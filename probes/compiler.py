@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile, load and attach the programs in a separate process, and pass on their file descriptors.
 
     python -m probes.compiler SOCKET    (the fd of a SOCK_STREAM socketpair; run by compiled.py)

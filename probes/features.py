@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel features in use: since when they exist, how they are detected, what is lost without them.
 
 Version numbers decide nothing, because distributions backport: each feature is probed for.  The preflight,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attach programs to the entry and exit of kernel functions by bpf(2): BPF trampolines, "fentry" and "fexit".
 
 Structures and commands: <linux/bpf.h>.

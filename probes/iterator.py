@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BPF iterators by bpf(2): the kernel calls the program for each object of a kind while an fd is read.
 
 A link holds a loaded iterator; each pass over the objects has an fd of its own.  Since Linux 5.8.

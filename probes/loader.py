@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load the probes, receive their records and read their maps.
 
 ``Probes`` is the only interface to the kernel side: it calls back with each record, and returns typed copies

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the holders of pipes: every open copy of their write ends, in one pass of the kernel over open files.
 
 The program is in ``openfiles.bpf.c``.  It finds a copy however the holder got it: by fork, over a socket, by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read records from a perf buffer: one ring per CPU, mapped into this process.
 
 The kernel writes and moves the head; this side reads and moves the tail.  Layout: perf_event_open(2),

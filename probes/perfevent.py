@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """perf_event_open(2), and the ioctls of its file descriptors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of the machine before anything is loaded; each failure is one line with its remedy."""
 
 from __future__ import annotations

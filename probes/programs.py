@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load programs by bpf(2), without bcc.  Structures and commands: <linux/bpf.h>."""
 
 from __future__ import annotations

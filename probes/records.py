@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The structures of ``errpipe.h`` as ctypes, and the names of their constants.
 
 A unit test compares sizes, offsets and constants with the header.  At load, ``compiled`` compares the sizes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The self-test: at start, check that the kernel side reports what really happens.
 
 Wrong offsets, a renamed tracepoint or a seccomp filter do not stop a tracer but make it silent or wrong, as

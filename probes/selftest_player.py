@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run one spawn with a foreign holder, for the self-test; a program of its own.
 
     selftest_player.py HOLD_SECONDS

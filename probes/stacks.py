@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """User stacks at a fork: the addresses that the kernel side kept, and their symbols.
 
 The kernel follows frame pointers, which many libraries are built without: the innermost frame is always

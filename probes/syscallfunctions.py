@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel functions that implement system calls, and the offsets of their arguments.
 
 A program at such a function costs about half of one at the system call's tracepoint, and other system calls

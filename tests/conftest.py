@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live tests (the folders of _LIVE) run where they can: as root, with bcc, tracefs and bpf(2).
 
 Elsewhere they are skipped with the reason. With REQUIRE_LIVE_TESTS=1 (CI sets it) a live test

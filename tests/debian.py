@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packages of other Debian releases, unpacked into a folder.
 
 Nothing is installed in the system: apt gets its own sources, lists and cache.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``make demo``: run the agent, provoke stalls for ten seconds, and show what the agent reports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's metrics as agent/serve/METRICS.md lists them; dashboards and rules use no others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metrics and labels that the expressions of rules and panels use, after variables are replaced."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unpack a real Python 2.7 of Debian 11 into a folder.
 
 Fast if the folder already has it; a lock file beside it allows several callers at once.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make soak`: run thousands of random fd programs (tests/fdprograms) under the probes.
 
     python -m tests.soak --programs 10000 [--seed S]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make soak-spawns`: a million spawns at full speed beside an agent, which must count each one and not grow.
 
     python -m tests.soak_spawns [--spawns 1000000]

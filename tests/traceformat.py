@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check a trace file against the Trace Event Format and the further requirements of its viewers.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The arguments of ``trace-popen``, declared once for parsing, --help, the man page and shell completions."""
 
 from __future__ import annotations

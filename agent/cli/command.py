@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command traced from its first instruction: forked at once, and execed when the probes are ready."""
 
 from __future__ import annotations

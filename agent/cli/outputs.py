@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the reports of one run go: a terminal or pipe, a file, a page or trace written at the end."""
 
 from __future__ import annotations

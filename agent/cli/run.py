@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of trace-popen: opens the files, then traces, takes a snapshot or replays.
 
 Exit status: as in agent.cli.main.

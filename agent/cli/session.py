@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshot, live tracing (or polling /proc where eBPF is unavailable), and the summary of a run."""
 
 from __future__ import annotations

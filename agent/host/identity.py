@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Identify a process: its executable, its user, and the container and pod in its cgroup path.
 
 A pid may be reused after a process was seen: a process that started later is not identified.  Formats:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drop the capabilities that are needed only to load and attach the probes.
 
 Capabilities are per thread, so drop them before starting threads.  See capabilities(7), capset(2).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read processes and their file descriptors from ``/proc``.
 
 A process may exit while it is read: that is a result, never an error.  The root of proc is a parameter, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Capture the Python stacks of a stall in progress with py-spy.
 
 py-spy (https://github.com/benfred/py-spy) is a separate program, and its target may be slow or hostile: it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's page, made from the object of /api/stalls.
 
 Style and script are inline, and the Content-Security-Policy allows them by their hashes, so nothing else

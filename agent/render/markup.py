@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building blocks that the HTML pages share: style and script files, their hashes, small pieces of HTML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stalls of a run over time, as SVG: one line per stall, with overlapping stalls on separate rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stalls as a trace file for Perfetto (ui.perfetto.dev) and chrome://tracing: the Trace Event Format.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: JSON, complete events ("X")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run of trace-popen as one self-contained HTML page without scripts.
 
 Its size is bounded, and it states how many stalls it omits.

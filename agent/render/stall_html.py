@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One stall as HTML, made from its JSON object: the answer on one line, and all details below it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The step table of a stall: who did what when, and which fds of the pipe each process then had open.
 
 It has a column for each thread and each process, with ``-`` for a closed copy, as in the original write-up

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text reports of trace-popen: the answer first, then the evidence.
 
 Everything is rendered from the JSON objects of agent.reports, so a saved report renders the same.  The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stall's timeline as SVG, made from its JSON object: who holds the write end, who waits, and when.
 
 The rows are the parent, its own child and each foreign holder.  The picture fills the available width: x is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waits that are not stalls, as a section of a page: the words of ``snapshot.py``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A wait that is no stall, as text for a terminal: the words of ``snapshot.py``, with styles."""
 
 from __future__ import annotations

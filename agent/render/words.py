@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wording that all human-readable reports share: durations, causes, steps, stacks."""
 
 from __future__ import annotations

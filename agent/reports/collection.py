@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aggregates the objects of a report: each stall once, the longest ones, the summary.
 
 A run can last for weeks and its report exceed the memory, so only the longest stalls and spawns are kept; the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses: what the agent misses and counts, with descriptions and sentences for each counter."""
 
 from __future__ import annotations

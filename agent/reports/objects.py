@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the JSON objects of spawns, stalls and summaries; ``types.py`` has their keys, JSON.md explains them.
 
 Seconds in an object count from the creation of the errpipe.  A comm is any 15 bytes: bytes that are not UTF-8

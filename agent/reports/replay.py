@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a report: the JSON lines written by ``trace-popen --json``, on any machine.
 
 Every object is validated against its type (``types.py``), so that renderers can rely on its keys.  Unknown

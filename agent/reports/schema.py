@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The JSON Schema (draft 2020-12) of the JSON objects, generated from ``types.py``.
 
 ``python -m agent.reports.schema`` rewrites ``schema.json``.  Its root is one line of a report, its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The types of the JSON objects: what every writer and reader of a report relies on.
 
 The constraints (lengths, ranges, patterns) hold for files read by ``--replay``, which anybody can have

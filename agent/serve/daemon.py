@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent: trace the whole host, log each stall, and serve the metrics and the page until SIGTERM."""
 
 from __future__ import annotations

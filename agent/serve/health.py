@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check that a running agent traces: ``python -m agent.serve.health [CONFIG]``, a container HEALTHCHECK.
 
 CONFIG and the environment select the address, as for the agent.  Exits with status 0 if the agent traces, or

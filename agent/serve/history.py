@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keep the most recent ended stalls."""
 
 from __future__ import annotations

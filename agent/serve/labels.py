@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bound the values of a metric label: processes choose their own comm, and Prometheus stores each value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Prometheus metrics: kernel aggregates are read at each scrape, stalls are counted as they end.
 
 Names and labels are a contract; METRICS.md lists them.

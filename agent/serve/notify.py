@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Notify systemd or podman that the agent is ready, alive or stopping: sd_notify(3) without libsystemd.
 
 Without NOTIFY_SOCKET in the environment, nothing is sent.

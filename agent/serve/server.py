@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP server's sockets: bounded threads, deadlines, TLS.  ``web`` has the responses.
 
 A client may open connections and send nothing, or a byte now and then.  So the TLS handshake and the request

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log stalls to standard error, one line each, up to a limit per minute."""
 
 from __future__ import annotations

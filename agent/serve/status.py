@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The JSON object of /api/stalls (HTTP.md): stalls and the agent's own health."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serve the page, /api/stalls, /metrics and /healthz over HTTP."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's configuration: a YAML file, the environment, and ``--set``.
 
 ``config/agent.yaml`` documents every key with its default.  The environment variable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validate YAML files with pydantic models; each error names file, key, value and expectation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find stalls that began before the probes were attached, and follow them until they end.
 
 The kernel side knows a wait only if it saw the pipe being made.  A look at ``/proc`` finds the others: when

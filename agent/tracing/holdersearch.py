@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find who holds the write ends of pipes now, and why, by a search of the host's open files."""
 
 from __future__ import annotations

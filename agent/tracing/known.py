@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What user space knows of a spawn in flight, kept until the spawn is judged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options of a tracer, and compiling and loading its probes in the background."""
 
 from __future__ import annotations

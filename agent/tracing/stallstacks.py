@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stack traces of a stall: of its reader, of its holders, and of their forks."""
 
 from __future__ import annotations

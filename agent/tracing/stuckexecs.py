@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find own children that have not called exec for long.
 
 The kernel side has the candidates at no cost: spawns whose own child has not let go.  A worker that is

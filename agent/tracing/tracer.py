@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn what the probes see into diagnosed spawns and stalls.
 
 The record of an ended spawn is held for a moment before it is judged, because the cause depends on whether a

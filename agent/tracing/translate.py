@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert the kernel side's records to the plain data of the model."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of the dashboards, to review a change: see preview.py."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log-normal latencies in the agent's buckets, for simulated hosts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draw the generated dashboards with Grafana's own panel components, and save a picture of each.
 
     config/setup.sh preview

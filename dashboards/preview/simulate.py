@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three hours of metrics of a simulated fleet, as OpenMetrics text to back-fill a Prometheus."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the cost of tracing beside no tracer and beside others; print tables, and write a JSON file.
 
     .venv/bin/python -m tests.bench [GROUP ...] [--rounds 5] [--seconds 1] [--json bench.json]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's own CPU time by rate of spawns and of stalls, and its lost records."""
 
 from __future__ import annotations

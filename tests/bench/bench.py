@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The input and the result of each group of benchmarks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The current cost of a process: CPU time, memory, and its maps in the kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An empty program at exactly the agent's tracepoints: the least that tracing them costs."""
 
 from __future__ import annotations

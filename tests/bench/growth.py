@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Growth: more processes on the host, more spawns in flight and more threads in one process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's memory, its start time, and the duration of a scrape."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The peers of a measurement: no tracer, an empty program, the agent, and other tracers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Interleaved rounds: each peer once per round, so that a slow minute of the machine affects all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Spawns a second of a program beside each tracer, and untraced."""
 
 from __future__ import annotations

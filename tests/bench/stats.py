@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Medians of interleaved rounds, with their spread; differences and ratios are computed within a round."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The number of tracing programs in the kernel, which slow down every process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nanoseconds that tracing adds to a system call of a process that starts no programs."""
 
 from __future__ import annotations

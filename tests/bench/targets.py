@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The targets, and whether a run met them."""
 
 from __future__ import annotations

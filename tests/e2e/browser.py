@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A headless Chromium, driven over the DevTools protocol on a pipe (--remote-debugging-pipe).
 
 https://chromedevtools.github.io/devtools-protocol/: JSON messages that end in a NUL byte, on fds 3 and 4.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of the end-to-end tests, which are skipped unless their tools are installed."""
 
 from __future__ import annotations

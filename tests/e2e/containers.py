@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """podman without a registry: a separate engine in .cache/, the project's image, running containers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of a host for which each rule fires, and for which it does not.
 
 Values are one sample per minute, from minute 0 on.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Prometheus and a real Alertmanager on free loopback ports."""
 
 from __future__ import annotations

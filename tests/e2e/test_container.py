@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image of the Dockerfile beside programs on the host and in containers, with all privileges and few."""
 
 from __future__ import annotations

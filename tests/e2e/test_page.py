@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's page in a real browser, beside real stalls. It refreshes itself and is never reloaded."""
 
 from __future__ import annotations

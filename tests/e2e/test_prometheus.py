@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Prometheus and Alertmanager beside a running agent, while real programs stall."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page and the trace file of a report in a real browser, made by trace-popen from real stalls."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated rules in promtool: each alert fires when it should, and only then."""
 
 from __future__ import annotations

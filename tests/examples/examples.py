@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The output that the documents show: what ``trace-popen --replay`` makes of saved reports."""
 
 from __future__ import annotations

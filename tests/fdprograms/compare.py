@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run fd programs under the probes, and compare the kernel side's view with the model and with /proc."""
 
 from __future__ import annotations

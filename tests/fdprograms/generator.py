@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random valid fd programs, drawn and shrunk by hypothesis.
 
 Hypothesis draws a list of plain choices; ``plan`` turns each one into steps that are possible at that point

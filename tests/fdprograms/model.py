@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model: what a program of fd steps does to its processes, and what the tracer has to know of it.
 
 The model is exact: the kernel returns the lowest free fd, every step is finished before the next begins, and

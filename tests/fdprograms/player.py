@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive player.c, one step at a time: each is acknowledged and finished before the next begins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the core of the live tests on other kernels, each in an emulated machine, and print a table.
 
 Usage: python -m tests.kernels [--suite SUITE]... | --kernel IMAGE [--modules FOLDER]

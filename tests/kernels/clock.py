@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Step the wall clock during a stall; only in an emulated machine, where inside.py allows it."""
 
 from __future__ import annotations

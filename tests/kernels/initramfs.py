@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An initramfs that runs a command on the host's file system, mounted read-only, and then powers off.
 
 In the machine /run is a tmpfs, and TMPDIR points there; everything else is the host's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the core of the live tests inside the machine; print one JSON line per case.
 
 Usage: python -m tests.kernels.inside CASE...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Debian's stock kernels, downloaded once: the image, and the modules that the machine needs."""
 
 from __future__ import annotations

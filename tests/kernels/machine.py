@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boot a kernel in an emulated machine, and return what a command printed there.
 
 The machines that build this project have no usable KVM, so everything is emulated, some 20 times slower.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel modules on disk: the dependencies of modules, in the order of loading."""
 
 from __future__ import annotations

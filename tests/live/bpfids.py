@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The eBPF programs and maps of a process, by their kernel ids; see bpf(2)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run real programs under the real tracer, and return the output of both."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many programs under one trace (tests/programs/side_by_side.py), with the reports about each."""
 
 from __future__ import annotations

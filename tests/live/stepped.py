@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive tests/programs/stepped.py, one step of a spawn at a time, beside a tracer in this process."""
 
 from __future__ import annotations

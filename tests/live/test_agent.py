@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent beside real programs: its metrics agree with the programs' own measurements."""
 
 from __future__ import annotations

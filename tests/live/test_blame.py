@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A holder is blamed only for the time it had a copy: the rest is the other holder's, or unknown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.bpfmap and probes.perfbuffer against the kernel: maps created here, read in every way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cached compiled programs: loaded without bcc, and only if they are the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stalls that began before tracing: found when it starts, and followed until they end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 of the agent and of trace-popen: nothing remains in the kernel, and a new one starts at once."""
 
 from __future__ import annotations

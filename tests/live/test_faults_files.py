@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Outputs on a full disk: one line that names the file, status 2, and no partial file that looks complete."""
 
 from __future__ import annotations

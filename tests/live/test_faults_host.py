@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults of the host: reused pids, a fork bomb, an unmounted tracefs."""
 
 from __future__ import annotations

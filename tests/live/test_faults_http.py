@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A hundred scrapers, and half-open, slow or huge requests: the agent's resources remain bounded."""
 
 from __future__ import annotations

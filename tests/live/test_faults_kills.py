@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 and SIGSTOP of parent, own child and holder, at each step of a spawn.
 
 Nothing remains in the maps, no stall stays in progress, and no process is named wrongly.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The short form of `make soak-spawns`: counts are exact, memory is flat, nothing is lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random fd programs: the kernel side is compared with /proc after each step (see tests/fdprograms)."""
 
 from __future__ import annotations

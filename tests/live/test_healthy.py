@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Healthy programs that wait for a pipe by design: no stall is ever reported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holders that do unusual things with their copy: they are followed, with the right cause."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deliberate losses: the counters show each one, and no process is named that did not hold the pipe."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With any number of threads and pipes in a process, each spawn is counted and each stall has its holder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits of RHEL 8.1's 4.18 and RHEL 7's 3.10: unrolled and without BTF, every program is simple enough.
 
 ``tests/kernels`` boots such kernels; these tests find on any kernel what they would reject.

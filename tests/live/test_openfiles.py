@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.openfiles against the kernel: every process with a copy is found, however it received the copy."""
 
 from __future__ import annotations

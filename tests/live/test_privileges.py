@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The capabilities that the agent and trace-popen keep while they trace, and that these suffice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pipe is the errpipe, however it is created, moved and waited for: each spawn is one stall."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent as config/systemd starts it: its user, capabilities and sd_notify (without systemd)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that hang already: what /proc alone shows."""
 
 from __future__ import annotations

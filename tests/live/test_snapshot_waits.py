@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that wait for a child or a pipe: what /proc alone shows, and no stall for healthy ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """--stacks: the exact lines of Popen and of the fork, with a real py-spy and a real kernel."""
 
 from __future__ import annotations

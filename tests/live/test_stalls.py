@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real programs under the real tracer: every stall is found with its holder, and nothing else is reported."""
 
 from __future__ import annotations

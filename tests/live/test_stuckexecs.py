@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Own children that do not reach their exec, beside an agent; and healthy workers that never will."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trace-popen on a terminal and in scripts: targets, ends, and usage errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tracer in this process: without BTF, and on kernels that it must reject."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel in a clean virtual environment, outside the checkout."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Common parts of the workload programs.
 
 Timed Popens, printed as JSON lines, and a hook between pipe2 and fork.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Popen in a daemon with closed standard input and output, while another thread forks a worker.
 
 The errpipe is created on fds 0 and 1; CPython moves its write end up, because the child's standard streams

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Look-alike: long reads from *data* pipes.
 
 ``communicate()`` waits for the child's output; the Popen itself is quick.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Demonstrates the problem: a "web app" beside a pool of forked workers that never exec.
 
 Threads run ``/bin/true`` in a loop, as ``subprocess.run`` does; another thread keeps a few

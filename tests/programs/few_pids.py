@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Reused pids: own children and holders take turns with a few pids, as if pid_max were small.
 
 Every spawn has a foreign holder, whose pid belonged to an own child or a holder shortly before. Prints each

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Stalls of cause `forked`: one thread forks workers that never exec, another uses Popen.
 
 By default a worker inherits an errpipe by chance. With ``--force K``, K Popens are certain to stall:

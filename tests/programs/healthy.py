@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Healthy programs that wait in a read for a second or two by design: none of them stalls.
 
     healthy.py NAME     one of the functions below

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A foreign holder that does unusual things with its copy of the errpipe's write end before it releases it.
 
 The worker is forked while the errpipe is open. Prints the spawn with "holder" (the process that releases the

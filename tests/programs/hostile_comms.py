@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A stall in which parent, own child and holder all have a malicious comm.
 
 The first line contains the holder's pid; the stall ends after --live seconds, or when the holder is killed.

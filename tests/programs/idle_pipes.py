@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Many pipes without a fork, and then one Popen, beside which another thread forks a worker.
 
 ``--threads N``: N threads each create a pipe, and sleep. ``--made M``: another thread creates M pipes in

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The own child is killed in its preexec_fn; a worker that was forked meanwhile blocks the parent.
 
 Prints the spawn, with "worker".

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A busy spawner: many quick Popens, in one thread or several. None of them stalls."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Failing spawns: the errpipe carries data (the error) before its EOF. None of them stalls."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Another process receives or takes a copy of the errpipe's write end without a fork.
 
 Prints the spawn with "receiver": the pid of the process that keeps the copy for --live seconds.

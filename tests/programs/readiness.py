@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Look-alike of a stalled spawn: a daemon reports through the pipe that it is ready.
 
 The child forks the daemon and exits without an exec; the parent reads until the daemon has written. With a

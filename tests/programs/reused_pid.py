@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A foreign holder with the former pid of the own child.
 
 A worker is forked while the errpipe is open. When the own child has called exec, ended and been reaped, the

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Look-alikes: the everyday work of shells. Command substitutions, pipelines and background jobs
 # create pipes and fork, and the shell blocks in read on *data* pipes; none of these is an errpipe. Runs
 # in sh, and then in bash if it is installed, there also with process substitution and job control

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs many programs, a few at a time, under one trace; prints which processes belonged to which.
 
     side_by_side.py FILE [--at-once N]      FILE: {"name of the case": ["program", "argument", ...], ...}

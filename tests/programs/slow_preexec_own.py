@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`slow_exec`: the own child's preexec_fn is slow.
 
 Popen blocks in read, but no foreign process holds the errpipe: no stall.

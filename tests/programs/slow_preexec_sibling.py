@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A stall of cause `late_exec`: the holder is a sibling Popen's child with a slow preexec_fn.
 
 Thread A's Popen reads its ``env=`` mapping between pipe2 and fork; there it waits until thread B's

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Start a program as Rust's Command with pre_exec does: the errpipe is a SEQPACKET socketpair.
 
 With --force another thread forks a worker (no exec, --live seconds) while the pair is open. Prints the spawn

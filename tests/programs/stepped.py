@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """One spawn, a step at a time: its driver (tests/live/stepped.py) can stop anywhere.
 
     stepped.py CHILD_ORDERS HOLDER_ORDERS    (the read ends of two pipes)

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A server that only spawns: threads of one process start programs in a loop, another forks workers.
 
 The workers do not exec, and live briefly. Each thread starts at least one program. Prints every spawn and

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Programs that hang, or wait by design, in starting, feeding, reading or reaping a child.
 
     waits.py NAME     one of the functions below

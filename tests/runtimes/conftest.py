@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of the live tests, and one that gives every program foreign holders."""
 
 from __future__ import annotations

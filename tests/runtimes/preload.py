@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give every pipe that a program creates a foreign holder, by preloading foreign_fork.c."""
 
 from __future__ import annotations

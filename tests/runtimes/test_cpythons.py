@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every installed CPython: they differ in the use of fork, vfork and posix_spawn, so in having an errpipe."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs of other runtimes: their spawns are counted, and a foreign holder is found.
 
 Each program of tests/programs/runtimes prints its spawns and how long they took. foreign_fork.c, preloaded,

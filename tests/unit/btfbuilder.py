@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes small BTF files (Documentation/bpf/btf.rst)."""
 
 from __future__ import annotations

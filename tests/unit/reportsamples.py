@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON objects of reports: real ones, and strategies for any that agent.reports.replay accepts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sample data for tests; a test names only the values that it is about."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.advice: one sentence for each cause and runtime."""
 
 from __future__ import annotations

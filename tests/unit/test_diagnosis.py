@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.diagnosis: who stalled a spawn and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.errors: one error for what the user can put right."""
 
 from __future__ import annotations

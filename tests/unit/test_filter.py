@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.filter: which parents' stalls are reported."""
 
 from __future__ import annotations

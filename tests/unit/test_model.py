@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.model: properties of its data classes."""
 
 from __future__ import annotations

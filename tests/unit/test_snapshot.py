@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.snapshot: every decision, on trees of files and on this very process."""
 
 from __future__ import annotations

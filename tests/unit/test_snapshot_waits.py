@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.snapshot: what a thread waits for where that is no stall, on trees of files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thousand simulated agents scraped by one Prometheus: series, memory, CPU, and the time of every panel.
 
     .venv/bin/python -m tests.bench.fleet [--agents 1000] [--minutes 8] [--json fleet.json]

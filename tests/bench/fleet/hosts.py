@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated hosts: the metrics of agent.serve.metrics as a template whose counters continue.
 
 Names, labels and buckets come from agent.serve.metrics itself, fed with a fake source; maps and probes come

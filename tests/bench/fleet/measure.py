@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cost of a Prometheus with a fleet, from its own metrics, and its response times."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The panels' queries, and the same without recording rules."""
 
 from __future__ import annotations

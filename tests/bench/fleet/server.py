@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One small HTTP server for a fleet of agents: /0, /1, ... are the metrics of one each."""
 
 from __future__ import annotations

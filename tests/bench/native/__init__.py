@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile and run the measured programs in C."""
 
 from __future__ import annotations

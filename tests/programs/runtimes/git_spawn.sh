@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # git_spawn.sh --count COUNT --program PROGRAM: git runs PROGRAM for an alias. Only the child sets
 # close-on-exec on the errpipe.
 #

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """GLib's g_spawn_async, which blocks until end-of-file of its errpipe; the own child moves it to fd 3."""
 
 from __future__ import annotations

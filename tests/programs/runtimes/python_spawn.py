@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """subprocess of any CPython since 2.7, so without annotations. Its arguments are below."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.cli.command, with real commands."""
 
 from __future__ import annotations

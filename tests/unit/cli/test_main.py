@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.cli.main: everything that needs no root."""
 
 from __future__ import annotations

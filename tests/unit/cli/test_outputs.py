@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.cli.outputs: which report goes where."""
 
 from __future__ import annotations

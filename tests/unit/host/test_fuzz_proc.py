@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading a damaged /proc (missing, empty, truncated, binary, huge files) never raises."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.host.identity: fake /proc trees, and the cgroup paths of the container engines."""
 
 from __future__ import annotations

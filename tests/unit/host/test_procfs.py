@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.host.procfs: on a fake tree of files, and on this process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.host.pyspy: how py-spy is run, how its output is read, and the messages for its failures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.btf: offsets from small BTF files, and damaged files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.bytecode: instructions without file descriptors, written and read."""
 
 from __future__ import annotations

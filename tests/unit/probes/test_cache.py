@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.cache: only files that nobody else can write are used."""
 
 from __future__ import annotations

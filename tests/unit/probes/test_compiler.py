@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.compiler: what it does without bcc."""
 
 from __future__ import annotations

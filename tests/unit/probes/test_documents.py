@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documents in probes/ against the code."""
 
 from __future__ import annotations

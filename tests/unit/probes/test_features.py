@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.features: detection of kernel features, and the names in the C sources."""
 
 from __future__ import annotations

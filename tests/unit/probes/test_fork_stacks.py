@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.stacks: which stacks are still valid, and the symbols of their addresses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.loader: what it does without a kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.openfiles and probes.iterator: their requests to the kernel, and its answers."""
 
 from __future__ import annotations

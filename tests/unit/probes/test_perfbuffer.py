@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.perfbuffer: the size of its rings; tests/live checks their contents."""
 
 from __future__ import annotations

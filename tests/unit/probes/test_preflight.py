@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.preflight: what is missing, and the remedy."""
 
 from __future__ import annotations

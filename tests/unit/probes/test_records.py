@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.records: the ctypes structures are those of errpipe.h as a C compiler sees them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.selftest: the comparison of what the probes saw; the player, which needs no probes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """probes.syscallfunctions: which functions, and where their arguments are."""
 
 from __future__ import annotations

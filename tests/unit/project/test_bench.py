@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tests.bench: medians, ratios made within a round, the empty program's source, targets; rounds that
 are interleaved, and undisturbed."""
 

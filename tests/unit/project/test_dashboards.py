@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated files are up to date, well-formed, and use existing metrics only."""
 
 from __future__ import annotations

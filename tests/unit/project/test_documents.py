@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documents: links and paths lead somewhere, and what they list is what the code has."""
 
 from __future__ import annotations

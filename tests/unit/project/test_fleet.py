@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tests.bench.fleet: the made-up fleet is like real agents, and queries without recordings mean the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The deployment files in config/: valid for the tools that read them, and consistent with each other."""
 
 from __future__ import annotations

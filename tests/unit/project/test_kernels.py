@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tests.kernels: which modules a machine loads, and what its archive holds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which folder of the project imports which: as its README says, and never in a circle."""
 
 from __future__ import annotations

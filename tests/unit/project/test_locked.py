@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The locked dependencies match pyproject.toml, and nothing is installed without its hash."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """config/make-manual.py: the man page and the completions that are kept are those of today's arguments."""
 
 from __future__ import annotations

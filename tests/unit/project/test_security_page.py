@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tests and files that SECURITY.md names exist, and links of the pages in .github resolve."""
 
 from __future__ import annotations

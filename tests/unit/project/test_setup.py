@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """config/setup.sh: what it refuses before it installs anything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.agent_html, read back by an HTML parser; tests/e2e/test_page.py uses a real browser."""
 
 from __future__ import annotations

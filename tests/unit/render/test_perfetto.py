@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.perfetto: trace files conform to the Trace Event Format and show what happened."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.steptable: which process had which fds open after each step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.text: reports as text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.timeline: the picture of one stall, parsed as XML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.wait_text and wait_html: the words of snapshot.py, harmless and whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.render.words: durations, counts and stacks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.reports.collection: each stall once, and no more than the limit."""
 
 from __future__ import annotations

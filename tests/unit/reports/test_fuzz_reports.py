@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged reports and hostile names, through every output.
 
 No escape sequence and no foreign markup get through, sizes are bounded, an invalid file is one error line.

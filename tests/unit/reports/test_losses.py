@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.reports.losses and agent.cli.session: losses are counted and reported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.reports.objects: the JSON objects, which are a contract."""
 
 from __future__ import annotations

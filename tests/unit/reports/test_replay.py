@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.reports.replay: reading reports, and rejecting files that are not reports."""
 
 from __future__ import annotations

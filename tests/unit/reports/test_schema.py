@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.reports.schema: the types, the schema, the documentation and what is written agree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arbitrary requests get a well-formed response or a closed connection, and the next scrape is served."""
 
 from __future__ import annotations

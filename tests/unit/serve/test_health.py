@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.health, against a running web server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.history: the ring of ended stalls."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.labels: the bound on the values of a label."""
 
 from __future__ import annotations

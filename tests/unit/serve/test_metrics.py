@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.metrics: the exposition, parsed as Prometheus does."""
 
 from __future__ import annotations

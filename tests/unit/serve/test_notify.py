@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.notify: the messages to a service manager, received on a socket of the test."""
 
 from __future__ import annotations

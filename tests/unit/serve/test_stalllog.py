@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.stalllog: the limit of lines per minute, and the count of the rest."""
 
 from __future__ import annotations

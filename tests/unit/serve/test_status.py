@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.status: the object of /api/stalls."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.serve.web and server, on a free port."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.settings.agentfile: valid files, and the message for each kind of error."""
 
 from __future__ import annotations

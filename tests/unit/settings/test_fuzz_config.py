@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arbitrary configuration files cause one line for each error, no traceback and no hang."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.settings.webfile: valid and invalid files, logins, and reloads."""
 
 from __future__ import annotations

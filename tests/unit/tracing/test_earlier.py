@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.tracing.earlier: findings of /proc become stalls that are followed until they end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records with arbitrary bytes: counted, never a crash, never a wrong holder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.tracing.stuckexecs: candidates of the kernel side, confirmed by a look at /proc."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """agent.tracing: conversion of kernel records, the record queue, looks at stalls in progress, stacks."""
 
 from __future__ import annotations
