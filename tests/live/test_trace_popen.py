@@ -54,7 +54,7 @@ def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = ()) -> str:
 
 def test_pid_covers_threads_and_descendants_only(lab: Lab) -> None:
     inner = lab.program("fork_beside_popen.py", "--force", "2")
-    script = f"import time, subprocess; time.sleep(3); subprocess.run({inner!r})"
+    script = f"import time, subprocess; time.sleep(6); subprocess.run({inner!r})"
     with subprocess.Popen([PYTHON, "-c", script], stdout=subprocess.PIPE, text=True) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
         subprocess.run(lab.program("fork_beside_popen.py", "--force", "1"), check=True)
@@ -74,7 +74,8 @@ def test_ctrl_c_ends_with_a_summary(lab: Lab) -> None:
     time.sleep(0.3)
     tracer.send_signal(signal.SIGINT)
     out, _ = tracer.communicate(timeout=10)
-    [summary] = json_lines(out)
+    *waits, summary = json_lines(out)
+    assert {each["type"] for each in waits} <= {"wait"}
     assert summary["type"] == "summary"
     assert summary["spawns"] == 1
     assert tracer.returncode == 0
@@ -117,9 +118,11 @@ def test_killed_command_gives_a_shells_status(lab: Lab) -> None:
 
 def test_target_killed_during_a_stall(lab: Lab) -> None:
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "30", "--plain", "0")
-    with subprocess.Popen(["sh", "-c", f"sleep 3; exec {' '.join(command)}"]) as target:
+    with subprocess.Popen(["sh", "-c", f"sleep 6; exec {' '.join(command)}"]) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
         assert tracer.stdout is not None
+        waiting = json.loads(tracer.stdout.readline())
+        assert (waiting["type"], waiting["kind"]) == ("wait", "child")  # the shell, for its sleep
         ongoing = json.loads(tracer.stdout.readline())
         target.kill()
     out, _ = tracer.communicate(timeout=20)
