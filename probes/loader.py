@@ -78,12 +78,17 @@ class ProbeStatus:
     run_ns: Optional[int]
 
 
+SELF_TEST_THRESHOLD_NS = 1_000_000
+"""The self-test's stall is longer than this."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the probes trace, and the sizes of their maps.
 
     threshold_ns: stalls of at least this duration are sent to user space.
-    targets: only pipes created by processes named with ``add_target`` and by their descendants are followed.
+    only_targets: only pipes created by processes named with ``add_target`` and by their descendants are
+    followed.
     every: all spawns are sent to user space, not only the long ones.
     stacks: the user stack of each fork that gives a foreign process a copy is kept.
     use_btf: False only for tests of what happens without the kernel's types.
@@ -93,8 +98,8 @@ class Options:
     buffer_pages: maximum pages of each CPU's perf buffer, a power of two (perfbuffer.py).
     """
 
-    threshold_ns: int
-    targets: bool = False
+    threshold_ns: int = SELF_TEST_THRESHOLD_NS
+    only_targets: bool = False
     every: bool = False
     stacks: bool = False
     use_btf: bool = True
@@ -401,7 +406,7 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         "range_again": (ctypes.c_int, ctypes.c_int),
         "fork_again": (ctypes.c_int, ctypes.c_int),
     }
-    if options.targets:
+    if options.only_targets:
         mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
     if options.stacks:
         mirrors["stacks"] = (ctypes.c_int, Stack)
@@ -513,7 +518,7 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         names.append("BTF")
         defines.update(offsets)
     names += features.flags(tracefs)
-    if options.targets:
+    if options.only_targets:
         names.append("TARGETS")
     if options.every:
         names.append("EVERY")

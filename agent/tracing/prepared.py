@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "RecordQueue", "TraceError", "TracerOptions"]
 
-_SELF_TEST_THRESHOLD_NS = 1_000_000
 _MAX_RECORDS = 16384
 """Queued records, half a kilobyte each."""
 
@@ -33,28 +33,18 @@ class TraceError(UserError):
 
 
 @dataclass(frozen=True)
-class TracerOptions:
-    """What to trace, and the sizes of the kernel side's maps.
+class TracerOptions(loader.Options):
+    """What to trace; the rest is as in loader.Options.
 
     min_ns: minimum duration of a stall that is reported.
     ongoing_ns: a stall of this duration is reported while in progress.
     targets: trace only these processes and their descendants; empty: the whole host.
-    every: report every spawn, not only stalls.
     stacks: add stack traces to each stall; this can delay the report of one in progress by two seconds.
-    tracepoints: attach to tracepoints even where the kernel's functions can be traced.
     """
 
     min_ns: int = 10_000_000
     ongoing_ns: int = 1_000_000_000
     targets: tuple[int, ...] = ()
-    every: bool = False
-    stacks: bool = False
-    use_btf: bool = True
-    tracepoints: bool = False
-    max_spawns: int = 8192
-    max_processes: int = 4096
-    max_stacks: int = 8192
-    buffer_pages: int = 128
 
     @staticmethod
     def of(config: Config) -> TracerOptions:
@@ -115,20 +105,13 @@ class Prepared:
     def begin(self, options: TracerOptions) -> None:
         """Start compiling the probes."""
         self.options = options
-        loader_options = loader.Options(
-            threshold_ns=min(options.min_ns, _SELF_TEST_THRESHOLD_NS),
-            targets=bool(options.targets),
-            every=options.every,
-            stacks=options.stacks,
-            use_btf=options.use_btf,
-            tracepoints=options.tracepoints,
-            max_spawns=options.max_spawns,
-            max_processes=options.max_processes,
-            max_stacks=options.max_stacks,
-            buffer_pages=options.buffer_pages,
+        kernel_side = dataclasses.replace(
+            options,
+            threshold_ns=min(options.min_ns, loader.SELF_TEST_THRESHOLD_NS),
+            only_targets=bool(options.targets),
         )
         try:
-            self._loading = loader.Loading(loader_options, self._process)
+            self._loading = loader.Loading(kernel_side, self._process)
         except preflight.PreflightError as error:
             self._loading = error
 

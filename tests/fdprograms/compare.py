@@ -54,7 +54,7 @@ class Prover:
     def __init__(self, folder: Path, max_spawns: int = 8192) -> None:
         self._records: list[Record] = []
         with contextlib.ExitStack() as stack:
-            options = Options(threshold_ns=1_000_000, targets=True, every=True, max_spawns=max_spawns)
+            options = Options(threshold_ns=1_000_000, only_targets=True, every=True, max_spawns=max_spawns)
             self._probes = stack.enter_context(Probes(options, self._records.append))
             self._binary = build(folder)
             self._player = self._new_player()

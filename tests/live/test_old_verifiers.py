@@ -97,7 +97,7 @@ def loaded(
 
     monkeypatch.setattr(compiled.CompilerProcess, "ask", ask)
     more = request.param == "command"
-    options = loader.Options(threshold_ns=1, targets=more, every=more)
+    options = loader.Options(threshold_ns=1, only_targets=more, every=more)
     with loader.Probes(options, lambda record: None) as probes:
         assert not probes.sees_fd_tables
     [body] = asked

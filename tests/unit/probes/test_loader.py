@@ -45,7 +45,7 @@ def test_a_kernel_without_anything_special(tracefs: Path) -> None:
 def test_options(tracefs: Path) -> None:
     options = Options(
         threshold_ns=1,
-        targets=True,
+        only_targets=True,
         every=True,
         max_spawns=64,
         max_processes=2,
