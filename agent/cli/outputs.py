@@ -176,6 +176,8 @@ class Reports:
         """Report a stall found in /proc; stacks: its stacks, None if not requested."""
         if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
             return
+        if finding.state == "ongoing" and finding.id in self._shown:
+            return  # sampling has found it again
         now = time.monotonic_ns()
         pids = {finding.pid, *(holder.pid for holder in finding.holders if holder.pid is not None)}
         report = snapshot_object(finding.to_object(), {pid: identify(pid, now) for pid in pids}, stacks)
