@@ -143,7 +143,7 @@ class RunningAgent:
 
     def stalls(self) -> list[Object]:
         """Return the stalls in the log, ended and in progress."""
-        return json_lines(self.log())
+        return [each for each in json_lines(self.log()) if each["type"] == "stall"]
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
         """Wait until a condition holds; fail after some seconds."""
