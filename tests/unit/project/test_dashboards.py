@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from agent.cli.arguments import trace_parser
+from dashboards.__main__ import main
 from dashboards.alerts import alerts
 from dashboards.files import generated_files
 from dashboards.grafana_rules import DATASOURCE_UID
+from dashboards.mixin import mixin_files
 from dashboards.recordings import recordings
 from dashboards.runbook import DEFAULT_BASE
 from tests.metrics_contract import contract
@@ -300,6 +303,85 @@ def test_the_kubernetes_rules_are_the_same_and_valid(repo_root: Path) -> None:
             assert all(_DURATION.fullmatch(rule[time]) for time in times)
             texts = (rule["expr"], *rule.get("labels", {}).values(), *rule.get("annotations", {}).values())
             assert all(isinstance(text, str) for text in texts)
+
+
+_ENV = 'env="a b", zone=~"x|y"'
+"""Selects the agents by labels that no expression has."""
+
+
+def _mixin_expressions(files: dict[str, str]) -> Iterator[str]:
+    for name, text in files.items():
+        if name.endswith(".yaml"):
+            [group] = yaml.safe_load(text)["groups"]
+            yield from (rule["expr"] for rule in group["rules"])
+        elif name.endswith(".json"):
+            board = json.loads(text)
+            sources = [*board["annotations"]["list"], *(t for p in _panels(board) for t in p["targets"])]
+            yield from (source["expr"] for source in sources)
+            variables = [each for each in board["templating"]["list"] if each["type"] == "query"]
+            yield from (re.sub(r"^label_values\((.*), \w+\)$", r"\1", each["query"]) for each in variables)
+
+
+def test_a_mixin_selects_every_scraped_series() -> None:
+    """Recorded series and alerts are computed from these, and may lack the labels."""
+    seen = set()
+    for expr in _mixin_expressions(mixin_files(DEFAULT_BASE, _ENV, "k8s_cluster")):
+        for metric, labels in uses(substituted(expr, VARIABLES)):
+            scraped = ":" not in metric and metric != "ALERTS"
+            assert ({"env", "zone"} <= labels) == scraped, expr
+            assert "cluster" not in labels, expr
+            seen.add((scraped, "k8s_cluster" in labels))
+        assert 'job="spawnstall"' not in expr
+    assert len(seen) == 4
+
+
+def test_a_mixin_changes_only_the_selectors(repo_root: Path) -> None:
+    """Without the matchers, its expressions are those of the committed files."""
+    files = mixin_files(DEFAULT_BASE, _ENV)
+    committed = {
+        "prometheus_alerts.yaml": "config/prometheus/alerts.yaml",
+        "prometheus_rules.yaml": "config/prometheus/recording.yaml",
+        **{f"dashboards_out/spawnstall-{name}.json": f"dashboards/generated/{name}.json" for name in _BOARDS},
+    }
+    assert set(files) == {"mixin.libsonnet", *committed}
+    ours = {name: (repo_root / path).read_text() for name, path in committed.items()}
+    for before, after in zip(_mixin_expressions(ours), _mixin_expressions(files), strict=True):
+        stripped = re.sub(r"\{\}", "", after.replace(f", {_ENV}", "").replace(_ENV, ""))
+        assert stripped == before.replace('{job="spawnstall"}', "")
+    for name in _BOARDS:
+        variables = json.loads(files[f"dashboards_out/spawnstall-{name}.json"])["templating"]["list"]
+        assert variables[2]["current"]["value"] == "$__all"
+    assert f"no target that matches {_ENV}:" in files["prometheus_alerts.yaml"]
+
+
+def test_the_library_of_a_mixin_imports_its_files() -> None:
+    files = mixin_files(DEFAULT_BASE)
+    library = files.pop("mixin.libsonnet")
+    assert set(re.findall(r"import(?:str)? '([^']+)'", library)) == set(files)
+    assert re.findall(r"^  (\w+)\+::", library, re.MULTILINE) == [
+        "grafanaDashboards",
+        "prometheusAlerts",
+        "prometheusRules",
+    ]
+
+
+def test_the_command_writes_a_mixin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["dashboards", "--mixin", str(tmp_path), "--runbooks", "https://wiki.example/r", "--selector"]
+    monkeypatch.setattr(sys, "argv", [*arguments, _ENV])
+    main()
+    written = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.*")}
+    assert written == mixin_files("https://wiki.example/r", _ENV)
+    for wrong in ("job", 'job="x"}', 'job="x', "", 'job="x" env="y"'):
+        monkeypatch.setattr(sys, "argv", [*arguments, wrong])
+        with pytest.raises(SystemExit):
+            main()
+        assert f"{wrong!r} is not a list of label matchers" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*arguments, _ENV, "--cluster-label", "k8s-cluster"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "'k8s-cluster' is not the name of a label" in capsys.readouterr().err
 
 
 def test_dashboards_import_no_tests(repo_root: Path) -> None:
