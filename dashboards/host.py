@@ -120,8 +120,8 @@ def _stalls(runbooks: str) -> list[Panel]:
         lines(
             About(
                 "Stall length",
-                "Quantiles of ended stalls. Each exemplar is one stall, with its id in the log and on the "
-                "agent's page.",
+                "Quantiles of ended stalls. Each exemplar is one stall; its stall_id is the id in the log "
+                "and on the agent's page.",
                 "s",
                 time,
             ),

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -22,6 +23,7 @@ from dashboards.__main__ import main
 from dashboards.alerts import alerts
 from dashboards.files import generated_files
 from dashboards.grafana_rules import DATASOURCE_UID
+from dashboards.host import HOST_UID
 from dashboards.mixin import mixin_files
 from dashboards.recordings import recordings
 from dashboards.runbook import DEFAULT_BASE
@@ -395,3 +397,30 @@ def test_provisioning_agrees_with_itself(repo_root: Path) -> None:
     assert [source["uid"] for source in sources["datasources"]] == [DATASOURCE_UID]
     providers = yaml.safe_load((folder / "dashboards" / "spawnstall.yaml").read_text())
     assert providers["providers"][0]["type"] == "file"
+
+
+def test_exemplars_link_to_the_host_dashboard_at_their_time(repo_root: Path) -> None:
+    board = _board(repo_root, "host")
+    showing = [p for p in _panels(board) if any(target.get("exemplar") for target in p["targets"])]
+    assert [panel["title"] for panel in showing] == ["Stall length"]
+    assert all("spawnstall_stall_seconds_bucket{" in target["expr"] for target in showing[0]["targets"])
+    folder = repo_root / "dashboards" / "provisioning" / "datasources"
+    [source] = yaml.safe_load((folder / "spawnstall.yaml").read_text())["datasources"]
+    [destination] = source["jsonData"]["exemplarTraceIdDestinations"]
+    exporter = (repo_root / "agent" / "serve" / "metrics.py").read_text()
+    assert f'{{"{destination["name"]}": stall_id(stall)}}' in exporter
+    assert not re.search(
+        r"(?<!\$)\$(?!\$)", destination["url"]
+    )  # Grafana would take it for the environment's
+    url = urlsplit(destination["url"].replace("$$", "$"))
+    assert url.path == f"/d/{HOST_UID}"
+    parameters = {name: value for name, [value] in parse_qs(url.query, strict_parsing=True).items()}
+    assert parameters == {
+        "var-datasource": DATASOURCE_UID,
+        "var-job": "${__data.fields.job}",
+        "var-instance": "${__data.fields.instance}",
+        "time": "${__value.time}",
+        "time.window": "600000",
+    }
+    variables = {f"var-{variable['name']}" for variable in board["templating"]["list"]}
+    assert {name for name in parameters if name.startswith("var-")} <= variables
