@@ -2149,7 +2149,8 @@ def wait_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
 
     A wait that is normal is its headline alone.
     """
-    yield "", report["headline"] + _since(report)
+    headline, since = report["headline"], _since(report)
+    yield "", headline[:-1] + since + "." if since and headline.endswith(".") else headline + since
     if report["normal"]:
         return
     label = "held by"
