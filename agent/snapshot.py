@@ -28,7 +28,7 @@ Most pipes are data pipes.  ``_judge`` decides, and prefers silence to a false a
 * "certain" needs an own child that has let go, and a read size of Python or Tcl.
 
 Every other thread that waits for a child or for the end of a pipe, in whatever call, is a wait (``_wait``).
-A wait names what was seen and accuses nobody: whether a pipe is an errpipe, an output or a worker's answer
+A wait names what was seen and accuses no one: whether a pipe is an errpipe, an output or a worker's answer
 cannot always be seen.
 
 Each stall and wait is checked once more before it is returned: the same call, the same pipe.  What is not
@@ -478,7 +478,7 @@ def why_not(pid: int, proc: str = PROC) -> Optional[str]:
 
 
 def take(pid: int, proc: str = PROC, boot: Optional[float] = None) -> List[Finding]:
-    """The stalls that are going on in a process and its descendants.
+    """The stalls in progress in a process and its descendants.
 
     boot: when the host booted, in seconds since the epoch; None: asked of the clocks.
     """

@@ -116,14 +116,14 @@ def main() -> None:
     os._exit(0)  # bcc and LLVM take a while to clean up
 
 
-def _compile(wanted: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, Any]:
+def _compile(request: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, Any]:
     with contextlib.suppress(
         OSError, ValueError
     ):  # maps and programs count as locked memory before Linux 5.11
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    loaded, attempt, refused, cached = _load(wanted, cache)
-    used = wanted["attempts"][attempt]
-    tracefs, attachments = Path(wanted["tracefs"]), dict(loaded.attachments)
+    loaded, attempt, refused, cached = _load(request, cache)
+    used = request["attempts"][attempt]
+    tracefs, attachments = Path(request["tracefs"]), dict(loaded.attachments)
     attached: dict[str, Optional[str]] = {}
     for function, event in used["functions"].items():
         attached[function] = None
@@ -132,7 +132,7 @@ def _compile(wanted: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, 
                 attachments[function] = _attach(loaded.programs[function], event, tracefs)
             except OSError as error:
                 attached[function] = str(error)
-    for function in wanted["needed"]:
+    for function in request["needed"]:
         if attached[function] is not None:
             raise RuntimeError(
                 f"the kernel has no {used['functions'][function]} for the probes: {attached[function]}"
@@ -140,7 +140,7 @@ def _compile(wanted: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, 
     layouts = {layout.name: layout for layout in loaded.bytecode.maps}
     maps = {
         name: [layouts[name].key_size, layouts[name].value_size]
-        for name in wanted["maps"]
+        for name in request["maps"]
         if name not in used["without"]
     }
     fds += [loaded.maps[name] for name in maps]
@@ -177,19 +177,19 @@ def import_bcc() -> Any:
     return bcc
 
 
-def _load(wanted: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[str], bool]:
+def _load(request: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[str], bool]:
     """Return what the kernel accepts first, the index of that attempt, why the first one was refused, and
     whether the bytecode is from the cache.
     """
     refused: list[str] = []
-    for index, attempt in enumerate(wanted["attempts"]):
-        key = _key(wanted, attempt)
+    for index, attempt in enumerate(request["attempts"]):
+        key = _key(request, attempt)
         with contextlib.suppress(RuntimeError, ValueError, KeyError, TypeError):
             kept = cache.get(key)
             if kept is not None:
                 return load(Bytecode.decode(kept), attempt), index, refused[0] if refused else None, True
         try:
-            bytecode = compile_(wanted, attempt)
+            bytecode = compile_(request, attempt)
             loaded = load(bytecode, attempt)
         except RuntimeError as error:
             refused.append(str(error))
@@ -199,11 +199,11 @@ def _load(wanted: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[s
     raise RuntimeError(refused[-1])  # of the attempt that requires least
 
 
-def _key(wanted: dict[str, Any], attempt: dict[str, Any]) -> str:
+def _key(request: dict[str, Any], attempt: dict[str, Any]) -> str:
     """Return the key of everything that the bytecode depends on: sources, headers, flags, names, kernel."""
-    headers = sorted([*Path(__file__).parent.glob("*.h"), *Path(wanted["shim"]).rglob("*.h")])
-    texts = [joined(wanted["sources"]), *(header.read_bytes() for header in headers)]
-    names = [*_ONCE, *attempt["flags"], *_names(attempt), *wanted["maps"], *platform.uname()[2:5]]
+    headers = sorted([*Path(__file__).parent.glob("*.h"), *Path(request["shim"]).rglob("*.h")])
+    texts = [joined(request["sources"]), *(header.read_bytes() for header in headers)]
+    names = [*_ONCE, *attempt["flags"], *_names(attempt), *request["maps"], *platform.uname()[2:5]]
     return Cache.key([*texts, *(name.encode() for name in names)])
 
 
@@ -213,24 +213,24 @@ def _names(attempt: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*attempt["functions"], *tails, *attempt["iterators"]]))
 
 
-def compile_(wanted: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
+def compile_(request: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
     """Compile one attempt.  Raises RuntimeError or NoBccError."""
     bcc = import_bcc()
     with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
         shim = Path(folder) / "shim"
-        shutil.copytree(wanted["shim"], shim)
+        shutil.copytree(request["shim"], shim)
         (shim / "include/linux/version.h").write_text(version_header(platform.release()))
         (shim / "include/uapi/linux/version.h").write_text("")
         os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # a few headers instead of a kernel tree
-        with _captured_stderr(Path(folder) / "stderr") as said:
+        with _captured_stderr(Path(folder) / "stderr") as output:
             try:
-                bpf = bcc.BPF(text=joined(wanted["sources"]), cflags=[*_ONCE, *attempt["flags"]])
+                bpf = bcc.BPF(text=joined(request["sources"]), cflags=[*_ONCE, *attempt["flags"]])
                 programs = {name: bpf.dump_func(name.encode()) for name in _names(attempt)}
-                named = [*wanted["maps"], *attempt["tails"]]
+                named = [*request["maps"], *attempt["tails"]]
                 maps = {name: bpf[name.encode()].map_fd for name in named if name not in attempt["without"]}
                 return extract(str(getattr(bcc, "__version__", "unknown")), programs, maps)
             except Exception as error:  # bcc raises plain Exception
-                raise RuntimeError(f"the probes do not compile: {error}{said()}") from error
+                raise RuntimeError(f"the probes do not compile: {error}{output()}") from error
 
 
 def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
@@ -326,12 +326,12 @@ def _captured_stderr(path: Path) -> Iterator[Callable[[], str]]:
     with path.open("w+b") as file:
         os.dup2(file.fileno(), 2)
 
-        def said() -> str:
+        def output() -> str:
             lines = path.read_text(errors="replace").strip().splitlines()
             return f" ({lines[0][:200]})" if lines else ""
 
         try:
-            yield said
+            yield output
         finally:
             os.dup2(saved, 2)
             os.close(saved)

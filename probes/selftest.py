@@ -85,14 +85,14 @@ class SelfTest:
         assert self._player is not None
         add_target(self._pid)
         try:
-            said, _ = self._player.communicate("go\n", timeout=_TIMEOUT_SECONDS)
+            answer, _ = self._player.communicate("go\n", timeout=_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             return f"the self-test's player did not exit within {_TIMEOUT_SECONDS:.0f} s"
         finally:
             status = self._player.returncode
             self.close()
         try:
-            truth = json.loads(said)
+            truth = json.loads(answer)
         except ValueError:
             return f"the self-test's player failed with status {status}"
         deadline = time.monotonic() + 1.0
