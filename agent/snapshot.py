@@ -316,10 +316,15 @@ class Finding(NamedTuple):
     seconds: Optional[float] = None
 
     @property
+    def inode(self) -> Optional[int]:
+        """The number in ``pipe:[123]``."""
+        number = self.pipe.rpartition("[")[2].rstrip("]")
+        return int(number) if number.isdecimal() else None
+
+    @property
     def id(self) -> Optional[str]:
         """The same for as long as the pipe exists."""
-        inode = self.pipe.rpartition("[")[2].rstrip("]")
-        return "{:016x}".format(FOUND | int(inode)) if inode.isdecimal() else None
+        return None if self.inode is None else "{:016x}".format(FOUND | self.inode)
 
     def to_object(self) -> Dict[str, Any]:
         """The JSON object of a stall."""

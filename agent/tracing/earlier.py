@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional
 
 from agent import snapshot
@@ -134,7 +133,7 @@ class EarlierStalls:
         """Follow what was found, and return the stalls that have ended."""
         seen = set()
         for finding in searched.findings:
-            inode = _inode(finding)
+            inode = finding.inode
             if not finding.certain or inode is None or inode in known_pipes:
                 continue
             seen.add(inode)
@@ -162,15 +161,9 @@ def _is_still_there(followed: _Followed) -> bool:
 def _call(pid: int, tid: int) -> bytes:
     """Number, arguments and stack of the system call in which a thread is blocked; empty: it is not."""
     try:
-        return Path(f"/proc/{pid}/task/{tid}/syscall").read_bytes()
+        return procfs.contents(f"/proc/{pid}/task/{tid}/syscall")
     except OSError:
         return b""
-
-
-def _inode(finding: snapshot.Finding) -> Optional[int]:
-    """Of ``pipe:[123]``."""
-    number = finding.pipe.rpartition("[")[2].rstrip("]")
-    return int(number) if number.isdecimal() else None
 
 
 def _holders(finding: snapshot.Finding, now: int) -> tuple[Holder, ...]:

@@ -26,7 +26,6 @@ from agent.tracing.stallstacks import StallStacks
 from agent.tracing.stuckexecs import StuckExecs
 from agent.tracing.translate import CommStats, ProbeStatus, aggregate, polled, to_spawn
 from probes import loader, records, selftest
-from probes.records import Counter
 
 __all__ = ["Tracer"]
 
@@ -369,7 +368,7 @@ class Tracer:
 
     def _look_at_earlier(self, now: int) -> list[Stall]:
         """The stalls in progress that the kernel side does not know."""
-        lost = self._probes.counter(Counter.RECORDS_LOST) + self._records.lost
+        lost = self._probes.counter(records.Counter.RECORDS_LOST) + self._records.lost
         if lost > self._lost or (self._last_look and now - self._last_look > _STOPPED_NS):
             self._earlier.search_soon()
         self._lost, self._last_look = lost, now
