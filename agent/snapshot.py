@@ -380,7 +380,7 @@ class WaitHolder(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """What a thread waits for, where that is no stall.
+    """What a thread waits for, if the wait is not a stall.
 
     kind: one of _KINDS.  headline: one sentence.  normal: the other side is alive and at work.
     time: of the look; since: when the wait can have begun at the earliest, None: not known.
@@ -1158,7 +1158,7 @@ def _ancestors(pid: int, processes: Dict[int, _Process]) -> Iterator[int]:
         yield pid
 
 
-# -- what is no stall --
+# -- waits that are not stalls --
 
 
 class _View:

@@ -45,7 +45,7 @@ STALLED_SECONDS = "instance_comm_holder_cause:spawnstall_stall_seconds:rate5m"
 """Seconds of ended stalls per second."""
 
 LASTING_STALLS = "instance_comm_holder_cause:spawnstall_stalls_lasting:sum"
-"""Stalls in progress of which the oldest with these labels has lasted for more than a minute."""
+"""Stalls in progress whose labels have a stall that is older than a minute."""
 
 PROBES_ATTACHED = "instance:spawnstall_probe_attached:min"
 """0 if a probe of the host is not attached."""

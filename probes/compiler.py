@@ -117,9 +117,8 @@ def main() -> None:
 
 
 def _compile(request: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, Any]:
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # maps and programs count as locked memory before Linux 5.11
+    # Maps and programs count as locked memory before Linux 5.11.
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     loaded, attempt, refused, cached = _load(request, cache)
     used = request["attempts"][attempt]

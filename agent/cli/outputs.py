@@ -188,7 +188,7 @@ class Reports:
         self._write(report)
 
     def wait(self, wait: Wait) -> None:
-        """Takes what a thread waits for, found in /proc, that is no stall."""
+        """Report a wait that is not a stall, found in /proc."""
         if self._filter.passes(wait.comm, lambda: identify(wait.pid, time.monotonic_ns())):
             self._write(cast(WaitObject, wait.to_object()))
 

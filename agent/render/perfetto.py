@@ -334,7 +334,7 @@ def _named(what: str, pid: int, tid: int, name: str) -> _Event:
 
 
 def _joined(comms: Iterable[str]) -> str:
-    """The names of one pid, of which there can be several."""
+    """The names that one process has had, as one text."""
     names = list(comms)
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return " / ".join(names[:_MAX_NAMES]) + more

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wait that is no stall, as text for a terminal: the words of ``snapshot.py``, with styles."""
+"""Waits that are not stalls, as styled text for a terminal, in the words of ``snapshot.py``."""
 
 from __future__ import annotations
 

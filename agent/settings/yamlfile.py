@@ -45,7 +45,7 @@ _VALUE_ERRORS = (ValueError, LookupError, AttributeError, ArithmeticError, TypeE
 
 
 class _Loader(yaml.SafeLoader):
-    """Reject duplicate keys, which YAML forbids, and aliases, a few of which expand to billions of values."""
+    """Reject duplicate keys, which YAML forbids, and aliases: a few can expand to billions of values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

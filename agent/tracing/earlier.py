@@ -39,7 +39,7 @@ class _Followed:
 
 @dataclass(frozen=True)
 class _Searched:
-    """What a search of these processes and their descendants found; asked: when it was asked for."""
+    """The findings in these processes and their descendants; asked: when the search was requested."""
 
     pids: frozenset[int]
     asked: int
@@ -48,7 +48,7 @@ class _Searched:
 
 
 class EarlierStalls:
-    """The stalls that only ``/proc`` shows; ``look`` is called again and again, and never waits for a search.
+    """The stalls that only ``/proc`` shows; ``look`` is called repeatedly, and never waits for a search.
 
     pids: these processes and their descendants are searched, empty: the whole host.
     search(pid) returns the findings in a process and its descendants.

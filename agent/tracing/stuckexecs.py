@@ -44,7 +44,7 @@ class _Looked:
 
 
 class StuckExecs:
-    """``look`` is called again and again with the candidates, and never waits for a look at ``/proc``.
+    """Confirms candidates: ``look`` is called repeatedly, and never waits for a look at ``/proc``.
 
     find(pid) returns the waits of a process's threads.
     """

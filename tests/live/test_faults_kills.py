@@ -94,7 +94,7 @@ def test_stopped_holder_is_the_culprit(lab: Lab, observer: Observer) -> None:
 
 
 def test_stopped_own_child_is_exec_latency(lab: Lab, observer: Observer) -> None:
-    """It is no stall, even with a foreign copy, and none is in progress meanwhile."""
+    """It is not a stall, even with a foreign copy, and no stall is in progress meanwhile."""
     with Stepped(lab, observer) as program:
         program.steps("read")
         program.signal("child", signal.SIGSTOP)
@@ -131,7 +131,7 @@ def test_stopped_parent_without_a_holder_is_no_stall(lab: Lab, observer: Observe
 
 @pytest.mark.parametrize("released", ["close", "exit"])
 def test_parent_stopped_while_the_holder_releases(lab: Lab, observer: Observer, released: str) -> None:
-    """The holder is named; the time in which the parent is stopped afterwards is no stall in progress."""
+    """The holder is named; while the parent is stopped afterwards, no stall is in progress."""
     with Stepped(lab, observer) as program:
         program.steps("exec")
         observer.until(lambda: observer.tracer.ongoing, "the stall")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""agent.snapshot: what a thread waits for where that is no stall, on trees of files."""
+"""agent.snapshot: waits that are not stalls, on trees of files."""
 
 from __future__ import annotations
 
