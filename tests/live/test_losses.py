@@ -214,7 +214,7 @@ def test_holder_that_shares_or_splits_its_fd_table_is_not_named_for_certain(lab:
     assert ended.culprit.cause.value == "unknown"
 
 
-def test_full_maps_are_counted(lab: Lab) -> None:
+def test_full_map_of_spawns_is_counted(lab: Lab) -> None:
     """With more spawns in flight than the map has room for, some are dropped and none is reported wrongly."""
     code = (
         "import os, subprocess, threading\n"
@@ -232,12 +232,32 @@ def test_full_maps_are_counted(lab: Lab) -> None:
         "    children.append(pid)\n"
         "for pid in children: os.waitpid(pid, 0)\n"
     )
-    seen = _Seen(max_spawns=64, max_processes=16)
+    seen = _Seen(max_spawns=64)
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        seen.poll_beside(_start([PYTHON, "-c", code]))
+        counters = tracer.counters()
+    assert counters["spawns_refused"] + counters["pipes_forgotten"] > 0
+    assert seen.stalls == []
+
+
+def test_full_map_of_processes_is_counted() -> None:
+    """More holders live at once than the map has room for: the map drops some, and the counters show it."""
+    code = (
+        "import os, signal\n"
+        "os.pipe()\n"
+        "children = []\n"
+        "for _ in range(60):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: signal.pause()\n"
+        "    children.append(pid)\n"
+        "for pid in children: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)\n"
+    )
+    seen = _Seen(max_processes=16)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", code]))
         counters = tracer.counters()
         now = tracer.map_entries()["processes"][0]
-    assert counters["spawns_refused"] + counters["pipes_forgotten"] > 0
     assert counters["processes_added"] - counters["processes_deleted"] - now > 0
     assert seen.stalls == []
