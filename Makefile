@@ -10,6 +10,7 @@ PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
 FUZZ_EXAMPLES ?= 2000
 SPAWNS ?= 1000000
+C_FILES := probes/*.[ch] tests/*/*.c tests/*/*/*.c
 SHELL_FILES := .ci/run config/*.sh tests/programs/*.sh tests/programs/runtimes/*.sh
 
 help: ## list the targets
@@ -83,6 +84,7 @@ lint-only:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	.venv/bin/shellcheck --external-sources $(SHELL_FILES)
+	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
 	$(PYTHON) -m mypy --strict agent config dashboards probes tests
 
 fuzz: dev ## the fuzz tests, with many more examples (FUZZ_EXAMPLES=2000)

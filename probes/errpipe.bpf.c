@@ -22,26 +22,26 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-#define CLONE_FILES 0x400
-#define CLONE_VFORK 0x4000
-#define CLONE_THREAD 0x10000
-#define F_DUPFD 0
-#define F_DUPFD_CLOEXEC 1030
-#define CLOSE_RANGE_UNSHARE (1 << 1)
-#define CLOSE_RANGE_CLOEXEC (1 << 2)
-#define FMODE_WRITE 2
-#define AF_UNIX 1
-#define SOCK_SEQPACKET 5
-#define SOCK_TYPE_MASK 0xf
-#define EAGAIN 11
-#define EEXIST 17
-#define ERESTARTSYS 512 /* include/linux/errno.h: 512 to 516 never reach user space */
+#define CLONE_FILES           0x400
+#define CLONE_VFORK           0x4000
+#define CLONE_THREAD          0x10000
+#define F_DUPFD               0
+#define F_DUPFD_CLOEXEC       1030
+#define CLOSE_RANGE_UNSHARE   (1 << 1)
+#define CLOSE_RANGE_CLOEXEC   (1 << 2)
+#define FMODE_WRITE           2
+#define AF_UNIX               1
+#define SOCK_SEQPACKET        5
+#define SOCK_TYPE_MASK        0xf
+#define EAGAIN                11
+#define EEXIST                17
+#define ERESTARTSYS           512 /* include/linux/errno.h: 512 to 516 never reach user space */
 #define ERESTART_RESTARTBLOCK 516
 
-#define IDLE_NS 1000000000 /* 1 s: an older pipe that serves no spawn can lose its place to a new one */
+#define IDLE_NS      1000000000  /* 1 s: an older pipe that serves no spawn can lose its place to a new one */
 #define FORGOTTEN_NS 60000000000 /* 60 s: an older spawn whose parent is not in a read can lose it, too */
-#define CLOSING_NS 50000 /* 50 us: a close that began longer ago has finished */
-#define NOTICE_NS 20000000 /* 20 ms: minimum time between two notices to user space */
+#define CLOSING_NS   50000       /* 50 us: a close that began longer ago has finished */
+#define NOTICE_NS    20000000    /* 20 ms: minimum time between two notices to user space */
 
 /* A program is named after its tracepoint; loader.py attaches it. (Programs declared with bcc's own macro are attached
  * by bcc, and one failure fails them all.) */
@@ -52,29 +52,29 @@
  * costs less. That function has one argument, the saved registers.
  */
 #ifdef FENTRY
-#define ENTER(call) int sys_enter_##call(u64 *args)
-#define LEAVE(call) int sys_exit_##call(u64 *args)
+#define ENTER(call)           int sys_enter_##call(u64 *args)
+#define LEAVE(call)           int sys_exit_##call(u64 *args)
 #define ARGUMENT(place, name) (*(u64 *)(args[0] + OFF_ARGUMENT_##place))
-#define RESULT ((s64)args[1])
+#define RESULT                ((s64)args[1])
 #else
-#define ENTER(call) PROBE(syscalls, sys_enter_##call)
-#define LEAVE(call) PROBE(syscalls, sys_exit_##call)
+#define ENTER(call)           PROBE(syscalls, sys_enter_##call)
+#define LEAVE(call)           PROBE(syscalls, sys_exit_##call)
 #define ARGUMENT(place, name) ((u64)args->name)
-#define RESULT (args->ret)
+#define RESULT                (args->ret)
 #endif
 
 /* A loop with few iterations. Unrolling it would triple the code to compile. */
 #ifdef UNROLL
-#define LOOP _Pragma("unroll")
+#define LOOP      _Pragma("unroll")
 #define MAX_TRIES 8
 #else
-#define LOOP _Pragma("clang loop unroll(disable)")
+#define LOOP      _Pragma("clang loop unroll(disable)")
 #define MAX_TRIES 32 /* places that take_place tries */
 #endif
 
-#define NONE (~0U)  /* no place */
-#define LATER (~1U) /* no place yet: call again */
-#define MAX_STEPS 64 /* places per run of a program; a tail call continues (at most 33 times) */
+#define NONE      (~0U) /* no place */
+#define LATER     (~1U) /* no place yet: call again */
+#define MAX_STEPS 64    /* places per run of a program; a tail call continues (at most 33 times) */
 
 /* State of a thread between the enter and the exit of a system call, or between two programs. */
 struct call {
@@ -97,7 +97,7 @@ struct reader {
  * stack that is not fully initialised. */
 struct walk {
     u64 ns;
-    u32 how; /* HOW_*, HOW_FORK */
+    u32 how;   /* HOW_*, HOW_FORK */
     u32 first; /* close_range: the first fd and the last */
     u32 last;
     u32 from;  /* the next place */
@@ -128,17 +128,17 @@ struct stray_end {
 };
 
 BPF_ARRAY(spawns, struct spawn, MAX_SPAWNS);
-BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS); /* the occupied places in spawns: the id of the spawn */
+BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS);        /* the occupied places in spawns: the id of the spawn */
 BPF_TABLE("lru_hash", u64, u32, pipes, MAX_SPAWNS * 2); /* by a spawn's key and other_key: its place */
 BPF_TABLE("lru_hash", u32, struct process, processes, MAX_PROCESSES); /* by process id */
-BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS); /* this and the next three: by thread id */
+BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS);        /* this and the next three: by thread id */
 BPF_TABLE("lru_hash", u32, struct reader, readers, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
 BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS / 2); /* while the event is handled */
 BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS); /* by the child's process id */
-BPF_TABLE("lru_hash", u64, u8, done, 4096); /* see once */
+BPF_TABLE("lru_hash", u64, u8, done, 4096);                      /* see once */
 BPF_TABLE("lru_hash", u32, struct stray_end, stray_ends, 1024);
-BPF_TABLE("lru_hash", u32, u64, execs, 1024); /* after a release by close: when the process called exec, 0: not yet */
+BPF_TABLE("lru_hash", u32, u64, execs, 1024);  /* after a release by close: when the process called exec, 0: not yet */
 BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes without exactly one fd table of their own */
 BPF_HASH(comm_stats, struct comm, struct comm_stats, MAX_COMMS);
 BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process may be stalling */

@@ -56,13 +56,7 @@ struct release {
 
 /* Index into exposures: the causes that the kernel side can distinguish. (OWN_DESCENDANT has the bits of all others, as
  * foreign_released combines them without a branch.) */
-enum exposure {
-    EXPOSED_FORKED,
-    EXPOSED_LEAKED,
-    EXPOSED_LATE_EXEC,
-    EXPOSED_OWN_DESCENDANT,
-    EXPOSURES
-};
+enum exposure { EXPOSED_FORKED, EXPOSED_LEAKED, EXPOSED_LATE_EXEC, EXPOSED_OWN_DESCENDANT, EXPOSURES };
 
 /* The stray of a spawn: the first vfork child that got a copy from a thread other than the one that created the pipe.
  * Go moves a goroutine to another thread between pipe2 and vfork; then this is the own child. The close of the parent
@@ -98,10 +92,10 @@ struct spawn {
     u32 heir; /* the latest child of the own child with a copy: becomes the own child if that one never calls exec */
     s32 read_fd;
     s32 fds[MAX_NUMBERS]; /* of the write end, -1: none */
-    s32 exec_error;   /* errno of the own child's last failed exec */
-    u32 own_how;      /* HOW_* */
-    u32 known;        /* only ever added to: that is a memory barrier between two CPUs */
-    u32 releases;     /* by foreign holders: all since the spawn is watched, and exits before that */
+    s32 exec_error;       /* errno of the own child's last failed exec */
+    u32 own_how;          /* HOW_* */
+    u32 known;            /* only ever added to: that is a memory barrier between two CPUs */
+    u32 releases;         /* by foreign holders: all since the spawn is watched, and exits before that */
     /* One byte per fact, because parent and children set them on different CPUs at the same time. */
     u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
     u8 reading;   /* the parent is waiting on the read end */
@@ -138,9 +132,9 @@ struct notice {
 #define OUTCOME_ABANDONED   3
 
 /* A set of places in the map spawns. */
-#define WORDS (MAX_SPAWNS / 64)
+#define WORDS       (MAX_SPAWNS / 64)
 #define GROUP_WORDS 8 /* words that next_in skips at once if none of their bits was ever set */
-#define USED (WORDS < GROUP_WORDS ? GROUP_WORDS : WORDS)
+#define USED        (WORDS < GROUP_WORDS ? GROUP_WORDS : WORDS)
 
 struct places {
     u64 used[USED / 8]; /* used as bytes, so that two CPUs can set two of them; 1: a bit was set in that word */
@@ -149,23 +143,23 @@ struct places {
 
 /* A process that may hold copies of write ends: its row in the map processes. */
 struct process {
-    u64 born;   /* when it was forked with these copies, 0: it created its pipes itself */
-    u64 execed; /* its last successful exec, 0: none since its fork */
+    u64 born;                  /* when it was forked with these copies, 0: it created its pipes itself */
+    u64 execed;                /* its last successful exec, 0: none since its fork */
     u32 parent[MAX_ANCESTORS]; /* process ids, the parent first, 0: unknown */
-    u32 forker;            /* thread that forked it */
-    u32 stack;             /* as in a release */
-    u8 expected; /* about to call exec: its parent waits for that in vfork or on an errpipe, or an exec has failed */
-    u8 shared;   /* its threads have more than one fd table, or another process has the same table */
-    u8 is_own;   /* the own child of a spawn, at its fork */
-    u8 kept;     /* during an event: a copy was found (at an exec: KEPT_*) */
-    u8 foreign;  /* at its fork, it got a copy of an errpipe that is not for it */
+    u32 forker;                /* thread that forked it */
+    u32 stack;                 /* as in a release */
+    u8 expected;   /* about to call exec: its parent waits for that in vfork or on an errpipe, or an exec has failed */
+    u8 shared;     /* its threads have more than one fd table, or another process has the same table */
+    u8 is_own;     /* the own child of a spawn, at its fork */
+    u8 kept;       /* during an event: a copy was found (at an exec: KEPT_*) */
+    u8 foreign;    /* at its fork, it got a copy of an errpipe that is not for it */
     u8 exec_error; /* errno of its last failed exec */
-    u8 strays; /* it is the stray of a spawn, see struct stray */
+    u8 strays;     /* it is the stray of a spawn, see struct stray */
     u8 unused;
     u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
     u8 reads[MARKS]; /* ... and a read can be the wait for an own child: the write end is closed, or this is a copy */
     struct places may_hold; /* set: it may have a copy; its fd table decides */
-    u32 own[MAX_PENDING]; /* without BTF: 1 + the places of the spawns whose own child it is */
+    u32 own[MAX_PENDING];   /* without BTF: 1 + the places of the spawns whose own child it is */
 };
 
 /* The latest pipes that a thread created. */
@@ -185,7 +179,7 @@ struct stack {
 
 /* Bucket b counts durations up to 64 us * 2^b, inclusive; the last of the first 22 ends at 134 s. One more has the
  * rest. */
-#define BUCKETS 23
+#define BUCKETS     23
 #define BUCKET_0_NS 64000
 
 struct histogram {
@@ -221,7 +215,7 @@ enum counter {
     UPDATES_FAILED,     /* pipes and processes that a map refused, or whose fds could not be read */
     PROCESSES_ADDED,    /* rows in processes */
     PROCESSES_DELETED,
-    STACKS_LOST,        /* stacks of forks for which the map stacks had no room */
+    STACKS_LOST, /* stacks of forks for which the map stacks had no room */
     COUNTERS
 };
 

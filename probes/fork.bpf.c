@@ -118,10 +118,7 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
 /* 1: the pipe can be for the thread's new child. A Go thread starts the next process (by vfork) before the goroutine of
  * the last one has closed its write end, so a later vfork does not count. Other runtimes do create a pipe for a later
  * child: a fork shows this at once, a vfork at the exec (handed_on). */
-INLINE u64 is_for(struct spawn *spawn, u32 vfork)
-{
-    return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1);
-}
+INLINE u64 is_for(struct spawn *spawn, u32 vfork) { return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1); }
 
 /* Makes the child the own child of the latest pipes of its forker of which it has a copy. (Before inherit looks at the
  * rest, so that the number of other pipes does not matter.) */

@@ -89,7 +89,7 @@ INLINE int follow_pipe(void)
         return 0;
     u64 now = bpf_ktime_get_ns();
     u64 id = now << 8 | (bpf_get_smp_processor_id() & 0xff); /* unique: a CPU creates at most one pipe per nanosecond */
-    id &= ~0ULL >> 2; /* room for the two bits that once adds */
+    id &= ~0ULL >> 2;                                        /* room for the two bits that once adds */
     u32 place = take_place(id, now);
     struct spawn *spawn = place == NONE ? 0 : spawn_at(place);
     if (!spawn) {
@@ -135,10 +135,7 @@ INLINE int follow_pipe(void)
     return 0;
 }
 
-int pipe_made(void *ctx)
-{
-    return follow_pipe();
-}
+int pipe_made(void *ctx) { return follow_pipe(); }
 
 /* 1: it has succeeded, and its pipe has to be followed. */
 INLINE int pipe_returned(long result)

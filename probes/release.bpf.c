@@ -60,8 +60,8 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
     descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
     u64 late_exec = expected | ((differ(how, HOW_EXEC) ^ 1) & (execed ^ 1));
-    u32 cause = EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec |
-                EXPOSED_OWN_DESCENDANT * descends;
+    u32 cause =
+        EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
     struct release *release = &spawn->last[below(spawn->releases, MAX_RELEASES)];
     __sync_fetch_and_add(&spawn->releases, 1);
     release->ns = ns;
@@ -159,7 +159,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
             spawn->read_began = ns;
             spawn->reading = 1;
         }
-        mine = 0; /* others subtracts the parent's copies anyway */
+        mine = 0;             /* others subtracts the parent's copies anyway */
     } else if (row->shared) { /* another thread or process may still have the copy */
         spawn->copy_lost = 1;
         return GO_ON;
@@ -341,7 +341,7 @@ end:
     } else if (walk->how == HOW_EXEC) {
         row->execed = walk->ns;
         row->expected &= row->kept / KEPT_EXPECTED; /* its parent waits for one more exec (Java's helper) */
-        row->kept = row->exec_error = 0; /* the failed exec was an attempt at another entry of PATH */
+        row->kept = row->exec_error = 0;            /* the failed exec was an attempt at another entry of PATH */
     }
     return 0;
 }

@@ -41,10 +41,7 @@ INLINE void fds_at(u64 files_struct, struct fds *fds)
 
 INLINE void fds_of(u64 task, struct fds *fds) { fds_at(kernel_u64(task + OFF_TASK_FILES), fds); }
 
-INLINE u64 file_at(struct fds *fds, u32 fd)
-{
-    return fd < fds->size ? kernel_u64(fds->files + 8ULL * fd) : 0;
-}
+INLINE u64 file_at(struct fds *fds, u32 fd) { return fd < fds->size ? kernel_u64(fds->files + 8ULL * fd) : 0; }
 
 /* 1: spawn->file is still the write end. 0: it has been freed, and perhaps reused. */
 INLINE u64 is_there(struct spawn *spawn)
@@ -61,10 +58,7 @@ INLINE u64 has_at(struct fds *fds, struct spawn *spawn, s32 fd)
     return (differ(file, spawn->file) ^ 1) & less(number, fds->size);
 }
 
-INLINE int cloexec_at(struct fds *fds, u32 fd)
-{
-    return (kernel_u64(fds->cloexec + fd / 64 * 8) >> (fd % 64)) & 1;
-}
+INLINE int cloexec_at(struct fds *fds, u32 fd) { return (kernel_u64(fds->cloexec + fd / 64 * 8) >> (fd % 64)) & 1; }
 
 /* Copies of a write end that an fd table has, inside and outside a range of fds. */
 struct copies {

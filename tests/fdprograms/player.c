@@ -79,8 +79,8 @@ static int connect_driver(void)
     int low = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int control = fcntl(low, F_DUPFD_CLOEXEC, CONTROL_FDS);
     close(low);
-    if (control < 0 || connect(control, (struct sockaddr *)&address,
-                               offsetof(struct sockaddr_un, sun_path) + 1 + length))
+    if (control < 0 ||
+        connect(control, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + length))
         _exit(1);
     say(control, HELLO, 0);
     return control;

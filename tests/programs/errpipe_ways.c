@@ -20,10 +20,7 @@ static double slow, hold = 1.6;
 static int errpipe[2], data[3][2], data_pipes;
 static pid_t *grandchild;
 
-static int is(const char *option, const char *value)
-{
-    return !strcmp(option, value);
-}
+static int is(const char *option, const char *value) { return !strcmp(option, value); }
 
 static void make_pipes(void)
 {
@@ -123,18 +120,31 @@ static void *await_eof(void *unused)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"order", 1, NULL, 'o'}, {"move", 1, NULL, 'm'}, {"start", 1, NULL, 's'}, {"wait", 1, NULL, 'w'},
-        {"slow", 1, NULL, 'l'},  {"hold", 1, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"order", 1, NULL, 'o'}, {"move", 1, NULL, 'm'}, {"start", 1, NULL, 's'},
+                                            {"wait", 1, NULL, 'w'},  {"slow", 1, NULL, 'l'}, {"hold", 1, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (option) {
-        case 'o': order = optarg; break;
-        case 'm': move = optarg; break;
-        case 's': start = optarg; break;
-        case 'w': way = optarg; break;
-        case 'l': slow = atof(optarg); break;
-        case 'h': hold = atof(optarg); break;
-        default: return 2;
+        case 'o':
+            order = optarg;
+            break;
+        case 'm':
+            move = optarg;
+            break;
+        case 's':
+            start = optarg;
+            break;
+        case 'w':
+            way = optarg;
+            break;
+        case 'l':
+            slow = atof(optarg);
+            break;
+        case 'h':
+            hold = atof(optarg);
+            break;
+        default:
+            return 2;
         }
     grandchild = shared(sizeof *grandchild);
     make_pipes();

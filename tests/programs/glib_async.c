@@ -17,10 +17,7 @@ static void fork_worker_once(void)
 }
 
 /* With a setup function GLib forks; without one it may use posix_spawn. */
-static void nothing(void *unused)
-{
-    (void)unused;
-}
+static void nothing(void *unused) { (void)unused; }
 
 int main(int argc, char **argv)
 {

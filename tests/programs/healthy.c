@@ -8,8 +8,8 @@ extern char **environ;
 
 static const double seconds = 1.5;
 static char *const true_command[] = {"true", NULL}, *const say_command[] = {"printf", "hello", NULL},
-                         *const slow_command[] = {"sh", "-c", "cat; sleep 1.5; echo done", NULL},
-                         *const sleep_command[] = {"sleep", "1.5", NULL};
+                   *const slow_command[] = {"sh", "-c", "cat; sleep 1.5; echo done", NULL},
+                   *const sleep_command[] = {"sleep", "1.5", NULL};
 
 static void make_pipe(int ends[2], int flags)
 {
@@ -85,15 +85,9 @@ static void pipeline(int by_fork)
     read_to_the_end(second[0]);
 }
 
-static void pipeline_by_posix_spawn(void)
-{
-    pipeline(0);
-}
+static void pipeline_by_posix_spawn(void) { pipeline(0); }
 
-static void pipeline_by_fork(void)
-{
-    pipeline(1);
-}
+static void pipeline_by_fork(void) { pipeline(1); }
 
 /* The same, but a writes nothing and the last stage is started first. */
 static void pipeline_backwards(void)
@@ -138,15 +132,9 @@ static void launch(int flags)
         die("read");
 }
 
-static void daemon_readiness(void)
-{
-    launch(0);
-}
+static void daemon_readiness(void) { launch(0); }
 
-static void daemon_readiness_close_on_exec(void)
-{
-    launch(O_CLOEXEC);
-}
+static void daemon_readiness_close_on_exec(void) { launch(O_CLOEXEC); }
 
 /* The daemon closes its end when it is ready, and writes nothing. */
 static void daemon_readiness_by_eof(void)
@@ -270,15 +258,9 @@ static void hand_on(int number)
     read_to_the_end(answer[0]);
 }
 
-static void handed_on_at_the_same_number(void)
-{
-    hand_on(-1);
-}
+static void handed_on_at_the_same_number(void) { hand_on(-1); }
 
-static void handed_on_at_another_number(void)
-{
-    hand_on(9);
-}
+static void handed_on_at_another_number(void) { hand_on(9); }
 
 /* The child's standard error, which its own children have too. */
 static void error_output(void)

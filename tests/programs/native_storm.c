@@ -143,31 +143,39 @@ static struct spawn *spawner_memory(char *frame)
         touched[at] = 0;
     if (madvise(top - stack, stack, MADV_DONTFORK))
         die("madvise");
-    syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, sizeof(struct rseq),
-            RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+    syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, sizeof(struct rseq), RSEQ_FLAG_UNREGISTER,
+            RSEQ_SIG);
     return spawns;
 }
 
 static void options(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"count", required_argument, NULL, 'c'},
-        {"live-ms", required_argument, NULL, 'l'},
-        {"gap-us", required_argument, NULL, 'g'},
-        {"heap-mb", required_argument, NULL, 'h'},
-        {"forkers", required_argument, NULL, 'f'},
-        {0},
+        {"count", required_argument, NULL, 'c'},   {"live-ms", required_argument, NULL, 'l'},
+        {"gap-us", required_argument, NULL, 'g'},  {"heap-mb", required_argument, NULL, 'h'},
+        {"forkers", required_argument, NULL, 'f'}, {0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         long value = optarg ? atol(optarg) : 0;
         switch (option) {
-        case 'c': count = value; break;
-        case 'l': live_ms = value; break;
-        case 'g': gap_us = value; break;
-        case 'h': heap_mb = value; break;
-        case 'f': forkers = value; break;
-        default: exit(2);
+        case 'c':
+            count = value;
+            break;
+        case 'l':
+            live_ms = value;
+            break;
+        case 'g':
+            gap_us = value;
+            break;
+        case 'h':
+            heap_mb = value;
+            break;
+        case 'f':
+            forkers = value;
+            break;
+        default:
+            exit(2);
         }
     }
 }
@@ -201,8 +209,8 @@ int main(int argc, char **argv)
     for (long other = 0; other < forkers; other++)
         for (size_t at = 0; at < others[other].count; at++) {
             struct worker *worker = &others[other].workers[at];
-            printf("{\"kind\": \"worker\", \"pid\": %d, \"start\": %.9f, \"end\": %.9f}\n",
-                   worker->pid, worker->start, worker->end);
+            printf("{\"kind\": \"worker\", \"pid\": %d, \"start\": %.9f, \"end\": %.9f}\n", worker->pid, worker->start,
+                   worker->end);
         }
     printf("{\"kind\": \"done\", \"spawns\": %ld}\n", count);
     return 0;

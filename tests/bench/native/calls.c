@@ -16,9 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH 500 /* less than a pipe holds */
+#define BATCH        500 /* less than a pipe holds */
 #define MOST_BATCHES 100000
-#define NO_FD 999
+#define NO_FD        999
 
 static int zero, fifo, ends[2];
 
@@ -80,19 +80,24 @@ static void dup_close_batch(void)
         syscall(SYS_close, syscall(SYS_dup, zero));
 }
 
-static const struct kind {
+struct kind {
     const char *name;
     void (*batch)(void);
-} before[] = {
+};
+
+static const struct kind before[] = {
     {"getppid", getppid_batch},     {"close", close_batch}, {"read /dev/zero", read_zero_batch},
     {"read FIFO", read_fifo_batch}, {"fcntl", fcntl_batch}, {"dup + close", dup_close_batch},
-}, after[] = {
+};
+
+static const struct kind after[] = {
     {"close, has a pipe", close_batch},
     {"read its pipe", read_pipe_batch},
     {"fcntl, has a pipe", fcntl_batch},
 };
+
 #define BEFORE (int)(sizeof before / sizeof *before)
-#define AFTER (int)(sizeof after / sizeof *after)
+#define AFTER  (int)(sizeof after / sizeof *after)
 
 static int compare(const void *a, const void *b)
 {
