@@ -6,6 +6,7 @@
  *
  * Compile-time names that loader.py defines:
  *   MAX_SPAWNS, MAX_PROCESSES, MAX_THREADS, MAX_COMMS, MAX_STACKS: sizes of the maps
+ *   LRU_RESERVE  entries that each LRU map has in addition
  *   UNROLL       the verifier accepts no loops; never together with BTF
  *   BTF          the kernel's own tables are read, at the offsets OFF_* and with FILE_COUNT_ONE (features.py)
  *   GROUP_DEAD   sched_process_exit has the field group_dead, which marks a process's last thread
@@ -127,19 +128,23 @@ struct stray_end {
     char comm[COMM_LEN];
 };
 
+/* Each CPU reserves up to 128 free entries of an LRU map; before 6.17 the others run out of them, and evict what is in
+ * use. */
+#define LRU(key, value, name, size) BPF_TABLE("lru_hash", key, value, name, (size) + LRU_RESERVE)
+
 BPF_ARRAY(spawns, struct spawn, MAX_SPAWNS);
-BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS);        /* the occupied places in spawns: the id of the spawn */
-BPF_TABLE("lru_hash", u64, u32, pipes, MAX_SPAWNS * 2); /* by a spawn's key and other_key: its place */
-BPF_TABLE("lru_hash", u32, struct process, processes, MAX_PROCESSES); /* by process id */
-BPF_TABLE("lru_hash", u32, struct pending, made, MAX_THREADS);        /* this and the next three: by thread id */
-BPF_TABLE("lru_hash", u32, struct reader, readers, MAX_THREADS);
-BPF_TABLE("lru_hash", u32, struct call, calls, MAX_THREADS);
-BPF_TABLE("lru_hash", u32, struct walk, walks, MAX_THREADS / 2); /* while the event is handled */
-BPF_TABLE("lru_hash", u32, struct vforked, vforks, MAX_THREADS); /* by the child's process id */
-BPF_TABLE("lru_hash", u64, u8, done, 4096);                      /* see once */
-BPF_TABLE("lru_hash", u32, struct stray_end, stray_ends, 1024);
-BPF_TABLE("lru_hash", u32, u64, execs, 1024);  /* after a release by close: when the process called exec, 0: not yet */
-BPF_TABLE("lru_hash", u32, u8, sharing, 1024); /* processes without exactly one fd table of their own */
+BPF_TABLE("hash", u32, u64, places, MAX_SPAWNS);    /* the occupied places in spawns: the id of the spawn */
+LRU(u64, u32, pipes, MAX_SPAWNS * 2);               /* by a spawn's key and other_key: its place */
+LRU(u32, struct process, processes, MAX_PROCESSES); /* by process id */
+LRU(u32, struct pending, made, MAX_THREADS);        /* this and the next three: by thread id */
+LRU(u32, struct reader, readers, MAX_THREADS);
+LRU(u32, struct call, calls, MAX_THREADS);
+LRU(u32, struct walk, walks, MAX_THREADS / 2); /* while the event is handled */
+LRU(u32, struct vforked, vforks, MAX_THREADS); /* by the child's process id */
+LRU(u64, u8, done, 4096);                      /* see once */
+LRU(u32, struct stray_end, stray_ends, 1024);
+LRU(u32, u64, execs, 1024);  /* after a release by close: when the process called exec, 0: not yet */
+LRU(u32, u8, sharing, 1024); /* processes without exactly one fd table of their own */
 BPF_HASH(comm_stats, struct comm, struct comm_stats, MAX_COMMS);
 BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process may be stalling */
 /* Targets of tail calls. The kernel requires that all programs of one map are attached alike. */
@@ -217,12 +222,16 @@ INLINE u64 less(u64 one, u64 other) /* both below 2^63 */
     return difference >> 63;
 }
 
-/* An index below size, a power of two. clang drops the mask if it knows that the index is small enough, but the
- * verifier needs it, so the index is hidden from clang. */
-INLINE u32 below(u32 index, u32 size)
+/* An index below size, a constant. clang drops a check if it knows that the index is small enough, and may check another
+ * register than the one that is used; the verifier needs this one. A mask is no branch. */
+INLINE u64 below(u32 index, u32 size)
 {
-    HIDE(index);
-    return index & (size - 1);
+    u64 at = index;
+    HIDE(at);
+    if (!(size & (size - 1)))
+        return at & (size - 1);
+    asm volatile("if %0 < %1 goto +1\n%0 = 0" : "+r"(at) : "i"(size));
+    return at;
 }
 
 INLINE u32 *hint_of(u32 key)
@@ -299,7 +308,7 @@ INLINE void delete_row(u32 key)
 
 INLINE struct spawn *spawn_at(u32 place)
 {
-    int index = below(place, MAX_SPAWNS);
+    int index = place;
     return spawns.lookup(&index);
 }
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from probes import features, preflight
+from probes import features, perfevent, preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
@@ -59,6 +59,8 @@ _TAILS = {
     "at_enter": ("dup_over", "closing"),
     "at_exit": ("pipe_made", "dup_made"),
 }
+_LRU_RESERVE = 128
+"""Free entries of an LRU map that each CPU can reserve for itself."""
 _OPEN_FILES = "open_files"
 _OPEN_FILES_KIND = "bpf_iter_task_file"
 _ASKED = "asked"
@@ -94,7 +96,7 @@ class Options:
     use_btf: False only for tests of what happens without the kernel's types.
     tracepoints: use the tracepoints of the system calls even if the kernel accepts programs at their
     functions, which cost less.
-    max_*: entries of the maps (max_spawns: a power of two, at least 64).
+    max_*: entries of the maps (max_spawns: a multiple of 512, or 64).
     buffer_pages: maximum pages of each CPU's perf buffer, a power of two (perfbuffer.py).
     """
 
@@ -104,8 +106,8 @@ class Options:
     stacks: bool = False
     use_btf: bool = True
     tracepoints: bool = False
-    max_spawns: int = 8192
-    max_processes: int = 4096
+    max_spawns: int = 4608
+    max_processes: int = 4608
     max_threads: int = 4096
     max_comms: int = 1024
     max_stacks: int = 8192
@@ -512,6 +514,7 @@ def _cflags(tracefs: Path, options: Options, offsets: Optional[dict[str, int]]) 
         "MAX_PROCESSES": options.max_processes,
         "MAX_THREADS": options.max_threads,
         "MAX_COMMS": options.max_comms,
+        "LRU_RESERVE": _LRU_RESERVE * len(perfevent.online_cpus()),
     }
     names = []
     if offsets is not None:

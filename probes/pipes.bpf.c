@@ -30,7 +30,7 @@ INLINE u32 take_place(u64 id, u64 now)
     LOOP
     for (int n = 0; n < MAX_TRIES; n++) {
         __sync_fetch_and_add(next, 1);
-        u32 place = opaque(*next + 131 * n * n) & (MAX_SPAWNS - 1); /* skips long runs of occupied places */
+        u32 place = opaque(*next + 131 * n * n) % MAX_SPAWNS; /* skips long runs of occupied places */
         if (places.insert(&place, &id) == 0)
             return place;
         struct spawn *spawn = spawn_at(place);

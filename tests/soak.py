@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, seed, settings
 
+from probes.loader import Options
 from tests.fdprograms.compare import Disagreement, Prover
 from tests.fdprograms.generator import Choice, Limits, choices, plan
 from tests.fdprograms.player import PlayerError
@@ -33,7 +34,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
     parser.add_argument("--overflow", action="store_true", help="also copies at more fds than are followed")
     parser.add_argument("--ioctl", action="store_true", help="also FIOCLEX and FIONCLEX")
-    parser.add_argument("--max-spawns", type=int, default=8192, help="places for spawns: a power of two")
+    parser.add_argument(
+        "--max-spawns", type=int, default=Options().max_spawns, help="places for spawns: a multiple of 512"
+    )
     options = parser.parse_args()
     limits = Limits(overflow=options.overflow, ioctl=options.ioctl)
     print(f"seed {options.seed}, kernel {platform.release()}", flush=True)

@@ -51,7 +51,7 @@ class Prover:
     max_spawns: with a large number, events need more than one run of their program (tail calls).
     """
 
-    def __init__(self, folder: Path, max_spawns: int = 8192) -> None:
+    def __init__(self, folder: Path, max_spawns: int = Options().max_spawns) -> None:
         self._records: list[Record] = []
         with contextlib.ExitStack() as stack:
             options = Options(threshold_ns=1_000_000, only_targets=True, every=True, max_spawns=max_spawns)

@@ -13,6 +13,7 @@ import pytest
 from agent.model import Spawn, Stall
 from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
+from probes.perfevent import online_cpus
 from tests.live.lab import PYTHON, Lab, json_lines
 
 
@@ -46,7 +47,10 @@ def test_pipe_whose_numbers_cannot_be_read_is_counted(repo_root: Path, tmp_path:
     seen = _Seen()
     with seen.tracer as tracer:
         assert tracer.start() is None
-        seen.poll_beside(_start([str(program)]))
+        with subprocess.Popen([str(program)]) as process:
+            while process.poll() is None and not tracer.counters()["updates_failed"]:
+                tracer.run_once(0.05)
+            process.kill()
         assert tracer.counters()["updates_failed"] >= 1
 
 
@@ -242,21 +246,25 @@ def test_full_map_of_spawns_is_counted(lab: Lab) -> None:
 
 
 def test_full_map_of_processes_is_counted() -> None:
-    """More holders live at once than the map has room for: the map drops some, and the counters show it."""
+    """More holders live at once than the map has room for: the map drops some, and the counters show it.
+
+    The map has more entries than asked for: a reserve for each CPU.
+    """
     code = (
-        "import os, signal\n"
+        "import os, signal, sys\n"
         "os.pipe()\n"
         "children = []\n"
-        "for _ in range(60):\n"
+        "for _ in range(int(sys.argv[1])):\n"
         "    pid = os.fork()\n"
         "    if pid == 0: signal.pause()\n"
         "    children.append(pid)\n"
         "for pid in children: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)\n"
     )
+    processes = 200 + 128 * len(online_cpus())
     seen = _Seen(max_processes=16)
     with seen.tracer as tracer:
         assert tracer.start() is None
-        seen.poll_beside(_start([PYTHON, "-c", code]))
+        seen.poll_beside(_start([PYTHON, "-c", code, str(processes)]))
         counters = tracer.counters()
         now = tracer.map_entries()["processes"][0]
     assert counters["processes_added"] - counters["processes_deleted"] - now > 0

@@ -137,6 +137,20 @@ def _ended(agent: RunningAgent) -> float:
     return agent.metrics().get(("spawnstall_stall_seconds_count", labels), 0)
 
 
+def test_spawns_in_flight_at_once(lab: Lab, compiled: Callable[..., str]) -> None:
+    """A host can have 4,096 spawns in flight; each is counted."""
+    processes, threads = 16, 256
+    with lab.agent() as agent:
+        command = [compiled("in_flight"), str(processes), str(threads)]
+        printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+        assert int(printed) == processes * threads
+        counted = (("comm", "in_flight"), ("outcome", "ok"))
+        agent.wait_until(lambda: agent.metrics()["spawnstall_spawns_total", counted] == processes * threads)
+        metrics = agent.metrics()
+    for lost in ("slots_overflowed", "map_updates_failed", "pipes_forgotten"):
+        assert metrics[f"spawnstall_{lost}_total", ()] == 0
+
+
 @pytest.mark.parametrize(
     "pipes",
     [

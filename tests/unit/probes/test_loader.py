@@ -13,22 +13,24 @@ from typing import Any, Optional
 
 import pytest
 
-from probes import loader
+from probes import loader, perfevent
 from probes.compiled import Attempt
 from probes.loader import Options
 from probes.records import Spawn, process_type, watched_type
 
 BASE = {
-    "-DMAX_SPAWNS=8192",
-    "-DMAX_PROCESSES=4096",
+    "-DMAX_SPAWNS=4608",
+    "-DMAX_PROCESSES=4608",
     "-DMAX_THREADS=4096",
     "-DMAX_COMMS=1024",
+    "-DLRU_RESERVE=384",
 }
 
 
 @pytest.fixture
-def tracefs(tmp_path: Path) -> Path:
-    """tracefs of a kernel without tracepoints."""
+def tracefs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tracefs of a kernel without tracepoints, on a machine with three CPUs."""
+    monkeypatch.setattr(perfevent, "online_cpus", lambda: [0, 1, 3])
     return tmp_path
 
 
@@ -59,6 +61,7 @@ def test_options(tracefs: Path) -> None:
         "-DMAX_PROCESSES=2",
         "-DMAX_THREADS=3",
         "-DMAX_COMMS=4",
+        "-DLRU_RESERVE=384",
     }
 
 

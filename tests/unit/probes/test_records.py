@@ -201,7 +201,7 @@ def test_fds_can_be_negative(c_says: dict[str, int]) -> None:
     assert Release(fd=-1).fd == Spawn(read_fd=-1).read_fd == Spawn(exec_error=-1).exec_error == -1
 
 
-@pytest.mark.parametrize("max_spawns", [64, 512, 1024, 8192])
+@pytest.mark.parametrize("max_spawns", [64, 512, 1024, 4608, 8192])
 def test_a_set_of_places_has_a_bit_for_each(max_spawns: int, repo_root: Path, tmp_path: Path) -> None:
     """Also if it is small: its size is the same in C."""
     places = records.watched_type(max_spawns)
