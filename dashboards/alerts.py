@@ -271,6 +271,12 @@ def _blind() -> list[Alert]:
             panel="Losses",
         ),
         rule(
+            "spawns_unfinished",
+            "increase(spawnstall_spawns_unfinished_total[15m]) > 0",
+            f"did not count about {_NUMBER} spawns in 15 minutes because its map of processes was full",
+            panel="Losses",
+        ),
+        rule(
             "map_evictions",
             "increase(spawnstall_map_evictions_total[15m]) > 0",
             f"evicted about {_NUMBER} entries from its full map {_MAP} in 15 minutes",

@@ -20,6 +20,7 @@ _LOSSES = {
     "records lost": "records_lost",
     "events missed": "probe_misses",
     "pipes not followed": "slots_overflowed",
+    "spawns not counted": "spawns_unfinished",
     "copies not followed": "numbers_overflowed",
     "events cut short": "walks_cut",
     "map updates failed": "map_updates_failed",

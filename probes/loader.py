@@ -285,10 +285,12 @@ class Probes:
         found = (self._spawns.get(place) for place in places)
         return [spawn for spawn in found if spawn is not None and spawn.id]
 
-    def free(self, place: int) -> None:
+    def free(self, place: int, spawn_id: int) -> None:
         """Free the place of a spawn that has ended and waits for a release that does not come."""
-        self._spawns.set(place, Spawn())
-        self._compiled.maps["places"].delete(place)
+        found = self._spawns.get(place)
+        if found is not None and found.id == spawn_id:
+            self._spawns.set(place, Spawn())
+            self._compiled.maps["places"].delete(place)
 
     def process(self, pid: int) -> Optional[Any]:
         """Return the row of a process that may hold copies (records.process_type), or None."""

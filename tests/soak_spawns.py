@@ -36,6 +36,7 @@ _THREADS = 2
 _LOSSES = (
     "spawnstall_records_lost_total",
     "spawnstall_slots_overflowed_total",
+    "spawnstall_spawns_unfinished_total",
     "spawnstall_numbers_overflowed_total",
     "spawnstall_walks_cut_total",
     "spawnstall_map_updates_failed_total",

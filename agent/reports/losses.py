@@ -15,6 +15,11 @@ LOSSES = (
     ),
     ("probe_misses", "misses", "Events missed because another BPF program was running on the same CPU."),
     ("slots_overflowed", "spawns_refused", "Pipes not followed because all slots were taken."),
+    (
+        "spawns_unfinished",
+        "spawns_unfinished",
+        "Spawns not counted because their child was removed from a full map of processes.",
+    ),
     ("pipes_forgotten", "pipes_forgotten", "Pipes evicted before any fork to make room for others."),
     (
         "numbers_overflowed",
@@ -37,6 +42,10 @@ _SENTENCES = {
     "records_lost": ("record was lost", "records were lost"),
     "probe_misses": ("event was missed", "events were missed"),
     "slots_overflowed": ("pipe found no free slot", "pipes found no free slot"),
+    "spawns_unfinished": (
+        "spawn was not counted, as its child was removed from a full map",
+        "spawns were not counted, as their children were removed from a full map",
+    ),
     "pipes_forgotten": ("idle pipe was evicted", "idle pipes were evicted"),
     "numbers_overflowed": (
         "copy of a write end was at one fd too many",

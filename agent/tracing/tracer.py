@@ -40,6 +40,8 @@ _DRAIN_INTERVAL_NS = 2_000_000
 _UNUSED_NS = 3_600_000_000_000
 _OTHER = b"~other"
 """Key under which the kernel side counts spawns whose comm has no map entry."""
+_UNFINISHED_NS = 2_000_000_000
+"""The age of an end-of-file from which the release by the own child is no longer expected."""
 _LATE_EXEC_NS = 1_000_000_000
 """The age of an own child from which its exec is late."""
 _STOPPED_NS = 5_000_000_000
@@ -87,6 +89,7 @@ class Tracer:
         self._judged: OrderedDict[int, None] = OrderedDict()
         self._late_wakeups: dict[bytes, int] = {}
         self._next_census = 0
+        self._unfinished = 0
         self._next_tidy = 0
         self._self_test.begin()
         try:
@@ -183,6 +186,9 @@ class Tracer:
         self._judge(now)
         self._look(now + _SETTLE_NS)
         self._judge(now)
+        with self._reading_maps:
+            spawns = self._probes.spawns()
+        self._free_unfinished(spawns, now + _UNFINISHED_NS)
         for stall in self._earlier.finish(now):
             self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != stall.spawn.id)
             self._on_stall(stall)
@@ -202,6 +208,7 @@ class Tracer:
             found = {which.name.lower(): value for which, value in self._probes.counters().items()}
             found["misses"] = self._probes.misses()
         found["records_lost"] += self._records.lost
+        found["spawns_unfinished"] = self._unfinished
         return found
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
@@ -308,7 +315,7 @@ class Tracer:
                 # Its record waits for a release that the kernel side will not see.
                 ended = spawn.read_ended or 0
                 if now - ended > _SETTLE_NS:
-                    self._probes.free(spawn.place)
+                    self._probes.free(spawn.place, spawn.id)
                     if spawn.id not in self._judged:
                         self._judge_one(spawn)
                 continue
@@ -398,10 +405,26 @@ class Tracer:
             and now - max(spawn.own_released, spawn.read_began) > _CENSUS_NS
             and spawn.id not in watched
         ]
+        self._free_unfinished(spawns, now)
         if self._on_stuck is not None:
             self._look_at_own_children([spawn for spawn in spawns if _is_late(spawn, now)], now)
         self._next_census = now + max(_CENSUS_NS, _CENSUS_SHARE * (time.monotonic_ns() - now))
         return found
+
+    def _free_unfinished(self, spawns: Collection[records.Spawn], now: int) -> None:
+        """Free and count the spawns whose own child the kernel side had to remove from a full map.
+
+        Their read has ended, but the child was not seen to release its copy.
+        """
+        for spawn in spawns:
+            if (
+                spawn.eof
+                and spawn.own_pid
+                and not (spawn.own_released or spawn.is_socket)
+                and now - spawn.read_ended > _UNFINISHED_NS
+            ):
+                self._probes.free(spawn.index, spawn.id)
+                self._unfinished += 1
 
     def _look_at_own_children(self, late: list[records.Spawn], now: int) -> None:
         stuck, fresh = self._stuck.look(now, list(map(to_spawn, late)))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,20 @@ def test_full_map_of_spawns_is_counted(lab: Lab) -> None:
         counters = tracer.counters()
     assert counters["spawns_refused"] + counters["pipes_forgotten"] > 0
     assert seen.stalls == []
+
+
+def test_spawns_whose_child_was_evicted_are_counted(compiled: Callable[..., str]) -> None:
+    """More own children live at once than the map has room for: each spawn is reported or counted as lost."""
+    processes, threads = 4, 100 + 32 * len(online_cpus())
+    seen = _Seen(max_processes=16, min_ns=3_600_000_000_000)
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        seen.poll_beside(_start([compiled("in_flight"), str(processes), str(threads)]))
+        counters = tracer.counters()
+    reported = len([spawn for spawn in seen.spawns if spawn.comm == b"in_flight"])
+    assert 0 < reported < processes * threads
+    lost = counters["spawns_unfinished"] + counters["records_lost"]
+    assert lost >= processes * threads - reported
 
 
 def test_full_map_of_processes_is_counted() -> None:

@@ -66,6 +66,7 @@ def test_the_agents_health() -> None:
         "records_lost",
         "probe_misses",
         "slots_overflowed",
+        "spawns_unfinished",
         "pipes_forgotten",
         "numbers_overflowed",
         "walks_cut",

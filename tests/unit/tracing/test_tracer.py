@@ -203,6 +203,8 @@ class _Kernel:
         self._ring: list[records.Spawn] = []
         self.lost = 0
         self.waiting: list[records.Spawn] = []
+        self.in_flight: list[records.Spawn] = []
+        self.freed: list[tuple[int, int]] = []
         self.known: dict[int, Any] = {}
         self.execs: dict[int, int] = {}
         self.by_comm: dict[bytes, records.CommStats] = {}
@@ -224,10 +226,10 @@ class _Kernel:
         return self.waiting
 
     def spawns(self) -> list[records.Spawn]:
-        return []
+        return self.in_flight
 
-    def free(self, place: int) -> None:
-        """Do nothing."""
+    def free(self, place: int, spawn_id: int) -> None:
+        self.freed.append((place, spawn_id))
 
     def process(self, pid: int) -> Optional[Any]:
         return self.known.get(pid)
@@ -651,6 +653,21 @@ def test_a_late_wakeup_is_counted_once(held: int, late: int, kernel: list[_Kerne
     kernel[0]._receive(record)
     tracing.drain()
     assert tracing.comm_stats()[b"parent"].late_wakeups == late
+
+
+def test_spawns_whose_child_is_missing_are_counted(kernel: list[_Kernel]) -> None:
+    """Their read has ended, and no release by the own child was seen; a younger one can still be released."""
+    tracing = Tracer(TracerOptions(), lambda _stall: None)
+    now = time.monotonic_ns()
+    ended = {**SPAWN, **_TIMES, "own_released": 0, "own_pid": UNUSED_PID, "eof": 1, "outcome": 0}
+    kernel[0].in_flight = [
+        records.Spawn(**{**ended, "id": 1, "index": 4, "read_ended": now - 3 * SECOND}),
+        records.Spawn(**{**ended, "id": 2, "index": 5, "read_ended": now}),
+        records.Spawn(**{**ended, "id": 3, "index": 6, "read_ended": now - 3 * SECOND, "own_released": 5}),
+    ]
+    tracing.run_once(0)
+    assert kernel[0].freed == [(4, 1)]
+    assert tracing.counters()["spawns_unfinished"] == 1
 
 
 def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
