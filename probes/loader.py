@@ -285,12 +285,14 @@ class Probes:
         found = (self._spawns.get(place) for place in places)
         return [spawn for spawn in found if spawn is not None and spawn.id]
 
-    def free(self, place: int, spawn_id: int) -> None:
-        """Free the place of a spawn that has ended and waits for a release that does not come."""
+    def free(self, place: int, spawn_id: int) -> bool:
+        """Free the place of a spawn that has ended, or cannot end; return whether it was still there."""
         found = self._spawns.get(place)
-        if found is not None and found.id == spawn_id:
-            self._spawns.set(place, Spawn())
-            self._compiled.maps["places"].delete(place)
+        if found is None or found.id != spawn_id:
+            return False
+        self._spawns.set(place, Spawn())
+        self._compiled.maps["places"].delete(place)
+        return True
 
     def process(self, pid: int) -> Optional[Any]:
         """Return the row of a process that may hold copies (records.process_type), or None."""

@@ -18,7 +18,7 @@ LOSSES = (
     (
         "spawns_unfinished",
         "spawns_unfinished",
-        "Spawns not counted because their child was removed from a full map of processes.",
+        "Spawns not counted because their parent or child was removed from a full map of processes.",
     ),
     ("pipes_forgotten", "pipes_forgotten", "Pipes evicted before any fork to make room for others."),
     (
@@ -43,8 +43,8 @@ _SENTENCES = {
     "probe_misses": ("event was missed", "events were missed"),
     "slots_overflowed": ("pipe found no free slot", "pipes found no free slot"),
     "spawns_unfinished": (
-        "spawn was not counted, as its child was removed from a full map",
-        "spawns were not counted, as their children were removed from a full map",
+        "spawn was not counted, as the map of processes was full",
+        "spawns were not counted, as the map of processes was full",
     ),
     "pipes_forgotten": ("idle pipe was evicted", "idle pipes were evicted"),
     "numbers_overflowed": (

@@ -41,7 +41,7 @@ _UNUSED_NS = 3_600_000_000_000
 _OTHER = b"~other"
 """Key under which the kernel side counts spawns whose comm has no map entry."""
 _UNFINISHED_NS = 2_000_000_000
-"""The age of an end-of-file from which the release by the own child is no longer expected."""
+"""The age of a spawn or of its end-of-file from which what is missing is no longer expected."""
 _LATE_EXEC_NS = 1_000_000_000
 """The age of an own child from which its exec is late."""
 _STOPPED_NS = 5_000_000_000
@@ -412,19 +412,17 @@ class Tracer:
         return found
 
     def _free_unfinished(self, spawns: Collection[records.Spawn], now: int) -> None:
-        """Free and count the spawns whose own child the kernel side had to remove from a full map.
-
-        Their read has ended, but the child was not seen to release its copy.
-        """
+        """Free and count the spawns whose parent or own child was removed from a full map."""
         for spawn in spawns:
             if (
-                spawn.eof
-                and spawn.own_pid
-                and not (spawn.own_released or spawn.is_socket)
-                and now - spawn.read_ended > _UNFINISHED_NS
+                spawn.outcome
+                or not spawn.own_pid
+                or now - max(spawn.created, spawn.read_ended) < _UNFINISHED_NS
             ):
-                self._probes.free(spawn.index, spawn.id)
-                self._unfinished += 1
+                continue
+            child_is_missing = spawn.eof and not (spawn.own_released or spawn.is_socket)
+            if child_is_missing or self._probes.process(spawn.pid) is None:
+                self._unfinished += self._probes.free(spawn.index, spawn.id)
 
     def _look_at_own_children(self, late: list[records.Spawn], now: int) -> None:
         stuck, fresh = self._stuck.look(now, list(map(to_spawn, late)))

@@ -228,8 +228,9 @@ class _Kernel:
     def spawns(self) -> list[records.Spawn]:
         return self.in_flight
 
-    def free(self, place: int, spawn_id: int) -> None:
+    def free(self, place: int, spawn_id: int) -> bool:
         self.freed.append((place, spawn_id))
+        return True
 
     def process(self, pid: int) -> Optional[Any]:
         return self.known.get(pid)
@@ -655,19 +656,22 @@ def test_a_late_wakeup_is_counted_once(held: int, late: int, kernel: list[_Kerne
     assert tracing.comm_stats()[b"parent"].late_wakeups == late
 
 
-def test_spawns_whose_child_is_missing_are_counted(kernel: list[_Kernel]) -> None:
-    """Their read has ended, and no release by the own child was seen; a younger one can still be released."""
+def test_spawns_whose_child_or_parent_is_missing_are_counted(kernel: list[_Kernel]) -> None:
+    """The read has ended without a release by the own child, or the parent has no row; not if it is young."""
     tracing = Tracer(TracerOptions(), lambda _stall: None)
     now = time.monotonic_ns()
-    ended = {**SPAWN, **_TIMES, "own_released": 0, "own_pid": UNUSED_PID, "eof": 1, "outcome": 0}
+    kernel[0].known[UNUSED_PID] = object()
+    ended = {**SPAWN, **_TIMES, "own_released": 0, "own_pid": 1, "pid": UNUSED_PID, "eof": 1, "outcome": 0}
     kernel[0].in_flight = [
         records.Spawn(**{**ended, "id": 1, "index": 4, "read_ended": now - 3 * SECOND}),
         records.Spawn(**{**ended, "id": 2, "index": 5, "read_ended": now}),
         records.Spawn(**{**ended, "id": 3, "index": 6, "read_ended": now - 3 * SECOND, "own_released": 5}),
+        records.Spawn(**{**ended, "id": 4, "index": 7, "read_ended": 0, "eof": 0, "pid": UNUSED_PID + 1}),
+        records.Spawn(**{**ended, "id": 5, "read_ended": 0, "eof": 0, "own_pid": 0, "pid": UNUSED_PID + 1}),
     ]
     tracing.run_once(0)
-    assert kernel[0].freed == [(4, 1)]
-    assert tracing.counters()["spawns_unfinished"] == 1
+    assert kernel[0].freed == [(4, 1), (7, 4)]
+    assert tracing.counters()["spawns_unfinished"] == 2
 
 
 def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
