@@ -124,6 +124,9 @@ def trace_parser() -> Parser:
     mode.add_argument("--replay", metavar="FILE", help="show a saved report instead of tracing")
 
     output = parser.add_argument_group("output")
+    output.add_argument(
+        "--each", action="store_true", help="print each stall, not only the first one of each kind"
+    )
     output.add_argument("--steps", action="store_true", help="print the step table of each stall")
     output.add_argument(
         "--stacks",

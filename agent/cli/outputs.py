@@ -17,12 +17,14 @@ from agent.filter import Filter
 from agent.host.identity import identify
 from agent.host.pyspy import Taken
 from agent.model import Spawn, Stall
+from agent.render.kindtable import KindTable
 from agent.render.steptable import step_table
-from agent.render.text import spawn_line, stall_text, summary_text
+from agent.render.text import end_line, spawn_line, stall_text, summary_text
 from agent.render.wait_text import WaitText
 from agent.reports.collection import Collection
+from agent.reports.kinds import Kinds, stall_key
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_id, stall_object
-from agent.reports.types import ReportObject, WaitObject
+from agent.reports.types import ReportObject, StallObject, WaitObject
 from agent.snapshot import Finding, Wait
 
 __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
@@ -68,25 +70,56 @@ class JsonLines(Lines):
 
 
 class Text(Lines):
-    """Writes text for people."""
+    """Writes text for people: the first stall of each kind, and a table of all kinds at the end.
 
-    def __init__(self, console: Console, steps: bool) -> None:
+    each: every stall.
+    """
+
+    def __init__(self, console: Console, steps: bool, each: bool = False) -> None:
         super().__init__(console.file)
         self._console = console
         self._steps = steps
+        self._each = each
+        self._kinds = Kinds()
+        self._left_out = 0
+        self._in_progress: set[object] = set()
+
+    def finish(self) -> None:
+        """Print the table if stalls were left out and no summary has counted them."""
+        if self._left_out:
+            self._print_kinds()
+
+    def _print_kinds(self) -> None:
+        self._left_out = 0
+        kinds = self._kinds.worst_first()
+        if kinds:
+            self._console.print(KindTable(kinds), crop=False)
 
     def _put(self, report: ReportObject) -> None:
         if report["type"] == "summary":
             self._console.print(summary_text(report))
+            self._print_kinds()
         elif report["type"] == "spawn":
             self._console.print(spawn_line(report), soft_wrap=True)
         elif report["type"] == "wait":
             self._console.print(WaitText(report), crop=False)
         else:
-            self._console.print(stall_text(report, steps=not self._steps), crop=False)
-            table = step_table(report) if self._steps else None
+            self._put_stall(report)
+
+    def _put_stall(self, stall: StallObject) -> None:
+        key, is_first = stall_key(stall), self._kinds.add(stall)
+        if is_first or self._each:
+            self._console.print(stall_text(stall, steps=not self._steps), crop=False)
+            table = step_table(stall) if self._steps else None
             if table is not None:
                 self._console.print(table)
+            if stall["state"] == "ongoing":
+                self._in_progress.add(key)
+        elif key in self._in_progress:
+            self._in_progress.discard(key)
+            self._console.print(end_line(stall), soft_wrap=True)
+        else:
+            self._left_out += 1
 
 
 class Drawing:

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}") from error
         console = text_console(output)
-        shown = JsonLines(output) if options.json else Text(console, options.steps)
+        shown = JsonLines(output) if options.json else Text(console, options.steps, options.each)
         sinks: list[Sink] = [shown, *saved, *drawings]
         try:
             if options.replay:
@@ -58,6 +58,8 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             else:
                 reports = Reports(sinks, options.all, filter)
                 status = _live(options, reports, output, command, prepared, console)
+            if isinstance(shown, Text):
+                shown.finish()
             for drawing in drawings:
                 drawing.finish()
         except BrokenPipeError:

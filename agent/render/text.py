@@ -28,7 +28,7 @@ from agent.render.words import (
 from agent.reports.losses import loss_lines
 from agent.reports.types import HolderObject, SpawnObject, StallObject, SummaryObject
 
-__all__ = ["spawn_line", "stall_text", "summary_text"]
+__all__ = ["end_line", "spawn_line", "stall_text", "summary_text"]
 
 _OUTCOME_STYLES = {"ok": "green", "exec_failed": "red", "abandoned": "yellow"}
 
@@ -63,8 +63,20 @@ def spawn_line(spawn: SpawnObject) -> Text:
     return text
 
 
+def end_line(stall: StallObject) -> Text:
+    """The end of a stall that was shown while it was in progress."""
+    holder = stall["holders"][0]
+    text = Text.assemble(("ENDED", "bold green"), f"  {_process(stall['parent'])} was blocked")
+    if stall["stall_seconds"] is not None:
+        text.append(f" for {duration(stall['stall_seconds'] * 1e9)}")
+    if holder["pid"] is not None and holder["released_by"] is not None:
+        text.append(f", until {_process(holder)} released its copy by {holder['released_by']}")
+    text.append(".")
+    return text
+
+
 def summary_text(summary: SummaryObject) -> Text:
-    """The summary of a run."""
+    """The summary of a run, without its kinds of stalls (kindtable.py)."""
     text = Text()
     text.append(
         f"{summary['seconds']:.1f} s: {count(summary['spawns'], 'spawn')},"
@@ -78,12 +90,7 @@ def summary_text(summary: SummaryObject) -> Text:
     if quantiles:
         text.append(f"  spawn time: {quantiles}\n")
     if summary["stalls"]:
-        text.append(f"  total stall time: {duration(summary['stalled_seconds'] * 1e9)}, by holder:\n")
-    for holder in summary["holders"]:
-        text.append(
-            f"    {holder['comm'] or 'unknown':<16} {holder['cause']:<15}"
-            f" {count(holder['stalls'], 'stall')}, {duration(holder['seconds'] * 1e9)}\n"
-        )
+        text.append(f"  total stall time: {duration(summary['stalled_seconds'] * 1e9)}\n")
     if summary["ongoing"]:
         text.append(f"  still in progress: {count(summary['ongoing'], 'stall')}\n", "bold red")
     if summary["lost_records"]:

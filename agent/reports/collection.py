@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Optional, TypeVar
 
+from agent.reports.kinds import stall_key
 from agent.reports.types import ReportObject, SpawnObject, StallObject, SummaryObject, WaitObject
 
 __all__ = ["Collection"]
@@ -75,9 +76,7 @@ class Collection:
         return self._spawns.left_out
 
     def _add_stall(self, stall: StallObject) -> None:
-        parent = stall["parent"]
-        # A stall from a snapshot has no id, but a thread is in one read at a time.
-        key = (stall["id"] or stall["errpipe"]["read_fd"], parent["pid"], parent["tid"])
+        key = stall_key(stall)
         number = self._ongoing.pop(key, self._number)
         if stall["state"] == "ongoing":
             self._ongoing[key] = number

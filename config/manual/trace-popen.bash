@@ -7,7 +7,7 @@
 
 
 
-_shtab_trace_popen_option_strings=(-h --help -p --pid --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --replay --steps --stacks --json -o --report --html --trace --debug --version)
+_shtab_trace_popen_option_strings=(-h --help -p --pid --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --replay --each --steps --stacks --json -o --report --html --trace --debug --version)
 
 _shtab_trace_popen___replay_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen__o_COMPGEN=_shtab_compgen_files
@@ -22,6 +22,7 @@ _shtab_trace_popen___help_nargs=0
 _shtab_trace_popen___all_nargs=0
 _shtab_trace_popen___snapshot_nargs=0
 _shtab_trace_popen___fail_on_stall_nargs=0
+_shtab_trace_popen___each_nargs=0
 _shtab_trace_popen___steps_nargs=0
 _shtab_trace_popen___stacks_nargs=0
 _shtab_trace_popen___json_nargs=0

@@ -23,6 +23,8 @@ _INDENT = "    "
 # Lines that are indented, and empty ones between them.
 _BLOCK = re.compile(r"(?:^    .*\n)(?:\n*    .*\n)*", re.MULTILINE)
 
+_SUMMARY = re.compile(r"[\d.]+ s: ")
+
 
 @dataclass(frozen=True)
 class Example:
@@ -48,8 +50,8 @@ EXAMPLES = (
     Example(
         document=_ROOT / "README.md",
         report=_HERE / "stall.jsonl",
-        marker="--pid 15282",
-        prompt="$ trace-popen --pid 15282 --steps",
+        marker="--pid 10107",
+        prompt="$ trace-popen --pid 10107 --steps",
         options=("--steps",),
         interrupted=True,
     ),
@@ -75,12 +77,11 @@ def current(example: Example) -> str:
         [stall] = reports
         without = _replay([{key: value for key, value in stall.items() if key != "stacks"}], example)
         return _indented(_replay(reports, example)[len(without) :])
-    lines = [example.prompt]
-    for report in reports:
-        if report["type"] == "summary" and example.interrupted:
-            lines.append("^C")
-        lines += _replay([report], example)
-    return _indented(lines)
+    lines = _replay(reports, example)
+    if example.interrupted:
+        [summary] = [number for number, line in enumerate(lines) if _SUMMARY.match(line)]
+        lines.insert(summary, "^C")
+    return _indented([example.prompt, *lines])
 
 
 def shown(example: Example) -> str:

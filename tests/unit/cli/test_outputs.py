@@ -33,9 +33,9 @@ def _objects(**options: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
-def _text(steps: bool = False) -> list[str]:
+def _text(**options: bool) -> list[str]:
     output = io.StringIO()
-    _send(Reports([Text(text_console(output), steps)], every=True))
+    _send(Reports([Text(text_console(output), steps=False, **options)], every=True))
     return output.getvalue().splitlines()
 
 
@@ -83,8 +83,38 @@ def test_longest_stall_is_kept() -> None:
     assert reports.longest_stall_ns == 500_000_000
 
 
+def test_text_has_each_kind_of_stall_once_and_a_table() -> None:
+    """The end of a stall that was shown while in progress is a line."""
+    output = io.StringIO()
+    text = Text(text_console(output), steps=False)
+    reports = Reports([text])
+    reports.stall(stall(ended=None))
+    for number in (2, 3, 4):
+        reports.stall(stall(of=spawn(id=number)))
+    reports.stall(stall())
+    reports.end(lost_records=0, ongoing=0, not_followed={})
+    lines = output.getvalue().splitlines()
+    assert sum(line.startswith("STALL") for line in lines) == 1
+    assert sum(line.startswith("ENDED  parent (pid 1000, thread 1007) ") for line in lines) == 1
+    [row] = [number for number, line in enumerate(lines) if line.startswith("  parent ")]
+    assert lines[row].split()[1:4] == ["4", "2.00", "s"]
+    assert lines[row + 1].split() == ["worker,", "forked"]
+
+
+def test_stalls_that_no_summary_counts_are_in_a_table() -> None:
+    output = io.StringIO()
+    text = Text(text_console(output), steps=False)
+    reports = Reports([text])
+    reports.stall(stall())
+    text.finish()
+    assert "who waited" not in output.getvalue()
+    reports.stall(stall(of=spawn(id=2)))
+    text.finish()
+    assert output.getvalue().count("who waited") == 1
+
+
 def test_text_has_one_entry_per_report() -> None:
-    lines = _text()
+    lines = _text(each=True)
     assert sum(line.startswith("STALL") for line in lines) == 3
     assert sum("->" in line for line in lines) == 2
     assert any(line.endswith("2 spawns, 2 stalls, 1 failed exec, 3 lost records") for line in lines)

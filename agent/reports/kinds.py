@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aggregates stalls by kind: who waited, who held the errpipe, and why."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Optional
+
+from agent.model import Cause
+from agent.reports.types import StallObject
+
+__all__ = ["Kind", "KindName", "Kinds", "stall_key"]
+
+_MAX_KINDS = 1000
+_OTHER = "~other"
+
+
+class KindName(NamedTuple):
+    """comm: of the parent.  holder: comm of the first holder, None: not seen."""
+
+    comm: str
+    holder: Optional[str]
+    cause: Cause
+
+
+@dataclass
+class Kind:
+    """The stalls of one kind.  Durations are in seconds.
+
+    last: when the latest of them ended or was seen in progress, None: unknown.
+    """
+
+    name: KindName
+    last: Optional[datetime] = None
+    _seconds: array[float] = field(default_factory=lambda: array("d"))
+    _ongoing: dict[Any, float] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of stalls, ended or in progress."""
+        return len(self._seconds) + len(self._ongoing)
+
+    @property
+    def ongoing(self) -> int:
+        """Number of stalls in progress."""
+        return len(self._ongoing)
+
+    @property
+    def total(self) -> float:
+        """The time of all stalls, those in progress included."""
+        return sum(self._seconds) + sum(self._ongoing.values())
+
+    def quantiles(self, *fractions: float) -> list[float]:
+        """The nearest rank for each fraction; 1 is the longest."""
+        ordered = sorted([*self._seconds, *self._ongoing.values()])
+        return [ordered[max(0, math.ceil(fraction * len(ordered)) - 1)] for fraction in fractions]
+
+
+class Kinds:
+    """Takes the objects of stalls in the order in which they were written.
+
+    A stall that was reported in progress and again when it ended is one stall, of the kind that it has at
+    its end.
+    There are at most 1,000 kinds; further stalls count as ``~other``.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[KindName, Kind] = {}
+        self._ongoing: dict[Any, Kind] = {}
+
+    def add(self, stall: StallObject) -> bool:
+        """Add a stall; return whether it is the first of its kind."""
+        key = stall_key(stall)
+        name = _name(stall)
+        is_new = name not in self._kinds
+        if is_new and len(self._kinds) >= _MAX_KINDS:
+            name = KindName(_OTHER, _OTHER, stall["holders"][0]["cause"])
+            is_new = name not in self._kinds
+        before = self._ongoing.pop(key, None)
+        if before is not None:
+            del before._ongoing[key]
+            if not before.count:
+                del self._kinds[before.name]
+        kind = self._kinds.setdefault(name, Kind(name))
+        seconds = stall["stall_seconds"] or 0.0
+        if stall["state"] == "ongoing":
+            self._ongoing[key] = kind
+            kind._ongoing[key] = seconds
+        else:
+            kind._seconds.append(seconds)
+        last = _last(stall)
+        if last is not None:
+            kind.last = last if kind.last is None else max(kind.last, last)
+        return is_new
+
+    def worst_first(self) -> Sequence[Kind]:
+        """The kinds by the time that they took."""
+        return sorted(self._kinds.values(), key=lambda kind: kind.total, reverse=True)
+
+
+def stall_key(stall: StallObject) -> Any:
+    """Identify a stall within a report: the same while it is in progress and when it has ended."""
+    parent = stall["parent"]
+    # A stall from a snapshot can lack an id, but a thread is in one read at a time.
+    return (stall["id"] or stall["errpipe"]["read_fd"], parent["pid"], parent["tid"])
+
+
+def _name(stall: StallObject) -> KindName:
+    holder = stall["holders"][0]
+    return KindName(stall["parent"]["comm"], holder["comm"], Cause(holder["cause"]))
+
+
+def _last(stall: StallObject) -> Optional[datetime]:
+    if stall["began_seconds"] is None or stall["stall_seconds"] is None:
+        return None
+    created = datetime.fromisoformat(stall["time"].replace("Z", "+00:00"))
+    try:
+        return created + timedelta(seconds=stall["began_seconds"] + stall["stall_seconds"])
+    except OverflowError:  # a saved report can contain any time
+        return None

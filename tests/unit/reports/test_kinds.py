@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agent.reports.kinds: stalls aggregated by who waited, who held the errpipe, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.model import Cause
+from agent.reports.kinds import Kind, Kinds
+from agent.reports.objects import stall_object
+from tests.unit.reports.test_objects import CLOCK
+from tests.unit.samples import BEGAN, MS, UNSEEN, holder, spawn, stall
+
+
+def _kinds(*stalls: Any) -> list[Kind]:
+    kinds = Kinds()
+    for one in stalls:
+        kinds.add(stall_object(one, CLOCK))
+    return list(kinds.worst_first())
+
+
+def _lasting(ms: int, *holders: Any, id: int = 1) -> Any:
+    return stall(*holders, of=spawn(id=id), ended=BEGAN + ms * MS)
+
+
+def test_each_kind_is_counted_with_its_times() -> None:
+    bad, mild = holder(comm=b"bad"), holder(comm=b"mild", cause=Cause.LATE_EXEC)
+    found = _kinds(*(_lasting(ms, bad) for ms in (100, 300, 200)), _lasting(50, mild), _lasting(400, UNSEEN))
+    assert [(kind.name, kind.count) for kind in found] == [
+        (("parent", "bad", Cause.FORKED), 3),
+        (("parent", None, Cause.UNKNOWN), 1),
+        (("parent", "mild", Cause.LATE_EXEC), 1),
+    ]
+    assert found[0].total == pytest.approx(0.6)
+    assert found[0].quantiles(0.5, 0.99, 1) == pytest.approx([0.2, 0.3, 0.3])
+    assert found[0].last is not None
+    assert f"{found[0].last:%H:%M:%S.%f}" == "10:23:20.305000"
+
+
+def test_only_the_first_stall_of_a_kind_is_new() -> None:
+    kinds = Kinds()
+    stalls = (_lasting(1), _lasting(2), _lasting(3, UNSEEN), _lasting(4))
+    assert [kinds.add(stall_object(one, CLOCK)) for one in stalls] == [True, False, True, False]
+
+
+def test_a_stall_in_progress_is_counted_once() -> None:
+    """At its end it has the kind that it has then."""
+    kinds = Kinds()
+    assert kinds.add(stall_object(stall(UNSEEN, ended=None), CLOCK))
+    [kind] = kinds.worst_first()
+    assert (kind.count, kind.ongoing) == (1, 1)
+    assert kinds.add(stall_object(stall(holder()), CLOCK))
+    [kind] = kinds.worst_first()
+    assert (kind.name.cause, kind.count, kind.ongoing) == (Cause.FORKED, 1, 0)
+
+
+def test_the_number_of_kinds_is_bounded() -> None:
+    found = _kinds(*(_lasting(1, holder(comm=f"h{number}".encode()), id=number) for number in range(1200)))
+    assert len(found) == 1001
+    assert sum(kind.count for kind in found) == 1200
+    assert {kind.name.holder for kind in found if kind.count > 1} == {"~other"}
