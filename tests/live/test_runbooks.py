@@ -76,7 +76,7 @@ _RUN = {
     },
     "SpawnStallAgentBlind": {
         "curl -sS http://127.0.0.1:9848/metrics | "
-        "grep -E 'selftest|attached|lost|misses|failed|evictions|entries|overflowed'": Run(
+        "grep -E 'selftest|attached|lost|misses|failed|unfinished|evictions|entries|overflowed'": Run(
             "hung", ("selftest", "attached", "lost", "misses", "failed", "evictions", "entries", "overflowed")
         ),
         "trace-popen --pid PID --snapshot": Run("hung"),

@@ -309,7 +309,7 @@ def test_on_a_terminal_the_status_line_appears_and_disappears(lab: Lab) -> None:
     wait_for(b"read returns")
     wait_for(b"1 stall")
     os.write(terminal, b"\x03")
-    wait_for(b"by holder:\r\n")
+    wait_for(b"who waited")
     with contextlib.suppress(OSError):  # EIO: the other side is closed
         while os.read(terminal, 65536):
             pass

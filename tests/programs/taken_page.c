@@ -1,5 +1,5 @@
 /* pipe2 writes its two fds into a page that another thread unmaps and maps again in a loop: sometimes it is unmapped
- * before the system call returns to user space. Runs for a minute, or until it is killed. */
+ * before the system call returns to user space. Runs for four minutes, or until it is killed. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -25,7 +25,7 @@ int main(void)
     pthread_t other;
     if (page == MAP_FAILED || pthread_create(&other, NULL, take_away, NULL))
         return 1;
-    for (time_t end = time(NULL) + 60; time(NULL) < end;) {
+    for (time_t end = time(NULL) + 240; time(NULL) < end;) {
         pipe2(page, O_CLOEXEC);
         close_range(3, 100, 0);
     }
