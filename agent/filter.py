@@ -18,7 +18,8 @@ class Filter:
 
     comms: shell patterns; a leading ``!`` excludes.
     uids: of the parent.
-    containers: prefixes of container ids, pod uids, or ``host`` for no container.
+    containers: prefixes of container ids, pod uids, or ``host`` for no container.  A user's own (rootless)
+    container counts as the host too, because only that user's word says that it is one.
     A parent whose identity is unknown because it has exited matches no uid and no container.
     """
 
@@ -54,8 +55,8 @@ class Filter:
 
     def _passes_container(self, identity: Identity) -> bool:
         container = identity.container
-        if container is None:
-            return "host" in self._containers
-        return any(
+        if (container is None or container.user is not None) and "host" in self._containers:
+            return True
+        return container is not None and any(
             container.id.startswith(listed) or container.pod_uid == listed for listed in self._containers
         )

@@ -91,18 +91,24 @@ ReleasedBy = Literal["close", "exec", "exit"]
 
 @dataclass(frozen=True)
 class Container:
-    """A container by its full id; runtime and pod uid are None if its cgroup path does not name them."""
+    """A container by its full id; runtime and pod uid are None if its cgroup path does not name them.
+
+    user: the uid in whose part of the cgroup tree it lies, as a rootless container does.  That user can
+    create and name cgroups there, so the container is the user's own word.  None: root has created it.
+    """
 
     id: str
     runtime: Optional[str]
     pod_uid: Optional[str]
+    user: Optional[int] = None
 
 
 @dataclass(frozen=True)
 class Identity:
     """What ``/proc`` says about a process besides its comm.
 
-    exe: of bounded length, untrusted; None if we may not read it.
+    exe: of bounded length; None if we may not read it.  The process's own word, as its comm: a mount over the
+    file changes the path.
     """
 
     exe: Optional[str]

@@ -4,6 +4,9 @@
 A pid may be reused after a process was seen: a process that started later is not identified.  Formats:
 proc(5), cgroups(7); the cgroup paths are those of the container engines, for cgroup v1 and v2, with the
 cgroupfs and systemd drivers.
+
+Who may write to a cgroup can create others below it, with any name.  So only the outermost container of a
+path counts: those inside it are its own word.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -26,6 +29,8 @@ _STARTTIME = 22  # the field of /proc/PID/stat
 _LATE_NS = 20_000_000  # start times have a resolution of one tick, 10 ms
 _CONTAINER = re.compile(r"(?:(?P<engine>[a-z-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _POD = re.compile(r"pod(?P<uid>[0-9a-f]{8}([-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$")
+_USER = re.compile(r"user(?:-(?P<slice>\d{1,10})\.slice|@(?P<service>\d{1,10})\.service)")
+"""The cgroups of a user under systemd: user-1000.slice, and in it user@1000.service, which is delegated."""
 _RUNTIMES = {
     "docker": "docker",
     "libpod": "podman",
@@ -61,15 +66,31 @@ def _executable(folder: str) -> Optional[str]:
 
 @functools.lru_cache(maxsize=1024)
 def container_of(cgroup: str) -> Optional[Container]:
-    """The container in the content of ``/proc/PID/cgroup``; the innermost one if containers are nested."""
-    for line in cgroup.splitlines():
-        parts = line.rpartition(":")[2].split("/")
-        for place in range(len(parts) - 1, 0, -1):
-            found = _CONTAINER.fullmatch(parts[place])
-            # conmon monitors a container from outside: libpod-conmon-ID.scope, crio-conmon-ID.scope.
-            if found and not str(found["engine"]).endswith("conmon"):
-                runtime = _RUNTIMES.get(found["engine"] or "") or _PARENTS.get(parts[place - 1])
-                return Container(found["id"], runtime, _pod(parts[:place]))
+    """The container in the content of ``/proc/PID/cgroup``; the outermost one if containers are nested.
+
+    The lines of cgroup v1 can differ: a container that root has created counts more than one of a user.
+    """
+    lines = [line.rpartition(":")[2].split("/") for line in cgroup.splitlines()]
+    found = [container for container in map(_outermost, lines) if container is not None]
+    return min(found, key=lambda container: container.user is not None, default=None)
+
+
+def _outermost(parts: Sequence[str]) -> Optional[Container]:
+    for place in range(1, len(parts)):
+        found = _CONTAINER.fullmatch(parts[place])
+        # conmon monitors a container from outside: libpod-conmon-ID.scope, crio-conmon-ID.scope.
+        if found and not str(found["engine"]).endswith("conmon"):
+            runtime = _RUNTIMES.get(found["engine"] or "") or _PARENTS.get(parts[place - 1])
+            return Container(found["id"], runtime, _pod(parts[:place]), _user(parts[:place]))
+    return None
+
+
+def _user(parts: Iterable[str]) -> Optional[int]:
+    """The unprivileged user to whom this part of the tree belongs, if any."""
+    for part in parts:
+        found = _USER.fullmatch(part)
+        if found:
+            return int(found["slice"] or found["service"]) or None
     return None
 
 

@@ -126,10 +126,15 @@ def stack_lines(stacks: StacksObject) -> Iterator[str]:
 
 
 def container_words(container: ContainerObject) -> str:
-    """As in ``container 0123456789ab (podman), pod UID``; an unknown runtime or pod is omitted."""
+    """As in ``container 0123456789ab (podman), pod UID``; an unknown runtime or pod is omitted.
+
+    A container of a user, whose word it is, is followed by ``created by uid 1000``.
+    """
     runtime = f" ({container['runtime']})" if container["runtime"] else ""
     pod = f", pod {container['pod_uid']}" if container["pod_uid"] else ""
-    return f"container {container['id'][:12]}{runtime}{pod}"
+    user = container.get("user")
+    created = "" if user is None else f", created by uid {user}"
+    return f"container {container['id'][:12]}{runtime}{pod}{created}"
 
 
 def count(number: int, what: str) -> str:

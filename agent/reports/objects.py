@@ -283,7 +283,12 @@ def _identity_object(identity: Optional[Identity]) -> IdentityObject:
         "uid": identity.uid,
         "container": None
         if container is None
-        else {"id": container.id, "runtime": container.runtime, "pod_uid": container.pod_uid},
+        else {
+            "id": container.id,
+            "runtime": container.runtime,
+            "pod_uid": container.pod_uid,
+            "user": container.user,
+        },
     }
 
 

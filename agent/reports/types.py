@@ -72,11 +72,15 @@ _Time = Annotated[str, AfterValidator(_is_time), Field(json_schema_extra={"forma
 
 
 class ContainerObject(TypedDict):
-    """A container; runtime and pod are null if the cgroup path does not name them."""
+    """A container; runtime and pod are null if the cgroup path does not name them.
+
+    user: who runs it without root, and could have made up its id; null: root created it.
+    """
 
     id: _Word
     runtime: Optional[_Word]
     pod_uid: Optional[_Word]
+    user: NotRequired[Optional[_Number]]
 
 
 class IdentityObject(TypedDict):

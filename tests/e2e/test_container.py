@@ -138,7 +138,7 @@ def _check_ongoing(agent: Agent, other: Container) -> Object:
 
     eventually(lambda: bool(ongoing()), agent.container.log, 30)
     (stall,) = ongoing()
-    container = {"id": other.id, "runtime": "podman", "pod_uid": None}
+    container = {"id": other.id, "runtime": "podman", "pod_uid": None, "user": None}
     assert stall["parent"]["container"] == stall["holders"][0]["container"] == container
     assert stall["parent"]["pid"] == other.state["Pid"]
     return stall

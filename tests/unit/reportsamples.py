@@ -100,7 +100,10 @@ _common = {
         max_size=12,
     ),
 }
-_container = st.fixed_dictionaries({"id": _text, "runtime": st.none() | _text, "pod_uid": st.none() | _text})
+_container = st.fixed_dictionaries(
+    {"id": _text, "runtime": st.none() | _text, "pod_uid": st.none() | _text},
+    optional={"user": st.none() | st.integers(0, 1 << 32)},
+)
 _who = {
     "exe": st.none() | _text,
     "uid": st.none() | st.integers(0, 1 << 32),

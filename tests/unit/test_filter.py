@@ -16,6 +16,7 @@ ID = "0123456789abcdef" * 4
 POD = "11111111-2222-3333-4444-555555555555"
 INSIDE = Identity("/bin/x", 33, Container(ID, "docker", POD))
 OUTSIDE = Identity("/bin/x", 0, None)
+ROOTLESS = Identity("/bin/x", 1000, Container(ID, "podman", None, 1000))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,10 @@ def test_filter_by_comm(patterns: list[str], passed: set[bytes]) -> None:
         ({"containers": ["host"]}, OUTSIDE, True),
         ({"containers": ["host"]}, None, False),
         ({"containers": ["host"], "uids": [33]}, OUTSIDE, False),
+        # A user cannot leave the host by a cgroup with a container's name.
+        ({"containers": ["host"]}, ROOTLESS, True),
+        ({"containers": [ID]}, ROOTLESS, True),
+        ({"containers": [POD]}, ROOTLESS, False),
     ],
 )
 def test_filter_by_user_and_container(

@@ -24,10 +24,9 @@ SLICE = "kubepods-burstable-pod" + POD.replace("-", "_") + ".slice"
         ("0::/user.slice/user-0.slice/session-1.scope", None),
         ("0::/", None),
         ("", None),
-        # docker: cgroup v1 by cgroupfs, v2 by systemd, and inside docker
+        # docker: cgroup v1 by cgroupfs, v2 by systemd
         (f"12:pids:/docker/{A}\n11:cpu:/docker/{A}", Container(A, "docker", None)),
         (f"0::/system.slice/docker-{A}.scope", Container(A, "docker", None)),
-        (f"0::/docker/{A}/docker/{B}", Container(B, "docker", None)),
         # podman; conmon, which monitors a container, is not part of it
         (f"0::/machine.slice/libpod-{A}.scope/container", Container(A, "podman", None)),
         (f"0::/libpod_parent/libpod-{A}", Container(A, "podman", None)),
@@ -48,6 +47,23 @@ SLICE = "kubepods-burstable-pod" + POD.replace("-", "_") + ".slice"
         (f"3:cpu:/kubepods/burstable/pod{POD}/{A}", Container(A, None, POD)),
         # hybrid: only the lines of v1 have it
         (f"0::/\n1:name=systemd:/docker/{A}", Container(A, "docker", None)),
+        # inside a container, names are the container's own word
+        (f"0::/docker/{A}/docker/{B}", Container(A, "docker", None)),
+        (f"0::/system.slice/docker-{A}.scope/libpod-{B}.scope", Container(A, "docker", None)),
+        (f"0::/kubepods.slice/{SLICE}/crio-{A}.scope/pod{POD[::-1]}/{B}", Container(A, "cri-o", POD)),
+        (f"0::/docker/{A}/user.slice/user-7.slice/libpod-{B}.scope", Container(A, "docker", None)),
+        # of a user: rootless podman, or a name that the user made up
+        (
+            f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{A}.scope/container",
+            Container(A, "podman", None, 1000),
+        ),
+        (
+            f"0::/user.slice/user-1000.slice/user@1000.service/user@0.service/{A}",
+            Container(A, None, None, 1000),
+        ),
+        (f"0::/user.slice/user@33.service/docker-{A}.scope", Container(A, "docker", None, 33)),
+        (f"0::/user.slice/user-0.slice/session-1.scope/libpod-{A}.scope", Container(A, "podman", None)),
+        (f"1:name=systemd:/user.slice/user-7.slice/{B}\n0::/docker/{A}", Container(A, "docker", None)),
         # names chosen by others
         (f"0::/{A}x", None),
         (f"0::/x{A[:-1]}", None),

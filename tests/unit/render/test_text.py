@@ -188,6 +188,12 @@ def test_unreadable_executable_is_left_out() -> None:
     assert "  process  1000: uid 33, container abababababab\n" in text_of(found, width=200)
 
 
+def test_a_container_of_a_user_is_shown_as_such() -> None:
+    rootless = Identity(None, 1000, Container("ab" * 32, "podman", None, 1000))
+    text = text_of(dataclasses.replace(stall(UNSEEN), identity=rootless), width=200)
+    assert "uid 1000, container abababababab (podman), created by uid 1000\n" in text
+
+
 @pytest.mark.parametrize(
     ("read_cut", "by", "words"),
     [

@@ -171,7 +171,7 @@ def test_stall_object() -> None:
                 "comm": "worker",
                 "exe": "/usr/bin/worker\\x1b",
                 "uid": 33,
-                "container": {"id": "ab" * 32, "runtime": "podman", "pod_uid": None},
+                "container": {"id": "ab" * 32, "runtime": "podman", "pod_uid": None, "user": None},
                 "fds": [6],
                 "cause": "forked",
                 "acquired_seconds": 0.0005,
