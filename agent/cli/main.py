@@ -46,6 +46,7 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
 def _agent(arguments: list[str]) -> int:
     options = agent_parser().parse_args(arguments)
     path = Path(options.config) if options.config else None
+    logging.basicConfig(format="%(levelname)s %(message)s")
     if options.check:
         return _check(path, options.set)
     with Prepared() as prepared:
@@ -55,7 +56,7 @@ def _agent(arguments: list[str]) -> int:
             return agentfile.load(path, os.environ, options.set)
 
         settings = read()
-        logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(message)s")
+        logging.getLogger().setLevel(settings.log.level.upper())
         prepared.begin(TracerOptions.of(settings))
         from agent.serve import daemon  # imports the web server while the probes are compiled
 

@@ -8,6 +8,7 @@ with status 1 and one line if it does not or does not answer.
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import ssl
 import sys
@@ -44,6 +45,7 @@ def why_unhealthy(web: agentfile.Web) -> Optional[str]:
 
 def main() -> None:
     """Run as a program."""
+    logging.disable(logging.WARNING)  # the agent has logged the warnings about its configuration
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
         failure = why_unhealthy(agentfile.load(path, os.environ).web)

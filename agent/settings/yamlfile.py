@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validate YAML files with pydantic models; each error names file, key, value and expectation."""
+"""Validate YAML files with pydantic models; each error names file, key, value and expectation.
+
+A file that other users can change is used, with a warning.
+"""
 
 from __future__ import annotations
 
 import difflib
+import logging
+import os
+import shlex
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union
@@ -16,6 +23,7 @@ from agent.escape import printable
 
 __all__ = ["ConfigError", "Section", "check", "key_name", "read", "shown", "unknown_key"]
 
+_log = logging.getLogger(__name__)
 _MAX_LINES = 20
 _MAX_LINE = 1000
 _Model = TypeVar("_Model", bound="Section")
@@ -84,7 +92,9 @@ def parse(text: str, source: Union[Path, str]) -> Any:
 def read(path: Path, model: type[Section]) -> dict[str, Any]:
     """The keys and values of a file, not yet validated; model: for error messages.  Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            _warn_if_others_can_write(path, os.fstat(file.fileno()))
+            text = file.read()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -99,6 +109,22 @@ def read(path: Path, model: type[Section]) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected keys such as '{key}:', found {shown(document)}")
     # A section whose keys are all commented out is empty.
     return {key: {} if value is None else value for key, value in document.items()}
+
+
+def _warn_if_others_can_write(path: Path, status: os.stat_result) -> None:
+    foreign = status.st_uid not in (0, os.geteuid())
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISREG(status.st_mode) or not (foreign or writable):
+        return
+    name = shlex.quote(str(path))
+    commands = [f"chown root {name}"] * foreign + [f"chmod go-w {name}"] * bool(writable)
+    _log.warning(
+        "%s: other users can change it: it has the mode %04o and the owner uid %d; run: %s",
+        path,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        " && ".join(commands),
+    )
 
 
 def check(
