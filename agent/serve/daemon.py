@@ -36,6 +36,7 @@ __all__ = ["run"]
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5  # at most; run_once returns earlier if a look is due
 _HEALTHY_SECONDS = 5.0
+_UPDATE_SECONDS = 60.0
 
 
 class _Agent:
@@ -44,6 +45,7 @@ class _Agent:
     def __init__(self, config: Config, prepared: Prepared) -> None:
         self._clock = Clock()
         self._polled = 0.0
+        self._updated = 0.0
         self._config = config
         self._history = History(config.web.history)
         self.tracer = Tracer(prepared, self._stall, on_stuck=self._stuck)
@@ -65,7 +67,8 @@ class _Agent:
                 _log.warning("%s has changed: restart the agent to apply it", name)
         options = TracerOptions.of(config)
         self.tracer.set_thresholds(options.min_ns, options.ongoing_ns)
-        self._set_filter(config)
+        if (old.labels, old.filter) != (config.labels, config.filter):
+            self._set_filter(config)
         self.log.limit = config.log.stalls_per_minute
         logging.getLogger().setLevel(config.log.level.upper())
 
@@ -92,6 +95,9 @@ class _Agent:
         self.tracer.run_once(_POLL_SECONDS)
         self.log.poll()
         self._polled = time.monotonic()
+        if self._polled - self._updated >= _UPDATE_SECONDS:
+            self._updated = self._polled
+            self.metrics.update()
 
     def is_healthy(self) -> bool:
         """Whether the tracer is being polled."""

@@ -7,6 +7,7 @@ Names and labels are a contract; METRICS.md lists them.
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional, Protocol
@@ -25,7 +26,8 @@ from agent.filter import Filter
 from agent.model import Confirmation, Stall, StuckExec
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
-from agent.serve.labels import OTHER, Label
+from agent.serve.labels import OTHER, Label, Recent
+from agent.serve.totals import Totals
 from agent.settings import agentfile
 from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
 
@@ -80,13 +82,16 @@ class Source(Protocol):
 
 
 class Metrics(Collector):
-    """The collector of all metrics; call ``add_stall`` for each ended stall."""
+    """The collector of all metrics; call ``add_stall`` for each ended stall, and ``update`` every minute."""
 
     def __init__(self, source: Source, clock: Clock, labels: agentfile.Labels, bcc_version: str) -> None:
         self._source = source
         self._clock = clock
         self._bcc_version = bcc_version
         self._stall_labels = ("comm", "holder", "cause") + (("container",) if labels.container else ())
+        self._changing = threading.RLock()
+        """Held while label values, and the counts that have them, change; scrapes do that too."""
+        self._totals = Totals()
         self.registry = CollectorRegistry()
         self._stall_seconds = Histogram(
             "spawnstall_stall_seconds",
@@ -106,14 +111,48 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
 
     def configure(self, labels: agentfile.Labels, filter: Filter) -> None:
-        """Apply new label bounds and a new filter; a change of labels.container needs a restart."""
+        """Apply new label bounds and a new filter; a change of labels.container needs a restart.
+
+        All series by comm end, and count from 0 when they return, because what they count may change.
+        """
         rules = [(rule.match, rule.name) for rule in labels.rules]
-        self._comm = Label(labels.limit, labels.allow, rules)
-        self._holder = Label(labels.limit, labels.allow, rules)
-        self._container = Label(labels.limit)
-        self._pairs: set[tuple[str, str]] = set()
-        self._max_pairs = _PAIRS_PER_LABEL * labels.limit
-        self._filter = filter
+        with self._changing:
+            self._comm = Label("comm", labels.limit, labels.allow, rules, self._end_comm)
+            self._holder = Label("holder", labels.limit, labels.allow, rules, self._end_holder)
+            self._container = Label("container", labels.limit, removed=self._end_container)
+            self._pairs: Recent[tuple[str, str]] = Recent(
+                f"pairs of comm and holder ({_PAIRS_PER_LABEL} times labels.limit)",
+                _PAIRS_PER_LABEL * labels.limit,
+                self._end_pair,
+            )
+            self._filter = filter
+            self._totals.clear()
+            self._stall_seconds.clear()
+
+    def update(self) -> None:
+        """Take over what the kernel side has counted, before it forgets a comm that is no longer used."""
+        with self._changing:
+            self._totals.update(self._source.comm_stats(), self._counted_as)
+
+    def _counted_as(self, comm: bytes) -> Optional[str]:
+        if comm == OTHER.encode():
+            return OTHER
+        return self._comm.value(comm) if self._filter.passes_comm(comm) else None
+
+    def _end_comm(self, value: str) -> None:
+        self._totals.end(value)
+        self._pairs.discard(lambda pair: pair[0] == value)
+        self._stall_seconds.remove_by_labels({"comm": value})
+
+    def _end_holder(self, value: str) -> None:
+        self._pairs.discard(lambda pair: pair[1] == value)
+        self._stall_seconds.remove_by_labels({"holder": value})
+
+    def _end_pair(self, pair: tuple[str, str]) -> None:
+        self._stall_seconds.remove_by_labels({"comm": pair[0], "holder": pair[1]})
+
+    def _end_container(self, value: str) -> None:
+        self._stall_seconds.remove_by_labels({"container": value})
 
     def set_reloaded(self, success: bool) -> None:
         """Record whether the last reload of the configuration succeeded."""
@@ -124,9 +163,10 @@ class Metrics(Collector):
     def add_stall(self, stall: Stall) -> None:
         """Count an ended stall; the exemplar (OpenMetrics only) is its id in the log and on the page."""
         if stall.ended is not None:
-            self._stall_seconds.labels(*self._values(stall)).observe(
-                (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
-            )
+            with self._changing:
+                self._stall_seconds.labels(*self._values(stall)).observe(
+                    (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
+                )
 
     def add_not_logged(self) -> None:
         """Count a stall that was left out of the log."""
@@ -156,18 +196,10 @@ class Metrics(Collector):
         )
 
     def _comm_stats(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
-        by_comm: dict[str, list[CommStats]] = {}
-        for name, found in sorted(self._source.comm_stats().items()):
-            if name != OTHER.encode() and not self._filter.passes_comm(name):
-                continue
-            comm = OTHER if name == OTHER.encode() else self._comm.value(name)
-            by_comm.setdefault(comm, []).append(found)
+        with self._changing:
+            self.update()
+            totals = self._totals.read()
         spawns = CounterMetricFamily("spawnstall_spawns", "Ended spawns.", labels=("comm", "outcome"))
-        for comm, stats in by_comm.items():
-            spawns.add_metric((comm, "ok"), sum(each.ok for each in stats))
-            spawns.add_metric((comm, "exec_failed"), sum(each.exec_failed for each in stats))
-            spawns.add_metric((comm, "abandoned"), sum(each.abandoned for each in stats))
-        yield spawns
         exposures = CounterMetricFamily(
             "spawnstall_exposures",
             "Foreign processes that still had a copy after the own child's release; each can stall a reader.",
@@ -178,18 +210,20 @@ class Metrics(Collector):
             "Long reads of errpipes without a foreign holder: the reader was woken late.",
             labels=("comm",),
         )
-        for comm, stats in by_comm.items():
-            for cause in sorted({cause for each in stats for cause in each.exposures}):
-                number = sum(each.exposures.get(cause, 0) for each in stats)
+        for comm, stats in totals.items():
+            spawns.add_metric((comm, "ok"), stats.ok)
+            spawns.add_metric((comm, "exec_failed"), stats.exec_failed)
+            spawns.add_metric((comm, "abandoned"), stats.abandoned)
+            for cause, number in sorted(stats.exposures.items()):
                 exposures.add_metric((comm, cause.value), number)
-            late_wakeups.add_metric((comm,), sum(each.late_wakeups for each in stats))
+            late_wakeups.add_metric((comm,), stats.late_wakeups)
+        yield spawns
         yield exposures
         yield late_wakeups
         for metric, text, read in _DURATIONS:
             seconds = HistogramMetricFamily(metric, text, labels=("comm",))
-            for comm, stats in by_comm.items():
-                counts, sums_ns = zip(*map(read, stats))
-                _add_histogram(seconds, comm, counts, sum(sums_ns))
+            for comm, stats in totals.items():
+                _add_histogram(seconds, comm, *read(stats))
             yield seconds
 
     def _in_progress(self) -> Iterator[GaugeMetricFamily]:
@@ -224,7 +258,9 @@ class Metrics(Collector):
         for spawn in (stuck.spawn for stuck in self._source.execs_in_progress):
             if self._filter.passes_comm(spawn.comm):
                 started = self._clock.timestamp(spawn.forked or spawn.created)
-                forked.setdefault(self._comm.value(spawn.comm), []).append(started)
+                with self._changing:
+                    comm = self._comm.value(spawn.comm)
+                forked.setdefault(comm, []).append(started)
         number = GaugeMetricFamily(
             "spawnstall_execs_in_progress",
             "Spawns whose own child was forked more than a second ago and has not called exec.",
@@ -323,17 +359,17 @@ class Metrics(Collector):
 
     def _values(self, stall: Stall) -> tuple[str, ...]:
         culprit = stall.culprit
-        comm, holder = self._comm.value(stall.spawn.comm), self._holder.value(culprit.comm)
-        # Bound pairs too: 100 comms and 100 holders would make 10,000 series.
-        if (comm, holder) not in self._pairs and len(self._pairs) >= self._max_pairs:
-            comm, holder = OTHER, OTHER
-        self._pairs.add((comm, holder))
-        values = (comm, holder, culprit.cause.value)
-        if "container" not in self._stall_labels:
-            return values
-        if stall.identity is None or stall.identity.container is None:
-            return (*values, "")
-        return (*values, self._container.value(stall.identity.container.id[:12].encode()))
+        with self._changing:
+            comm, holder = self._comm.value(stall.spawn.comm), self._holder.value(culprit.comm)
+            # Bound pairs too: 100 comms and 100 holders would make 10,000 series.
+            if not self._pairs.use((comm, holder)):
+                comm, holder = OTHER, OTHER
+            values = (comm, holder, culprit.cause.value)
+            if "container" not in self._stall_labels:
+                return values
+            if stall.identity is None or stall.identity.container is None:
+                return (*values, "")
+            return (*values, self._container.value(stall.identity.container.id[:12].encode()))
 
 
 def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int]:
@@ -343,13 +379,11 @@ def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int
     return max(0, counters[f"{name}_added"] - counters[f"{name}_deleted"] - used)
 
 
-def _add_histogram(
-    family: HistogramMetricFamily, comm: str, counts: Sequence[Sequence[int]], sum_ns: int
-) -> None:
+def _add_histogram(family: HistogramMetricFamily, comm: str, counts: Sequence[int], sum_ns: int) -> None:
     total = 0
     buckets = []
-    for bound, column in zip((*_BOUNDS_SECONDS, None), zip(*counts)):
-        total += sum(column)
+    for bound, number in zip((*_BOUNDS_SECONDS, None), counts):
+        total += number
         buckets.append(("+Inf" if bound is None else repr(bound), total))
     family.add_metric((comm,), buckets, sum_ns / 1e9)
 

@@ -88,6 +88,7 @@ class Tracer:
         self._stacks: Optional[StallStacks] = None
         self._judged: OrderedDict[int, None] = OrderedDict()
         self._late_wakeups: dict[bytes, int] = {}
+        self._counted_since: dict[bytes, int] = {}
         self._next_census = 0
         self._unfinished = 0
         self._next_tidy = 0
@@ -194,10 +195,15 @@ class Tracer:
             self._on_stall(stall)
 
     def comm_stats(self) -> dict[bytes, CommStats]:
-        """The kernel side's aggregates by comm."""
+        """The kernel side's aggregates by comm; those of a comm without a spawn for an hour are removed."""
         with self._reading_maps:
             found = self._probes.comm_stats()
-        return {comm: aggregate(stats, self._late_wakeups.get(comm, 0)) for comm, stats in found.items()}
+            now = time.monotonic_ns()
+            since = {comm: self._counted_since.setdefault(comm, now) for comm in found}
+        return {
+            comm: aggregate(stats, self._late_wakeups.get(comm, 0), since[comm])
+            for comm, stats in found.items()
+        }
 
     def counters(self) -> dict[str, int]:
         """The kernel side's counters by lower-case name.
@@ -300,6 +306,7 @@ class Tracer:
                 if comm != _OTHER and stats.used and now - stats.used > _UNUSED_NS:
                     self._probes.forget_comm(comm)
                     self._late_wakeups.pop(comm, None)
+                    self._counted_since.pop(comm, None)
 
     # -- stalls in progress --
 

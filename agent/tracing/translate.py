@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from agent.model import Cause, Outcome, Release, ReleasedBy, Spawn
 from probes import records
 from probes.loader import ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
 
-__all__ = ["BUCKET_BOUNDS_NS", "CommStats", "ProbeStatus", "aggregate", "polled", "to_release", "to_spawn"]
+__all__ = [
+    "BUCKET_BOUNDS_NS",
+    "NOTHING",
+    "CommStats",
+    "ProbeStatus",
+    "aggregate",
+    "polled",
+    "to_release",
+    "to_spawn",
+]
 
 # Plain ints, because each operation on an IntFlag takes a microsecond.
 _EXECED, _DESCENDANT, _EXPECTED = map(int, ReleaseFlag)
@@ -33,7 +43,8 @@ class CommStats:
     """What the kernel side aggregated for the parents with one comm.
 
     Buckets are counts (not cumulative), one for each of BUCKET_BOUNDS_NS and one for the rest; sums are in
-    nanoseconds.
+    nanoseconds.  since: when the counts were first seen (CLOCK_MONOTONIC ns); they started again from 0 if it
+    has changed.
     """
 
     ok: int
@@ -47,9 +58,46 @@ class CommStats:
     exec_sum_ns: int
     vfork_buckets: tuple[int, ...]
     vfork_sum_ns: int
+    since: int = 0
+
+    def __add__(self, other: CommStats) -> CommStats:
+        return _combined(self, other, operator.add)
+
+    def __sub__(self, other: CommStats) -> CommStats:
+        return _combined(self, other, operator.sub)
 
 
-def aggregate(stats: records.CommStats, late_wakeups: int) -> CommStats:
+def _combined(one: CommStats, other: CommStats, combine: Callable[[int, int], int]) -> CommStats:
+    def of(name: str) -> Any:
+        first, second = getattr(one, name), getattr(other, name)
+        if isinstance(first, tuple):
+            return tuple(map(combine, first, second))
+        if isinstance(first, int):
+            return combine(first, second)
+        return {cause: combine(first[cause], second[cause]) for cause in first}
+
+    names = [field.name for field in dataclasses.fields(CommStats) if field.name != "since"]
+    return CommStats(**{name: of(name) for name in names}, since=one.since)
+
+
+_NO_DURATIONS = (0,) * (len(BUCKET_BOUNDS_NS) + 1)
+NOTHING = CommStats(
+    ok=0,
+    exec_failed=0,
+    abandoned=0,
+    late_wakeups=0,
+    exposures=dict.fromkeys(_EXPOSURES, 0),
+    spawn_buckets=_NO_DURATIONS,
+    spawn_sum_ns=0,
+    exec_buckets=_NO_DURATIONS,
+    exec_sum_ns=0,
+    vfork_buckets=_NO_DURATIONS,
+    vfork_sum_ns=0,
+)
+"""The counts of no spawns."""
+
+
+def aggregate(stats: records.CommStats, late_wakeups: int, since: int) -> CommStats:
     """Convert the aggregates of one comm; late_wakeups: those that user space found, to be added."""
     return CommStats(
         ok=stats.ok,
@@ -63,6 +111,7 @@ def aggregate(stats: records.CommStats, late_wakeups: int) -> CommStats:
         exec_sum_ns=stats.exec.sum_ns,
         vfork_buckets=tuple(stats.vfork.buckets),
         vfork_sum_ns=stats.vfork.sum_ns,
+        since=since,
     )
 
 

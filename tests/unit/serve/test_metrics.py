@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
@@ -20,6 +22,7 @@ from agent.filter import Filter
 from agent.model import Cause, Confirmation, Container, Identity, Stall, StuckExec
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
+from agent.serve import labels
 from agent.serve.labels import OTHER
 from agent.serve.metrics import Metrics
 from agent.settings.agentfile import Labels as LabelOptions
@@ -265,7 +268,9 @@ def test_registering_does_not_read_the_kernel() -> None:
 def test_spawns_by_comm_and_outcome() -> None:
     scraped = scrape(FakeSource(by_comm={b"make": program(5, 6, 7), b"sh": program(1)}))
     found = {
-        (its["comm"], its["outcome"]): value for its, value in scraped.samples("spawnstall_spawns_total")
+        (its["comm"], its["outcome"]): value
+        for its, value in scraped.samples("spawnstall_spawns_total")
+        if its["comm"] != OTHER
     }
     assert found == {
         ("make", "ok"): 5,
@@ -281,7 +286,9 @@ def test_exposures_by_comm_and_cause() -> None:
     some = {Cause.FORKED: 3, Cause.LEAKED: 0, Cause.LATE_EXEC: 2, Cause.OWN_DESCENDANT: 1}
     scraped = scrape(FakeSource(by_comm={b"make": program(exposures=some), b"sh": program()}))
     found = {
-        (its["comm"], its["cause"]): value for its, value in scraped.samples("spawnstall_exposures_total")
+        (its["comm"], its["cause"]): value
+        for its, value in scraped.samples("spawnstall_exposures_total")
+        if its["comm"] != OTHER
     }
     assert found == {
         **{("make", cause.value): number for cause, number in some.items()},
@@ -292,7 +299,7 @@ def test_exposures_by_comm_and_cause() -> None:
 def test_late_wakeups_by_comm() -> None:
     scraped = scrape(FakeSource(by_comm={b"make": program(late_wakeups=4), b"sh": program()}))
     found = {its["comm"]: value for its, value in scraped.samples("spawnstall_late_wakeups_total")}
-    assert found == {"make": 4, "sh": 0}
+    assert found == {"make": 4, "sh": 0, OTHER: 0}
 
 
 def test_exposures_and_late_wakeups_beyond_the_limit_are_added_up() -> None:
@@ -580,7 +587,167 @@ def test_the_comm_filter_applies_to_spawns_too() -> None:
         "spawnstall_late_wakeups_total",
         "spawnstall_stalls_in_progress",
     ):
-        assert {its["comm"] for its, _ in scraped.samples(name)} == {"sh"}
+        assert {its["comm"] for its, _ in scraped.samples(name)} - {OTHER} == {"sh"}
+
+
+# -- values that make room --
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let time pass."""
+    passed = 0.0
+    monotonic = time.monotonic
+
+    def let_pass(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    monkeypatch.setattr(labels, "time", SimpleNamespace(monotonic=lambda: monotonic() + passed))
+    return let_pass
+
+
+def test_counters_stay_when_the_kernel_side_forgets_a_comm() -> None:
+    """It counts from 0 when the comm returns; even a count that is no smaller is a new one."""
+    source = FakeSource()
+    options = LabelOptions(limit=1, allow=["c"], rules=[Rule(match="w-.", name="worker")])
+    metrics = Metrics(source, CLOCK, options, "0.26.0")
+    steady = program(1, since=1)
+    for found, worker, rest in (
+        ({b"w-1": program(5, since=1), b"b": program(7, since=1)}, 5, 7),
+        ({}, 5, 7),
+        ({b"w-1": program(6, since=2), b"b": program(7, since=2)}, 11, 14),
+        ({b"w-1": program(6, since=2), b"b": program(9, since=2)}, 11, 16),
+    ):
+        source.by_comm = {b"a": steady, b"w-2": steady, **found}
+        scraped = Scrape(metrics)
+        assert scraped.value("spawnstall_spawns_total", comm="worker", outcome="ok") == worker + 1
+        assert scraped.value("spawnstall_spawns_total", comm=OTHER, outcome="ok") == rest
+
+
+def test_a_series_ends_when_the_kernel_side_forgets_its_comm() -> None:
+    source = FakeSource(by_comm={b"a": program(5, since=1)})
+    metrics = metrics_of(source)
+    metrics.update()
+    source.by_comm = {}
+    assert [its["comm"] for its, _ in Scrape(metrics).samples("spawnstall_late_wakeups_total")] == [OTHER]
+    source.by_comm = {b"a": program(1, since=2)}
+    assert Scrape(metrics).value("spawnstall_spawns_total", comm="a", outcome="ok") == 1
+
+
+def test_an_update_without_a_scrape_counts_too() -> None:
+    """The kernel side forgets a comm after an hour, whether or not anybody scrapes."""
+    source = FakeSource(by_comm={b"a": program(1), b"b": program(5, since=1)})
+    metrics = metrics_of(source, limit=1)
+    metrics.update()
+    source.by_comm = {}
+    assert Scrape(metrics).value("spawnstall_spawns_total", comm=OTHER, outcome="ok") == 5
+
+
+def test_a_comm_gets_its_own_value_when_another_makes_room(later: Callable[[float], None]) -> None:
+    """What was counted as ~other stays there: no counter goes back, and nothing is counted twice."""
+    source = FakeSource(by_comm={b"a": program(5), b"b": program(7), OTHER.encode(): program(1)})
+    metrics = metrics_of(source, limit=1)
+    first = Scrape(metrics)
+    assert first.value("spawnstall_spawns_total", comm=OTHER, outcome="ok") == 8
+    later(HOUR)
+    source.by_comm = {b"a": program(5), b"b": program(10), OTHER.encode(): program(2)}
+    second = Scrape(metrics)
+    assert {its["comm"] for its, _ in second.samples("spawnstall_spawns_total")} == {"b", OTHER}
+    assert second.value("spawnstall_spawns_total", comm="b", outcome="ok") == 3
+    assert second.value("spawnstall_spawns_total", comm=OTHER, outcome="ok") == 9
+    source.by_comm = {b"a": program(6), b"b": program(10), OTHER.encode(): program(2)}
+    assert Scrape(metrics).value("spawnstall_spawns_total", comm=OTHER, outcome="ok") == 10
+
+
+def test_a_value_in_use_makes_no_room(later: Callable[[float], None]) -> None:
+    source = FakeSource(by_comm={b"a": program(5)})
+    metrics = metrics_of(source, limit=1)
+    for number in range(6, 9):
+        metrics.update()
+        later(HOUR / 2)
+        source.by_comm = {b"a": program(number), b"b": program(number)}
+    assert {its["comm"] for its, _ in Scrape(metrics).samples("spawnstall_spawns_total")} == {"a", OTHER}
+
+
+def test_stalls_without_competition_stay(later: Callable[[float], None]) -> None:
+    """Prometheus cannot see the increase of a series that is new at each stall."""
+    metrics = metrics_of(FakeSource(), limit=2)
+    metrics.add_stall(stall())
+    later(30 * HOUR)
+    metrics.add_stall(stall(of=spawn(comm=b"other")))
+    assert Scrape(metrics).value("spawnstall_stall_seconds_count", **LABELS) == 1
+
+
+@pytest.mark.parametrize("which", ["comm", "holder", "container"])
+def test_the_stalls_of_a_value_end_with_it(which: str, later: Callable[[float], None]) -> None:
+    options = LabelOptions(limit=1, allow=["parent", "worker"], container=True)
+    metrics = Metrics(FakeSource(), CLOCK, options, "0.26.0")
+
+    def add(value: str) -> None:
+        names = {"comm": "parent", "holder": "worker", which: value}
+        inside = Identity(None, 0, Container((value.encode().hex() * 64)[:64], None, None))
+        made = stall(holder(comm=names["holder"].encode()), of=spawn(comm=names["comm"].encode()))
+        metrics.add_stall(dataclasses.replace(made, identity=inside if which == "container" else None))
+
+    for value in ("first", "second"):
+        add(value)
+    before = {its[which]: number for its, number in _stalls(metrics)}
+    later(HOUR)
+    for value in ("third", "third"):
+        add(value)
+    after = {its[which]: number for its, number in _stalls(metrics)}
+    (first,) = before.keys() - {OTHER}
+    assert before == {first: 1, OTHER: 1}
+    (third,) = after.keys() - {OTHER}
+    assert third != first
+    assert after == {third: 2, OTHER: 1}
+
+
+def _stalls(metrics: Metrics) -> list[tuple[Labels, float]]:
+    return Scrape(metrics).samples("spawnstall_stall_seconds_count")
+
+
+def test_pairs_make_room_too(later: Callable[[float], None]) -> None:
+    metrics = metrics_of(FakeSource(), limit=2)
+    for parent in (b"p1", b"p2"):
+        for other in (b"h1", b"h2", b"h3"):
+            metrics.add_stall(stall(holder(comm=other), of=spawn(comm=parent)))
+    assert len(_stalls(metrics)) == 6  # h3 is ~other
+    later(HOUR)
+    metrics.add_stall(stall(holder(comm=b"h4"), of=spawn(comm=b"p1")))
+    found = {(its["comm"], its["holder"]) for its, _ in _stalls(metrics)}
+    assert found == {("p1", OTHER), ("p1", "h2"), ("p1", "h4"), ("p2", "h2"), ("p2", OTHER)}
+
+
+def test_a_limit_is_logged_once_with_its_key(
+    later: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = FakeSource()
+    metrics = metrics_of(source, limit=10)
+    for spawns in range(1, 4):
+        source.by_comm = {b"p%d" % number: program(spawns) for number in range(20)}
+        metrics.update()
+        later(HOUR / 3)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "limit of 10 values of the label comm is reached" in line
+    assert "labels.limit" in line
+
+
+def test_new_bounds_or_filters_start_the_series_anew() -> None:
+    """As a restart does; spawns from before are not counted again."""
+    source = FakeSource(by_comm={b"a": program(5), b"b": program(7)})
+    metrics = metrics_of(source, limit=1)
+    metrics.add_stall(stall())
+    metrics.update()
+    metrics.configure(LabelOptions(limit=2), Filter(comms=["!c"]))
+    assert _stalls(metrics) == []
+    assert [its["comm"] for its, _ in Scrape(metrics).samples("spawnstall_late_wakeups_total")] == [OTHER]
+    source.by_comm = {b"a": program(5), b"b": program(8), b"c": program(1)}
+    counts = {its["comm"]: n for its, n in Scrape(metrics).samples("spawnstall_spawns_total") if n}
+    assert counts == {"b": 1}
 
 
 # -- openmetrics --

@@ -199,7 +199,7 @@ def _load_config(file: Path) -> object:
     found = agentfile.load(file)
     Filter(found.filter.comm, found.filter.uid, found.filter.container)
     rules = [(rule.match, rule.name) for rule in found.labels.rules]
-    Label(found.labels.limit, found.labels.allow, rules).value(b"\xff")
+    Label("comm", found.labels.limit, found.labels.allow, rules).value(b"\xff")
     if found.web.config_file:
         webfile.load(Path(found.web.config_file))
     return found

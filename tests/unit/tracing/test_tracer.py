@@ -687,6 +687,18 @@ def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) 
     assert set(kernel[0].by_comm) == {b"used", b"new", b"~other"}
 
 
+def test_counts_that_start_again_are_marked(kernel: list[_Kernel]) -> None:
+    hour = 3600 * SECOND
+    tracing = Tracer(TracerOptions(), lambda stall: None)
+    kernel[0].by_comm = {b"used": records.CommStats(used=2 * hour), b"unused": records.CommStats(used=1)}
+    before = tracing.comm_stats()
+    tracing._tidy(2 * hour)
+    kernel[0].by_comm[b"unused"] = records.CommStats(used=2 * hour)
+    after = tracing.comm_stats()
+    assert after[b"used"].since == before[b"used"].since
+    assert after[b"unused"].since > before[b"unused"].since
+
+
 def test_a_long_stall_with_the_comm_of_the_self_test_is_reported(kernel: list[_Kernel]) -> None:
     reported: list[Stall] = []
     tracing = Tracer(TracerOptions(), reported.append)
