@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the reports of one run go: a terminal or pipe, a file, a page or trace written at the end."""
+"""Where the reports of one run go: a terminal, pipe or file as they are made, a page or trace at the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import IO, Optional, Protocol, cast
 
 from rich.console import Console
 
+from agent.cli.files import OutputFile
 from agent.clock import Clock
 from agent.diagnosis import spawn_steps
 from agent.filter import Filter
@@ -123,14 +124,11 @@ class Text(Lines):
 
 
 class Drawing:
-    """Keeps the objects (the longest stalls, if there are too many) and draws them at the end.
+    """Keeps the objects (the longest stalls, if there are too many) and draws them at the end."""
 
-    stream: must be unbuffered.
-    """
-
-    def __init__(self, stream: IO[bytes], draw: Callable[[Collection], str]) -> None:
+    def __init__(self, file: OutputFile, draw: Callable[[Collection], str]) -> None:
         self._collection = Collection()
-        self._stream = stream
+        self._file = file
         self._draw = draw
 
     def write(self, report: ReportObject) -> None:
@@ -138,15 +136,20 @@ class Drawing:
         self._collection.add(report)
 
     def finish(self) -> None:
-        """Write the whole file, or leave it empty, since half a page looks complete.  Raises OSError."""
+        """Write the whole file and put it in its place, or leave none: half a page looks complete.
+
+        Raises OSError.
+        """
         left = self._draw(self._collection).encode()
-        try:
-            while left:
-                left = left[self._stream.write(left) :]
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a device cannot be truncated
-                self._stream.truncate(0)
-            raise OSError(error.errno, error.strerror, self._stream.name) from error
+        with self._file.binary() as stream:
+            try:
+                while left:
+                    left = left[stream.write(left) :]
+            except OSError as error:
+                with contextlib.suppress(OSError):  # a device cannot be truncated
+                    stream.truncate(0)
+                raise OSError(error.errno, error.strerror, self._file.path) from error
+        self._file.publish()
 
 
 def html(collection: Collection) -> str:

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Optional
 
@@ -18,15 +18,18 @@ from rich.console import Console
 
 from agent.cli import session
 from agent.cli.command import Command
+from agent.cli.files import OutputFile
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.errors import UserError
 from agent.filter import Filter
+from agent.host.privileges import Capability
 from agent.reports.replay import read_report
 from agent.tracing.prepared import Prepared
 
 __all__ = ["run"]
 
 _STALLED = 3
+_REPLACE_FILES = (Capability.DAC_OVERRIDE, Capability.FOWNER)
 
 
 def run(options: argparse.Namespace, command: Optional[Command], prepared: Optional[Prepared]) -> int:
@@ -42,8 +45,8 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             filter = Filter(options.comm, options.user, options.container)
             output = _open(options.output, cleanup) if options.output else sys.stdout
             saved = [JsonLines(_open(options.report, cleanup))] if options.report else []
-            drawings = [
-                Drawing(cleanup.enter_context(Path(path).open("wb", buffering=0)), draw)
+            pages = [
+                (cleanup.enter_context(contextlib.closing(OutputFile(path))), draw)
                 for path, draw in ((options.html, html), (options.trace, trace))
                 if path
             ]
@@ -51,13 +54,16 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             raise UserError(f"{error.filename}: {error.strerror}") from error
         console = text_console(output)
         shown = JsonLines(output) if options.json else Text(console, options.steps, options.each)
+        drawings = [Drawing(file, draw) for file, draw in pages]
         sinks: list[Sink] = [shown, *saved, *drawings]
+        # What the page and the trace need at the end to get their names.
+        keep = _REPLACE_FILES if any(file.is_in_foreign_folder for file, _draw in pages) else ()
         try:
             if options.replay:
                 status = _replay(Path(options.replay), sinks)
             else:
                 reports = Reports(sinks, options.all, filter)
-                status = _live(options, reports, output, command, prepared, console)
+                status = _live(options, reports, output, command, prepared, console, keep)
             if isinstance(shown, Text):
                 shown.finish()
             for drawing in drawings:
@@ -80,12 +86,13 @@ def _live(
     command: Optional[Command],
     prepared: Optional[Prepared],
     console: Console,
+    keep: Collection[Capability],
 ) -> int:
     if prepared is None:
         status = _snapshot(options, reports, output)
     else:
         status_console = _status_console(options, console, command)
-        status = session.run(options, reports, command, prepared, status_console)
+        status = session.run(options, reports, command, prepared, status_console, keep)
     if options.fail_on_stall and reports.longest_stall_ns > (options.max_stall_ms or 0) * 1e6:
         return _STALLED
     return status
@@ -99,14 +106,17 @@ def _replay(path: Path, sinks: Sequence[Sink]) -> int:
 
 
 def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
-    file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115
+    """A file that readers can follow: the reports are written to it as they are made."""
+    with contextlib.closing(OutputFile(path)) as file:
+        stream = file.text()
+        file.publish()
 
     def close() -> None:
         with contextlib.suppress(OSError):  # a write error has been reported already
-            file.close()
+            stream.close()
 
     cleanup.callback(close)
-    return file
+    return stream
 
 
 def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:

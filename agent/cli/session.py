@@ -10,7 +10,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Optional
 
@@ -73,10 +73,12 @@ def run(
     command: Optional[Command],
     prepared: Prepared,
     console: Optional[Console],
+    keep: Collection[Capability],
 ) -> int:
     """Trace until the end that the options set; return the exit status.  Raises UserError.
 
     console: the terminal for the status line, None for no status line.
+    keep: capabilities that are needed after the end.
     """
     pids = list(prepared.options.targets)
     if options.pid:
@@ -92,7 +94,7 @@ def run(
             raise
         with tracer:
             # Our SIGTERM must reach a COMMAND that runs as another user by now (su).
-            privileges.drop(tracer.counters, () if command is None else (Capability.KILL,))
+            privileges.drop(tracer.counters, keep if command is None else (Capability.KILL, *keep))
             failure = tracer.start()
             if failure is not None:
                 raise UserError(f"the self-test failed, so nothing is traced: {failure}")

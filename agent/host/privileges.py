@@ -24,7 +24,9 @@ _UNPRIVILEGED_BPF = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
 class Capability(IntEnum):
     """Capabilities that may be needed after the start, by their numbers in <linux/capability.h>."""
 
+    DAC_OVERRIDE = 1
     DAC_READ_SEARCH = 2
+    FOWNER = 3
     KILL = 5
     SYS_PTRACE = 19
     SYS_ADMIN = 21

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs on a full disk: one line that names the file, status 2, and no partial file that looks complete."""
+"""Outputs on a full disk: one line that names the file, status 2, and no partial file that looks complete.
+
+And outputs of root in folders of others.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.live.lab import Lab, json_lines
+from tests.live.lab import PYTHON, Lab, json_lines
 
 _NO_SPACE = "No space left on device"
 _NOT_ALL = f"{_NO_SPACE}: the reports in it are incomplete"
 _NOT_WRITTEN = f"{_NO_SPACE}: the reports cannot be written"
 _MESSAGES = {"-o": _NOT_ALL, "--report": _NOT_ALL, "--html": _NOT_WRITTEN, "--trace": _NOT_WRITTEN}
 # A separate disk in a mount namespace; its files are copied before it disappears.
-_ON_A_DISK = 'mount -t tmpfs -o size=$1 none "$2" && shift 3 && "$@"; status=$?; cp {0}/* {1}; exit $status'
+_ON_A_DISK = (
+    'mount -t tmpfs -o size=$1 none "$2" && shift 3 && "$@"; status=$?; cp -R {0}/. {1}; exit $status'
+)
 
 
 def _run(lab: Lab, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -66,7 +72,7 @@ def test_disk_that_fills_up(lab: Lab, option: str, size: str) -> None:
     assert done.returncode == 2
     assert done.stderr == f"trace-popen: {path}: {_MESSAGES[option]}\n"
     if option != "--report":
-        assert file.read_bytes() == b""  # a partial page would look complete
+        assert not file.exists()  # a partial page would look complete
         return
     assert file.stat().st_size == 65536
     replayed = _run(lab, [*lab.trace_popen, "--json", "--replay", str(file)])
@@ -83,4 +89,76 @@ def test_replay_to_a_full_disk(lab: Lab, option: str) -> None:
     done, file = _run_on_a_disk(lab, "4k", "--replay", str(lab.folder / "reports.json"), option, path)
     assert done.returncode == 2
     assert done.stderr == f"trace-popen: {path}: {_NOT_WRITTEN}\n"
-    assert file.read_bytes() == b""
+    assert list(file.parent.iterdir()) == []
+
+
+# -- folders of others --
+
+_STRANGER = 12345
+
+
+def _outputs(folder: Path) -> list[str]:
+    options = {"-o": "text", "--report": "report", "--html": "page", "--trace": "trace"}
+    return [word for option, name in options.items() for word in (option, str(folder / name))]
+
+
+def test_root_in_the_folder_of_another_user(lab: Lab) -> None:
+    """The page gets its name at the end, when most capabilities have been dropped."""
+    home = lab.folder / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    (home / "page").write_text("old")
+    for path in (home, home / "page"):
+        os.chown(path, _STRANGER, _STRANGER)
+    done = _run(lab, [*lab.trace_popen, "--all", *_outputs(home), "--", "true"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in home.iterdir()} == {"text", "report", "page", "trace"}
+    assert "<html" in (home / "page").read_text()
+    owners = {path.name: path.stat().st_uid for path in home.iterdir()}
+    assert owners == {"text": 0, "report": 0, "trace": 0, "page": _STRANGER}
+
+
+@pytest.mark.parametrize("option", ["-o", "--html"])
+def test_a_strangers_link_in_a_shared_folder(lab: Lab, option: str) -> None:
+    shared, target = lab.folder / "shared", lab.folder / "target"
+    shared.mkdir()
+    shared.chmod(0o777)  # where it is sticky, the kernel may refuse the link itself: fs.protected_symlinks
+    target.write_text("precious")
+    (shared / "out").symlink_to(target)
+    os.chown(shared / "out", _STRANGER, _STRANGER, follow_symlinks=False)
+    done = _run(lab, [*lab.trace_popen, option, str(shared / "out"), "--replay", "/dev/null"])
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"trace-popen: {shared}/out: not followed") and f"uid {_STRANGER}" in line
+    assert target.read_text() == "precious"
+
+
+def test_files_that_are_mount_points(lab: Lab) -> None:
+    """As with docker run --volume FILE:FILE: they cannot be replaced."""
+    inside, outside = lab.folder / "inside", lab.folder / "outside"
+    names = ("text", "report", "page", "trace")
+    for folder in (inside, outside):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("old")
+    mounts = " && ".join(f"mount --bind {outside / name} {inside / name}" for name in names)
+    command = ["unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh", *lab.trace_popen, "--all"]
+    done = _run(lab, [*command, *_outputs(inside), "--", "true"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {(inside / name).read_text() for name in names} == {"old"}
+    assert all("old" not in (outside / name).read_text()[:3] for name in names)
+    assert "<html" in (outside / "page").read_text()
+
+
+def test_a_running_trace_can_be_followed(lab: Lab) -> None:
+    path = lab.folder / "out"
+    code = (
+        "import subprocess, sys, time\n"
+        "for _ in range(100):\n"
+        "    subprocess.run(['true'])\n"
+        "    if 'spawn' in open(sys.argv[1]).read(): sys.exit(print('seen'))\n"
+        "    time.sleep(0.1)\n"
+    )
+    command = [PYTHON, "-c", code, str(path)]
+    done = _run(lab, [*lab.trace_popen, "--all", "--json", "-o", str(path), "--", *command])
+    assert done.stdout == "seen\n"

@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.cli.files import OutputFile
 from agent.cli.outputs import Drawing, JsonLines, Reports, Sink, Text, text_console
 from agent.filter import Filter
 from agent.model import Outcome
@@ -135,13 +137,31 @@ def test_each_report_is_flushed(kind: Any, tmp_path: Path) -> None:
         assert path.stat().st_size > first
 
 
-def test_drawing_is_written_at_the_end() -> None:
-    output = io.BytesIO()
-    drawing = Drawing(output, lambda collection: f"{len(collection.stalls)} stalls")
-    _send(Reports([drawing]))
-    assert output.getvalue() == b""
-    drawing.finish()
-    assert output.getvalue() == b"2 stalls"  # one stall was reported twice: in progress and ended
+def test_drawing_is_written_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    with contextlib.closing(OutputFile(str(path))) as file:
+        drawing = Drawing(file, lambda collection: f"{len(collection.stalls)} stalls")
+        _send(Reports([drawing]))
+        assert path.read_text() == "old"
+        drawing.finish()
+    assert path.read_text() == "2 stalls"  # one stall was reported twice: in progress and ended
+
+
+def test_drawing_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with contextlib.closing(OutputFile(str(path))) as file:
+            drawing = Drawing(file, lambda collection: "x" * 5000)
+            with pytest.raises(OSError, match=f"File too large: '{path}'"):
+                drawing.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_full_disk_is_reported_and_other_outputs_continue() -> None:
