@@ -5,6 +5,8 @@
 #
 # The base image must be Debian or a derivative, or have dnf with python3-bcc in its repositories (UBI 9 needs a
 # subscription for it). How to run the image: config/INSTALL.md.
+#
+# config/pin.sh (make pin) writes the digest of the base image behind its tag.
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS base
@@ -29,6 +31,14 @@ RUN python3 -m venv --system-site-packages /opt/spawnstall && \
     /opt/spawnstall/bin/pip install -q --no-cache-dir --no-deps --no-build-isolation . && \
     /opt/spawnstall/bin/pip uninstall -qy pip setuptools
 
+# The packages that the image has, those of PyPI and those of the distribution.
+FROM base AS sbom
+ARG SOURCE_DATE_EPOCH
+WORKDIR /src
+COPY --from=build /opt/spawnstall /opt/spawnstall
+COPY config/sbom.py config/requirements.txt config/
+RUN python3 config/sbom.py --image /opt/spawnstall >sbom.cdx.json
+
 FROM base
 ARG VERSION=0.2.0
 ARG REVISION=unknown
@@ -38,6 +48,7 @@ LABEL org.opencontainers.image.title="spawnstall" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/spawnstall /opt/spawnstall
+COPY --from=sbom /src/sbom.cdx.json /opt/spawnstall/share/spawnstall/sbom.cdx.json
 COPY config/agent.yaml /etc/spawnstall/agent.yaml
 ENV PATH=/opt/spawnstall/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 EXPOSE 9848

@@ -3,12 +3,14 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup run demo check test setup-e2e setup-runtimes setup-kernels test-kernels manual soak soak-spawns \
-	setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit dev announce-test
+	setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
 FUZZ_EXAMPLES ?= 2000
+ENGINE ?= docker
+IMAGE_SBOM := /opt/spawnstall/share/spawnstall/sbom.cdx.json
 SPAWNS ?= 1000000
 C_FILES := probes/*.[ch] tests/*/*.c tests/*/*/*.c
 SHELL_FILES := .ci/run config/*.sh tests/programs/*.sh tests/programs/runtimes/*.sh
@@ -95,6 +97,21 @@ lock: ## regenerate the lists of dependencies with their hashes (LOCK=--upgrade)
 
 audit: ## check the locked dependencies for known vulnerabilities (PyPI)
 	@config/audit.sh
+
+pin: ## write the digests of the base images into the Dockerfile and CI (skopeo or docker)
+	@config/pin.sh
+
+wheel: ## build the wheel into dist, reproducibly
+	@config/setup.sh check
+	@config/wheel.sh dist
+
+sbom: ## list the packages that a host or an image gets (CycloneDX), in dist (IMAGE=of an image)
+	@mkdir -p dist
+ifdef IMAGE
+	$(ENGINE) run --rm --entrypoint cat $(IMAGE) $(IMAGE_SBOM) >dist/spawnstall-image.cdx.json
+else
+	/usr/bin/python3 config/sbom.py >dist/spawnstall.cdx.json
+endif
 
 dev:
 	@config/setup.sh dev

@@ -178,6 +178,23 @@ def test_what_it_serves(privileged: Agent) -> None:
     assert "<title>" in privileged.get("/")
 
 
+def test_its_software_bill_of_materials(engine: Engine) -> None:
+    """It lists what the image has: no more of PyPI than is installed, and the distribution's packages."""
+    show = (
+        "run",
+        "--rm",
+        "--entrypoint",
+        "cat",
+        engine.image,
+        "/opt/spawnstall/share/spawnstall/sbom.cdx.json",
+    )
+    found = {one["purl"].partition("?")[0] for one in json.loads(engine(*show).stdout)["components"]}
+    python = {purl.rpartition("/")[2].partition("@")[0] for purl in found if purl.startswith("pkg:pypi/")}
+    assert {"pydantic", "prometheus-client", "rich"} <= python
+    assert not python & {"pip", "setuptools"}
+    assert any(purl.startswith("pkg:deb/debian/python3-bpfcc@") for purl in found)
+
+
 @pytest.fixture
 def can_exec(privileged: Agent) -> None:
     """In a chroot, runc executes commands with a root that is not the container's."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,22 +39,43 @@ class Installed:
         )
 
 
-@pytest.fixture(scope="module")
-def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy: setuptools leaves files behind."""
-    folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(repo_root, folder / "source", ignore=shutil.ignore_patterns(*_NOT_OURS))
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
-    done = subprocess.run([*pip, str(folder / "source")], capture_output=True, text=True, check=False)
+def _build(checkout: Path, folder: Path, **environ: str) -> Path:
+    """Build the wheel by config/wheel.sh."""
+    done = subprocess.run(
+        ["sh", checkout / "config" / "wheel.sh", folder],
+        env={**os.environ, "PYTHON": sys.executable, "SOURCE_DATE_EPOCH": "1700000000", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     (built,) = folder.glob("*.whl")
     return built
 
 
 @pytest.fixture(scope="module")
+def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel."""
+    return _build(repo_root, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Install the wheel."""
     return Installed(wheel, tmp_path_factory.mktemp("installed"))
+
+
+def test_another_checkout_makes_the_same_bytes(repo_root: Path, wheel: Path, tmp_path: Path) -> None:
+    """In another folder, at another time, with other modes, locale, time zone and order of hashing."""
+    source = tmp_path / "a copy"
+    shutil.copytree(repo_root, source, ignore=shutil.ignore_patterns(*_NOT_OURS))
+    for path in source.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o660)
+        os.utime(path, (1, 1))
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=source, check=True)
+    other = {"LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"}
+    assert _build(source, tmp_path / "wheels", **other).read_bytes() == wheel.read_bytes()
 
 
 def test_every_file_of_the_packages_is_in_it(repo_root: Path, wheel: Path) -> None:
