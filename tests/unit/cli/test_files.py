@@ -131,9 +131,10 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ELOOP
 
 
+@pytest.mark.parametrize("owner", ["ours", "the stranger's"])
 @pytest.mark.parametrize("where", ["page", "runs/page"])
 def test_a_strangers_link_in_a_shared_folder_is_refused(
-    where: str, folder: Path, give_away: Callable[[Path], int]
+    where: str, owner: str, folder: Path, give_away: Callable[[Path], int]
 ) -> None:
     target = folder.parent / "target"
     target.mkdir()
@@ -141,6 +142,8 @@ def test_a_strangers_link_in_a_shared_folder_is_refused(
     link = folder / where.partition("/")[0]
     link.symlink_to(target / "page" if where == "page" else target)
     uid = give_away(link)
+    if owner != "ours":
+        give_away(folder)
     with pytest.raises(UserError, match=rf"^{folder}/{where}: .* {link.name} .*\(uid {uid}\)$"):
         OutputFile(f"{folder}/{where}")
     assert [path.name for path in target.iterdir()] == ["page"]

@@ -620,6 +620,7 @@ def test_counters_stay_when_the_kernel_side_forgets_a_comm() -> None:
         ({}, 5, 7),
         ({b"w-1": program(6, since=2), b"b": program(7, since=2)}, 11, 14),
         ({b"w-1": program(6, since=2), b"b": program(9, since=2)}, 11, 16),
+        ({b"w-1": program(6, since=3), b"b": program(9, since=3)}, 17, 25),
     ):
         source.by_comm = {b"a": steady, b"w-2": steady, **found}
         scraped = Scrape(metrics)
@@ -711,15 +712,15 @@ def _stalls(metrics: Metrics) -> list[tuple[Labels, float]]:
 
 
 def test_pairs_make_room_too(later: Callable[[float], None]) -> None:
-    metrics = metrics_of(FakeSource(), limit=2)
-    for parent in (b"p1", b"p2"):
-        for other in (b"h1", b"h2", b"h3"):
-            metrics.add_stall(stall(holder(comm=other), of=spawn(comm=parent)))
-    assert len(_stalls(metrics)) == 6  # h3 is ~other
+    """The values of the pair stay: only the series that have both end."""
+    parents = ["p1", "p2", "p3", "p4", "p5", "p6"]
+    metrics = Metrics(FakeSource(), CLOCK, LabelOptions(limit=1, allow=parents), "0.26.0")
+    for parent in parents[:5]:
+        metrics.add_stall(stall(of=spawn(comm=parent.encode())))
     later(HOUR)
-    metrics.add_stall(stall(holder(comm=b"h4"), of=spawn(comm=b"p1")))
+    metrics.add_stall(stall(of=spawn(comm=b"p6")))
     found = {(its["comm"], its["holder"]) for its, _ in _stalls(metrics)}
-    assert found == {("p1", OTHER), ("p1", "h2"), ("p1", "h4"), ("p2", "h2"), ("p2", OTHER)}
+    assert found == {(parent, "worker") for parent in parents[1:]}
 
 
 def test_a_limit_is_logged_once_with_its_key(
