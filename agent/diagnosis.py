@@ -29,7 +29,10 @@ _LATE_WAKE_NS = 20_000_000
 """A read that ends this soon after a release was ended by it, even if other copies were still counted."""
 
 _EXIT_NS = 100_000_000
-"""The time after which an exiting process has closed all its files."""
+"""The time after which an exiting process has closed all its files, even with gigabytes of memory."""
+
+_EXITING_NS = 20_000_000
+"""How long an exiting process is taken to have its files open if another process can be the holder."""
 
 _BLIND_STALL_NS = 1_000_000_000
 """The shortest wait without a known holder that is called a stall if the kernel's count cannot be read; a
@@ -206,13 +209,29 @@ def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
     read_ended = spawn.read_ended or last.at
     if not spawn.read_cut and read_ended - last.at <= _LATE_WAKE_NS:
         return True
-    exiting = sum(1 for release in latest[1:] if _was_exiting(release, last.at))
+    exiting = sum(
+        _was_exiting(release, last.at) and _may_be_left(number, latest)
+        for number, release in enumerate(latest)
+        if number
+    )
     return last.left is not None and last.left <= exiting
 
 
+def _may_be_left(number: int, latest: Sequence[Release]) -> bool:
+    """Whether the copies counted at the last release can include that of an earlier, exiting process.
+
+    It left some copies to others.  Each later release by one of them took one away, and those that had begun
+    to exit before it took theirs unseen.  If no more than the rest are counted, it has closed its own.
+    """
+    exiting = latest[number]
+    later = sum(release.acquired < exiting.at for release in latest[:number])
+    unseen = sum(_was_exiting(release, exiting.at) for release in latest[number + 1 :])
+    return (latest[0].left or 0) > (exiting.left or 0) - later - unseen
+
+
 def _was_exiting(release: Release, at: int) -> bool:
-    """Whether a process that had begun to exit may still have had its files open at this time."""
-    return release.by == "exit" and release.at <= at <= release.at + _EXIT_NS
+    """Whether a process that had begun to exit most likely still had its files open at this time."""
+    return release.by == "exit" and release.at <= at <= release.at + _EXITING_NS
 
 
 def _latest_release(release: Release, read_ended: int) -> int:

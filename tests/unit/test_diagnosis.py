@@ -252,9 +252,31 @@ def test_copies_of_other_exiting_processes_count_as_closed() -> None:
     found = stalled(releases=[one, other])
     assert [each.pid for each in found.holders] == [2, 1]
     # Not so for one that began to exit long before, or that closed its copy.
-    for different in ({"at": at - 100 * MS}, {"by": "close"}):
+    for different in ({"at": at - 20 * MS}, {"by": "close"}):
         found = stalled(releases=[release(**{"pid": 1, "at": at, "left": 1, **different}), other])
         assert [each.pid for each in found.holders] == [None, 2, 1]
+
+
+def test_a_copy_that_an_exiting_process_left_to_another_is_not_its_own() -> None:
+    """Two had copies besides the first one; one of them remains after the second release."""
+    one = release(pid=1, at=BEGAN + 200 * MS, left=2)
+    other = release(pid=2, at=BEGAN + 220 * MS, by="close", left=1)
+    found = stalled(releases=[one, other])
+    assert [each.pid for each in found.holders] == [None, 2, 1]
+    assert (found.ended, found.late) == (ENDED, 0)
+    # A process that was forked later was not one of the two.
+    younger = release(pid=3, acquired=BEGAN + 205 * MS, at=BEGAN + 230 * MS, left=1)
+    assert [each.pid for each in stalled(releases=[one, other, younger]).holders] == [None, 3, 2, 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), min_size=2, max_size=4))
+def test_processes_that_exit_at_once_are_all_the_holders(exits: list[tuple[int, int]]) -> None:
+    """Each exit is recorded some milliseconds before its files are closed, in any order."""
+    releases = []
+    for number, (at, _) in enumerate(exits):
+        left = sum(1 for other, (began, takes) in enumerate(exits) if other != number and began + takes >= at)
+        releases.append(release(pid=number + 1, at=BEGAN + (200 + at) * MS, left=left))
+    assert None not in [holder.pid for holder in stalled(releases=releases).holders]
 
 
 # -- waits caused by a busy machine --
@@ -345,7 +367,7 @@ def test_process_exiting_before_the_stall_can_be_its_holder() -> None:
     # Not so if the kernel counted no other copy at the own child's release,
     assert judge(spawn(read_ended=BEGAN + 15 * MS), [exiting]) is None
     # if it closed its copy, or if it began to exit long before.
-    for other in (release(at=BEGAN - 1 * MS, by="close"), release(at=BEGAN - 86 * MS)):
+    for other in (release(at=BEGAN - 1 * MS, by="close"), release(at=BEGAN - 6 * MS)):
         assert stalled(short, [other]).holders == (UNSEEN,)
 
 
