@@ -33,6 +33,7 @@ __all__ = [
     "is_stopped",
     "pipe_inode",
     "stat_field",
+    "still_has",
 ]
 
 PROC = Path("/proc")
@@ -40,8 +41,8 @@ _MAX_COMM = 64  # of a kernel thread; other comms have at most 15 bytes
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
-_PF_FORKNOEXEC = 0x40
-_PPID, _FLAGS = 4, 9  # fields of /proc/PID/stat
+_PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40
+_PPID, _FLAGS, _NUM_THREADS = 4, 9, 20  # fields of /proc/PID/stat
 _MAX_POLLED = 4096
 _POLL_CALLS = {
     "x86_64": {
@@ -142,6 +143,23 @@ def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
         return int(words[0]) >= 0 and int(words[1], 16) == fd
     except (OSError, ValueError, IndexError):
         return False  # it is gone or running, or the kernel does not provide the file
+
+
+def still_has(pid: int, fds: Collection[int], inode: int, proc: Path = PROC) -> bool:
+    """Whether a process has this inode, of a pipe or a socket, at one of these fds, and is not exiting.
+
+    True if that cannot be told: the inode is 0, or the main thread has exited before others.
+    """
+    if not inode:
+        return True
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        if stat_field(pid, _FLAGS, proc) & _PF_EXITING:
+            return stat_field(pid, _NUM_THREADS, proc) > 1
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            if os.readlink(f"{proc}/{pid}/fd/{fd}").endswith(f":[{inode}]"):  # noqa: PTH115 - the target is not a path
+                return True
+    return False
 
 
 def has_not_execed(pid: int, proc: Path = PROC) -> Optional[bool]:

@@ -90,8 +90,12 @@ class HolderSearch:
         pid: int,
         fds: Sequence[int],
         now: int,
-    ) -> Holder:
-        """A holder whose copy is open now, with what the kernel side knows of how it got the copy."""
+    ) -> Optional[Holder]:
+        """A holder whose copy is open now, with what the kernel side knows of how it got the copy.
+
+        None: it has released its copy since the search. The kernel side then does not know it any more, so
+        the copy would look like one that was passed on.
+        """
         if pid not in self._comms:
             self._comms[pid] = procfs.comm_of(pid)
         if pid not in known.seen:
@@ -109,11 +113,11 @@ class HolderSearch:
             seen=now,
         )
         if process is None or process.shared or process.born <= spawn.created:
-            return holder
+            return _if_open(holder, spawn)
         if not self._probes.sees_fd_tables:  # then may_hold is not known
             return holder if holder.cause is Cause.UNKNOWN else _forked(holder, process)
         if not self._probes.may_hold(process, spawn.place, spawn.created):
-            return holder
+            return _if_open(holder, spawn)
         return dataclasses.replace(
             _forked(holder, process),
             cause=diagnosis.cause_of(
@@ -133,6 +137,13 @@ class HolderSearch:
 def youngest(waiting: Collection[Spawn], now: int) -> int:
     """The shortest time (ns) that one of these parents has waited."""
     return now - max(stall_began(spawn) or now for spawn in waiting)
+
+
+def _if_open(holder: Holder, spawn: Spawn) -> Optional[Holder]:
+    """A holder to which a copy was passed; None if it has released the copy since the search."""
+    assert holder.pid is not None
+    is_passed = holder.cause is Cause.PASSED
+    return None if is_passed and not procfs.still_has(holder.pid, holder.fds, spawn.inode) else holder
 
 
 def _forked(holder: Holder, process: Any) -> Holder:

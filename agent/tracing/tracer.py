@@ -343,11 +343,12 @@ class Tracer:
             known = self._known.of(spawn.id)
             if copies is not None:
                 known.searched = True
-                known.holding = tuple(
+                holding = (
                     self._holders.holder(spawn, known, pid, fds, now)
                     for pid, fds in copies.get(spawn.id, {}).items()
                     if not self._holders.is_family(spawn, pid)
                 )
+                known.holding = tuple(holder for holder in holding if holder is not None)
             # Without a holder, the wait is most likely about to end: judge it at the next look.
             known.empty_looks = 0 if known.holding else known.empty_looks + 1
             if not known.holding and (

@@ -26,6 +26,7 @@ from agent.host.procfs import (
     is_in_exec,
     is_stopped,
     pipe_inode,
+    still_has,
 )
 from tests.unit.samples import FakeProc
 
@@ -346,3 +347,31 @@ def test_is_stopped() -> None:
         finally:
             process.kill()
     assert not is_stopped(process.pid, process.pid)
+
+
+def test_still_has() -> None:
+    read_end, write_end = os.pipe()
+    inode = os.fstat(write_end).st_ino
+    own = os.getpid()
+    try:
+        assert still_has(own, [write_end + 1000, write_end], inode)
+        assert still_has(own, [], 0)
+        assert not still_has(own, [write_end], inode + 1)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert not still_has(own, [write_end], inode)
+    assert not still_has(1 << 22, [write_end], inode)
+
+
+@pytest.mark.parametrize(
+    ("flags", "threads", "expected"), [(0, 1, True), (0x40444, 1, False), (0x404, 2, True)]
+)
+def test_an_exiting_process_has_nothing(flags: int, threads: int, expected: bool, proc: FakeProc) -> None:
+    """Its files are closed a moment later; a main thread can exit alone."""
+    proc.process(20)
+    proc.fd(20, 3, "pipe:[123]")
+    fields = [str(number) for number in range(3, 53)]
+    fields[0], fields[9 - 3], fields[20 - 3] = "S", str(flags), str(threads)
+    (proc.root / "20" / "stat").write_text(f"20 (a b) {' '.join(fields)}\n")
+    assert still_has(20, [3], 123, proc.root) == expected

@@ -367,6 +367,7 @@ class _Host:
     stopped: bool = False
     blocked: bool = True
     in_exec: bool = False
+    still_has: bool = True
 
     def find_holders(self, inodes: Collection[int]) -> dict[int, dict[int, list[int]]]:
         self.searches += 1
@@ -380,6 +381,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
     monkeypatch.setattr(procfs, "is_stopped", lambda pid, tid: made.stopped)
     monkeypatch.setattr(procfs, "is_blocked_on", lambda pid, tid, fd: made.blocked)
     monkeypatch.setattr(procfs, "is_in_exec", lambda pid: made.in_exec)
+    monkeypatch.setattr(procfs, "still_has", lambda pid, fds, inode: made.still_has and inode == INODE)
     monkeypatch.setattr(procfs, "comm_of", lambda pid: b"holder")
     return made
 
@@ -481,6 +483,18 @@ def test_a_copy_that_was_not_inherited_was_passed(
     looking.kernel.known[HOLDER] = process
     holder = looking.holder()
     assert (holder.cause, holder.acquired, holder.parent) == (Cause.PASSED, None, None)
+
+
+def test_a_holder_that_releases_its_copy_after_the_search_is_not_named(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    """Its row is gone, or says that it has no copy: the same as for one to which a copy was passed."""
+    looking = _Looking(kernel)
+    host.copies, host.still_has = {INODE: {HOLDER: [4], HOLDER + 1: [5], HOLDER + 2: [6]}}, False
+    looking.kernel.known[HOLDER] = looking.process()
+    looking.kernel.known[HOLDER + 1] = looking.process()
+    looking.kernel.known[HOLDER + 1].may_hold.words[0] = 0
+    assert looking.holder().pid == HOLDER
 
 
 @pytest.mark.parametrize(("copy_lost", "sees_fd_tables"), [(1, True), (0, False)])
