@@ -72,8 +72,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     release->fd = fd;
     release->how = how;
     release->flags = RELEASE_EXECED * execed | RELEASE_DESCENDANT * descends | RELEASE_EXPECTED * expected;
-    if (left && !spawn->own_released)
-        left -= 1; /* the own child's */
+    left -= differ(left, 0) & differ(spawn->own_pid, 0) & (differ(spawn->own_released, 0) ^ 1); /* the own child's */
     release->left = left;
     release->stack = row->stack;
     __builtin_memcpy(release->comm, comm, COMM_LEN);

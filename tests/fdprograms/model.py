@@ -44,8 +44,8 @@ Which pipes the tracer must follow (``Pipe.followed``), and what it must know of
     (An abandoned one that was not close-on-exec at the fork is not sent.)
 11. It is held if another process than the maker has a copy when the own child releases, or when the maker
     closes its last copy after that, unless it has ended. From then on it records who else releases a last
-    copy, how, and how many copies are left outside the maker (one less if the own child has not released):
-    the latest four. An exit is recorded before that, too.
+    copy, how, and how many copies are left outside the maker (one less if there is an own child that has not
+    released): the latest four. An exit is recorded before that, too.
 """
 
 from __future__ import annotations
@@ -488,7 +488,7 @@ class Model:
                 pipe.heir = None
         if pipe.held or how is How.EXIT:
             left = self._copies_of_others(pipe)
-            if left and pipe.own_how is None:
+            if left and pipe.own is not None and pipe.own_how is None:
                 left -= 1  # that of the own child
             pipe.releases.append(Release(process, how, left))
 

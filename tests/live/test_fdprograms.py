@@ -137,6 +137,20 @@ _ONCE_WRONG = {
         1.0 kill
         0.0 kill
         """,
+    "a holder exited before the own child was forked, and another remained": """
+        0.0 pipe2 1
+        0.0 thread
+        0.1 fork
+        0.1 fork
+        1.0 kill
+        0.0 fork
+        3.0 exec
+        0.0 close 4
+        0.0 read 3
+        2.0 kill
+        3.0 kill
+        0.0 kill
+        """,
     "the heir had called exec before it took the own child's place": """
         0.0 pipe2 1
         0.0 fork
