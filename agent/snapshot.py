@@ -1277,7 +1277,10 @@ class _View:
         return "" if found == "0" else found
 
     def is_frozen(self, pid: int) -> bool:
-        return self.wchan(pid) in ("do_freezer_trap", "__refrigerator")
+        # Some compilers inline do_freezer_trap into get_signal, where a stopped process may sleep, too.
+        process = self.process(pid)
+        is_stopped = process is not None and process.state in "Tt"
+        return not is_stopped and self.wchan(pid) in ("do_freezer_trap", "get_signal", "__refrigerator")
 
     def tracer(self, pid: int) -> int:
         found = re.search(rb"^TracerPid:\s*(\d{1,9})$", self.text("{}/status".format(pid)), re.M)

@@ -44,6 +44,8 @@ _CHUNK = 65536
 _PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40
 _PPID, _FLAGS, _NUM_THREADS = 4, 9, 20  # fields of /proc/PID/stat
 _MAX_POLLED = 4096
+_FREEZERS = (b"do_freezer_trap", b"get_signal", b"__refrigerator")
+"""Where a frozen thread sleeps in the kernel: of cgroup2 (inlined or not), and of cgroup v1."""
 _POLL_CALLS = {
     "x86_64": {
         7: "poll",
@@ -104,12 +106,14 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
 
 
 def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:
-    """Whether a thread is stopped by a signal or a debugger; False if it is gone."""
+    """Whether a thread is stopped by a signal or a debugger, or frozen by its cgroup; False if it is gone."""
     try:
         status = contents(f"{proc}/{pid}/task/{tid}/status")
+        if re.search(rb"\nState:\t[Tt]", status):
+            return True
+        return contents(f"{proc}/{pid}/task/{tid}/wchan").strip() in _FREEZERS
     except OSError:
         return False
-    return re.search(rb"\nState:\t[Tt]", status) is not None
 
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:

@@ -349,6 +349,25 @@ def test_is_stopped() -> None:
     assert not is_stopped(process.pid, process.pid)
 
 
+@pytest.mark.parametrize(
+    ("wchan", "expected"),
+    [
+        (b"do_freezer_trap", True),
+        (b"get_signal", True),
+        (b"__refrigerator", True),
+        (b"anon_pipe_read", False),
+        (b"0", False),
+    ],
+)
+def test_a_frozen_thread_is_stopped(wchan: bytes, expected: bool, proc: FakeProc) -> None:
+    task = proc.process(20) / "task" / "21"
+    task.mkdir(parents=True)
+    (task / "status").write_text("Name:\tx\nState:\tS (sleeping)\n")
+    assert not is_stopped(20, 21, proc.root)
+    (task / "wchan").write_bytes(wchan)
+    assert is_stopped(20, 21, proc.root) == expected
+
+
 def test_still_has() -> None:
     read_end, write_end = os.pipe()
     inode = os.fstat(write_end).st_ino
