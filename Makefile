@@ -2,12 +2,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo check test setup-e2e setup-runtimes setup-kernels test-kernels manual soak soak-spawns \
-	setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit pin wheel sbom dev announce-test
+.PHONY: help setup run demo check test setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
+	soak-spawns setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
+PLAYS ?= 10000
 FUZZ_EXAMPLES ?= 2000
 ENGINE ?= docker
 IMAGE_SBOM := /opt/spawnstall/share/spawnstall/sbom.cdx.json
@@ -59,6 +60,9 @@ manual: dev ## regenerate the man page and the shell completions (config/manual)
 
 soak: dev ## play random fd programs under the probes (PROGRAMS=10000 SEED=...)
 	@exec $(PYTHON) -m tests.soak --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
+
+theatre: dev ## play random plays under the tracer, with the truth known (PLAYS=10000 SEED=...)
+	@exec $(PYTHON) -m tests.theatre --plays $(PLAYS) $(if $(SEED),--seed $(SEED))
 
 soak-spawns: dev ## a million spawns beside an agent: exact counts, constant memory (SPAWNS=1000000)
 	@exec $(PYTHON) -m tests.soak_spawns --spawns $(SPAWNS)

@@ -39,7 +39,8 @@ ENTER(read)
     u64 now = bpf_ktime_get_ns();
     spawn->reading = 1; /* its close has finished: others relies on that */
     spawn->elsewhere = 0;
-    if (!spawn->read_began) {
+    u32 first = !spawn->read_began;
+    if (first) {
         spawn->read_began = now;
         spawn->read_tid = tid;
     }
@@ -52,7 +53,9 @@ ENTER(read)
     }
 #ifdef BTF
     if (spawn->own_how == HOW_EXEC && !spawn->releases) {
-        spawn->held = 0; /* counted again: the earlier count may have been taken during a close */
+        /* Counted again: the earlier count may have been taken during a close. It stays when a signal or the freezer has
+         * interrupted the read: the copies that blocked it can be gone by now. */
+        spawn->held &= !first;
         watch(spawn, others(spawn, 0));
     }
 #endif
