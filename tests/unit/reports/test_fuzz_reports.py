@@ -23,6 +23,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent import snapshot
 from agent.cli import main
 from agent.model import Cause, Container, Frame, Identity, Stack
 from agent.render.agent_html import page
@@ -74,7 +75,21 @@ _VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=4,
 )
+_WAIT = snapshot.Wait(
+    kind="output",
+    time=1_764_000_000.0,
+    pid=4711,
+    tid=4712,
+    comm=b"web-app",
+    child=123,
+    child_comm=b"sh",
+    headline="web-app (pid 4711) reads a pipe that is still open in sleep (pid 456)",
+    holders=(snapshot.WaitHolder(456, b"sleep", (1, 2), 1, 1_764_000_000.0, "sleeps"),),
+    evidence=("fd 3 is pipe:[77]",),
+    advice="Redirect the output.",
+)
 _SAMPLES = [
+    _WAIT.to_object(),
     *(
         reportsamples.ended(),
         reportsamples.ongoing(),
@@ -176,7 +191,7 @@ def _check_replay(content: bytes) -> None:
         assert status == 0
         assert _unclean(said) == []
         for line in said.splitlines():
-            assert json.loads(line)["type"] in ("stall", "spawn", "summary")
+            assert json.loads(line)["type"] in ("stall", "spawn", "summary", "wait")
 
 
 @given(content=_LINES)
@@ -233,6 +248,31 @@ def test_hostile_names(names: list[bytes]) -> None:
     seen = {label for family in families for sample in family.samples for label in sample.labels.values()}
     assert all(label.isprintable() and len(label) <= 200 for label in seen)
     assert made.culprit.cause is Cause.FORKED
+
+
+@given(names=st.lists(_NAMES, min_size=3, max_size=3))
+def test_hostile_names_of_a_wait(names: list[bytes]) -> None:
+    """Through JSON to the single file's text, the terminal and a page, and into the agent's page."""
+    parent, child, other = (name[:15] for name in names)
+    holder = _WAIT.holders[0]._replace(comm=other)
+    told = _WAIT._replace(comm=parent, child_comm=child, holders=(holder,)).to_object()
+    assert told["parent"]["comm"].isprintable()
+    assert _unclean(snapshot.text(told)) == []
+    line = json.dumps(told)
+    assert line.isprintable()
+    _check_replay(line.encode() + b"\n")
+
+
+@pytest.mark.parametrize("key", [*_WAIT.to_object(), "holders.pid", "holders.doing", "parent.comm"])
+def test_a_wait_without_one_of_its_keys_is_one_line(key: str) -> None:
+    told = _WAIT.to_object()
+    within, _, name = key.rpartition(".")
+    part = told[within] if within else told
+    del (part[0] if isinstance(part, list) else part)[name]
+    with tempfile.TemporaryDirectory() as folder:
+        status, said, complaints = _replay(Path(folder), json.dumps(told).encode() + b"\n")
+    assert (status, said) == (2, "")
+    assert complaints.count("\n") == 1
 
 
 @pytest.mark.parametrize(

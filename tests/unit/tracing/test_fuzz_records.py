@@ -8,12 +8,13 @@ import json
 import mmap
 import struct
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agent.host import procfs
 from agent.model import Spawn, Stall
 from agent.reports.objects import spawn_object, stall_object
 from agent.tracing.prepared import TracerOptions
@@ -30,6 +31,8 @@ _STALLED = {
     "read_ended": 3 * SECOND,
 }
 _HELD = {**RELEASE, "acquired": SECOND + 1, "ns": 3 * SECOND - 1, "left": 0}
+_PROCESS = records.process_type(4096)
+_FOUND = 1 << 22  # no process has this pid
 _NOTICE = {"kind": RecordKind.WAITING, "index": 1, "id": 1}
 
 
@@ -37,23 +40,37 @@ class Kernel(loader.Probes):
     """Fake probes that deliver the given bytes."""
 
     sent: list[bytes]
+    waiting: list[records.Spawn]
+    row: Any
 
     def __init__(self, _options: loader.Options, on_record: Any) -> None:
         self._on_record = on_record
         self._unreadable = 0
         self._sees_fd_tables = True
         self.sent = []
+        self.waiting = []
+        self.row = None
 
     def poll(self, timeout_ms: int) -> None:
         for data in self.sent:
             self._receive(data)
         self.sent = []
 
+    @property
+    def open_files(self) -> None:
+        return None
+
     def watched(self) -> list[records.Spawn]:
-        return []
+        return self.waiting
+
+    def process(self, pid: int) -> Any:
+        return self.row
+
+    def free(self, place: int, spawn_id: int) -> None:
+        return None
 
     def spawns(self) -> list[records.Spawn]:
-        return []
+        return self.waiting
 
     def comm_stats(self) -> dict[bytes, records.CommStats]:
         return {}
@@ -133,6 +150,53 @@ def test_any_record_is_judged_or_counted(every: bool, sent: list[bytes]) -> None
         json.dumps(stall_object(stall, CLOCK), allow_nan=False)
     for spawn in spawns:
         json.dumps(spawn_object(spawn, (), CLOCK), allow_nan=False)
+
+
+_LAST = st.lists(_values(records.Release), min_size=4, max_size=4).map(tuple)
+_WAITING = {**_STALLED, "read_ended": 0, "outcome": 0, "reading": 1}
+
+
+@given(
+    data=_fields(records.Spawn, {**SPAWN, **_WAITING}),
+    last=_LAST,
+    row=st.none() | _fields(_PROCESS, {"born": SECOND + 2}),
+)
+def test_any_watched_spawn_and_row_can_be_looked_at(data: bytes, last: Any, row: Optional[bytes]) -> None:
+    """It names only a process that a search has found, or whose release the spawn keeps."""
+    waiting = records.Spawn.from_buffer_copy(data)
+    waiting.last = last
+    if parse(bytes(waiting)) is None:  # another kernel side wrote it
+        return
+    waiting.index %= 4096
+    stalls = _looked_at(waiting, None if row is None else _PROCESS.from_buffer_copy(row))
+    for stall in stalls:
+        seen = {_FOUND, *(release.pid for release in waiting.last), None}
+        assert {holder.pid for holder in stall.holders} <= seen
+        json.dumps(stall_object(stall, CLOCK), allow_nan=False)
+
+
+def test_the_unchanged_watched_spawn_is_a_stall() -> None:
+    stalls = _looked_at(records.Spawn(**{**SPAWN, **_WAITING}), None)
+    assert {holder.pid for stall in stalls for holder in stall.holders} == {_FOUND}
+
+
+def _looked_at(waiting: records.Spawn, row: Any) -> list[Stall]:
+    """The stalls after two looks at a watched spawn."""
+    stalls: list[Stall] = []
+    with pytest.MonkeyPatch.context() as patch:
+        replace_probes(patch, Kernel)
+        patch.setattr(procfs, "find_holders", lambda inodes: {inode: {_FOUND: [5]} for inode in inodes})
+        patch.setattr(procfs, "still_has", lambda pid, fds, inode: True)
+        tracer = Tracer(TracerOptions(), stalls.append)
+        kernel = tracer._probes
+        assert isinstance(kernel, Kernel)
+        kernel.waiting = [waiting]
+        kernel.row = row
+        tracer._look(3 * SECOND)
+        tracer._look(4 * SECOND)
+        stalls += tracer.ongoing
+        tracer._judge(1 << 65)
+    return stalls
 
 
 def test_the_unchanged_records_are_a_stall() -> None:
