@@ -8,31 +8,32 @@ This file stands alone: standard library only, Python 3.6 and later.  Copy it to
 It prints stalls and waits as text, or with --json as one JSON object a line (agent/reports/JSON.md).
 
 A stall is a thread that is blocked in ``read`` on an errpipe whose write end a foreign process holds.
-Most pipes are data pipes.  ``_judge`` decides, and prefers silence to a false accusation:
+Most pipes are data pipes.  ``_judge`` decides.  In doubt it reports nothing, so as not to accuse a process
+wrongly:
 
-* Not an errpipe: a pipe that is somebody's standard stream, that an ancestor of the reader holds, or that
-  is read with a size that no known runtime uses for its errpipe.
+* Not an errpipe: a pipe that is a standard stream of some process, that an ancestor of the reader holds, or
+  that is read with a size that no known runtime uses for its errpipe.
 * The read sizes of Python (50000, 1048576) and Tcl (223) come with a close-on-exec read end.  Small sizes
-  (4 and 8 bytes: Node, Ruby, Perl, Java, git, GLib) are common in data pipes too: at most "possible", and
-  in a Python process a data pipe.
+  (4 and 8 bytes: Node, Ruby, Perl, Java, git, GLib) are common in data pipes too: such a stall is at most
+  "possible", and in a Python process the pipe is taken for a data pipe.
 * Nothing is written to an errpipe before its end, so the times of its inode are those of its creation
-  (since Linux 6.15, those of every anonymous pipe are).  A process that was forked earlier did not inherit
-  it; the own child is a child that the reading thread forked since.
+  (since Linux 6.15, this is true of every anonymous pipe).  A process that was forked earlier did not
+  inherit it; the own child is a child that the reading thread has forked since then.
 * The own child is that thread's youngest child since then (``/proc/PID/task/TID/children`` tells which
-  thread forked whom; without it, any child of a process with one thread).  While it has a copy itself it
-  is slow to exec, or a worker with a result pipe, or was given the pipe as a data pipe: not a stall, no
-  matter who else holds it.  A child that exited without an exec was no spawn.
-* Where the forking thread is not known, a child that has not execed and holds no read end may be the own
-  child: not a stall.  One that has the read end too is not the own child of Python, which closes that
+  thread forked which child; without it, any child of a process with one thread).  While it has a copy
+  itself, it is slow to call exec, or is a worker with a result pipe, or was given the pipe as a data pipe:
+  not a stall, whatever other process holds the pipe.  A child that exited without an exec was no spawn.
+* Where the forking thread is not known, a child that has not called exec and holds no read end may be the
+  own child: not a stall.  One that has the read end too is not the own child of Python, which closes that
   first.
-* "certain" needs an own child that has let go, and a read size of Python or Tcl.
+* "certain" needs an own child that has released its copy, and a read size of Python or Tcl.
 
 Every other thread that waits for a child or for the end of a pipe, in whatever call, is a wait (``_wait``).
-A wait names what was seen and accuses no one: whether a pipe is an errpipe, an output or a worker's answer
-cannot always be seen.
+A wait reports what was seen and blames no process: ``/proc`` does not always show whether a pipe is an
+errpipe, an output or the answer of a worker.
 
-Each stall and wait is checked once more before it is returned: the same call, the same pipe.  What is not
-seen: the fds of a thread that has a table of its own.
+Before a stall or wait is returned, it is checked again: the thread must be in the same call on the same pipe.
+The fds of a thread that has an fd table of its own are not seen.
 """
 
 import argparse
@@ -49,6 +50,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 __all__ = [
+    "WHY",
     "Finding",
     "Holder",
     "Look",
@@ -165,29 +167,27 @@ _LOCAL_FILE_SYSTEMS = (
 )
 _KERNEL = tuple(int(part) for part in re.findall(r"\d{1,9}", os.uname().release)[:2])
 _OLD_KERNEL = _KERNEL < (5, 8)
-_KEEPS_PIPE_TIMES = _KERNEL >= (
-    6,
-    15,
-)  # those of an anonymous pipe, since then, are always those of its making
+# From then on the times of an anonymous pipe are always those of its creation.
+_KEEPS_PIPE_TIMES = _KERNEL >= (6, 15)
 _STREAMS = {1: " (its standard output)", 2: " (its standard error)"}
 _KINDS = ("errpipe", "own_child", "vfork", "output", "input", "jobserver", "self_held", "child", "other")
-_MOST_DEEP = 8  # of processes that wait for each other
-_MOST_LISTED = 5
-_MANY_FDS = 65536  # closing so many one by one takes long
+_MAX_DEPTH = 8  # of a chain of processes in which each waits for the next
+_MAX_LISTED = 5
+_MANY_FDS = 65536  # closing so many, one by one, takes long
 _POLLIN, _POLLOUT = 0x1 | 0x40, 0x4 | 0x100  # <asm-generic/poll.h>; the same in an epoll's events
-_MOST_POLLED = 1 << 16
+_MAX_POLLED = 1 << 16
 
-# Read sizes of errpipes (design: errpipes.md).
+# Read sizes of errpipes (probes/ERRPIPES.md).
 _RUNTIMES = {50000: "Python 3", 1048576: "Python 2.7", 223: "Tcl"}
 FOUND = 1 << 63
 """Set in the id of a stall that was found here; the rest is the inode of its pipe."""
-_LONGEST_COMM = 64  # of a kernel thread; a process's own has 15
+_MAX_COMM = 64  # of a kernel thread; a process's own has 15
 _SMALL_READ = 8
 _SMALL_RUNTIMES = {4: "Node, Ruby, Perl and Java", 8: "git and GLib"}
 
 
 class _Process(NamedTuple):
-    """What ``/proc/PID/stat`` says; start is in seconds since the boot."""
+    """A process as in ``/proc/PID/stat``; start is in seconds since the boot."""
 
     pid: int
     state: str
@@ -199,17 +199,17 @@ class _Process(NamedTuple):
 
     @property
     def execed(self) -> bool:
-        """Whether it has execed since it was forked."""
+        """Whether it has called exec since it was forked."""
         return not self.flags & _PF_FORKNOEXEC
 
     @property
     def age(self) -> Tuple[float, int]:
-        """Sorts by time of birth."""
+        """A key that sorts by start time."""
         return self.start, self.pid
 
 
 class _Call(NamedTuple):
-    """A system call that a thread is blocked in; "running" and "no system call" are none."""
+    """The system call that a thread is blocked in, or the name "running" or "no system call"."""
 
     name: str
     args: Tuple[int, ...] = ()
@@ -235,7 +235,7 @@ class _Thread(NamedTuple):
 
 
 class _Reader(NamedTuple):
-    """A thread that is blocked on a pipe, in read (size: of that, else 0) or in poll, select or epoll."""
+    """A thread that is blocked on a pipe, in read (size: of that read) or in poll, select or epoll (0)."""
 
     pid: int
     tid: int
@@ -255,7 +255,7 @@ class _Copies(NamedTuple):
 class _Facts(NamedTuple):
     """All that is known of a blocked read; times are in seconds since the boot.
 
-    created: when the pipe was made, None: not known.  used: data has come through it.
+    created: when the pipe was created, None: not known.  used: data has passed through it.
     children: those that the thread itself forked, None: not known.
     """
 
@@ -270,7 +270,7 @@ class _Facts(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A foreign holder; pid None: none could be seen."""
+    """A foreign holder; pid None: no process could be found."""
 
     pid: Optional[int]
     comm: bytes
@@ -298,7 +298,7 @@ class Holder(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A blocked read and its holders; time: when the pipe was created, otherwise that of the look."""
+    """A blocked read and its holders; time: when the pipe was created or, if that is unknown, of the look."""
 
     time: float
     pid: int
@@ -317,7 +317,7 @@ class Finding(NamedTuple):
 
     @property
     def inode(self) -> Optional[int]:
-        """The number in ``pipe:[123]``."""
+        """The number in a link such as ``pipe:[123]``."""
         number = self.pipe.rpartition("[")[2].rstrip("]")
         return int(number) if number.isdecimal() else None
 
@@ -383,7 +383,7 @@ class Wait(NamedTuple):
     """What a thread waits for, if the wait is not a stall.
 
     kind: one of _KINDS.  headline: one sentence.  normal: the other side is alive and at work.
-    time: of the look; since: when the wait can have begun at the earliest, None: not known.
+    time: of the look; since: the earliest time at which the wait can have begun, None: not known.
     """
 
     kind: str
@@ -419,7 +419,7 @@ class Wait(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A process and its descendants at one moment; states: how many threads are in which call."""
+    """A process and its descendants at one moment; states: the number of threads in each call."""
 
     pid: int
     stalls: Tuple[Finding, ...]
@@ -428,14 +428,14 @@ class Look(NamedTuple):
 
     @property
     def nothing(self) -> Optional[str]:
-        """One sentence if no thread waits for a child or a pipe; None: some do."""
+        """One sentence if no thread waits for a child or a pipe; None if a thread does."""
         if self.stalls or self.waits:
             return None
         most = sorted(self.states.items(), key=lambda item: (-item[1], item[0]))
         listed = ", ".join("{} ({})".format(name, number) for name, number in most)
-        return "no thread of {} waits for a child or a pipe; they are in: {}".format(
-            self.pid, listed or "nothing that can be seen"
-        )
+        if not listed:
+            return "/proc does not show what the threads of {} wait for".format(self.pid)
+        return "no thread of {} waits for a child or a pipe; they are in: {}".format(self.pid, listed)
 
 
 def _timestamp(when: Optional[float]) -> Optional[str]:
@@ -460,7 +460,7 @@ def duration(seconds: float) -> str:
 
 
 def printable(comm: bytes) -> str:
-    """A comm as text that harms no terminal, JSON, label or page: control characters are escaped."""
+    """A comm as text that is safe in every output: unprintable characters are escaped."""
     chars = comm.decode("utf-8", "backslashreplace")
     if chars.isprintable():
         return chars
@@ -468,16 +468,16 @@ def printable(comm: bytes) -> str:
 
 
 def why_not(pid: int, proc: str = PROC) -> Optional[str]:
-    """Why no snapshot of a process can be taken, in one line; None: it can."""
+    """One line that says why no snapshot of a process can be taken; None if it can."""
     try:
         with open("{}/{}/syscall".format(proc, pid), "rb") as file:
             file.read()
         os.listdir("{}/{}/fd".format(proc, pid))
     except PermissionError:
-        return "pid {} cannot be looked at: run this as root".format(pid)
+        return "pid {} cannot be inspected: run this as root".format(pid)
     except OSError:
         if os.path.exists("{}/{}".format(proc, pid)):
-            return "this kernel has no /proc/PID/syscall: a blocked read cannot be seen"
+            return "this kernel has no /proc/PID/syscall, which shows the call that a thread is blocked in"
         return "there is no process with pid {}".format(pid)
     return None
 
@@ -485,7 +485,7 @@ def why_not(pid: int, proc: str = PROC) -> Optional[str]:
 def take(pid: int, proc: str = PROC, boot: Optional[float] = None) -> List[Finding]:
     """The stalls in progress in a process and its descendants.
 
-    boot: when the host booted, in seconds since the epoch; None: asked of the clocks.
+    boot: when the host booted, in seconds since the epoch; None: computed from the clocks.
     """
     return _gather(pid, proc, boot)[0]
 
@@ -510,7 +510,7 @@ def look(pid: int, proc: str = PROC, boot: Optional[float] = None) -> Look:
 
 
 def _gather(pid: int, proc: str, boot: Optional[float]) -> "Tuple[List[Finding], _View]":
-    """The stalls, and all that was read to find them."""
+    """The stalls, and everything that was read to find them."""
     processes = _processes(proc)
     threads = [
         thread
@@ -520,19 +520,19 @@ def _gather(pid: int, proc: str, boot: Optional[float]) -> "Tuple[List[Finding],
     ]
     if boot is None:
         boot = time.time() - time.clock_gettime(_CLOCK_BOOTTIME)
-    wanted = {end.link for thread in threads for end in thread.ends if end.fifo}
-    wanted |= {
+    links = {end.link for thread in threads for end in thread.ends if end.fifo}
+    links |= {
         slave for thread in threads for end in thread.ends for slave in [_slave(thread, end, proc)] if slave
     }
     peers = _peers(pid, threads, proc)
-    wanted |= set(peers.values())
+    links |= set(peers.values())
     seen: Dict[str, Dict[int, List[int]]] = {}
-    if wanted:
-        # Whoever was forked before the reads began is in this second look at all processes.
+    if links:
+        # This second list has every process that was forked before the reads began.
         processes = _processes(proc)
-        seen = _scan(processes.values(), wanted, proc)
+        seen = _scan(processes.values(), links, proc)
         late = {number: process for number, process in _processes(proc).items() if number not in processes}
-        for pipe, by in _scan(late.values(), wanted, proc).items():
+        for pipe, by in _scan(late.values(), links, proc).items():
             seen.setdefault(pipe, {}).update(by)
         processes.update(late)
     stalls = [
@@ -560,28 +560,29 @@ class Sampler:
         self._proc = proc
         self._known: Dict[Tuple[int, int, str], Finding] = {}
         self._began: Dict[Tuple[int, int, str], float] = {}
-        self._told: Set[Tuple[int, int, str]] = set()
+        self._reported: Set[Tuple[int, int, str]] = set()
 
     def sample(self, now: float) -> List[Finding]:
-        """The news; now is time.monotonic().
+        """Look again, and return what there is to report; now: time.monotonic().
 
-        The seconds of a stall count from when its pipe was made or, if that is unknown, from its first sight.
+        The seconds of a stall count from the creation of its pipe or, if that is unknown, from the first look
+        that found it.
         """
         news = []
         found = {(one.pid, one.tid, one.pipe): one for one in take(self._pid, self._proc)}
         for key, finding in found.items():
             seconds = now - self._began.setdefault(key, now - (finding.seconds or 0.0))
             self._known[key] = finding._replace(seconds=seconds)
-            if seconds >= self._ongoing_seconds and key not in self._told:
-                self._told.add(key)
+            if seconds >= self._ongoing_seconds and key not in self._reported:
+                self._reported.add(key)
                 news.append(self._known[key])
         for key, finding in list(self._known.items()):
             if key in found:
                 continue
-            again = _readers(finding.pid, finding.tid, self._proc)
-            if all(reader.pipe != finding.pipe for reader in again):
+            readers = _readers(finding.pid, finding.tid, self._proc)
+            if all(reader.pipe != finding.pipe for reader in readers):
                 del self._known[key]
-                self._told.discard(key)
+                self._reported.discard(key)
                 seconds = now - self._began.pop(key)
                 if seconds >= self._min_seconds:
                     news.append(finding._replace(state="ended", seconds=seconds))
@@ -605,7 +606,7 @@ def _process(folder: str, pid: int) -> Optional[_Process]:
     """A process, or a thread of one, by its folder."""
     try:
         line = _bytes(folder + "/stat")
-        # The comm in parentheses can hold anything, a closing parenthesis too: the last one ends it.
+        # The comm in parentheses can contain any character, even a closing parenthesis: the last one ends it.
         fields = line[line.rindex(b")") + 1 :].split()
         state, start = fields[0].decode("ascii"), int(fields[19]) / _TICKS
         parent, session, flags, threads = (int(fields[number]) for number in (1, 3, 6, 17))
@@ -642,7 +643,7 @@ def _thread(pid: int, tid: int, proc: str, compat: Optional[bool] = None) -> Opt
 
 
 def _call(task: str, compat: bool) -> Optional[_Call]:
-    """What a thread is blocked in; None: it has gone, or the kernel does not say."""
+    """The call that a thread is blocked in; None: it has exited, or the kernel does not tell."""
     machine = os.uname().machine
     calls = _COMPAT.get(machine, _CALLS_ELSEWHERE) if compat else _CALLS.get(machine, _CALLS_ELSEWHERE)
     try:
@@ -662,9 +663,9 @@ def _call(task: str, compat: bool) -> Optional[_Call]:
 
 
 def _may_hang(task: str) -> bool:
-    """Whether reading the thread's system call could wait for an exec from a dead file system.
+    """Whether reading the thread's system call could block because of an exec from a dead file system.
 
-    Before Linux 5.8 a mutex is in between that an exec holds until it has read the file.
+    Before Linux 5.8 both take the same mutex, and an exec holds it until it has read the file.
     """
     if not _OLD_KERNEL:
         return False
@@ -672,7 +673,10 @@ def _may_hang(task: str) -> bool:
 
 
 def _is_32_bit(pid: int, proc: str) -> bool:
-    """By the auxiliary vector: pairs of words, the first key being small; its upper half is 0 in 64 bits."""
+    """Whether a process runs a 32-bit program: the auxiliary vector is then made of 32-bit words.
+
+    The vector has pairs of key and value.  The first key is small, so in 64 bits its upper half is 0.
+    """
     try:
         with open("{}/{}/auxv".format(proc, pid), "rb", 0) as file:
             words = struct.unpack("=II", file.read(8))
@@ -685,7 +689,7 @@ def _ends(task: str, pid: int, call: _Call, proc: str) -> Iterator[_End]:
     try:
         polled = list(_polled(task, "{}/{}/mem".format(proc, pid), call))
     except (OSError, ValueError, IndexError, struct.error):
-        return  # gone, or not to be read
+        return  # it has exited, or permission is denied
     for fd, reads, writes in polled:
         try:
             link = os.readlink("{}/fd/{}".format(task, fd))
@@ -698,29 +702,29 @@ def _ends(task: str, pid: int, call: _Call, proc: str) -> Iterator[_End]:
         fifo = link.startswith("pipe:[") or (link.startswith("/") and _is_fifo(task, fd))
         if fifo and (mode == _O_WRONLY or (mode != _O_RDONLY and not reads)):
             if not writes:
-                continue  # it waits for nothing but an error
+                continue  # it waits for an error only
             yield _End(fd, link, True, bool(flags & _O_CLOEXEC), fifo)
         else:
             yield _End(fd, link, writes and not reads, bool(flags & _O_CLOEXEC), fifo)
 
 
 def _polled(task: str, memory: str, call: _Call) -> Iterator[Tuple[int, bool, bool]]:
-    """The fds that a call waits for: to read, to write."""
+    """The fds that a call waits for, each with two flags: it waits to read, it waits to write."""
     name, args = call.name, call.args
     if name == "restart_syscall" and b"poll" in _bytes(task + "/wchan"):
-        name = "poll"  # its arguments are those of the call before
+        name = "poll"  # its arguments are those of the call that was interrupted
     if name in _READS:
         yield args[0] & 0xFFFFFFFF, True, False
     elif name in _WRITES:
         yield args[0] & 0xFFFFFFFF, False, True
     elif name in ("poll", "ppoll"):
-        block = _memory(memory, args[0], 8 * min(args[1], _MOST_POLLED))
+        block = _memory(memory, args[0], 8 * min(args[1], _MAX_POLLED))
         for at in range(0, len(block) - 7, 8):
             fd, events, _ = struct.unpack_from("=ihh", block, at)
             if fd >= 0:
                 yield fd, bool(events & _POLLIN), bool(events & _POLLOUT)
     elif name in ("select", "pselect6"):
-        most = min(args[0] & 0xFFFFFFFF, _MOST_POLLED)
+        most = min(args[0] & 0xFFFFFFFF, _MAX_POLLED)
         sets = [_memory(memory, at, most + 7 >> 3) if at else b"" for at in args[1:3]]
         for fd in range(most):
             reads, writes = (fd >> 3 < len(bits) and bool(bits[fd >> 3] >> (fd & 7) & 1) for bits in sets)
@@ -745,7 +749,7 @@ def _memory(path: str, address: int, size: int) -> bytes:
 
 
 def _is_fifo(task: str, fd: int) -> bool:
-    """Asks the file system only where that is a local one: another may never answer."""
+    """Whether an fd is a named FIFO; only local file systems are asked, because others may never answer."""
     try:
         fields = dict(
             line.split(b":", 1)
@@ -764,7 +768,7 @@ def _is_fifo(task: str, fd: int) -> bool:
 
 
 def _exec_file(thread: _Thread, proc: str) -> Tuple[str, str]:
-    """The file that an execve is about, and its file system: from the caller's memory and mounts."""
+    """The file that an execve executes, and its file system: from the caller's memory and mounts."""
     at = thread.call.args[1 if thread.call.name == "execveat" else 0]
     folder = "{}/{}".format(proc, thread.pid)
     try:
@@ -780,7 +784,7 @@ def _exec_file(thread: _Thread, proc: str) -> Tuple[str, str]:
 
 
 def _file_system(folder: str, path: bytes) -> str:
-    """By name alone: the file system itself is not asked, it may be dead."""
+    """The file system of a path, from the mount table alone: the file system itself may not answer."""
     try:
         lines = _bytes(folder + "/mountinfo").splitlines()
     except OSError:
@@ -799,7 +803,7 @@ def _file_system(folder: str, path: bytes) -> str:
 
 
 def _slave(thread: _Thread, end: _End, proc: str) -> Optional[str]:
-    """The terminal that the other end of a pty has."""
+    """The terminal at the other end of a pty; None if the fd is not the master of one."""
     if not end.link.endswith("/ptmx"):
         return None
     try:
@@ -814,9 +818,10 @@ def _slave(thread: _Thread, end: _End, proc: str) -> Optional[str]:
 
 
 def _peers(pid: int, threads: Sequence[_Thread], proc: str) -> Dict[str, str]:
-    """The other ends of the socketpairs that are waited for, where their numbers tell.
+    """The other ends of the socketpairs that threads wait for, found by their inode numbers.
 
-    The kernel numbers both one after the other, with rare exceptions; the first is taken as the parent's.
+    The kernel gives the two ends consecutive numbers, with rare exceptions; the parent's is assumed to be the
+    first.
     """
     sockets = {end.link for thread in threads for end in thread.ends if end.link.startswith("socket:[")}
     if not sockets:
@@ -853,12 +858,12 @@ def _readers(pid: int, tid: int, proc: str) -> List[_Reader]:
 
 
 def _still(thread: _Thread, proc: str) -> bool:
-    """Whether it is blocked as before."""
+    """Whether a thread is still blocked in the same call on the same files."""
     return _thread(thread.pid, thread.tid, proc) == thread
 
 
 def _scan(processes: Iterable[_Process], pipes: Set[str], proc: str) -> Dict[str, Dict[int, List[int]]]:
-    """For each of these pipes the fds by pid, of whatever mode."""
+    """For each of these pipes, the fds of either end by pid."""
     found: Dict[str, Dict[int, List[int]]] = {}
     for process in processes:
         if process.flags & _PF_KTHREAD:
@@ -875,7 +880,7 @@ def _scan(processes: Iterable[_Process], pipes: Set[str], proc: str) -> Dict[str
 
 
 def _folder(process: _Process, proc: str) -> str:
-    """Where the fds of a process are: when its leader has exited before its threads, with one of these."""
+    """The folder that shows the fds of a process: that of another thread if the main thread has exited."""
     folder = "{}/{}".format(proc, process.pid)
     if process.state == "Z" and process.threads > 1:
         for tid in _numbers(folder + "/task"):
@@ -887,7 +892,7 @@ def _folder(process: _Process, proc: str) -> str:
 def _look(
     reader: _Reader, fds: Dict[int, List[int]], before: Dict[int, _Process], proc: str, boot: float
 ) -> Optional[Finding]:
-    """Gathers the facts of a blocked read afresh, and has them judged."""
+    """Read the facts of a blocked read once more, and judge them."""
     task = "{}/{}/task/{}".format(proc, reader.pid, reader.tid)
     thread = _process(task, reader.tid)
     if thread is None:
@@ -899,8 +904,8 @@ def _look(
     used = times is not None and times.st_atime_ns != times.st_mtime_ns
     created = None if times is None or used else times.st_mtime_ns / 1e9 - boot
     children = _children(task)
-    # First whether they have execed, then what they hold: an exec in between drops the holder, and does not
-    # make its close-on-exec copy look like one that an exec has left.
+    # First whether they have called exec, then what they hold: with an exec in between, the process is no
+    # holder.  In the other order, its close-on-exec copy would look as if it had survived an exec.
     kin = set(fds) | {reader.pid} | {one.pid for one in before.values() if one.parent == reader.pid}
     processes = dict(before)
     for pid in kin | (children or set()):
@@ -970,7 +975,7 @@ def _copies(folder: str, fds: Sequence[int], pipe: str) -> _Copies:
 
 
 def _children(task: str) -> Optional[Set[int]]:
-    """Whom a thread has forked; None: the kernel does not tell."""
+    """The children that a thread has forked; None: the kernel does not tell."""
     try:
         return {int(word) for word in _bytes(task + "/children").split()}
     except (OSError, ValueError):
@@ -986,7 +991,7 @@ def _is_python(pid: int, proc: str) -> bool:
 
 
 def _flags(path: str) -> Optional[int]:
-    """The flags of an fd by its fdinfo; raises OSError and ValueError."""
+    """The flags of an fd, from its fdinfo; raises OSError and ValueError."""
     for line in _bytes(path).splitlines():
         if line.startswith(b"flags:"):
             return int(line[6:].decode("ascii"), 8)
@@ -998,14 +1003,14 @@ def _comm(folder: str) -> bytes:
         comm = _bytes(folder + "/comm")
     except OSError:
         return b""
-    return comm[:_LONGEST_COMM].rstrip(b"\n")
+    return comm[:_MAX_COMM].rstrip(b"\n")
 
 
 def _numbers(folder: str) -> List[int]:
     try:
         return [int(name) for name in os.listdir(folder) if name.isdecimal()]
     except OSError:
-        return []  # gone, or not ours to look at
+        return []  # it has exited, or permission is denied
 
 
 def _bytes(path: str) -> bytes:
@@ -1025,16 +1030,17 @@ class _Verdict(NamedTuple):
 
 
 def _judge(facts: _Facts) -> Optional[_Verdict]:
-    """Tells a read of an errpipe that foreign holders keep open; None: it is none, or may be none."""
+    """Decide whether foreign holders keep the errpipe of a read open; None: no, or it may be another pipe."""
     reader, processes, copies, created = facts.reader, facts.processes, facts.copies, facts.created
     parent = processes.get(reader.pid)
     if parent is None or reader.pid in copies or (reader.fd <= 2 and not reader.cloexec):
         return None
-    # A standard stream is not close-on-exec: such an fd is an errpipe of a program that had closed its own.
+    # A standard stream is not close-on-exec.  A close-on-exec copy on fd 0 to 2 is that of an errpipe, in a
+    # program that had closed its standard streams.
     if any(fd <= 2 and not cloexec for mine in copies.values() for fd, cloexec in mine.writes.items()):
-        return None  # somebody's standard output
+        return None  # a standard output
     if copies.keys() & set(_ancestors(reader.pid, processes)):
-        return None  # the reader was given it by its parent, as bash's job control does
+        return None  # the reader received it from its parent, as with bash's job control
     runtime = _RUNTIMES.get(reader.size)
     older = _older(created, parent.start, facts.thread_start)
     certain = runtime is not None and not older
@@ -1044,7 +1050,7 @@ def _judge(facts: _Facts) -> Optional[_Verdict]:
     elif not 0 < reader.size <= _SMALL_READ or facts.python or older:
         return None
 
-    # Who the own child is
+    # Which process is the own child?
     known = facts.children is not None or parent.threads == 1
     forked = facts.children
     if forked is None:
@@ -1067,14 +1073,14 @@ def _judge(facts: _Facts) -> Optional[_Verdict]:
             own = may_be_own[-1]
         released = [] if own is None else [own]
         if any(one.pid in copies for one in since):
-            # It is the own child, slow to exec or with a data pipe; or this thread forked the holder as well,
-            # as with a worker's result pipe; or it inherited it from a thread that is gone.
+            # The holder is the own child, slow to call exec or with a data pipe; or another child of this
+            # thread, such as a worker with a result pipe; or it was adopted from a thread that has exited.
             if own is None or runtime is None:
                 return None
             certain = False
     else:
         if any(one.pid in copies and not one.execed for one in may_be_own):
-            return None  # it may be the own child, slow to exec
+            return None  # it may be the own child, slow to call exec
         if len(released) == 1:
             own = released[0]
     if not released and (runtime is None or not copies):
@@ -1131,11 +1137,11 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
             own.pid, which, state
         )
     elif released:
-        yield "own child: one of {} that were started since then".format(len(released))
+        yield "own child: one of {} processes that were started since then".format(len(released))
     else:
-        yield "no own child is to be seen"
+        yield "no own child was found"
     if not facts.copies:
-        yield "no process that can be looked at has the write end"
+        yield "no process that can be inspected has the write end"
     for pid, mine in sorted(facts.copies.items()):
         execed = "has called exec" if facts.processes[pid].execed else "has not called exec since its fork"
         flags = "close-on-exec" if all(mine.writes.values()) else "not close-on-exec"
@@ -1144,7 +1150,7 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
 
 
 def _older(created: Optional[float], *starts: float) -> bool:
-    """Whether a pipe was there before a process or thread that should have made it."""
+    """Whether a pipe is older than a process or thread that should have created it."""
     return created is not None and any(start > created + _SLACK_SECONDS for start in starts)
 
 
@@ -1162,7 +1168,7 @@ def _ancestors(pid: int, processes: Dict[int, _Process]) -> Iterator[int]:
 
 
 class _View:
-    """One look: processes, threads and pipes, and what can be read of them besides."""
+    """One look: processes, threads and pipes, and whatever else of them is read on demand."""
 
     def __init__(
         self,
@@ -1196,13 +1202,13 @@ class _View:
         return "{}/{}/task/{}".format(self.proc, thread.pid, thread.tid)
 
     def process(self, pid: int) -> Optional[_Process]:
-        """As it is after all fds have been read."""
+        """A process as it is after all fds have been read; None if it has exited."""
         if pid not in self._fresh:
             self._fresh[pid] = _process(self.folder(pid), pid)
         return self._fresh[pid]
 
     def children(self, pid: int) -> List[_Process]:
-        """Those that are alive or not reaped, the oldest first."""
+        """The children of a process that are alive or not reaped, the oldest first."""
         if pid not in self._children:
             found = [self.process(child) for child in self._by_parent.get(pid, ())]
             mine = [one for one in found if one is not None and one.parent == pid]
@@ -1210,7 +1216,7 @@ class _View:
         return self._children[pid]
 
     def forked_by(self, thread: _Thread) -> List[_Process]:
-        """The children of a thread, or where that is not known of its process."""
+        """The children that a thread forked; if the kernel does not tell, all children of its process."""
         children = self.children(thread.pid)
         known = _children(self.task(thread))
         return children if known is None else [one for one in children if one.pid in known]
@@ -1219,7 +1225,7 @@ class _View:
         return set(_ancestors(pid, self.processes))
 
     def copies(self, link: str) -> Dict[int, _Copies]:
-        """Who has which ends of a pipe."""
+        """The processes that have ends of a pipe open."""
         if link not in self._copies:
             found = {}
             for pid, fds in self.seen.get(link, {}).items():
@@ -1260,14 +1266,14 @@ class _View:
         )
 
     def text(self, name: str) -> bytes:
-        """A file below /proc; empty: it has gone."""
+        """The content of a file below /proc, empty if it cannot be read."""
         try:
             return _bytes("{}/{}".format(self.proc, name))
         except OSError:
             return b""
 
     def leader(self, pid: int) -> Optional[_Thread]:
-        """The first thread of a process."""
+        """The main thread of a process."""
         if pid not in self._leaders:
             self._leaders[pid] = _thread(pid, pid, self.proc)
         return self._leaders[pid]
@@ -1287,7 +1293,7 @@ class _View:
         return int(found.group(1)) if found else 0
 
     def waited_for(self, thread: _Thread) -> List[_Process]:
-        """The children whose end a thread in wait4 or waitid waits for."""
+        """The children of which a thread in wait4 or waitid waits for one to exit."""
         children = self.children(thread.pid)
         args = thread.call.args
         if thread.call.name == "waitid":
@@ -1302,20 +1308,20 @@ class _View:
         return [one for one in children if one.pid == number] if kind in (1, 3) else children
 
     def waits_for(self, pid: int, target: int, depth: int = 0) -> bool:
-        """Whether a thread of a process waits for the end of another one, or of one that waits for that."""
+        """Whether a process waits for another one to exit, directly or through other processes."""
         for tid in _numbers(self.folder(pid) + "/task"):
             thread = _thread(pid, tid, self.proc)
             if thread is None or thread.call.name not in _WAITS or len(thread.call.args) < 2:
                 continue
             alive = [one.pid for one in self.waited_for(thread) if one.state != "Z"]
             if len(alive) == 1 and (
-                alive[0] == target or (depth < _MOST_DEEP and self.waits_for(alive[0], target, depth + 1))
+                alive[0] == target or (depth < _MAX_DEPTH and self.waits_for(alive[0], target, depth + 1))
             ):
                 return True
         return False
 
     def is_stuck(self, pid: int) -> bool:
-        """Whether it is stopped, traced, frozen or in an exec: at work on nothing."""
+        """Whether a process is stopped, traced, frozen or in an exec, so that it does no work."""
         process, thread = self.process(pid), self.leader(pid)
         if process is None:
             return False
@@ -1323,12 +1329,12 @@ class _View:
         return process.state in "Tt" or in_exec or self.is_frozen(pid)
 
     def doing(self, pid: int, depth: int = 0) -> str:
-        """What a process does, by its first thread: a verb and what follows it."""
+        """What the main thread of a process does: the predicate of a sentence."""
         process = self.process(pid)
         if process is None:
-            return "has gone"
+            return "has exited"
         if process.state == "Z":
-            return "has exited" if process.threads <= 1 else "runs on in other threads than its first"
+            return "has exited" if process.threads <= 1 else "runs, but its main thread has exited"
         if process.state == "T":
             return "is stopped (state T)"
         if process.state == "t":
@@ -1349,7 +1355,7 @@ class _View:
             return "is in execve{}".format(" of " + path + where if path else "")
         if call.name in _WAITS and len(call.args) > 1:
             alive = [one.pid for one in self.waited_for(thread) if one.state != "Z"]
-            if len(alive) == 1 and depth < _MOST_DEEP:
+            if len(alive) == 1 and depth < _MAX_DEPTH:
                 return "waits for {}, which {}".format(self.name(alive[0]), self.doing(alive[0], depth + 1))
             return "waits for its children ({})".format(call.name)
         if call.name in _LOCKS:
@@ -1359,12 +1365,12 @@ class _View:
         if thread.ends:
             listed = ["fd {} ({})".format(end.fd, printable(os.fsencode(end.link))) for end in thread.ends]
             if call.name in _POLLS:
-                more = len(listed) - _MOST_LISTED
+                more = len(listed) - _MAX_LISTED
                 rest = " and {} more".format(more) if more > 0 else ""
-                return "waits in {} for {}{}".format(call.name, ", ".join(listed[:_MOST_LISTED]), rest)
+                return "waits in {} for {}{}".format(call.name, ", ".join(listed[:_MAX_LISTED]), rest)
             return "{} {}".format("writes to" if thread.ends[0].writes else "reads", listed[0])
         if call.name == "no system call":
-            return "waits outside of a system call"
+            return "waits outside a system call"
         return "is in {}".format(call.name)
 
     def make(
@@ -1404,7 +1410,7 @@ def _state_name(call: str) -> str:
 
 
 def _wait(thread: _Thread, view: _View) -> Optional[Wait]:
-    """What a thread waits for: a child, or the ends of pipes; None: something else."""
+    """What a thread waits for if that is a child or a pipe; None if it is something else."""
     if thread.call.name in _VFORKS:
         return _vfork_wait(thread, view)
     if thread.call.name in _WAITS and len(thread.call.args) > 1:
@@ -1414,9 +1420,9 @@ def _wait(thread: _Thread, view: _View) -> Optional[Wait]:
         return None
     found.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
     first, others = found[0], found[1:]
-    also = ["also: " + other.headline for other in others[:_MOST_LISTED]]
-    if len(others) > _MOST_LISTED:
-        also.append("also: {} more pipes".format(len(others) - _MOST_LISTED))
+    also = ["also: " + other.headline for other in others[:_MAX_LISTED]]
+    if len(others) > _MAX_LISTED:
+        also.append("also: {} more pipes".format(len(others) - _MAX_LISTED))
     return first._replace(evidence=first.evidence + tuple(also))
 
 
@@ -1428,7 +1434,7 @@ def _vfork_wait(thread: _Thread, view: _View) -> Optional[Wait]:
     return view.make(
         "vfork",
         thread,
-        "{} is starting a program and cannot go on before its child {} has called exec: the child {}".format(
+        "{} is starting a program and is blocked until its child {} calls exec: the child {}".format(
             view.thread_name(thread), view.name(child), view.doing(child)
         ),
         child=child,
@@ -1443,7 +1449,7 @@ def _vfork_wait(thread: _Thread, view: _View) -> Optional[Wait]:
 
 
 def _before_exec(child: int, view: _View) -> List[str]:
-    """What can be seen of a child that has not called exec."""
+    """What ``/proc`` shows of a child that has not called exec."""
     evidence = []
     started = view.started(child)
     if started is not None:
@@ -1464,7 +1470,7 @@ def _before_exec(child: int, view: _View) -> List[str]:
             for line in view.text("{}/cgroup".format(child)).splitlines()
             if line.startswith(b"0::") or b":freezer:" in line
         ]
-        evidence.append("its cgroup: {}".format(", ".join(groups)))
+        evidence.append("its cgroup is {}".format(", ".join(groups)))
     limit = _fd_limit(child, view)
     fds = sorted(_numbers(view.folder(child) + "/fd"))
     if fds and process is not None and (process.state == "R" or (thread and thread.call.name == "close")):
@@ -1485,11 +1491,11 @@ def _fd_limit(pid: int, view: _View) -> Optional[int]:
 def _advice_before_exec(child: int, view: _View) -> str:
     process, thread = view.process(child), view.leader(child)
     if process is not None and process.state == "T":
-        return "Continue it (kill -CONT {}), and find who stopped it.".format(child)
+        return "Continue it (kill -CONT {}), and find out what stopped it.".format(child)
     if process is not None and process.state == "t":
-        return "Let its tracer (a debugger, strace) continue or detach."
+        return "Continue it in its tracer (a debugger, strace), or detach the tracer."
     if view.is_frozen(child):
-        return "Thaw its cgroup, and find who froze it."
+        return "Thaw its cgroup, and find out what froze it."
     if thread is not None and thread.call.name in _EXECS:
         return "Check that the file system of the program answers: a dead or slow mount keeps execve waiting."
     if thread is not None and thread.call.name in _LOCKS:
@@ -1502,7 +1508,7 @@ def _advice_before_exec(child: int, view: _View) -> str:
             "If the child closes all fds up to its limit one by one, lower the limit (ulimit -n), or use a"
             " runtime that calls close_range."
         )
-    return "Look at what the child runs before its exec: preexec_fn and fork hooks."
+    return "Check what the child runs before its exec: preexec_fn and fork hooks."
 
 
 def _child_wait(thread: _Thread, view: _View) -> Optional[Wait]:
@@ -1527,8 +1533,8 @@ def _child_wait(thread: _Thread, view: _View) -> Optional[Wait]:
             normal=not stuck,
             since=view.started(child),
         )
-    listed = ", ".join(map(view.name, alive[:_MOST_LISTED])) + (", ..." if len(alive) > _MOST_LISTED else "")
-    holders = [view.holder(pid, ()) for pid in alive[:_MOST_LISTED]]
+    listed = ", ".join(map(view.name, alive[:_MAX_LISTED])) + (", ..." if len(alive) > _MAX_LISTED else "")
+    holders = [view.holder(pid, ()) for pid in alive[:_MAX_LISTED]]
     evidence += ["{} {}".format(view.name(holder.pid), holder.doing) for holder in holders]
     return view.make(
         "child",
@@ -1558,7 +1564,7 @@ def _end_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
     what = "a terminal (pty)" if terminal else "a socket"
     evidence = [
         "fd {} is {}".format(end.fd, printable(os.fsencode(end.link))),
-        "its children: {}".format(", ".join(view.name(one.pid) for one in children[:_MOST_LISTED])),
+        "its children: {}".format(", ".join(view.name(one.pid) for one in children[:_MAX_LISTED])),
     ]
     holders = []
     slave = _slave(thread, end, view.proc)
@@ -1580,13 +1586,13 @@ def _end_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
 
 
 def _socket_wait(thread: _Thread, end: _End, fds: Dict[int, List[int]], view: _View) -> Wait:
-    """A socketpair; fds: of its other end, as far as the numbers of its inodes tell."""
+    """The wait for a socketpair; fds: of the end that is taken for its other end, by pid."""
     copies = {}
     for pid, numbers in fds.items():
         mine = _copies(_folder(view.processes[pid], view.proc), numbers, view.peers[end.link])
         if mine.writes:
             copies[pid] = mine
-    seen = "{} is its other end by its number: a socketpair's are numbered one after the other".format(
+    seen = "{} is taken for its other end: the ends of a socketpair have consecutive numbers".format(
         view.peers[end.link]
     )
     below = sorted(pid for pid in copies if thread.pid in view.ancestors(pid))
@@ -1626,7 +1632,7 @@ def _socket_wait(thread: _Thread, end: _End, fds: Dict[int, List[int]], view: _V
                 child=started[-1].pid,
                 holders=[view.holder(pid, mine.writes) for pid, mine in copies.items()],
                 evidence=["recvfrom of 8 bytes from a socketpair: as Rust reads its errpipe", seen],
-                advice="Fork workers before threads start programs, or let them exec.",
+                advice=_DO["forked"],
             )
     if copies and not below and not copies.keys() & view.ancestors(thread.pid):
         wait = _data_wait(thread, end, copies, view)
@@ -1635,7 +1641,7 @@ def _socket_wait(thread: _Thread, end: _End, fds: Dict[int, List[int]], view: _V
     return view.make(
         "output" if below else "other",
         thread,
-        "{} reads from {} by a socket (fd {}); that {}".format(
+        "{} reads from {} over a socket (fd {}); that process {}".format(
             view.thread_name(thread), view.name(first), end.fd, view.doing(first)
         ),
         child=first if below else None,
@@ -1649,7 +1655,7 @@ def _socket_wait(thread: _Thread, end: _End, fds: Dict[int, List[int]], view: _V
 
 
 def _is_polling(thread: _Thread) -> bool:
-    """Whether it waits for one of several files; a poll of a single one is as good as a read."""
+    """Whether a thread waits for one of several files; a poll of a single one is like a read."""
     return thread.call.name in _POLLS and not (
         len(thread.ends) == 1 and thread.call.name in ("poll", "ppoll")
     )
@@ -1662,7 +1668,7 @@ def _read_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
         return jobserver
     mine = writers.pop(thread.pid, None)
     if mine is not None and _is_polling(thread):
-        return None  # by which its other threads wake it up
+        return None  # its other threads wake it up by this pipe
     if mine is not None and not any(thread.pid in view.ancestors(pid) for pid in writers):
         return _self_held(thread, end, mine.writes, writers, view)
     if not writers:
@@ -1671,7 +1677,7 @@ def _read_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
         return view.make(
             "other",
             thread,
-            "{} reads a pipe (fd {}) whose write end is in no process that can be looked at".format(
+            "{} reads a pipe (fd {}) whose write end is open in no process that can be inspected".format(
                 view.thread_name(thread), end.fd
             ),
             evidence=["fd {} is {}".format(end.fd, printable(os.fsencode(end.link)))],
@@ -1682,7 +1688,7 @@ def _read_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
             return spawn
     wait = _data_wait(thread, end, writers, view)
     if mine is not None:
-        own = "{} has the write end too (fd {}): as long as it does, no end-of-file can come".format(
+        own = "{} has the write end open too (fd {}): there is no end-of-file before it closes it".format(
             view.name(thread.pid), _listed_fds(mine.writes)
         )
         wait = wait._replace(evidence=(*wait.evidence, own))
@@ -1698,14 +1704,12 @@ def _self_held(
     if several:
         evidence.append("its other threads can write to it")
     if others:
-        evidence.append(
-            "others that have it: {}".format(", ".join(map(view.name, sorted(others)[:_MOST_LISTED])))
-        )
+        evidence.append("also open in {}".format(", ".join(map(view.name, sorted(others)[:_MAX_LISTED]))))
     return view.make(
         "self_held",
         thread,
         "{} reads a pipe (fd {}) whose write end it has open itself (fd {}):"
-        " no end-of-file can come as long as it does".format(
+        " there is no end-of-file before it closes that".format(
             view.thread_name(thread), end.fd, _listed_fds(fds)
         ),
         holders=[view.holder(thread.pid, fds)],
@@ -1722,7 +1726,7 @@ def _listed_fds(fds: Iterable[int]) -> str:
 
 
 def _pipe_times(thread: _Thread, end: _End, view: _View) -> Tuple[Optional[float], Optional[float]]:
-    """When a pipe was made (None: not known), and when it was last written to (None: never)."""
+    """When a pipe was created (None: not known), and when it was last written to (None: never)."""
     try:
         times = os.stat("{}/fd/{}".format(view.task(thread), end.fd))
     except OSError:
@@ -1737,26 +1741,26 @@ def _traffic(thread: _Thread, end: _End, view: _View) -> List[str]:
         return []
     created, written = _pipe_times(thread, end, view)
     if created is not None:
-        return [_made(created)]
+        return [_creation(created)]
     return [] if written is None else ["the pipe was last written to at {}".format(_clock(written))]
 
 
-def _made(created: float) -> str:
-    """When a pipe was made; in older kernels, bytes written and read in one timer interrupt look the same."""
+def _creation(created: float) -> str:
+    """When a pipe was created; on older kernels, a write and a read within one timer tick look the same."""
     if _KEEPS_PIPE_TIMES:
-        return "the pipe was made at {}".format(_clock(created))
-    return "the pipe was made, or written to and read at once, at {}".format(_clock(created))
+        return "the pipe was created at {}".format(_clock(created))
+    return "the pipe was created, or last written to and read at once, at {}".format(_clock(created))
 
 
 def _clock(when: float) -> str:
     try:
         return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):
-        return "a time that is not known"
+        return "an unknown time"
 
 
 def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _View) -> Optional[Wait]:
-    """The read of what is an errpipe, or looks like one."""
+    """The wait for a pipe that is an errpipe, or looks like one."""
     created, _ = _pipe_times(thread, end, view)
     own_thread, parent = _process(view.task(thread), thread.tid), view.process(thread.pid)
     if created is None or not end.cloexec or own_thread is None or parent is None:
@@ -1773,7 +1777,7 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
         "read size {}: as {} reads its errpipe".format(size, runtime)
         if runtime is not None
         else "the thread is in {}".format(thread.call.name),
-        _made(created),
+        _creation(created),
     ]
 
     before_exec = [one for one in since if one.pid in writers and not one.execed and one.state != "Z"]
@@ -1826,13 +1830,13 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
         )
     else:
         of = "of a program"
-        seen.append("{} is loaded, which waits for its errpipes in {}".format(library, thread.call.name))
+        seen.append("it uses {}, which waits for errpipes in {}".format(library, thread.call.name))
     return view.make(
         "errpipe",
         thread,
         "{} waits for a pipe (fd {}) that looks like the errpipe or an output {}; its write end is still open"
         " in {}".format(
-            view.thread_name(thread), end.fd, of, ", ".join(map(view.name, beside[:_MOST_LISTED]))
+            view.thread_name(thread), end.fd, of, ", ".join(map(view.name, beside[:_MAX_LISTED]))
         ),
         child=None if started is None else started.pid,
         holders=[view.holder(pid, writers[pid].writes) for pid in beside],
@@ -1841,21 +1845,21 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
             *(
                 "{} {}".format(
                     view.name(pid),
-                    "was forked while the pipe was open and has not called exec, and has the read end too"
+                    "was forked while the pipe was open, has not called exec, and has the read end too"
                     if writers[pid].reads
                     else "has called exec with its copy, which is not close-on-exec",
                 )
                 for pid in beside
             ),
         ],
-        advice="If {} is to answer on this pipe, all is well. If not, it keeps a program from being started:"
-        " fork workers before threads start programs, or let them exec.".format(first),
+        advice="If {} is meant to answer on this pipe, nothing is wrong. Otherwise it blocks the start of a"
+        " program. {}".format(first, _DO["forked"]),
         since=created,
     )
 
 
 def _loop_library(thread: _Thread, view: _View) -> Optional[str]:
-    """A library that does not wait for its errpipes in read."""
+    """The name of a library that waits for errpipes in poll or epoll, if the process has loaded one."""
     if thread.call.name not in _POLLS:
         return None
     maps = view.text("{}/maps".format(thread.pid))
@@ -1866,7 +1870,7 @@ def _loop_library(thread: _Thread, view: _View) -> Optional[str]:
 
 
 def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _View) -> Wait:
-    """A data pipe; writers: other processes, at least one."""
+    """The wait for a data pipe; writers: other processes, at least one."""
     me = thread.pid
     who, mine = view.thread_name(thread), view.ancestors(me)
     below = {pid for pid in writers if me in view.ancestors(pid)}
@@ -1880,7 +1884,7 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
     for pid in order:
         if view.processes[pid].session in exited:
             evidence.append("{} is in the session of the exited child".format(view.name(pid)))
-    details = evidence + [line for pid in order[:_MOST_LISTED] for line in [_origin(pid, writers[pid], view)]]
+    details = evidence + [line for pid in order[:_MAX_LISTED] for line in [_origin(pid, writers[pid], view)]]
 
     forked = view.forked_by(thread)
     own = {one.pid for one in forked} if all(one.state != "Z" for one in forked) else set()
@@ -1907,8 +1911,8 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
             "{} waits for input from {} on {}{}".format(
                 who,
                 view.name(feeder),
-                what,
-                ", and that waits for {} to exit: neither can go on".format(view.name(me))
+                what.rstrip(","),
+                "; that process waits for {} to exit: neither can continue".format(view.name(me))
                 if deadlock
                 else "",
             ),
@@ -1952,7 +1956,7 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
     if child is not None:
         head += "; its child {} has exited".format(view.name(child))
     elif exited:
-        head += "; its children {} have exited".format(", ".join(map(view.name, exited[:_MOST_LISTED])))
+        head += "; its children {} have exited".format(", ".join(map(view.name, exited[:_MAX_LISTED])))
     return view.make(
         "output",
         thread,
@@ -1968,29 +1972,32 @@ def _data_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _V
 def _advice_on_output(me: int, pids: Sequence[int], writers: Dict[int, _Copies], view: _View) -> str:
     if not all(view.processes[pid].execed for pid in pids):
         return (
-            "If {} is to answer on this pipe (a result, or that it is ready), all is well. If not, let it"
-            " close its copy.".format(view.name(next(pid for pid in pids if not view.processes[pid].execed)))
+            "If {} is meant to answer on this pipe (with a result, or that it is ready), nothing is wrong."
+            " Otherwise make it close its copy.".format(
+                view.name(next(pid for pid in pids if not view.processes[pid].execed))
+            )
         )
     if all(fd > 2 for pid in pids for fd in writers[pid].writes):
         advice = (
-            "Make the pipe close-on-exec (pipe2 with O_CLOEXEC, close_fds=True): no other child inherits it."
+            "Make the pipe close-on-exec (pipe2 with O_CLOEXEC, close_fds=True) so that no other child"
+            " inherits it."
         )
         if any(me in view.ancestors(pid) for pid in pids):
-            advice = "If {} is to write to this pipe, all is well. If not: {}".format(
+            advice = "If {} is meant to write to this pipe, nothing is wrong. Otherwise: {}".format(
                 view.name(pids[0]), advice
             )
         return advice
     return (
-        "Redirect the output of what is left running in the background (>/dev/null 2>&1), or wait with a"
+        "Redirect the output of programs that run on in the background (>/dev/null 2>&1), or wait with a"
         " limit: WaitDelay in Go, communicate(timeout=) and start_new_session=True with killpg in Python."
     )
 
 
 def _was_given(pid: int, mine: _Copies, own: bool, view: _View) -> bool:
-    """Whether a process has a pipe to write to it: as a standard stream, or from the fork that made it.
+    """Whether a process was given a pipe on purpose: as a standard stream, or by the fork that created it.
 
     own: the reading thread forked it, and has no other child that could have written.  Otherwise a process
-    that has kept the read end too may just have been forked while the pipe was open.
+    that also has the read end may have been forked by chance while the pipe was open.
     """
     process = view.process(pid)
     if any(fd <= 2 for fd in mine.writes):
@@ -2004,13 +2011,13 @@ def _listed_holders(pids: Sequence[int], copies: Dict[int, _Copies], view: _View
             view.name(pid),
             ", ".join(str(fd) + _STREAMS.get(fd, "") for fd in sorted(copies[pid].writes)),
         )
-        for pid in pids[:_MOST_LISTED]
+        for pid in pids[:_MAX_LISTED]
     ]
-    return " and in ".join(listed) + (" and others" if len(pids) > _MOST_LISTED else "")
+    return " and in ".join(listed) + (" and others" if len(pids) > _MAX_LISTED else "")
 
 
 def _origin(pid: int, mine: _Copies, view: _View) -> str:
-    """Where a holder comes from, as far as /proc says."""
+    """The origin of a holder, as far as /proc shows it."""
     process = view.processes[pid]
     parent = (
         "its parent is {}".format(view.name(process.parent))
@@ -2022,13 +2029,13 @@ def _origin(pid: int, mine: _Copies, view: _View) -> str:
     return "{}: fd {}, started at {}, {}{}".format(
         view.name(pid),
         _listed_fds(mine.writes),
-        "a time that is not known" if started is None else _clock(started),
+        "an unknown time" if started is None else _clock(started),
         parent,
         execed,
     )
 
 
-# A jobserver, and a pipe that a thread waits to write
+# A jobserver, and a pipe that a thread waits to write to
 
 
 def _jobserver_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _View) -> Optional[Wait]:
@@ -2048,7 +2055,7 @@ def _jobserver_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], vie
             who, end.fd, _listed_holders(others, writers, view)
         )
     else:
-        running = ", ".join(map(view.name, children[:_MOST_LISTED]))
+        running = ", ".join(map(view.name, children[:_MAX_LISTED]))
         headline = "{} waits for a token of its jobserver (fd {}){}".format(
             who, end.fd, "; its children run: " + running if running else ""
         )
@@ -2060,7 +2067,7 @@ def _jobserver_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], vie
         evidence=[
             "fd {} is {}".format(end.fd, printable(os.fsencode(end.link))),
             *(["MAKEFLAGS: {}".format(flags)] if flags else []),
-            *(_origin(pid, writers[pid], view) for pid in others[:_MOST_LISTED]),
+            *(_origin(pid, writers[pid], view) for pid in others[:_MAX_LISTED]),
         ],
         advice="A recipe left a process running with the jobserver's fds: start it without '+', or close"
         " its fds above 2."
@@ -2101,28 +2108,32 @@ def _write_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
         return view.make(
             "self_held",
             thread,
-            "{} writes to a full pipe (fd {}) that only it can read itself (fd {})".format(
+            "{} writes to a full pipe (fd {}) that no other process reads; its own read end is fd {}".format(
                 who, end.fd, _listed_fds(mine.reads)
             ),
             holders=[view.holder(me, mine.reads)],
             evidence=evidence,
-            advice="Close the read end in the writer: the write then fails when no one reads any more.",
+            advice="Close the read end in the writer, so that a write fails once no process reads any more.",
         )
     order = sorted(readers, key=lambda pid: (me not in view.ancestors(pid), view.processes[pid].age))
     first = order[0]
     below = me in view.ancestors(first)
-    deadlock = any(view.waits_for(pid, me) for pid in order[:_MOST_LISTED])
+    deadlock = any(view.waits_for(pid, me) for pid in order[:_MAX_LISTED])
     stuck = view.is_stuck(first)
     return view.make(
         "input" if below else "output",
         thread,
-        "{} writes to a full pipe (fd {}), which {} does not read: that {}".format(
+        "{} writes to a full pipe (fd {}), which {} does not read; that process {}".format(
             who, end.fd, view.name(first), view.doing(first)
         ),
         child=first if below else None,
         holders=[view.holder(pid, readers[pid].reads) for pid in order],
         evidence=evidence
-        + (["the reader waits for {} to exit: neither can go on".format(view.name(me))] if deadlock else []),
+        + (
+            ["the reader waits for {} to exit: neither can continue".format(view.name(me))]
+            if deadlock
+            else []
+        ),
         advice="Read the output before waiting for the child to exit: communicate() does both."
         if deadlock
         else _advice_before_exec(first, view)
@@ -2135,27 +2146,30 @@ def _write_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
 
 # -- text --
 
-_WHY = {
+WHY = {
     "forked": "was forked while the pipe was open and has not called exec",
-    "leaked": "has called exec with its copy, which was not close-on-exec",
-    "late_exec": "was forked while the pipe was open and is slow to call exec",
+    "leaked": "kept its copy across exec: the fd was not close-on-exec",
+    "late_exec": "was forked while the pipe was open and was slow to call exec",
     "own_descendant": "was forked by the child that was being started",
-    "passed": "was given a copy by another process",
-    "unknown": "has a copy; why is not known",
+    "passed": "received a copy from another process",
+    "unknown": "has a copy for an unknown reason",
 }
+"""What a holder did, by cause; the holder is the subject."""
+
 _DO = {
-    "forked": "Fork workers before any thread starts programs, or let them exec.",
+    "forked": "Fork workers before any thread starts programs, or have them call exec.",
     "leaked": "Make pipes close-on-exec from the start (pipe2 with O_CLOEXEC), or use close_fds=True.",
     "late_exec": "Find what delays the holder's exec: a fork hook, or a program on a slow file system.",
-    "own_descendant": "A child that forks before its exec must close the fds of what it leaves behind.",
-    "passed": "Find who hands the fd on (SCM_RIGHTS, pidfd_getfd), and close it there.",
+    "own_descendant": "A child that forks before its exec must close inherited fds in the process that stays"
+    " behind.",
+    "passed": "Find the process that passes the fd on (SCM_RIGHTS, pidfd_getfd), and close it there.",
 }
 
 
 def wait_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
-    """A wait for a person, from its JSON object: labels and texts; the headline has no label.
+    """The text of a wait, from its JSON object, as labels and paragraphs; the headline has no label.
 
-    A wait that is normal is its headline alone.
+    A normal wait has only its headline.
     """
     headline, since = report["headline"], _since(report)
     yield "", headline[:-1] + since + "." if since and headline.endswith(".") else headline + since
@@ -2178,7 +2192,7 @@ def wait_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
 
 
 def _since(report: Mapping[str, Any]) -> str:
-    """For how long a wait lasts at most; empty: not known."""
+    """How long a wait has lasted at most; empty if that is not known."""
     if report["normal"] or report["since"] is None:
         return ""
     now, since = (datetime.strptime(report[key][:19], "%Y-%m-%dT%H:%M:%S") for key in ("time", "since"))
@@ -2204,12 +2218,12 @@ def _stall_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
     )
     for holder in report["holders"]:
         if holder["pid"] is None:
-            yield "held by", "a process that cannot be looked at"
+            yield "held by", "a process that cannot be inspected"
         else:
             fds = ", ".join(map(str, holder["fds"]))
             yield (
                 "held by",
-                "{} (pid {}), fd {}: {}".format(holder["comm"], holder["pid"], fds, _WHY[holder["cause"]]),
+                "{} (pid {}), fd {}: {}".format(holder["comm"], holder["pid"], fds, WHY[holder["cause"]]),
             )
     cause = report["holders"][0]["cause"]
     if cause in _DO:
@@ -2219,7 +2233,7 @@ def _stall_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
 
 
 def text(report: Mapping[str, Any], width: int = 80) -> str:
-    """A stall or a wait for a person."""
+    """A stall or a wait as text for people."""
     if report["type"] == "wait":
         title, entries = "WAIT", wait_entries(report)
     else:
@@ -2240,20 +2254,20 @@ def text(report: Mapping[str, Any], width: int = 80) -> str:
     return "\n".join(lines)
 
 
-# -- alone --
+# -- command line --
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Prints JSON objects; status 2 and one line on standard error when there is nothing to look at."""
+    """Print what a process waits for; status 2 with one line on standard error if it cannot be inspected."""
     parser = argparse.ArgumentParser(prog="snapshot.py", description="Reports what a process waits for.")
-    parser.add_argument("pid", type=int, metavar="PID", help="with its threads and descendants")
-    parser.add_argument("--interval", type=float, metavar="SECONDS", help="look again and again")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this long")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line instead of text")
+    parser.add_argument("pid", type=int, metavar="PID", help="the process; its descendants are included")
+    parser.add_argument("--interval", type=float, metavar="SECONDS", help="repeat the look at this interval")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="repeat the look for this time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line, not text")
     options = parser.parse_args(argv)
     for value in (options.interval, options.duration):
         if value is not None and not 0 < value < float("inf"):
-            parser.error("SECONDS must be above 0")
+            parser.error("SECONDS must be greater than 0")
     wrong = why_not(options.pid)
     if wrong is not None:
         print("snapshot.py: " + wrong, file=sys.stderr)
@@ -2283,7 +2297,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of our output has had enough (| head)
+    except BrokenPipeError:  # the reader of our output has exited (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

@@ -23,14 +23,7 @@ __all__ = [
     "what_happened",
 ]
 
-WHY = {
-    Cause.FORKED: "was forked while the pipe was open and has not called exec",
-    Cause.LEAKED: "kept its copy across exec: the fd was not close-on-exec",
-    Cause.LATE_EXEC: "was forked while the pipe was open and was slow to call exec",
-    Cause.OWN_DESCENDANT: "was forked by the child that was being started",
-    Cause.PASSED: "received a copy from another process",
-    Cause.UNKNOWN: "has a copy for an unknown reason",
-}
+WHY = {cause: snapshot.WHY[cause.value] for cause in Cause}
 """What a holder did, by cause; the holder is the subject."""
 
 _WHAT: dict[str, str] = {
