@@ -81,7 +81,7 @@ _BY_CAUSE = {
     ),
     Cause.LATE_EXEC: Advice(
         "Find what delays the holder's exec: a hook between fork and exec, or a program on a slow"
-        " (network) filesystem.",
+        " (network) file system.",
         "https://man7.org/linux/man-pages/man2/execve.2.html",
     ),
     Cause.OWN_DESCENDANT: Advice(
@@ -116,11 +116,13 @@ _BY_RUNTIME = {
         "https://peps.python.org/pep-0446/",
     ),
     (Cause.LATE_EXEC, "python"): Advice(
-        "Replace preexec_fn with arguments such as start_new_session=, process_group=, user= and cwd=.",
+        "Find what delays the holder's exec: preexec_fn (user=, cwd= and others replace it), or a program on"
+        " a slow (network) file system.",
         "https://docs.python.org/3/library/subprocess.html#subprocess.Popen",
     ),
     (Cause.LATE_EXEC, "python2"): Advice(
-        "Avoid preexec_fn: move its work to a small program that then calls exec.",
+        "Find what delays the holder's exec: preexec_fn (move its work to a small program), or a program on a"
+        " slow (network) file system.",
         "https://docs.python.org/2.7/library/subprocess.html#subprocess.Popen",
     ),
     (Cause.OWN_DESCENDANT, "python"): Advice(

@@ -40,7 +40,8 @@ def test_causes_do_not_share_advice() -> None:
         (Cause.FORKED, "/usr/bin/python3.13", "forkserver"),
         (Cause.FORKED, "/usr/bin/python2.7", "can only fork"),
         (Cause.LATE_EXEC, "/usr/bin/python3.9 (deleted)", "preexec_fn"),
-        (Cause.LATE_EXEC, "/usr/bin/python3-evil", "filesystem"),
+        (Cause.LATE_EXEC, "/usr/bin/python3.9", "slow (network) file system"),
+        (Cause.LATE_EXEC, "/usr/bin/python3-evil", "file system"),
         (Cause.FORKED, "", "call exec"),
     ],
 )
