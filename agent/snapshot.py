@@ -1133,7 +1133,7 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
     if own is not None:
         which = "the thread's youngest" if facts.children is not None else "the process's only or youngest"
         state = "exited" if own.state == "Z" else "called exec"
-        yield "own child: pid {}, {} child since the pipe was made, has {} and has no copy".format(
+        yield "own child: pid {}, {} child since the pipe was created, has {} and has no copy".format(
             own.pid, which, state
         )
     elif released:
@@ -2199,7 +2199,7 @@ def _since(report: Mapping[str, Any]) -> str:
     seconds = (now - since).total_seconds()
     if seconds < 0:
         return ""
-    return " (for {} at most, since {} UTC)".format(
+    return " (for at most {}, since {} UTC)".format(
         duration(seconds), since.strftime("%H:%M:%S" if seconds < 86400 else "%Y-%m-%d %H:%M:%S")
     )
 
