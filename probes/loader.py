@@ -266,7 +266,7 @@ class Probes:
         self._compiled.maps["settings"].set(int(which), value)
 
     def add_target(self, pid: int) -> None:
-        """Trace a process and the children that it forks from now on (with Options.targets)."""
+        """Trace a process and the children that it forks from now on (with Options.only_targets)."""
         self._compiled.maps["targets"].set(pid, 1)
 
     def spawns(self) -> list[Spawn]:
