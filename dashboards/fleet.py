@@ -9,12 +9,10 @@ from __future__ import annotations
 from dashboards.alerts import OBJECTIVE
 from dashboards.frame import JOBS, dashboard_json, instance_variable
 from dashboards.host import HOST_UID
-from dashboards.latency import spawn_latency
 from dashboards.panels import PER_MINUTE, PER_SECOND, About, Column, Panel, lines, stat, table
 from dashboards.queries import (
     blind_agents,
     losses,
-    oldest_stall,
     or_zero,
     over_the_range,
     quantiles,
@@ -28,6 +26,7 @@ from dashboards.recordings import (
     STALLS,
 )
 from dashboards.runbook import runbook_url
+from dashboards.shared import about_late_execs, current_stalls, spawn_latency
 
 __all__ = ["fleet_dashboard"]
 
@@ -87,30 +86,7 @@ def _now(runbooks: str) -> list[Panel]:
             blind_agents(_HOSTS),
             orange_from=1,
         ),
-        stat(
-            About(
-                "Stalls in progress",
-                "Readers that wait for foreign holders. Short stalls are harmless.",
-                "none",
-                runbook("SpawnStallOngoing"),
-            ),
-            or_zero(f"sum(spawnstall_stalls_in_progress{{{_HOSTS}}})"),
-        ),
-        stat(
-            About(
-                "Oldest stall",
-                "The age of the oldest stall in progress.",
-                "s",
-                runbook("SpawnStallOngoing"),
-            ),
-            oldest_stall(_HOSTS),
-            orange_from=60,
-            red_from=300,
-        ),
-        stat(
-            About("Time lost", "Time in stalls in the time range, ended or in progress.", "s"),
-            or_zero(time_lost(_HOSTS, "")),
-        ),
+        *current_stalls(_HOSTS, runbooks),
     ]
 
 
@@ -173,12 +149,7 @@ def _stalls(runbooks: str) -> list[Panel]:
             ("cause", "Cause"),
         ),
         table(
-            About(
-                "Own children late to exec",
-                "Forked more than a second ago, and their parent waits for the exec. No holder is involved.",
-                "short",
-                runbook_url(runbooks, "SpawnExecStuck"),
-            ),
+            about_late_execs("short", runbooks),
             [
                 Column("Host", label="instance", link=_HOST_LINK),
                 Column("Program", label="comm"),

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from dashboards.frame import JOBS, dashboard_json, instance_variable
-from dashboards.latency import spawn_latency
 from dashboards.panels import PER_MINUTE, PER_SECOND, About, Column, Panel, lines, stat, table
 from dashboards.queries import (
     blind_agents,
     losses,
-    oldest_stall,
     or_zero,
     over_the_range,
     quantiles,
@@ -17,6 +15,7 @@ from dashboards.queries import (
 )
 from dashboards.recordings import STALLS
 from dashboards.runbook import runbook_url
+from dashboards.shared import about_late_execs, current_stalls, spawn_latency
 
 __all__ = ["HOST_UID", "host_dashboard"]
 
@@ -71,30 +70,7 @@ def _now(runbooks: str) -> list[Panel]:
             f"1 - ({blind_agents(_HOST)})",
             words=_YES_NO,
         ),
-        stat(
-            About(
-                "Stalls in progress",
-                "Readers that wait for foreign holders. Short stalls are harmless.",
-                "none",
-                runbook("SpawnStallOngoing"),
-            ),
-            or_zero(f"sum(spawnstall_stalls_in_progress{{{_HOST}}})"),
-        ),
-        stat(
-            About(
-                "Oldest stall",
-                "The age of the oldest stall in progress.",
-                "s",
-                runbook("SpawnStallOngoing"),
-            ),
-            oldest_stall(_HOST),
-            orange_from=60,
-            red_from=300,
-        ),
-        stat(
-            About("Time lost", "Time in stalls in the time range, ended or in progress.", "s"),
-            or_zero(time_lost(_HOST, "")),
-        ),
+        *current_stalls(_HOST, runbooks),
         stat(
             About("Spawns", "Ended spawns, averaged over five minutes.", PER_SECOND),
             f"sum(instance_outcome:spawnstall_spawns:rate5m{{{_HOST}}})",
@@ -103,9 +79,9 @@ def _now(runbooks: str) -> list[Panel]:
 
 
 def _stalls(runbooks: str) -> list[Panel]:
-    ongoing, time, exposure, stuck = (
+    ongoing, time, exposure = (
         runbook_url(runbooks, name)
-        for name in ("SpawnStallOngoing", "SpawnStallTimeHigh", "SpawnStallExposure", "SpawnExecStuck")
+        for name in ("SpawnStallOngoing", "SpawnStallTimeHigh", "SpawnStallExposure")
     )
     by = "comm, holder, cause"
     return [
@@ -181,12 +157,7 @@ def _stalls(runbooks: str) -> list[Panel]:
             },
         ),
         lines(
-            About(
-                "Own children late to exec",
-                "Forked more than a second ago, and their parent waits for the exec. No holder is involved.",
-                "none",
-                stuck,
-            ),
+            about_late_execs("none", runbooks),
             {"{{comm}}": f"sum by (comm) (spawnstall_execs_in_progress{{{_HOST}}})"},
         ),
     ]
