@@ -114,7 +114,8 @@ def test_trace_popen_of_the_whole_host(lab: Lab, option: tuple[str, ...]) -> Non
         assert f"pid {holder}" in done.stdout
 
 
-def test_a_process_that_hangs_is_followed_until_it_continues(lab: Lab) -> None:
+@pytest.mark.parametrize("exits", [False, True])
+def test_a_process_that_hangs_is_followed_until_it_continues_or_exits(exits: bool, lab: Lab) -> None:
     reports = lab.folder / "reports.jsonl"
     with _hung(lab) as (pid, holder):
         command = [*lab.trace_popen, "--pid", str(pid), "--json", "-o", str(reports), "--duration", "60"]
@@ -122,6 +123,8 @@ def test_a_process_that_hangs_is_followed_until_it_continues(lab: Lab) -> None:
             assert tracing.stderr is not None
             assert "tracing" in tracing.stderr.readline()
             time.sleep(3)
+            if exits:
+                os.kill(pid, signal.SIGKILL)
             os.kill(holder, signal.SIGKILL)
             tracing.communicate(timeout=60)
     *_, summary = objects = json_lines(reports.read_text())
@@ -129,20 +132,4 @@ def test_a_process_that_hangs_is_followed_until_it_continues(lab: Lab) -> None:
     assert [stall["state"] for stall in stalls] == ["ongoing", "ended"]
     assert len({stall["id"] for stall in stalls}) == 1
     assert stalls[1]["stall_seconds"] > 3
-    assert (summary["stalls"], summary["ongoing"]) == (1, 0)
-
-
-def test_a_process_that_exits_when_its_hang_ends(lab: Lab) -> None:
-    reports = lab.folder / "reports.jsonl"
-    with _hung(lab) as (pid, holder):
-        command = [*lab.trace_popen, "--pid", str(pid), "--json", "-o", str(reports), "--duration", "60"]
-        with subprocess.Popen(command, cwd=lab.root, stderr=subprocess.PIPE, text=True) as tracing:
-            assert tracing.stderr is not None
-            assert "tracing" in tracing.stderr.readline()
-            time.sleep(3)
-            os.kill(pid, signal.SIGKILL)
-            os.kill(holder, signal.SIGKILL)
-            tracing.communicate(timeout=60)
-    *_, summary = objects = json_lines(reports.read_text())
-    assert [stall["state"] for stall in _ours(objects, pid)] == ["ongoing", "ended"]
     assert (summary["stalls"], summary["ongoing"]) == (1, 0)

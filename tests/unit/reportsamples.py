@@ -36,9 +36,9 @@ def ongoing(number: int = 1, seconds: float = 0.7) -> Object:
     return {**stall_object(made, CLOCK), "stall_seconds": seconds}
 
 
-def found(**changes: Any) -> Object:
-    """A stall that was found in /proc."""
-    finding = Finding(
+def finding(**changes: Any) -> Finding:
+    """A stall as agent.snapshot finds it in /proc."""
+    plain = Finding(
         time=1_795_510_800.0,
         pid=1 << 22,
         tid=1 << 22,
@@ -52,7 +52,12 @@ def found(**changes: Any) -> Object:
         evidence=("the read end is close-on-exec",),
         pipe="pipe:[1]",
     )
-    return snapshot_object(finding._replace(**changes).to_object(), {})
+    return plain._replace(**changes)
+
+
+def found(**changes: Any) -> Object:
+    """The object of such a stall."""
+    return snapshot_object(finding(**changes).to_object(), {})
 
 
 def plain_spawn(**changes: Any) -> Object:

@@ -16,7 +16,7 @@ from agent.cli.files import OutputFile
 from agent.cli.outputs import Drawing, JsonLines, Reports, Sink, Text, text_console
 from agent.filter import Filter
 from agent.model import Outcome
-from agent.snapshot import Finding, Holder
+from tests.unit.reportsamples import finding
 from tests.unit.samples import UNSEEN, holder, spawn, stall
 
 
@@ -182,23 +182,8 @@ def test_full_disk_is_reported_and_other_outputs_continue() -> None:
 def test_a_stall_found_in_proc_is_reported_once_and_when_it_ends() -> None:
     output = io.StringIO()
     reports = Reports([JsonLines(output)])
-    finding = Finding(
-        time=1_795_510_800.0,
-        pid=1 << 22,
-        tid=1 << 22,
-        comm=b"hung",
-        child=None,
-        child_comm=b"",
-        read_fd=3,
-        write_fd=None,
-        holders=(Holder((1 << 22) - 1, b"worker", (4,), "forked"),),
-        certain=True,
-        evidence=(),
-        pipe="pipe:[1]",
-        seconds=5.0,
-    )
     for state in ("ongoing", "ongoing", "ended"):
-        reports.snapshot(finding._replace(state=state))
+        reports.snapshot(finding(state=state, seconds=5.0))
     written = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [one["state"] for one in written] == ["ongoing", "ended"]
     assert reports.summary.stalls == 1
