@@ -46,17 +46,17 @@ def release(
     if len(holders) > len(names):
         names.append(f"{len(holders) - len(names)} more")
     if len(names) > 1:
-        return f"Ending all of pid {', '.join(names)} releases it; of the first, {cost}."
+        return f"Ending all of pids {', '.join(names)} releases it. As for the first: {cost}."
     return f"Ending pid {names[0]} releases it; {cost}."
 
 
 _MAX_NAMED = 4
 _COSTS = {
     Cause.FORKED: "it is a forked process that has not called exec, and what it is doing is lost",
-    Cause.LEAKED: "it is a program of its own, so check what it serves first",
+    Cause.LEAKED: "it is another program, so check what it serves first",
     Cause.LATE_EXEC: "it is about to call exec, so the program that it would run does not start",
     Cause.OWN_DESCENDANT: "it was forked by the program that was started, and what it is doing is lost",
-    Cause.PASSED: "it was given the copy by another process, so check what it serves first",
+    Cause.PASSED: "it received the copy from another process, so check what it serves first",
 }
 """What ending the holder costs, by cause."""
 

@@ -18,7 +18,7 @@ class UserError(Exception):
         ├── CommandError      cli: the COMMAND cannot be run
         ├── ReplayError       reports: the file is not a report
         ├── TraceError        tracing: the probes cannot be loaded (from probes' PreflightError, LoadError)
-        └── WebError          serve: web.listen cannot be listened on
+        └── WebError          serve: the server cannot listen on web.listen
 
     Other errors stay inside their folder: ``StackError`` (host) becomes a line of the report, the errors of
     probes become a TraceError.  Anything else that reaches ``main`` is a bug and shows its traceback.

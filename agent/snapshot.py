@@ -1293,7 +1293,7 @@ class _View:
         return int(found.group(1)) if found else 0
 
     def waited_for(self, thread: _Thread) -> List[_Process]:
-        """The children of which a thread in wait4 or waitid waits for one to exit."""
+        """The children that a thread in wait4 or waitid waits for."""
         children = self.children(thread.pid)
         args = thread.call.args
         if thread.call.name == "waitid":

@@ -35,7 +35,7 @@ class Alert:
     wait: str = ""
     """How long the expression has to hold (``for``); empty: not at all."""
     keep: str = ""
-    """How long the alert fires on after the expression has ceased to hold (``keep_firing_for``)."""
+    """How long the alert keeps firing after the expression has ceased to hold (``keep_firing_for``)."""
     board: Literal["host", "fleet"] = "host"
     """The dashboard with that panel."""
     labels: dict[str, str] = field(default_factory=dict)

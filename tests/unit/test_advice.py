@@ -70,7 +70,7 @@ def test_a_worker_of_the_parent_loses_its_job() -> None:
 def test_all_holders_have_to_end() -> None:
     found = release(10, [(pid, "w") for pid in range(90, 97)], Cause.LEAKED)
     assert found is not None
-    assert "all of pid 90 (w), 91 (w), 92 (w), 93 (w), 3 more" in found
+    assert "all of pids 90 (w), 91 (w), 92 (w), 93 (w), 3 more" in found
 
 
 def test_no_release_of_what_is_not_known() -> None:
