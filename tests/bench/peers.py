@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tests.bench import empty, strangers
+from tests.bench import empty, tracers
 from tests.bench.bench import Bench
 from tests.live.lab import Lab
 
@@ -100,7 +100,7 @@ def _before(*command: str) -> Iterator[Sequence[str]]:
 
 @contextlib.contextmanager
 def _running(*command: str) -> Iterator[Sequence[str]]:
-    before = strangers.programs()
+    before = tracers.programs()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [_found(command[0]), *command[1:]],
@@ -110,7 +110,7 @@ def _running(*command: str) -> Iterator[Sequence[str]]:
             text=True,
         )
         try:
-            if not strangers.settle(process, before, _START_SECONDS):
+            if not tracers.settle(process, before, _START_SECONDS):
                 errors.seek(0)
                 lines = errors.read().strip().splitlines()
                 raise CannotRunError(lines[-1] if lines else f"{command[0]} did not start")

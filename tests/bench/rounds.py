@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.bench import strangers
+from tests.bench import tracers
 from tests.bench.bench import Bench
 from tests.bench.peers import CannotRunError, Peer
 
@@ -59,13 +59,13 @@ def _undisturbed(
     rounds: Rounds, peer: Peer, measure: Callable[[Sequence[str]], dict[str, float]]
 ) -> dict[str, float]:
     for _ in range(_TRIES):
-        is_alone = strangers.wait_for(0, _PATIENCE_SECONDS)
+        is_alone = tracers.wait_for(0, _PATIENCE_SECONDS)
         with peer.beside() as prefix:
-            before = strangers.programs()
+            before = tracers.programs()
             found = measure(prefix)
             # Programs that the prefix or the peer loaded disappear a moment after it.
-            is_alone = strangers.wait_for(before, _LEAVE_SECONDS) and is_alone
-        if strangers.wait_for(0, _LEAVE_SECONDS) and is_alone:
+            is_alone = tracers.wait_for(before, _LEAVE_SECONDS) and is_alone
+        if tracers.wait_for(0, _LEAVE_SECONDS) and is_alone:
             return found
     rounds.disturbed += 1
     return found

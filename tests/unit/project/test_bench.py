@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import empty, rounds, stats, strangers, targets
+from tests.bench import empty, rounds, stats, targets, tracers
 from tests.bench.bench import Bench
 from tests.bench.peers import CannotRunError, Peer
 
@@ -77,8 +77,8 @@ def _measured(
     programs: Iterator[int], folder: Path, monkeypatch: pytest.MonkeyPatch, *everybody: Peer
 ) -> tuple[rounds.Rounds, list[str]]:
     """Two rounds; programs: how many the kernel has, each time that it is asked."""
-    monkeypatch.setattr(strangers, "wait_for", lambda at_most, _seconds: next(programs) <= at_most)
-    monkeypatch.setattr(strangers, "programs", lambda: 0)
+    monkeypatch.setattr(tracers, "wait_for", lambda at_most, _seconds: next(programs) <= at_most)
+    monkeypatch.setattr(tracers, "programs", lambda: 0)
     order: list[str] = []
 
     def measure(prefix: Sequence[str]) -> dict[str, float]:
@@ -95,7 +95,7 @@ def test_peers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("runs", [0, 1])
-def test_a_peer_that_cannot_run_is_said_and_left_out(
+def test_a_peer_that_cannot_run_is_reported_and_left_out(
     runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = _peer("b", "no b here", runs)
@@ -106,7 +106,7 @@ def test_a_peer_that_cannot_run_is_said_and_left_out(
 
 
 @pytest.mark.parametrize("when", range(3), ids=["before", "meanwhile", "after"])
-def test_a_measurement_beside_a_stranger_is_repeated(
+def test_a_measurement_beside_another_tracer_is_repeated(
     when: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = itertools.chain((int(place == when) for place in range(3)), itertools.repeat(0))
@@ -115,7 +115,7 @@ def test_a_measurement_beside_a_stranger_is_repeated(
     assert found == rounds.Rounds({"a": {"figure": [2, 3]}})
 
 
-def test_a_stranger_that_stays_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_tracer_that_stays_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = _measured(itertools.repeat(1), tmp_path, monkeypatch, _peer("a"))
     assert found.disturbed == 2
     assert len(found.values["a"]["figure"]) == 2
