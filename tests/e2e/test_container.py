@@ -271,9 +271,9 @@ def test_as_the_quadlet_starts_it(repo_root: Path, lab: Lab, engine: Engine, tmp
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)
         with _agent(engine, *options, environ={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as agent:
-            told = [manager.recv(4096).decode()]
-            while "READY=1" not in told[-1]:
-                told.append(manager.recv(4096).decode())
+            messages = [manager.recv(4096).decode()]
+            while "READY=1" not in messages[-1]:
+                messages.append(manager.recv(4096).decode())
             status = Path(f"/proc/{agent.container.state['Pid']}/status").read_text()
             assert "\nUid:" + "\t65532" * 4 + "\n" in status
             _play_outside(lab, agent)

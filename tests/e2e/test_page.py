@@ -34,7 +34,7 @@ def _open(browser: Browser, agent: RunningAgent, width: int = 1100, height: int 
     return page
 
 
-def _told(agent: RunningAgent) -> Object:
+def _status(agent: RunningAgent) -> Object:
     return dict(json.loads(agent.get("/api/stalls")))
 
 
@@ -60,7 +60,7 @@ def test_nothing_has_happened(lab: Lab, browser: Browser) -> None:
         assert page.complaints() == []
 
 
-def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, browser: Browser) -> None:
+def test_a_stall_appears_in_progress_and_moves_to_the_ended_ones(lab: Lab, browser: Browser) -> None:
     with lab.agent() as agent:
         page = _open(browser, agent)
         arguments = ("fork_beside_popen.py", "--force", "1", "--live", "600", "--plain", "0")
@@ -68,7 +68,7 @@ def test_a_stall_appears_while_it_goes_on_and_moves_to_the_ended_ones(lab: Lab, 
             mine = f"#ongoing details[data-parent='{program.pid}']"
             page.wait_for(f"document.querySelector({mine!r}) !== null")
             assert "stall in progress" in page.evaluate("document.querySelector('#state').innerText").lower()
-            [stall] = [one for one in _told(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
+            [stall] = [one for one in _status(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
             worker = stall["holders"][0]["pid"]
             assert page.evaluate(f"document.querySelector({mine!r}).id") == f"stall-{stall['id']}"
             shown = page.evaluate(f"document.querySelector({mine!r}).innerText")
@@ -108,11 +108,11 @@ def test_a_reader_is_not_disturbed(lab: Lab, browser: Browser) -> None:
     with lab.agent() as agent:
         _play(lab, count="12")
         deadline = time.monotonic() + 30
-        while len(_told(agent)["ended"]) < 12:
+        while len(_status(agent)["ended"]) < 12:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         page = _open(browser, agent, width=1000, height=500)
-        read = f"stall-{_told(agent)['ended'][-6]['id']}"
+        read = f"stall-{_status(agent)['ended'][-6]['id']}"
         element = f"document.getElementById({read!r})"
         page.evaluate(f"{element}.querySelector('summary').click()")
         page.evaluate(f"{element}.scrollIntoView()")
@@ -151,7 +151,7 @@ def test_hostile_comms_are_harmless(comm: bytes, shown: str, lab: Lab, browser: 
             assert page.evaluate(names) == [shown] * 3
             assert shown in page.evaluate(f"document.querySelector({mine + ' svg title'!r}).textContent")
             assert page.evaluate("document.documentElement.scrollWidth") <= 400
-            [stall] = [one for one in _told(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
+            [stall] = [one for one in _status(agent)["ongoing"] if one["parent"]["pid"] == program.pid]
             assert stall["holders"][0]["comm"] == shown
             os.kill(worker, signal.SIGKILL)
             program.communicate(timeout=30)

@@ -25,7 +25,7 @@ _HOSTILE = (b"<script>a();", b"<img onerror=a>", b"'\"><b>&amp;", b"\x1b[31mred\
 
 
 @pytest.fixture
-def told(lab: Lab) -> Collection:
+def collection(lab: Lab) -> Collection:
     """Stalls with several causes and hostile names, every spawn, and a stall found in /proc."""
     plays = [
         lab.program("fork_beside_popen.py", "--force", "2", "--live", "1.2"),
@@ -38,10 +38,10 @@ def told(lab: Lab) -> Collection:
     file = lab.folder / "all.jsonl"
     file.write_text(_snapshot(lab) + (lab.folder / "reports.json").read_text())
     warnings: list[str] = []
-    told = Collection(read_report(file, warnings.append))
+    collection = Collection(read_report(file, warnings.append))
     assert warnings == []
-    assert len(told.stalls) == 4 + len(_HOSTILE)
-    return told
+    assert len(collection.stalls) == 4 + len(_HOSTILE)
+    return collection
 
 
 def _snapshot(lab: Lab) -> str:
@@ -60,9 +60,9 @@ def _snapshot(lab: Lab) -> str:
             os.killpg(program.pid, signal.SIGKILL)
 
 
-def _write(folder: Path, told: Collection) -> str:
+def _write(folder: Path, collection: Collection) -> str:
     page = folder / "report.html"
-    page.write_text(html_report(told), encoding="utf-8")
+    page.write_text(html_report(collection), encoding="utf-8")
     return page.as_uri()
 
 
@@ -70,30 +70,32 @@ def _names(stall: Object) -> list[str]:
     return [stall["parent"]["comm"], stall["child"]["comm"], stall["holders"][0]["comm"]]
 
 
-def test_every_stall_is_there_and_strangers_are_harmless(
-    told: Collection, browser: Browser, tmp_path: Path
+def test_every_stall_is_shown_and_hostile_names_are_harmless(
+    collection: Collection, browser: Browser, tmp_path: Path
 ) -> None:
-    page = browser.open(_write(tmp_path, told), width=1200)
+    page = browser.open(_write(tmp_path, collection), width=1200)
     summaries = "[...document.querySelectorAll('details.stall > summary')]"
     shown = page.evaluate(f"{summaries}.map(each => [...each.querySelectorAll('b')].map(b => b.textContent))")
-    assert sorted(shown) == sorted(_names(dict(stall)) for stall in told.stalls)
+    assert sorted(shown) == sorted(_names(dict(stall)) for stall in collection.stalls)
     rows = page.evaluate("[...document.querySelectorAll('.all tbody tr')].map(row => row.innerText)")
-    assert len(rows) == len(told.stalls)
-    for stall in told.stalls:
+    assert len(rows) == len(collection.stalls)
+    for stall in collection.stalls:
         assert any(str(stall["parent"]["pid"]) in row and stall["parent"]["comm"] in row for row in rows)
     # Every timeline has a bar for the reader and one for the holder, with a link to it.
     drawn = "[...document.querySelectorAll('.timeline')]"
     assert page.evaluate(f"{drawn}.every(each => each.querySelector('.waits, .holder, .unseen'))") is True
     links = "[...document.querySelectorAll('.all a, .overview a')].map(each => each.getAttribute('href'))"
     assert page.evaluate(f"{links}.every(link => document.querySelector('details' + link))") is True
-    assert page.evaluate("document.querySelectorAll('.overview a').length") == len(told.stalls) - 1
+    assert page.evaluate("document.querySelectorAll('.overview a').length") == len(collection.stalls) - 1
     assert page.evaluate("document.scripts.length + document.images.length") == 0
     assert page.complaints() == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_nothing_is_cut_at_any_width(dark: bool, told: Collection, browser: Browser, tmp_path: Path) -> None:
-    address = _write(tmp_path, told)
+def test_nothing_is_cut_at_any_width(
+    dark: bool, collection: Collection, browser: Browser, tmp_path: Path
+) -> None:
+    address = _write(tmp_path, collection)
     for width in (400, 620, 900, 1400):
         page = browser.open(address, width, dark=dark)
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
@@ -107,19 +109,19 @@ def test_nothing_is_cut_at_any_width(dark: bool, told: Collection, browser: Brow
         assert page.complaints() == []
 
 
-def test_on_paper_everything_is_open(told: Collection, browser: Browser, tmp_path: Path) -> None:
-    page = browser.open(_write(tmp_path, told), dark=True)
+def test_on_paper_everything_is_open(collection: Collection, browser: Browser, tmp_path: Path) -> None:
+    page = browser.open(_write(tmp_path, collection), dark=True)
     heights = (
         "[...document.querySelectorAll('details > .body')].filter(each => each.checkVisibility()).length"
     )
     assert page.evaluate(heights) == 3
     page.call("Emulation.setEmulatedMedia", media="print")
-    assert page.evaluate(heights) == len(told.stalls)
+    assert page.evaluate(heights) == len(collection.stalls)
 
 
-def test_the_policy_stops_what_is_not_ours(told: Collection, browser: Browser, tmp_path: Path) -> None:
+def test_the_policy_stops_what_is_not_ours(collection: Collection, browser: Browser, tmp_path: Path) -> None:
     """Verify the tests above."""
-    page = browser.open(_write(tmp_path, told))
+    page = browser.open(_write(tmp_path, collection))
     page.evaluate(
         "(() => { const s = document.createElement('script'); s.textContent = 'window.harmed = true';"
         " document.body.append(s); document.body.insertAdjacentHTML('beforeend',"
@@ -132,17 +134,19 @@ def test_the_policy_stops_what_is_not_ours(told: Collection, browser: Browser, t
     assert page.evaluate("window.harmed") is None
 
 
-def test_the_trace_file_is_what_the_browser_reads(told: Collection, browser: Browser, tmp_path: Path) -> None:
+def test_the_trace_file_is_what_the_browser_reads(
+    collection: Collection, browser: Browser, tmp_path: Path
+) -> None:
     file = tmp_path / "trace.json"
-    file.write_text(json.dumps(trace_events(told)))
+    file.write_text(json.dumps(trace_events(collection)))
     page = browser.open(file.as_uri())
     read: dict[str, Any] = page.evaluate("JSON.parse(document.body.innerText)")
     check(read)
     stalls = [event for event in read["traceEvents"] if event["ph"] == "X" and event["cat"] == "stall"]
-    expected = {stall["id"]: stall["stall_seconds"] for stall in told.stalls}
+    expected = {stall["id"]: stall["stall_seconds"] for stall in collection.stalls}
     assert {event["args"]["id"]: event["dur"] / 1e6 for event in stalls} == pytest.approx(expected, abs=2e-6)
     named = {event["args"]["name"] for event in read["traceEvents"] if event["ph"] == "M"}
-    assert {stall["holders"][0]["comm"] for stall in told.stalls} <= named
+    assert {stall["holders"][0]["comm"] for stall in collection.stalls} <= named
     spawned = [event for event in read["traceEvents"] if event["ph"] == "X" and event["cat"] == "spawn"]
-    assert told.summary is not None
-    assert len(spawned) == told.summary["spawns"] + 1  # the one that only /proc has shown
+    assert collection.summary is not None
+    assert len(spawned) == collection.summary["spawns"] + 1  # the one that only /proc has shown

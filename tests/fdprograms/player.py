@@ -56,7 +56,7 @@ class _Op(IntEnum):
     WRITE = 18
 
 
-class _Said(IntEnum):
+class _AnswerKind(IntEnum):
     """enum kind in player.c."""
 
     HELLO = 0
@@ -85,14 +85,14 @@ class _Actor:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         connection.settimeout(_TIMEOUT)
-        hello = self.answer(_Said.HELLO)
+        hello = self.answer(_AnswerKind.HELLO)
         self.pid = hello.pid
         self.tid = hello.tid
 
     def tell(self, op: _Op, a: int = 0, b: int = 0, c: int = 0) -> None:
         self._connection.sendall(_COMMAND.pack(op, a, b, c))
 
-    def answer(self, kind: _Said) -> _Answer:
+    def answer(self, kind: _AnswerKind) -> _Answer:
         try:
             data = self._connection.recv(_ANSWER.size, socket.MSG_WAITALL)
         except socket.timeout:
@@ -149,7 +149,7 @@ class Player:
         """Start a process with nothing open except /dev/null on fd 0 to 2."""
         self._root.tell(_Op.START)
         first = self.accept()
-        if self._root.answer(_Said.DONE).result != first.pid:
+        if self._root.answer(_AnswerKind.DONE).result != first.pid:
             raise PlayerError("another process connected")
         return first
 
@@ -192,24 +192,24 @@ class Running:
         # Threads that the step has unblocked. (After an exec another thread can have the same number.)
         for key, other in waiting.items():
             if self._actors.get(key) is other and key not in self._blocked():
-                other.answer(_Said.DONE)
+                other.answer(_AnswerKind.DONE)
         for key, (other, child) in suspended.items():
             if self._actors.get(key) is other and key not in self._suspended():
-                result = other.answer(_Said.DONE).result
+                result = other.answer(_AnswerKind.DONE).result
                 if result != self.pids[child]:
                     raise PlayerError(f"vfork returned {result}")
 
     def _finish(self, step: Step, actor: _Actor, expected: int) -> None:
         """Wait for the end of a step that leaves its thread alive."""
         if step.kind is Kind.READ:
-            actor.answer(_Said.READING)
+            actor.answer(_AnswerKind.READING)
             if (step.process, step.thread) in self._blocked():
                 _wait_until(lambda: _is_in_read(actor), "the thread does not block in read")
                 return
         if step.kind is Kind.VFORK:
             self._child(expected)
             return
-        answer = actor.answer(_Said.DONE)
+        answer = actor.answer(_AnswerKind.DONE)
         if step.kind is Kind.FORK:
             self._child(expected)
             expected = self.pids[expected]

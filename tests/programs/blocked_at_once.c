@@ -41,10 +41,10 @@ static void *run(void *data)
     return NULL;
 }
 
-static void stay_until_told(void *told)
+static void stay_until(void *end)
 {
     prctl(PR_SET_NAME, "worker");
-    await(told);
+    await(end);
 }
 
 int main(int argc, char **argv)
@@ -57,8 +57,8 @@ int main(int argc, char **argv)
     if (threads < 1 || setrlimit(RLIMIT_NOFILE, &files) || (long)files.rlim_cur < 2 * threads + 20)
         die("more threads than there may be files");
     struct spawn *spawns = calloc(threads, sizeof *spawns);
-    sem_t *told = shared(sizeof *told);
-    sem_init(told, 1, 0);
+    sem_t *end = shared(sizeof *end);
+    sem_init(end, 1, 0);
     pthread_barrier_init(&made, NULL, threads + 1);
     pthread_barrier_init(&go, NULL, threads + 1);
     pthread_attr_t small;
@@ -68,14 +68,14 @@ int main(int argc, char **argv)
         if (pthread_create(&spawns[i].thread, &small, run, &spawns[i]))
             die("pthread_create");
     pthread_barrier_wait(&made);
-    pid_t worker = fork_beside(stay_until_told, told);
+    pid_t worker = fork_beside(stay_until, end);
     pthread_barrier_wait(&go);
     while (reading < threads)
         rest(0.001);
     for (int i = 0; i < threads; i++)
         await_end(spawns[i].child);
     rest(seconds);
-    sem_post(told);
+    sem_post(end);
     for (int i = 0; i < threads; i++)
         pthread_join(spawns[i].thread, NULL);
     printf("{\"kind\": \"worker\", \"pid\": %d}\n", worker);

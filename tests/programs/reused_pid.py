@@ -20,8 +20,8 @@ from _spawns import TRUE, HookedEnv, done, fork_with_pid, spawn
 _KEEP = 0.5
 
 
-def _work(told: int) -> None:
-    pid = int(os.read(told, 32))
+def _work(orders: int) -> None:
+    pid = int(os.read(orders, 32))
     if fork_with_pid(pid) == 0:
         time.sleep(_KEEP)
     os._exit(0)
@@ -34,17 +34,17 @@ def _children() -> list[int]:
 
 def main() -> None:
     fields: dict[str, Any] = {"kept": _KEEP}
-    told, tell = os.pipe()
+    orders, order = os.pipe()
 
     def reap() -> None:
         [pid] = [pid for pid in _children() if pid != fields["worker"]]
         os.waitpid(pid, 0)
-        os.write(tell, str(pid).encode())
+        os.write(order, str(pid).encode())
 
     def fork() -> None:
         pid = os.fork()
         if pid == 0:
-            _work(told)
+            _work(orders)
         fields["worker"] = pid
 
     def hook() -> None:

@@ -103,7 +103,7 @@ def runtimes(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runti
     return Runtimes(folder, tmp_path_factory.mktemp("runtimes"))
 
 
-def _assert_said(traced: Traced, count: int) -> list[Object]:
+def _assert_reported(traced: Traced, count: int) -> list[Object]:
     """Assert that the program made that many spawns, and that exactly these are reported."""
     assert traced.status == 0
     spawns = traced.spawns()
@@ -120,7 +120,7 @@ def _assert_said(traced: Traced, count: int) -> list[Object]:
 @pytest.mark.parametrize("name", _RUNTIMES)
 def test_plain_spawns(lab: Lab, runtimes: Runtimes, name: str) -> None:
     traced = lab.trace(runtimes.command(name))
-    _assert_said(traced, _COUNT)
+    _assert_reported(traced, _COUNT)
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT * _RUNTIMES[name].errpipe
     assert traced.summary["spawns"] == len(traced.of("spawn"))
     assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
@@ -129,7 +129,7 @@ def test_plain_spawns(lab: Lab, runtimes: Runtimes, name: str) -> None:
 @pytest.mark.parametrize("name", _RUNTIMES)
 def test_program_that_does_not_exist(lab: Lab, runtimes: Runtimes, name: str) -> None:
     traced = lab.trace(runtimes.command(name, program="/no/such/program"))
-    assert all(spawn["failed"] for spawn in _assert_said(traced, _COUNT))
+    assert all(spawn["failed"] for spawn in _assert_reported(traced, _COUNT))
     outcomes = [spawn["outcome"] for spawn in traced.of("spawn")]
     assert outcomes == ["exec_failed"] * _COUNT * _RUNTIMES[name].errpipe
     assert traced.of("stall") == []
@@ -138,7 +138,7 @@ def test_program_that_does_not_exist(lab: Lab, runtimes: Runtimes, name: str) ->
 @pytest.mark.parametrize("name", _PRELOADED)
 def test_worker_that_never_execs(lab: Lab, runtimes: Runtimes, preload: Preload, name: str) -> None:
     traced = lab.trace(preload.fork(runtimes.command(name)))
-    _assert_said(traced, _COUNT)
+    _assert_reported(traced, _COUNT)
     preload.assert_each_stalled(traced, "forked")
 
 
@@ -148,7 +148,7 @@ def test_copy_that_a_sibling_keeps_through_its_exec(
 ) -> None:
     """The errpipe is not yet close-on-exec, or never is in the parent."""
     traced = lab.trace(preload.exec(runtimes.command(name)))
-    _assert_said(traced, _COUNT)
+    _assert_reported(traced, _COUNT)
     preload.assert_each_stalled(traced, "leaked")
     assert {stall["holders"][0]["comm"] for stall in traced.of("stall")} == {"sleep"}
 
@@ -156,7 +156,7 @@ def test_copy_that_a_sibling_keeps_through_its_exec(
 @pytest.mark.parametrize("name", _AT_ONCE)
 def test_close_on_exec_from_the_start(lab: Lab, runtimes: Runtimes, preload: Preload, name: str) -> None:
     traced = lab.trace(preload.exec(runtimes.command(name)))
-    spawns = _assert_said(traced, _COUNT)
+    spawns = _assert_reported(traced, _COUNT)
     assert max(spawn["seconds"] for spawn in spawns) < LIVE_SECONDS
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT
     assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
@@ -165,7 +165,7 @@ def test_close_on_exec_from_the_start(lab: Lab, runtimes: Runtimes, preload: Pre
 def test_go(lab: Lab, runtimes: Runtimes, preload: Preload) -> None:
     """A C thread, which does not take Go's ForkLock, forks continuously."""
     traced = lab.trace(preload.loop(runtimes.command("go", count=100)))
-    waits = [s for s in _assert_said(traced, 100) if s["seconds"] > LOOP_LIVE_SECONDS * 0.8]
+    waits = [s for s in _assert_reported(traced, 100) if s["seconds"] > LOOP_LIVE_SECONDS * 0.8]
     assert len(waits) >= 3
     assert preload.assert_waits_are_explained(traced) >= 3
 
@@ -189,7 +189,7 @@ def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, na
 def test_many_threads(lab: Lab, runtimes: Runtimes, name: str) -> None:
     """Siblings can hold each other's errpipes, but only until their exec, and all are counted."""
     traced = lab.trace([*runtimes.command(name, count=25), "--threads", "8"])
-    spawns = _assert_said(traced, 200)
+    spawns = _assert_reported(traced, 200)
     assert {spawn["outcome"] for spawn in traced.of("spawn")} == {"ok"}
     assert traced.summary["spawns"] == 200
     children = {spawn["child"] for spawn in spawns}

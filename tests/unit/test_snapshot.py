@@ -215,7 +215,7 @@ def test_a_copy_that_was_passed_to_an_older_process(host: _Host) -> None:
     assert host.stall().write_fd is None
 
 
-def test_a_copy_that_was_passed_to_a_stranger(host: _Host) -> None:
+def test_a_copy_that_was_passed_to_an_unrelated_process(host: _Host) -> None:
     host.own()
     host.worker(parent=1, read=None, flags=_EXECED, session=8)
     assert host.causes() == {_WORKER: "passed"}
@@ -335,7 +335,7 @@ def test_the_process_has_a_write_end_itself(host: _Host) -> None:
 
 
 @pytest.mark.parametrize("fd", [0, 1, 2])
-def test_somebodys_standard_output(host: _Host, fd: int) -> None:
+def test_a_standard_output(host: _Host, fd: int) -> None:
     host.own()
     host.worker(fd=fd, write="0100001", flags=_EXECED)
     assert host.take() == []
@@ -528,7 +528,7 @@ def test_comms_are_found_behind_parentheses(host: _Host) -> None:
 # -- objects --
 
 
-def test_a_hang_lasts_since_its_pipe_was_made(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_lasts_since_its_pipe_was_created(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.own()
     host.worker()
     monkeypatch.setattr(snapshot, "_uptime", lambda: _MADE + 8040)
@@ -626,12 +626,17 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("booted")
-def test_a_stall_is_told_once_while_it_goes_on_and_once_at_its_end(host: _Host) -> None:
+def test_a_stall_is_reported_once_in_progress_and_once_at_its_end(host: _Host) -> None:
     sampler = snapshot.Sampler(_PARENT, 0.01, 1.0, str(host.root))
     host.own()
     host.worker()
-    told = [sampler.sample(now) for now in (10.0, 10.5, 11.5, 12.0)]
-    assert [[(one.state, one.seconds) for one in news] for news in told] == [[], [], [("ongoing", 1.5)], []]
+    samples = [sampler.sample(now) for now in (10.0, 10.5, 11.5, 12.0)]
+    assert [[(one.state, one.seconds) for one in news] for news in samples] == [
+        [],
+        [],
+        [("ongoing", 1.5)],
+        [],
+    ]
     (host.root / str(_WORKER) / "stat").rename(host.root / "kept")
     (host.root / str(_OWN) / "stat").unlink()
     assert sampler.sample(12.5) == []  # not seen for once, but the thread is blocked as before
@@ -643,7 +648,7 @@ def test_a_stall_is_told_once_while_it_goes_on_and_once_at_its_end(host: _Host) 
 
 
 @pytest.mark.usefixtures("booted")
-def test_a_short_stall_is_not_told(host: _Host) -> None:
+def test_a_short_stall_is_not_reported(host: _Host) -> None:
     sampler = snapshot.Sampler(_PARENT, 0.3, 1.0, str(host.root))
     host.own()
     host.worker()

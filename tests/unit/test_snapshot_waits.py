@@ -70,10 +70,10 @@ class _Waiting(_Host):
     def look(self, pid: int = _PARENT) -> Look:
         look = snapshot.look(pid, str(self.root), _BOOT)
         for wait in look.waits:
-            told = wait.to_object()
-            _OBJECT.validate_python(told, strict=True)
-            json.dumps(told)
-            assert snapshot.text(told).startswith("WAIT  ")
+            object = wait.to_object()
+            _OBJECT.validate_python(object, strict=True)
+            json.dumps(object)
+            assert snapshot.text(object).startswith("WAIT  ")
         return look
 
     def wait(self) -> Wait:

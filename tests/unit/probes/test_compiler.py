@@ -53,7 +53,7 @@ def test_version_header(release: str, version: tuple[int, int, int]) -> None:
     assert macro == "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))"
 
 
-def test_what_is_said_on_standard_error_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_standard_error_is_captured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with compiler._captured_stderr(tmp_path / "stderr") as said:
         os.write(2, b"error: no \xff such thing\nsecond line\n")
         assert said() == " (error: no \ufffd such thing)"
@@ -61,7 +61,7 @@ def test_what_is_said_on_standard_error_is_kept(tmp_path: Path, capfd: pytest.Ca
     assert capfd.readouterr().err == "after\n"
 
 
-def test_nothing_said(tmp_path: Path) -> None:
+def test_nothing_on_standard_error(tmp_path: Path) -> None:
     with compiler._captured_stderr(tmp_path / "stderr") as said:
         assert said() == ""
 

@@ -91,7 +91,7 @@ def test_nothing_was_seen() -> None:
         ({"read_began": 0}, "instead of 5.0 ms"),
     ],
 )
-def test_what_differs_is_said(changes: dict[str, Any], said: str) -> None:
+def test_each_difference_is_reported(changes: dict[str, Any], said: str) -> None:
     answer = verdict(seen(**changes))
     assert answer is not None
     assert said in answer

@@ -68,7 +68,7 @@ def test_the_maps_and_probes_are_those_of_the_agent_that_was_asked() -> None:
     assert (found.entries, found.statuses) == (like.entries, like.statuses)
 
 
-def test_after_its_first_hour_a_host_says_what_agent_metrics_said() -> None:
+def test_after_its_first_hour_a_host_exports_what_agent_metrics_exported() -> None:
     text = exposition(BUSY, FakeSource())
     assert _samples(Template(text).render(3600)) == pytest.approx(_samples(text), rel=1e-6, abs=1)
 

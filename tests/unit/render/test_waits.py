@@ -64,6 +64,6 @@ def test_a_page_shows_waits() -> None:
 
 
 def test_what_is_left_out_of_a_page_is_counted() -> None:
-    told = Collection([_wait()] * 7, limit=5)
-    assert (len(told.waits), told.waits_left_out) == (5, 2)
+    collection = Collection([_wait()] * 7, limit=5)
+    assert (len(collection.waits), collection.waits_left_out) == (5, 2)
     assert "102 more are left out" in wait_section([_wait()] * 200, 2)

@@ -128,7 +128,7 @@ _OBJECTS = st.sampled_from(_SAMPLES).flatmap(
     lambda sample: st.builds(_changed, st.just(sample), st.sampled_from(list(_places(sample))), _VALUES)
 )
 _LINES = st.lists(st.one_of(st.sampled_from(_SAMPLES), _OBJECTS), min_size=1, max_size=4).map(
-    lambda told: b"".join(json.dumps(line).encode() + b"\n" for line in told)
+    lambda reports: b"".join(json.dumps(line).encode() + b"\n" for line in reports)
 )
 _DAMAGED_LINES = st.builds(
     lambda lines, at, what, length: lines[: at % len(lines)] + what + lines[at % len(lines) + length :],
@@ -204,9 +204,9 @@ def test_damaged_lines(content: bytes) -> None:
     _check_replay(content)
 
 
-@given(told=reportsamples.objects.filter(bool))
-def test_any_valid_report(told: list[dict[str, Any]]) -> None:
-    _check_replay(b"".join(json.dumps(line).encode() + b"\n" for line in told))
+@given(reports=reportsamples.objects.filter(bool))
+def test_any_valid_report(reports: list[dict[str, Any]]) -> None:
+    _check_replay(b"".join(json.dumps(line).encode() + b"\n" for line in reports))
 
 
 @given(names=st.lists(_NAMES, min_size=5, max_size=5))
@@ -225,8 +225,8 @@ def test_hostile_names(names: list[bytes]) -> None:
         of=spawn(comm=parent[:15], child_comm=child[:15]),
     )
     made = dataclasses.replace(made, identity=identity, reader_stack=stack, missing=(where,))
-    told = stall_object(made, CLOCK)
-    line = json.dumps(told)
+    written = stall_object(made, CLOCK)
+    line = json.dumps(written)
     assert line.isprintable()
     assert len(line) < 10_000
     _check_replay(line.encode() + b"\n")

@@ -106,11 +106,11 @@ def test_the_clock_is_the_walls() -> None:
 def test_a_step_of_the_wall_clock(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Moments follow the clock, as those who read them do; durations are what they were."""
     clock, real = Clock(), time.time_ns
-    told = stall(ended=None)
-    before, created = stall_object(told, clock), clock.timestamp(told.spawn.created)
+    written = stall(ended=None)
+    before, created = stall_object(written, clock), clock.timestamp(written.spawn.created)
     monkeypatch.setattr(time, "time_ns", lambda: real() + step * SECOND)
-    after = stall_object(told, clock)
-    assert clock.timestamp(told.spawn.created) == pytest.approx(created + step, abs=1)
+    after = stall_object(written, clock)
+    assert clock.timestamp(written.spawn.created) == pytest.approx(created + step, abs=1)
     assert after["time"] != before["time"]
     assert after["stall_seconds"] == pytest.approx(before["stall_seconds"], abs=60)
     for name in ("spawn_seconds", "exec_seconds", "began_seconds", "steps", "holders"):
@@ -144,8 +144,8 @@ def test_stall_object() -> None:
         seen=CREATED + 250 * MS,
         identity=identity,
     )
-    told = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
-    assert told == {
+    written = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
+    assert written == {
         **COMMON,
         "type": "stall",
         "id": "000000000000004d",
@@ -203,32 +203,32 @@ def test_stall_object() -> None:
     }
 
 
-def test_a_stall_that_is_going_on() -> None:
+def test_a_stall_in_progress() -> None:
     now = time.monotonic_ns()
     began = now - 2 * SECOND
     of = waiting(created=began - 5 * MS)
-    told = stall_object(stall(began=began, ended=None, of=of), CLOCK)
-    assert told["type"] == "stall"
-    assert told["state"] == "ongoing"
-    assert told["spawn_seconds"] is None
-    assert 2 <= (told["stall_seconds"] or 0) < 12
-    assert told["holders"][0]["released_seconds"] is None
-    assert set(told) == set(stall_object(stall(), CLOCK))
-    assert told["id"] == stall_object(stall(), CLOCK)["id"]
+    written = stall_object(stall(began=began, ended=None, of=of), CLOCK)
+    assert written["type"] == "stall"
+    assert written["state"] == "ongoing"
+    assert written["spawn_seconds"] is None
+    assert 2 <= (written["stall_seconds"] or 0) < 12
+    assert written["holders"][0]["released_seconds"] is None
+    assert set(written) == set(stall_object(stall(), CLOCK))
+    assert written["id"] == stall_object(stall(), CLOCK)["id"]
 
 
 def test_a_reader_that_was_woken_late() -> None:
     """The stall ends with the release, and the spawn with the read."""
-    told = stall_object(stall(ended=BEGAN + 200 * MS, late=300 * MS), CLOCK)
-    assert told["stall_seconds"] == 0.2
-    assert told["late_wakeup_seconds"] == 0.3
-    assert told["spawn_seconds"] == 0.505
+    written = stall_object(stall(ended=BEGAN + 200 * MS, late=300 * MS), CLOCK)
+    assert written["stall_seconds"] == 0.2
+    assert written["late_wakeup_seconds"] == 0.3
+    assert written["spawn_seconds"] == 0.505
 
 
 def test_only_a_holder_that_a_look_found_is_confirmed() -> None:
-    told = stall_object(stall(holder(confirmation=None)), CLOCK)
-    assert told["holders"][0]["confirmed"] is False
-    assert told["holders"][0]["confirmation"] is None
+    written = stall_object(stall(holder(confirmation=None)), CLOCK)
+    assert written["holders"][0]["confirmed"] is False
+    assert written["holders"][0]["confirmation"] is None
 
 
 def test_stacks_are_there_only_when_they_were_asked_for() -> None:
@@ -294,23 +294,23 @@ def test_stacks_of_a_stall_that_was_found_in_proc() -> None:
         "missing": ["fork: it happened before it could be traced", r"why\n"],
     }
     found["holders"] = holders[1:]
-    told = snapshot_object(found, {}, Taken(None, {HOLDER: reader}))
-    assert told["stacks"]["holder"] == stacks["reader"]
+    written = snapshot_object(found, {}, Taken(None, {HOLDER: reader}))
+    assert written["stacks"]["holder"] == stacks["reader"]
 
 
 def test_identities_of_a_stall_that_was_found_in_proc() -> None:
     python = Identity("/usr/bin/python3.11", 33, None)
     found = {"parent": {"pid": PARENT}, "holders": [{"pid": HOLDER, "cause": "forked"}]}
-    told = snapshot_object(found, {PARENT: python, HOLDER: None})
-    assert (told["parent"]["exe"], told["parent"]["uid"]) == ("/usr/bin/python3.11", 33)
-    assert (told["holders"][0]["exe"], told["holders"][0]["uid"]) == (None, None)
-    assert told["advice"] == advise(Cause.FORKED, python.exe).text
+    written = snapshot_object(found, {PARENT: python, HOLDER: None})
+    assert (written["parent"]["exe"], written["parent"]["uid"]) == ("/usr/bin/python3.11", 33)
+    assert (written["holders"][0]["exe"], written["holders"][0]["uid"]) == (None, None)
+    assert written["advice"] == advise(Cause.FORKED, python.exe).text
 
 
 def test_spawn_object() -> None:
-    told: Any = spawn_object(spawn(), spawn_steps(spawn()), CLOCK)
-    steps = told.pop("steps")
-    assert told == {
+    written: Any = spawn_object(spawn(), spawn_steps(spawn()), CLOCK)
+    steps = written.pop("steps")
+    assert written == {
         **COMMON,
         "type": "spawn",
         "state": "ended",
@@ -323,19 +323,19 @@ def test_spawn_object() -> None:
 
 def test_a_spawn_that_did_not_get_far() -> None:
     few = spawn(forked=None, own_released=None, read_began=None, read_ended=None, outcome=Outcome.ABANDONED)
-    told = spawn_object(few, [], CLOCK)
-    assert told["outcome"] == "abandoned"
-    assert told["spawn_seconds"] is None
-    assert told["exec_seconds"] is None
-    assert told["steps"] == []
+    written = spawn_object(few, [], CLOCK)
+    assert written["outcome"] == "abandoned"
+    assert written["spawn_seconds"] is None
+    assert written["exec_seconds"] is None
+    assert written["steps"] == []
 
 
 @given(st.binary(max_size=15), st.binary(max_size=15), st.binary(max_size=15))
 def test_hostile_comms_in_an_object(parent: bytes, child: bytes, other: bytes) -> None:
-    told = stall_object(stall(holder(comm=other), of=spawn(comm=parent, child_comm=child)), CLOCK)
-    line = json.dumps(told)
+    written = stall_object(stall(holder(comm=other), of=spawn(comm=parent, child_comm=child)), CLOCK)
+    line = json.dumps(written)
     assert line.isascii() and line.isprintable()
-    assert json.loads(line) == told
+    assert json.loads(line) == written
 
 
 # -- summary --
@@ -349,9 +349,9 @@ def summary(*durations: int) -> Summary:
 
 
 def test_an_empty_summary() -> None:
-    told: Any = Summary().object(0)
-    assert told.pop("seconds") >= 0
-    assert told == {
+    written: Any = Summary().object(0)
+    assert written.pop("seconds") >= 0
+    assert written == {
         "type": "summary",
         "spawns": 0,
         "stalls": 0,
@@ -371,18 +371,18 @@ def test_what_is_counted() -> None:
     made.add_spawn(spawn(outcome=Outcome.EXEC_FAILED))
     made.add_spawn(spawn(outcome=Outcome.ABANDONED, read_ended=CREATED + 90 * SECOND))
     made.add_spawn(spawn(outcome=Outcome.ABANDONED, read_ended=None))
-    told = made.object(17)
-    assert (told["spawns"], told["exec_failures"], told["lost_records"]) == (4, 1, 17)
-    assert told["spawn_seconds"]["max"] == 0.505  # what was abandoned has no duration
+    written = made.object(17)
+    assert (written["spawns"], written["exec_failures"], written["lost_records"]) == (4, 1, 17)
+    assert written["spawn_seconds"]["max"] == 0.505  # what was abandoned has no duration
 
 
 def test_what_was_not_followed_is_in_the_summary() -> None:
-    told = Summary().object(0, not_followed={"slots_overflowed": 12, "walks_cut": 1})["not_followed"]
-    assert {name: number for name, number in told.items() if number} == {
+    written = Summary().object(0, not_followed={"slots_overflowed": 12, "walks_cut": 1})["not_followed"]
+    assert {name: number for name, number in written.items() if number} == {
         "slots_overflowed": 12,
         "walks_cut": 1,
     }
-    assert list(told) == [name for name, _, _ in LOSSES]
+    assert list(written) == [name for name, _, _ in LOSSES]
 
 
 def test_holders_of_a_summary_the_worst_first() -> None:
@@ -393,22 +393,22 @@ def test_holders_of_a_summary_the_worst_first() -> None:
     made.add_stall(stall(holder(comm=b"bad", cause=Cause.LEAKED), ended=BEGAN + 1 * MS))
     made.add_stall(stall(UNSEEN, ended=BEGAN + 200 * MS))
     made.add_stall(stall(ended=None))  # its end will be counted
-    told = made.object(0)
-    assert told["stalls"] == 5
-    assert told["stalled_seconds"] == pytest.approx(0.701)
-    assert [tuple(each.values()) for each in told["holders"]] == [
+    written = made.object(0)
+    assert written["stalls"] == 5
+    assert written["stalled_seconds"] == pytest.approx(0.701)
+    assert [tuple(each.values()) for each in written["holders"]] == [
         ("bad", "forked", 2, 0.4),
         (None, "unknown", 1, 0.2),
         ("mild", "forked", 1, 0.1),
         ("bad", "leaked", 1, 0.001),
     ]
-    assert list(told["holders"][0]) == ["comm", "cause", "stalls", "seconds"]
+    assert list(written["holders"][0]) == ["comm", "cause", "stalls", "seconds"]
 
 
 def test_quantiles() -> None:
-    told = summary(*(each * MS for each in range(1000, 0, -1))).object(0)["spawn_seconds"]
-    assert told["max"] == 1.0
-    for found, value in ((told["p50"], 0.5), (told["p95"], 0.95), (told["p99"], 0.99)):
+    written = summary(*(each * MS for each in range(1000, 0, -1))).object(0)["spawn_seconds"]
+    assert written["max"] == 1.0
+    for found, value in ((written["p50"], 0.5), (written["p95"], 0.95), (written["p99"], 0.99)):
         assert found == pytest.approx(value, abs=0.0011)
 
 
@@ -418,11 +418,11 @@ def test_quantiles_of_one_spawn() -> None:
 
 @given(st.lists(st.integers(0, 3600 * SECOND), min_size=1, max_size=300))
 def test_what_holds_for_all_quantiles(durations: list[int]) -> None:
-    told: dict[str, Any] = dict(summary(*durations).object(0)["spawn_seconds"])
+    written: dict[str, Any] = dict(summary(*durations).object(0)["spawn_seconds"])
     seconds = [each / 1e9 for each in durations]
-    assert list(told.values()) == sorted(told.values())
-    assert told["max"] == max(seconds)
+    assert list(written.values()) == sorted(written.values())
+    assert written["max"] == max(seconds)
     for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        assert told[name] in seconds
-        assert sum(each <= told[name] for each in seconds) >= share * len(seconds)
-        assert sum(each >= told[name] for each in seconds) >= (1 - share) * len(seconds) - 1e-9
+        assert written[name] in seconds
+        assert sum(each <= written[name] for each in seconds) >= share * len(seconds)
+        assert sum(each >= written[name] for each in seconds) >= (1 - share) * len(seconds) - 1e-9

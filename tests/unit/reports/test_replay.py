@@ -52,20 +52,20 @@ _LATER_KEYS = {"release", "late_wakeup_seconds", "not_followed"}
 """Keys that earlier versions did not write."""
 
 
-def _lines(*told: object) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in told)
+def _lines(*written: object) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in written)
 
 
 def test_written_objects_are_read_unchanged(report: _Report) -> None:
     unseen = stall_object(stall(UNSEEN), CLOCK)
-    told = [ended(), ongoing(), found(), found(child=7, write_fd=4), unseen, plain_spawn(), summary()]
-    assert report.read(_lines(*told)) == told
+    written = [ended(), ongoing(), found(), found(child=7, write_fd=4), unseen, plain_spawn(), summary()]
+    assert report.read(_lines(*written)) == written
     assert report.warnings == []
 
 
 @_FOLDER
-@given(told=objects.filter(bool))
-def test_valid_objects_are_unchanged_but_printable(told: list[dict[str, Any]], tmp_path: Path) -> None:
+@given(written=objects.filter(bool))
+def test_valid_objects_are_unchanged_but_printable(written: list[dict[str, Any]], tmp_path: Path) -> None:
     def is_same(read: Any, written: Any) -> bool:
         if isinstance(written, dict):
             return read.keys() == written.keys() and all(is_same(read[key], written[key]) for key in written)
@@ -75,7 +75,7 @@ def test_valid_objects_are_unchanged_but_printable(told: list[dict[str, Any]], t
             return bool(read.isprintable())
         return bool(read == written)
 
-    assert is_same(_Report(tmp_path / "any.jsonl").read(_lines(*told)), told)
+    assert is_same(_Report(tmp_path / "any.jsonl").read(_lines(*written)), written)
 
 
 def test_unprintable_text_is_escaped(report: _Report) -> None:
@@ -182,11 +182,11 @@ def test_every_key_is_required(kind: str, report: _Report) -> None:
 
 
 def test_a_report_of_an_earlier_version(report: _Report) -> None:
-    stalled, told = ended(), summary()
-    del stalled["late_wakeup_seconds"], told["not_followed"]
+    stalled, counted = ended(), summary()
+    del stalled["late_wakeup_seconds"], counted["not_followed"]
     del stalled["holders"][0]["last_seen_seconds"]
     stalled["holders"][0]["confirmation"] = "mismatch"
-    assert report.read(_lines(stalled, told)) == [stalled, told]
+    assert report.read(_lines(stalled, counted)) == [stalled, counted]
 
 
 def test_a_line_that_is_too_long(report: _Report, monkeypatch: pytest.MonkeyPatch) -> None:

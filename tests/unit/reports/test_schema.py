@@ -59,9 +59,9 @@ def test_objects_have_the_keys_of_the_schema_and_no_others(name: str) -> None:
     Draft202012Validator(_STRICT).validate(_json(_SAMPLES[name]))
 
 
-@given(told=objects)
-def test_whatever_replay_accepts_is_valid(told: list[Any]) -> None:
-    for one in told:
+@given(reports=objects)
+def test_whatever_replay_accepts_is_valid(reports: list[Any]) -> None:
+    for one in reports:
         Draft202012Validator(_SCHEMA).validate(_json(one))
 
 
@@ -84,9 +84,9 @@ def test_the_answer_of_api_stalls() -> None:
     history = History(5)
     history.add(stall(of=spawn(id=1)))
     source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
-    told = Status(source, history, CLOCK, lambda: True, "0.26.0").read()
+    status = Status(source, history, CLOCK, lambda: True, "0.26.0").read()
     validator = Draft202012Validator({**_STRICT, "oneOf": [{"$ref": "#/$defs/StatusObject"}]})
-    validator.validate(_json(told))
+    validator.validate(_json(status))
 
 
 def test_step_kinds_match_the_pattern_of_what() -> None:

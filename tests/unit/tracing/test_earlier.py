@@ -117,7 +117,7 @@ def test_it_ends_when_a_second_search_does_not_find_it(host: _Host) -> None:
     assert ended.ended is not None and first.began < ended.ended <= host.now
 
 
-def test_it_goes_on_when_the_second_search_finds_it(host: _Host) -> None:
+def test_it_continues_if_the_second_search_finds_it(host: _Host) -> None:
     host.findings = [_finding(10, 123)]
     [stall], _ = _search_host(host)
     host.calls[11] = b"7 0x1"  # in poll for a moment
