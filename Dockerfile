@@ -1,7 +1,7 @@
 # The agent and trace-popen. One image serves every kernel: the probes need no kernel headers.
 #
 #     podman build -t spawnstall .
-#     podman build -t spawnstall --build-arg BASE_IMAGE=quay.io/centos/centos:stream9 .    # not tried
+#     podman build -t spawnstall --build-arg BASE_IMAGE=quay.io/centos/centos:stream9 .    # not tested
 #
 # The base image must be Debian or a derivative, or have dnf with python3-bcc in its repositories (UBI 9 needs a
 # subscription for it). How to run the image: config/INSTALL.md.

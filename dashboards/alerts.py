@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from dashboards.model import Alert
 from dashboards.recordings import (
     HOST_LABELS,
     INTERVAL_SECONDS,
@@ -17,6 +16,7 @@ from dashboards.recordings import (
     STALLS,
     lasting_stalls,
 )
+from dashboards.rules import Alert
 
 __all__ = ["JOB", "OBJECTIVE", "alerts"]
 

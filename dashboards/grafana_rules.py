@@ -8,9 +8,9 @@ import re
 
 from dashboards.fleet import fleet_dashboard
 from dashboards.host import host_dashboard
-from dashboards.model import Alert
 from dashboards.prometheus_rules import alert_annotations
 from dashboards.recordings import INTERVAL_SECONDS
+from dashboards.rules import Alert
 
 __all__ = ["DATASOURCE_UID", "FOLDER", "alerting_provisioning"]
 

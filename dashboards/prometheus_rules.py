@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dashboards.model import Alert, Recording
 from dashboards.recordings import INTERVAL_SECONDS
+from dashboards.rules import Alert, Recording
 from dashboards.runbook import runbook_url
 
 __all__ = ["alert_annotations", "alerting_rules", "prometheus_rule", "recording_rules"]

@@ -7,7 +7,7 @@ A host has up to a hundred comms with 23 buckets each. Recorded, it has one seri
 
 from __future__ import annotations
 
-from dashboards.model import Recording
+from dashboards.rules import Recording
 
 __all__ = [
     "BURN_WINDOWS",

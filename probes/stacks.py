@@ -35,10 +35,10 @@ class ForkStacks:
     A deleted entry can be reused, so a reader also names the time of the fork.
     """
 
-    def __init__(self, table: BpfMap[Stack]) -> None:
+    def __init__(self, stacks: BpfMap[Stack]) -> None:
         # Imported now, because names have to be found before a short-lived process exits.
         importlib.import_module("bcc")
-        self._table = table
+        self._map = stacks
         self._deleted: dict[int, int] = {}
 
     def addresses(self, stack: int, born: int) -> tuple[int, ...]:
@@ -48,16 +48,16 @@ class ForkStacks:
         """
         if not stack or born <= self._deleted.get(stack, 0):
             return ()
-        kept = self._table.get(stack - 1)
+        kept = self._map.get(stack - 1)
         return () if kept is None else tuple(address for address in kept.ip if address)
 
     def make_room(self, used: Collection[int]) -> None:
         """Delete all stacks except the used ones."""
-        for key in list(self._table.keys()):
+        for key in list(self._map.keys()):
             place = int.from_bytes(key, sys.byteorder)
             stack = place + 1
             if stack not in used:
-                self._table.delete(place)
+                self._map.delete(place)
                 # The id of an earlier fork may be the one that was just deleted.
                 self._deleted[stack] = time.monotonic_ns()
 

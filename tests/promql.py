@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import promql_parser
 
-from dashboards.model import Recording
 from dashboards.recordings import recordings
+from dashboards.rules import Recording
 
 __all__ = ["Target", "Use", "known_metrics", "panel_targets", "recorded_labels", "substituted", "uses"]
 

@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_cpu, growth, machine, memory, spawning, syscalls, targets
+from tests.bench import agent_cpu, conditions, growth, memory, spawning, syscalls, targets
 from tests.bench.bench import Bench, Group
 from tests.bench.native import compile_all
 
@@ -39,7 +39,7 @@ def main() -> None:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that peers are ended too
     result: dict[str, Any] = {
-        "machine": machine.describe(),
+        "machine": conditions.describe(),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "groups": {},

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from dashboards.alerts import alerts
-from dashboards.model import Alert
 from dashboards.queries import time_lost
 from dashboards.recordings import LASTING_STALLS
+from dashboards.rules import Alert
 from tests.e2e.rule_cases import CASES, Case, constant, rising
 
 _FILES = ("recording.yaml", "alerts.yaml")

@@ -31,7 +31,7 @@ CASES = {
     "another thread's exec": "tests/live/test_lineage.py::test_unusual_holder[thread_exec]",
     "without BTF": "tests/live/test_tracer.py::test_without_btf_a_confirmed_holder_is_named",
     "shifted arguments": "tests/live/test_tracer.py::test_self_test_fails_if_arguments_are_elsewhere",
-    "clock step": "tests/kernels/clock.py::test_step_of_the_clock_during_a_stall",
+    "clock step": "tests/kernels/clockstep.py::test_step_of_the_clock_during_a_stall",
 }
 """The live tests by their name in the table."""
 

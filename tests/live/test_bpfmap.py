@@ -29,37 +29,37 @@ def _create(kind: int, key: int, value: int, entries: int) -> int:
 
 
 @pytest.fixture(params=[_HASH, _LRU_HASH])
-def table(request: pytest.FixtureRequest) -> Iterator[BpfMap[ctypes.c_uint64]]:
+def made(request: pytest.FixtureRequest) -> Iterator[BpfMap[ctypes.c_uint64]]:
     """An empty map with room for 8,000 entries."""
     fd = _create(request.param, 4, 8, 8000)
     yield BpfMap(fd, ctypes.c_uint32, ctypes.c_uint64)
     os.close(fd)
 
 
-def _all(table: BpfMap[ctypes.c_uint64]) -> dict[int, int]:
-    return {int.from_bytes(key, "little"): value.value for key, value in table.items()}
+def _all(made: BpfMap[ctypes.c_uint64]) -> dict[int, int]:
+    return {int.from_bytes(key, "little"): value.value for key, value in made.items()}
 
 
-def test_one_element(table: BpfMap[ctypes.c_uint64]) -> None:
-    assert table.get(7) is None
-    table.set(7, 1 << 40)
-    found = table.get(7)
+def test_one_element(made: BpfMap[ctypes.c_uint64]) -> None:
+    assert made.get(7) is None
+    made.set(7, 1 << 40)
+    found = made.get(7)
     assert found is not None
     assert found.value == 1 << 40
-    table.delete(7)
-    table.delete(7)  # no longer exists
-    assert table.get(7) is None
+    made.delete(7)
+    made.delete(7)  # no longer exists
+    assert made.get(7) is None
 
 
 @pytest.mark.parametrize("batches", [True, False])
 @pytest.mark.parametrize("size", [0, 1, 2, 1023, 1024, 1025, 5000])
-def test_all_elements(table: BpfMap[ctypes.c_uint64], size: int, batches: bool) -> None:
-    table._has_batches = batches
+def test_all_elements(made: BpfMap[ctypes.c_uint64], size: int, batches: bool) -> None:
+    made._has_batches = batches
     for key in range(size):
-        table.set(key, key * 3)
-    assert _all(table) == {key: key * 3 for key in range(size)}
-    assert table.count() == size
-    assert table._has_batches is batches  # this kernel supports them
+        made.set(key, key * 3)
+    assert _all(made) == {key: key * 3 for key in range(size)}
+    assert made.count() == size
+    assert made._has_batches is batches  # this kernel supports them
 
 
 def test_rings_of_every_cpu_are_entered() -> None:

@@ -32,7 +32,7 @@ MAPS = """\
 """
 
 
-class FakeTable(BpfMap[Stack]):
+class FakeMap(BpfMap[Stack]):
     """The map ``stacks``, a dictionary."""
 
     def __init__(self, stacks: dict[int, Stack]) -> None:
@@ -76,7 +76,7 @@ def bcc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("bcc")
 def test_addresses() -> None:
-    stacks = ForkStacks(FakeTable({6: stack(10, 20)}))
+    stacks = ForkStacks(FakeMap({6: stack(10, 20)}))
     assert stacks.addresses(7, born=5) == (
         10,
         20,
@@ -87,12 +87,12 @@ def test_addresses() -> None:
 
 @pytest.mark.usefixtures("bcc")
 def test_a_deleted_stack_is_not_mistaken_for_the_one_that_has_its_id_now() -> None:
-    table = FakeTable({6: stack(10), 7: stack(20)})
-    stacks = ForkStacks(table)
+    fake = FakeMap({6: stack(10), 7: stack(20)})
+    stacks = ForkStacks(fake)
     before = time.monotonic_ns()
     stacks.make_room(used={8})
-    assert list(table.stacks) == [7]
-    table.stacks[6] = stack(30)  # of another fork
+    assert list(fake.stacks) == [7]
+    fake.stacks[6] = stack(30)  # of another fork
     assert stacks.addresses(7, born=before) == ()
     assert stacks.addresses(7, born=time.monotonic_ns() + 1) == (30,)
     assert stacks.addresses(8, born=before) == (20,)

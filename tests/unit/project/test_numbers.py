@@ -16,7 +16,7 @@ from agent.serve import metrics
 from agent.settings.agentfile import Config
 from agent.tracing import tracer
 from dashboards import alerts, recordings
-from dashboards.model import Alert
+from dashboards.rules import Alert
 from probes import openfiles, records
 
 _ROOT = Path(__file__).resolve().parents[3]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine and the time of a measurement."""
+"""The conditions of a measurement: the machine, its load, the time, and versions."""
 
 from __future__ import annotations
 
