@@ -251,10 +251,10 @@ def _health(runbooks: str) -> list[Panel]:
         ),
         lines(
             About(
-                "Not followed or not recorded",
+                "Not followed, not recorded, not served",
                 "Pipes that were displaced before their first fork, fd tables that are shared, spawns counted"
-                " under ~other because the kernel's map was full, stacks of forks without room, and stalls"
-                " above the log's limit.",
+                " under ~other because the kernel's map was full, stacks of forks without room, stalls"
+                " above the log's limit, and HTTP requests that were refused.",
                 PER_MINUTE,
                 blind,
             ),
@@ -266,6 +266,7 @@ def _health(runbooks: str) -> list[Panel]:
                     ("programs full", "programs_full"),
                     ("stacks", "stacks_lost"),
                     ("stalls not logged", "stalls_not_logged"),
+                    ("HTTP: {{reason}}", "http_refusals"),
                 )
             },
         ),

@@ -8,6 +8,7 @@ and, once another stall has ended, the whole page; it replaces only the parts th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from html import escape
 from string import Template
@@ -31,6 +32,7 @@ def _style() -> str:
     return part("stall_html.css") + part("timeline.css") + part("agent_html.css")
 
 
+@functools.cache
 def content_security_policy() -> str:
     """The page's Content-Security-Policy: its own style and script, and nothing else."""
     return (

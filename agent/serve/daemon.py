@@ -132,7 +132,7 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
             _log.error("the self-test failed: %s; do not trust what the agent reports", failure)
         notifier = Notifier(os.environ)
         agent.poll()
-        web.start(agent.metrics.registry, agent.is_healthy, agent.status().read)
+        web.start(agent.metrics.registry, agent.is_healthy, agent.status().read, agent.metrics.add_refused)
         _log.info("tracing; see %s://%s:%d", web.scheme, config.web.listen.rpartition(":")[0], web.port)
         notifier.ready()
         while received.isdisjoint((signal.SIGTERM, signal.SIGINT)):

@@ -27,6 +27,7 @@ from agent.model import Confirmation, Stall, StuckExec
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
 from agent.serve.labels import OTHER, Label, Recent
+from agent.serve.server import REFUSALS
 from agent.serve.totals import Totals
 from agent.settings import agentfile
 from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
@@ -105,6 +106,14 @@ class Metrics(Collector):
             "Stalls left out of the log because of log.stalls_per_minute.",
             registry=self.registry,
         )
+        self._refused = Counter(
+            "spawnstall_http_refusals",
+            "HTTP requests and connections that were refused, or whose client had gone.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in REFUSALS:
+            self._refused.labels(reason)
         self.configure(labels, Filter())
         self.set_reloaded(True)
         self.registry.register(self)
@@ -171,6 +180,10 @@ class Metrics(Collector):
     def add_not_logged(self) -> None:
         """Count a stall that was left out of the log."""
         self._not_logged.inc()
+
+    def add_refused(self, reason: str) -> None:
+        """Count an HTTP request or connection that was not served; reason: one of REFUSALS."""
+        self._refused.labels(reason).inc()
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Return nothing, so that registering does not read the kernel's maps."""

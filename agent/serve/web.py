@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Optional
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, gzip_accepted
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from agent.errors import UserError
 from agent.render import agent_html
 from agent.reports.types import StatusObject
-from agent.serve.server import Server, ServerV6
+from agent.serve.documents import Busy, Document, Gone, Queue
+from agent.serve.server import IS_GONE, Server, ServerV6
 from agent.settings.webfile import Security
 
 __all__ = ["WebError", "WebServer"]
@@ -22,7 +26,12 @@ __all__ = ["WebError", "WebServer"]
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _ALLOW = ("Allow", "GET, HEAD")
+_RETRY = ("Retry-After", "1")
+_OPENMETRICS = "application/openmetrics-text"
 _Start = Callable[..., Any]
+_Application = Callable[[dict[str, Any], _Start], Iterable[bytes]]
+
+_log = logging.getLogger(__name__)
 
 
 class WebError(UserError):
@@ -34,9 +43,12 @@ class WebServer:
 
     def __init__(self, host: str, port: int, security: Optional[Security] = None) -> None:
         self._security = security or Security(None)
+        self._refused: Callable[[str], None] = _ignore
         server = ServerV6 if ":" in host else Server
         try:
-            self._server = server((host, port), lambda: self._security.current().tls)
+            self._server = server(
+                (host, port), lambda: self._security.current().tls, self._headers, self._refuse
+            )
         except OSError as error:
             raise WebError(
                 f"cannot listen on {host}:{port}: {error.strerror}: is another agent running there?"
@@ -60,38 +72,16 @@ class WebServer:
         registry: CollectorRegistry,
         healthy: Callable[[], bool],
         status: Callable[[], StatusObject],
+        refused: Optional[Callable[[str], None]] = None,
     ) -> None:
         """Serve requests, each in its own thread, until ``stop``.
 
-        status: returns the object of /api/stalls, which the page shows too.
+        status: returns the object of /api/stalls, which the page shows too.  refused: called with the reason
+        for each request or connection that is not served.
         """
-        metrics = make_wsgi_app(registry)
-        scraping = threading.Lock()
-
-        def application(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
-            path = environ.get("PATH_INFO", "/")
-            method = environ.get("REQUEST_METHOD")
-            if method not in ("GET", "HEAD"):
-                return _respond(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
-            if path == "/metrics":
-                with scraping:  # bounds memory, and scrapes are not faster in parallel
-                    body: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
-                return body
-            if path == "/healthz":
-                if healthy():
-                    return _respond(start, "200 OK", b"ok\n")
-                return _respond(start, "503 Service Unavailable", b"not tracing\n")
-            if path == "/api/stalls":
-                text = json.dumps(status()) + "\n"
-                return _respond(start, "200 OK", text.encode(), "application/json")
-            if path == "/":
-                render = (
-                    agent_html.news if environ.get("QUERY_STRING") == agent_html.NEWS else agent_html.page
-                )
-                return _respond(start, "200 OK", render(status()).encode(), _HTML)
-            return _respond(start, "404 Not Found", b"/, /api/stalls, /metrics or /healthz\n")
-
-        self._server.set_app(self._guarded(application))
+        if refused is not None:
+            self._refused = refused
+        self._server.set_app(self._guarded(self._application(registry, healthy, status)))
         # No poll interval: only a connection or stop wakes it.
         threading.Thread(target=self._server.serve_forever, args=(None,), name="web", daemon=True).start()
 
@@ -105,33 +95,98 @@ class WebServer:
         """Close the port if ``start`` was never called."""
         self._server.server_close()
 
-    def _guarded(
-        self, application: Callable[[dict[str, Any], _Start], Iterable[bytes]]
-    ) -> Callable[[dict[str, Any], _Start], Iterable[bytes]]:
-        """The application with authentication, if users are configured, and the headers of every response."""
+    def _application(
+        self, registry: CollectorRegistry, healthy: Callable[[], bool], status: Callable[[], StatusObject]
+    ) -> _Application:
+        queue = Queue()
+        text = Document(CONTENT_TYPE_PLAIN_0_0_4, lambda: generate_latest(registry))
+        exemplars = Document(
+            openmetrics.CONTENT_TYPE_LATEST,
+            lambda: openmetrics.generate_latest(registry),  # type: ignore[no-untyped-call]
+        )
+        stalls = Document("application/json", lambda: (json.dumps(status()) + "\n").encode())
+        page = Document(_HTML, lambda: agent_html.page(status()).encode())
+        news = Document(_HTML, lambda: agent_html.news(status()).encode())
+
+        def document(environ: Mapping[str, Any]) -> Optional[Document]:
+            path = environ.get("PATH_INFO", "/")
+            if path == "/metrics":
+                # Two formats, not one for each version and escaping that a client may ask for.
+                _, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+                return exemplars if content_type.startswith(_OPENMETRICS) else text
+            if path == "/":
+                return news if environ.get("QUERY_STRING") == agent_html.NEWS else page
+            return stalls if path == "/api/stalls" else None
+
+        def application(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+            if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+                return _respond(start, "405 Method Not Allowed", b"GET or HEAD\n", _TEXT, _ALLOW)
+            if environ.get("PATH_INFO") == "/healthz":  # never waits for others
+                if healthy():
+                    return _respond(start, "200 OK", b"ok\n")
+                return _respond(start, "503 Service Unavailable", b"not tracing\n")
+            wanted = document(environ)
+            if wanted is None:
+                return _respond(start, "404 Not Found", b"/, /api/stalls, /metrics or /healthz\n")
+            gzipped = gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", ""))
+            try:
+                body = queue.body(wanted, gzipped, environ[IS_GONE])
+            except Busy:
+                self._refuse("busy")
+                return _respond(start, "503 Service Unavailable", b"busy: try again\n", _TEXT, _RETRY)
+            except Gone:
+                self._refuse("gone")
+                raise
+            encoding = (("Content-Encoding", "gzip"),) if gzipped else ()
+            return _respond(start, "200 OK", body, wanted.content_type, *encoding)
+
+        return application
+
+    def _guarded(self, application: _Application) -> _Application:
+        """The application behind the check of the user, with the headers of every response."""
+
+        def checked(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+            if not self._security.current().admits(environ.get("HTTP_AUTHORIZATION", "")):
+                self._refuse("unauthorized")
+                challenge = ("WWW-Authenticate", "Basic")
+                return _respond(start, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
+            return application(environ, start)
 
         def guarded(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
-            security = self._security.current()
-            headers = {
-                "Cache-Control": "no-store",
-                "Content-Security-Policy": agent_html.content_security_policy(),
-                "Cross-Origin-Resource-Policy": "same-origin",
-                "Referrer-Policy": "no-referrer",
-                "X-Content-Type-Options": "nosniff",
-                "X-Frame-Options": "deny",
-                **security.headers,
-            }
+            headers = self._headers()
 
             def start_with_headers(status: str, own: list[tuple[str, str]], *more: Any) -> Any:
                 return start(status, [*own, *headers.items()], *more)
 
-            if not security.admits(environ.get("HTTP_AUTHORIZATION", "")):
-                challenge = ("WWW-Authenticate", "Basic")
-                return _respond(start_with_headers, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
-            body = application(environ, start_with_headers)
+            try:
+                body = checked(environ, start_with_headers)
+            except ConnectionError:
+                raise  # the server closes the connection
+            except Exception:
+                _log.exception("a request failed")
+                body = _respond(start_with_headers, "500 Internal Server Error", b"see the agent's log\n")
             return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
         return guarded
+
+    def _headers(self) -> dict[str, str]:
+        """The headers of every response."""
+        return {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": agent_html.content_security_policy(),
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "deny",
+            **self._security.current().headers,
+        }
+
+    def _refuse(self, reason: str) -> None:
+        self._refused(reason)
+
+
+def _ignore(_reason: str) -> None:
+    """Count nothing: nobody asked for it."""
 
 
 def _respond(

@@ -19,6 +19,7 @@ __all__ = ["run"]
 _BUSY_HOST = 15  # programs: slightly more than 1,000 series
 _NAMES = (0, _BUSY_HOST, 150)  # to 10,000 series
 _SCRAPES = 20
+_NEXT_SCRAPE_SECONDS = 3  # an earlier one would get the same response
 _SPAWNS = "spawnstall_spawns_total"
 _EVENTS_SECONDS = 10.0
 _THOUSAND = 1000
@@ -87,6 +88,7 @@ def _scrape(agent: RunningAgent) -> tuple[int, stats.Figure]:
     """Return the number of histogram series, and the milliseconds of a scrape over HTTP."""
     taken = []
     for _ in range(_SCRAPES):
+        time.sleep(_NEXT_SCRAPE_SECONDS)
         began = time.monotonic()
         page = agent.get("/metrics")
         taken.append((time.monotonic() - began) * 1000)

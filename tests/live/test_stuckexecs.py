@@ -50,7 +50,7 @@ def test_an_own_child_that_is_stuck_is_reported_and_a_worker_is_not(lab: Lab) ->
                 assert logged["type"] == "wait" and logged["child"] == wait["child"]
                 os.kill(wait["child"]["pid"], signal.SIGKILL)
                 agent.wait_until(lambda: number not in agent.metrics())
-                assert json.loads(agent.get("/api/stalls"))["waits"] == []
+                agent.wait_until(lambda: json.loads(agent.get("/api/stalls"))["waits"] == [])
             finally:
                 for process in (worker, stuck):
                     os.killpg(process.pid, signal.SIGKILL)

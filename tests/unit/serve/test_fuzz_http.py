@@ -82,7 +82,17 @@ _VERSION = st.sampled_from(
 )
 _NAME = st.sampled_from(
     [
-        *(b"Host", b"Accept", b"Accept-Encoding", b"Authorization", b"Content-Length", b"Transfer-Encoding"),
+        *(
+            b"Host",
+            b"Host",
+            b"Origin",
+            b"Sec-Fetch-Site",
+            b"Accept",
+            b"Accept-Encoding",
+            b"Authorization",
+            b"Content-Length",
+            b"Transfer-Encoding",
+        ),
         *(
             b"Connection",
             b"Expect",
@@ -102,6 +112,17 @@ _VALUE = st.one_of(
             b"application/openmetrics-text; version=1.0.0; escaping=allow-utf-8",
             b"application/openmetrics-text;version=abc;q=x",
             b"text/plain;version=1.0.0;escaping=nonsense;q=;=,;,",
+            *(
+                b"localhost",
+                b"127.0.0.1:9848",
+                b"[::1]:9848",
+                b"evil.example",
+                b"[::1%lo]",
+                b"[",
+                b"a:b:c",
+                b"xn--",
+            ),
+            *(b"http://127.0.0.1", b"http://[", b"//a", b"null", b"cross-site", b"same-origin"),
             *(b"gzip", b"chunked", b"-1", b"99999999999999999999", b"100-continue", b"close", b"keep-alive"),
             *(
                 b"Basic",
@@ -156,7 +177,8 @@ def _talk(site: Site, sent: bytes) -> bytes:
         # The server may close the connection before it has read everything.
         with contextlib.suppress(OSError):
             connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
+            if b"\r\n\r\n" not in sent and b"\n\n" not in sent:
+                connection.shutdown(socket.SHUT_WR)  # later, it would mean that the client has gone
         with contextlib.suppress(ConnectionResetError):
             while more := connection.recv(65536):
                 answer += more

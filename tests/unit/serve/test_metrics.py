@@ -169,6 +169,7 @@ CONTRACT = {
     "spawnstall_numbers_overflowed": ("counter", set()),
     "spawnstall_walks_cut": ("counter", set()),
     "spawnstall_stalls_not_logged": ("counter", set()),
+    "spawnstall_http_refusals": ("counter", {"reason"}),
     "spawnstall_stacks_lost": ("counter", set()),
     "spawnstall_programs_full": ("counter", set()),
     "spawnstall_tables_shared": ("counter", set()),

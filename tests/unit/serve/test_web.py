@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import json
 import socket
 import ssl
@@ -13,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -22,9 +24,12 @@ import bcrypt
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.serve import server
+from agent.serve.documents import Queue
 from agent.serve.history import History
 from agent.serve.status import Status
 from agent.serve.web import WebError, WebServer
@@ -49,14 +54,19 @@ class Answer:
 class Site:
     """A running server."""
 
-    def __init__(self, host: str = "127.0.0.1", security: Optional[Security] = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        security: Optional[Security] = None,
+    ) -> None:
         self.healthy = True
+        self.refused: list[str] = []
         self.registry = CollectorRegistry()
         self.history = History(100)
         status = Status(FakeSource(), self.history, CLOCK, lambda: self.healthy, "0.26.0")
         self.server = WebServer(host, 0, security)
         self.base = f"{self.server.scheme}://{f'[{host}]' if ':' in host else host}:{self.server.port}"
-        self.server.start(self.registry, lambda: self.healthy, status.read)
+        self.server.start(self.registry, lambda: self.healthy, status.read, self.refused.append)
 
     def ask(
         self,
@@ -65,8 +75,11 @@ class Site:
         data: Optional[bytes] = None,
         tls: Optional[ssl.SSLContext] = None,
         authorization: Optional[str] = None,
+        headers: Optional[dict[str, str]] = None,
     ) -> Answer:
-        headers = {} if authorization is None else {"Authorization": authorization}
+        headers = dict(headers or {})
+        if authorization is not None:
+            headers["Authorization"] = authorization
         request = urllib.request.Request(self.base + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20, context=tls) as answer:
@@ -91,6 +104,14 @@ def running() -> Iterator[Site]:
 def site(running: Site) -> Site:
     running.healthy = True
     return running
+
+
+@pytest.fixture
+def quiet() -> Iterator[Site]:
+    """A server that nobody has asked anything yet."""
+    site = Site()
+    yield site
+    site.server.stop()
 
 
 def test_metrics(site: Site) -> None:
@@ -168,6 +189,151 @@ def test_headers_of_every_response(path: str, site: Site) -> None:
     assert headers["X-Frame-Options"] == "deny"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\xff nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"505"),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 20_000, b"431"),
+    ],
+)
+def test_headers_of_responses_to_malformed_requests(sent: bytes, status: bytes, site: Site) -> None:
+    with site.connect() as client, contextlib.suppress(ConnectionError):
+        client.sendall(sent)
+        answer = client.recv(8192)
+        assert answer.split()[1] == status
+        assert b"\r\nContent-Security-Policy: default-src 'none';" in answer
+        assert b"\r\nX-Content-Type-Options: nosniff\r\n" in answer
+        assert b"\r\nReferrer-Policy: no-referrer\r\n" in answer
+
+
+def test_a_failure_is_logged_and_has_the_headers_too(quiet: Site, caplog: pytest.LogCaptureFixture) -> None:
+    Gauge("broken", "Fails.", registry=quiet.registry).set_function(lambda: 1 / 0)
+    answer = quiet.ask("/metrics")
+    assert (answer.status, answer.body) == (500, "see the agent's log\n")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "ZeroDivisionError" in caplog.text
+    assert quiet.ask("/healthz").status == 200
+
+
+# -- many clients --
+
+
+def test_concurrent_scrapes_share_one_exposition() -> None:
+    site = Site()
+    renderings = []
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow() -> float:
+        renderings.append(1)
+        asked.set()
+        go_on.wait(30)
+        return 1
+
+    Gauge("slow", "Waits.", registry=site.registry).set_function(slow)
+    with ThreadPoolExecutor(20) as clients:
+        try:
+            answers = [clients.submit(site.ask, "/metrics") for _ in range(20)]
+            assert asked.wait(30)
+        finally:
+            go_on.set()
+        assert {answer.result(30).status for answer in answers} == {200}
+        site.server.stop()
+    assert len(renderings) == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/?news", "/api/stalls"])
+def test_concurrent_readers_share_one_page(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on, made = threading.Event(), threading.Event(), []
+    read = Status.read
+
+    def slow(status: Status) -> Any:
+        made.append(1)
+        asked.set()
+        go_on.wait(30)
+        return read(status)
+
+    monkeypatch.setattr(Status, "read", slow)
+    site = Site()
+    with ThreadPoolExecutor(20) as clients:
+        try:
+            answers = [clients.submit(site.ask, path) for _ in range(20)]
+            assert asked.wait(30)
+            assert site.ask("/healthz").status == 200
+        finally:
+            go_on.set()
+        assert {answer.result(30).status for answer in answers} == {200}
+        site.server.stop()
+    assert len(made) == 1
+
+
+def test_formats_and_encodings_of_the_exposition(quiet: Site) -> None:
+    """Two formats, whatever versions and escapings a client asks for."""
+    site = quiet
+    Gauge("metric", "A metric.", registry=site.registry).set(1)
+    kinds = set()
+    for accept in (
+        "*/*",
+        "text/plain;version=0.0.4",
+        "text/plain;version=1.0.0;escaping=allow-utf-8",
+        "application/openmetrics-text",
+        "application/openmetrics-text;version=1.0.0;escaping=values",
+        "application/openmetrics-text;version=7.8.9",
+    ):
+        plain = site.ask("/metrics", headers={"Accept": accept})
+        kinds.add(plain.kind)
+        assert "\nmetric 1.0\n" in plain.body
+    assert kinds == {CONTENT_TYPE_PLAIN_0_0_4, openmetrics.CONTENT_TYPE_LATEST}
+    with site.connect() as client, client.makefile("rb") as answer:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nAccept-Encoding: br, gzip;q=0.5\r\n\r\n")
+        head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert b"\r\nContent-Encoding: gzip\r\n" in head
+    assert b"\nmetric 1.0\n" in gzip.decompress(body)
+
+
+def test_too_many_waiting_clients_get_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.serve.documents._MAX_WAITING", 0)
+    site = Site()
+    try:
+        for path in ("/", "/api/stalls", "/metrics"):
+            answer = site.ask(path)
+            assert (answer.status, answer.body, answer.headers["Retry-After"]) == (
+                503,
+                "busy: try again\n",
+                "1",
+            )
+        assert site.ask("/healthz").status == 200
+        assert site.refused == ["busy"] * 3
+    finally:
+        site.server.stop()
+
+
+@pytest.mark.parametrize("path", ["/", "/api/stalls", "/metrics"])
+def test_nothing_is_computed_for_a_client_that_has_gone(
+    path: str, quiet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = threading.Event()
+    body = Queue.body
+
+    def compute(*_arguments: object) -> Any:
+        pytest.fail("computed")
+
+    def later(*arguments: Any) -> bytes:
+        assert cut.wait(20)
+        return body(*arguments)
+
+    monkeypatch.setattr(Queue, "body", later)
+    monkeypatch.setattr(Status, "read", compute)
+    Gauge("gauge", "Fails.", registry=quiet.registry).set_function(compute)
+    with quiet.connect() as client:
+        client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        cut.set()
+        assert client.recv(1) == b""
+    assert quiet.refused == ["gone"]
 
 
 def test_a_query_is_ignored(site: Site) -> None:
@@ -300,15 +466,14 @@ def test_a_new_connection_closes_the_oldest(crowded: Site) -> None:
 
 
 @contextlib.contextmanager
-def _slow_scrapes(site: Site, number: int) -> Iterator[threading.Event]:
-    """Clients whose responses take until the event is set."""
+def _slow_requests(site: Site, number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Clients whose responses take until the event is set, as when each has to hash a password."""
     go_on = threading.Event()
 
-    def slow() -> float:
-        go_on.wait(30)
-        return 1
+    def slow(_self: object, _authorization: str) -> bool:
+        return go_on.wait(30)
 
-    Gauge("slow", "Waits.", registry=site.registry).set_function(slow)
+    monkeypatch.setattr("agent.settings.webfile.WebConfig.admits", slow)
     with contextlib.ExitStack() as clients:
         try:
             for _ in range(number):
@@ -321,10 +486,10 @@ def _slow_scrapes(site: Site, number: int) -> Iterator[threading.Event]:
 def test_the_number_of_busy_threads_is_bounded(crowded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread whose connection is closed continues until its response is computed."""
     monkeypatch.setattr(server, "_ROOM_SECONDS", 0.01)
-    with _slow_scrapes(crowded, 30):
+    with _slow_requests(crowded, 30, monkeypatch):
         _until(lambda: _threads() >= 8)
-        with crowded.connect() as last, contextlib.suppress(ConnectionError):
-            assert last.recv(1) == b""
+        with crowded.connect() as last:
+            assert last.recv(50).startswith(b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\n")
         assert _threads() == 8
     _until(lambda: _threads() == 0)
     assert crowded.ask("/healthz").status == 200
@@ -332,7 +497,7 @@ def test_the_number_of_busy_threads_is_bounded(crowded: Site, monkeypatch: pytes
 
 def test_a_client_waits_for_a_free_thread(crowded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_ROOM_SECONDS", 30)
-    with _slow_scrapes(crowded, 8) as go_on:
+    with _slow_requests(crowded, 8, monkeypatch) as go_on:
         _until(lambda: _threads() == 8)
         with crowded.connect() as last:
             last.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
