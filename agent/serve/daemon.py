@@ -119,7 +119,7 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, note)
     security = Security(Path(config.web.config_file) if config.web.config_file else None)
-    web = WebServer(config.web.host, config.web.port, security)
+    web = WebServer(config.web.host, config.web.port, security, config.web.allowed_hosts)
     try:
         agent = _Agent(config, prepared)
     except TraceError:

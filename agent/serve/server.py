@@ -29,7 +29,7 @@ __all__ = ["IS_GONE", "MAX_CONNECTIONS", "REFUSALS", "Server", "ServerV6"]
 MAX_CONNECTIONS = 32
 """Concurrent connections; one more closes the oldest."""
 
-REFUSALS = ("busy", "connections", "gone", "threads", "unauthorized")
+REFUSALS = ("busy", "connections", "cross_site", "gone", "host", "threads", "unauthorized")
 """Why a request or connection is not served."""
 
 IS_GONE = "spawnstall.is_gone"

@@ -7,7 +7,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Optional
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,6 +18,7 @@ from agent.errors import UserError
 from agent.render import agent_html
 from agent.reports.types import StatusObject
 from agent.serve.documents import Busy, Document, Gone, Queue
+from agent.serve.origins import is_accepted_host, is_cross_site, is_loopback
 from agent.serve.server import IS_GONE, Server, ServerV6
 from agent.settings.webfile import Security
 
@@ -27,6 +28,7 @@ _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _ALLOW = ("Allow", "GET, HEAD")
 _RETRY = ("Retry-After", "1")
+_UNKNOWN_HOST = b"unknown Host: use an IP address, localhost or this host's name; see web.allowed_hosts\n"
 _OPENMETRICS = "application/openmetrics-text"
 _Start = Callable[..., Any]
 _Application = Callable[[dict[str, Any], _Start], Iterable[bytes]]
@@ -39,11 +41,21 @@ class WebError(UserError):
 
 
 class WebServer:
-    """Bind the address when created, so that a port in use is detected early; serve after ``start``."""
+    """Bind the address when created, so that a port in use is detected early; serve after ``start``.
 
-    def __init__(self, host: str, port: int, security: Optional[Security] = None) -> None:
+    allowed_hosts: names in Host headers that are accepted on the loopback, besides this host's own.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        security: Optional[Security] = None,
+        allowed_hosts: Collection[str] = (),
+    ) -> None:
         self._security = security or Security(None)
         self._refused: Callable[[str], None] = _ignore
+        self._names = {name.lower() for name in (host, *allowed_hosts)}
         server = ServerV6 if ":" in host else Server
         try:
             self._server = server(
@@ -56,6 +68,7 @@ class WebServer:
             ) from error
         except (ValueError, TypeError) as error:  # not a host name, such as one with a NUL
             raise WebError(f"cannot listen on {host!r}: {error}: set web.listen to an address") from error
+        self._checks_hosts = bool(allowed_hosts) or is_loopback(self._server.server_name)
 
     @property
     def port(self) -> int:
@@ -143,9 +156,15 @@ class WebServer:
         return application
 
     def _guarded(self, application: _Application) -> _Application:
-        """The application behind the check of the user, with the headers of every response."""
+        """The application behind the checks of origin and user, with the headers of every response."""
 
         def checked(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+            if self._checks_hosts and not is_accepted_host(environ.get("HTTP_HOST", ""), self._names):
+                self._refuse("host")
+                return _respond(start, "421 Misdirected Request", _UNKNOWN_HOST)
+            if is_cross_site(environ):
+                self._refuse("cross_site")
+                return _respond(start, "403 Forbidden", b"requests from other web sites are refused\n")
             if not self._security.current().admits(environ.get("HTTP_AUTHORIZATION", "")):
                 self._refuse("unauthorized")
                 challenge = ("WWW-Authenticate", "Basic")

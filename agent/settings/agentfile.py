@@ -22,18 +22,29 @@ __all__ = ["Config", "ConfigError", "Filter", "Labels", "Rule", "load"]
 
 _log = logging.getLogger(__name__)
 _PREFIX = "SPAWNSTALL_"
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Web(Section):
     """Where metrics and the page are served.
 
+    allowed_hosts: accepted in Host headers on the loopback, besides the host's own names.
     config_file: TLS and users (``webfile``), "" for none; in a file, relative to that file's directory.
     history: number of ended stalls kept for the page and /api/stalls.
     """
 
     listen: str = "127.0.0.1:9848"
+    allowed_hosts: list[str] = Field(default_factory=list)
     config_file: str = ""
     history: int = Field(default=100, ge=0, le=10_000)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _HOST_NAME.fullmatch(name):
+                raise ValueError("expected host names without a port, as in [agent.example]")
+        return value
 
     @field_validator("config_file")
     @classmethod
@@ -44,7 +55,7 @@ class Web(Section):
     @classmethod
     def _is_address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        if not host.strip("[]") or not port.isdigit() or not 0 <= int(port) <= 65535:
             raise ValueError("expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848")
         return value
 

@@ -39,14 +39,14 @@ class BrowserError(Exception):
 
 
 class Browser:
-    """A context manager that runs Chromium with a new profile."""
+    """A context manager that runs Chromium with a new profile and more command-line flags."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more_flags: str) -> None:
         read_commands, self._commands = os.pipe()
         self._answers, write_answers = os.pipe()
         # A shell gives the pipes the numbers that Chromium expects.
         shell = f'exec chromium "$@" 3<&{read_commands} 4>&{write_answers}'
-        flags = [*_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        flags = [*_FLAGS, *more_flags, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         self._log = folder / "chromium.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +181,61 @@ def test_the_policy_stops_what_is_not_ours(lab: Lab, browser: Browser) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert page.evaluate("window.harmed") is None
+
+
+_READ = "fetch({!r}).then(answer => answer.text(), error => 'not readable')"
+
+
+def test_a_rebound_name_reads_nothing(lab: Lab, tmp_path: Path) -> None:
+    """Once evil.example has come to mean 127.0.0.1, its page is of the same origin as the agent."""
+    with (
+        lab.agent() as agent,
+        Browser(tmp_path, "--host-resolver-rules=MAP evil.example 127.0.0.1") as browser,
+    ):
+        page = browser.open(f"http://evil.example:{agent.port}/")
+        assert page.evaluate("location.hostname") == "evil.example"
+        assert page.evaluate("document.body.innerText").startswith("unknown Host: ")
+        for path in ("/api/stalls", "/metrics", "/?news", "/healthz"):
+            assert page.evaluate(_READ.format(path)).startswith("unknown Host: ")
+        own = _open(browser, agent)
+        assert json.loads(own.evaluate(_READ.format("/api/stalls")))["agent"]["healthy"] is True
+
+
+def test_another_site_reads_and_embeds_nothing(lab: Lab, browser: Browser) -> None:
+    """A page of another port of this host, which browsers take for the same site."""
+    with lab.agent() as agent, _another_site() as port:
+        page = browser.open(f"http://127.0.0.1:{port}/")
+        agents = f"http://127.0.0.1:{agent.port}"
+        for path in ("/api/stalls", "/metrics", "/"):
+            assert page.evaluate(_READ.format(agents + path)) == "not readable"
+        page.evaluate(
+            "new Promise(loaded => { const frame = document.createElement('iframe'); frame.onload = loaded;"
+            f" frame.src = '{agents}/'; document.body.append(frame); }}).then(() => null)"
+        )
+        assert page.evaluate("document.querySelector('iframe').contentDocument") is None
+        refused = "spawnstall_http_refusals_total", (("reason", "cross_site"),)
+        agent.wait_until(lambda: agent.metrics()[refused] == 4)
+        page.evaluate(f"void (location.href = '{agents}/')")  # a link is followed
+        page.wait_for("document.querySelector('#state') !== null")
+
+
+@contextlib.contextmanager
+def _another_site() -> Iterator[int]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><body>another site</body>")
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as site:
+        serving = threading.Thread(target=site.serve_forever)
+        serving.start()
+        try:
+            yield site.server_port
+        finally:
+            site.shutdown()
+            serving.join()
 
 
 def test_an_agent_that_is_gone_is_noticed_and_its_return_too(lab: Lab, browser: Browser) -> None:

@@ -211,6 +211,17 @@ def test_bytes(site: Site, sent: bytes, ended: bool) -> None:
     _check(site, sent + (b"\r\n\r\n" if ended else b""))
 
 
+@given(host=_VALUE, more=st.lists(st.tuples(_NAME, _VALUE), max_size=2))
+def test_hosts(site: Site, host: bytes, more: list[tuple[bytes, bytes]]) -> None:
+    """No value of Host reads the page, unless it is a name of this host."""
+    headers = b"".join(name + b": " + value + b"\r\n" for name, value in [(b"Host", host), *more])
+    answer = _talk(site, b"GET /healthz HTTP/1.1\r\n" + headers + b"\r\n")
+    assert not answer or _STATUS.match(answer), answer[:300]
+    name = re.split(b"[\r\n]", host)[0].decode("latin-1").strip()
+    if answer.startswith(b"HTTP/1.0 200"):
+        assert name in ("", "localhost", "127.0.0.1:9848", "[::1]:9848")
+
+
 @given(value=_VALUE, path=_PATH, name=_NAME)
 def test_headers_and_paths_of_a_scrape(site: Site, value: bytes, path: bytes, name: bytes) -> None:
     _check(site, b"GET " + path + b" HTTP/1.1\r\n" + name + b": " + value + b"\r\n\r\n")

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message
@@ -58,13 +58,14 @@ class Site:
         self,
         host: str = "127.0.0.1",
         security: Optional[Security] = None,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         self.healthy = True
         self.refused: list[str] = []
         self.registry = CollectorRegistry()
         self.history = History(100)
         status = Status(FakeSource(), self.history, CLOCK, lambda: self.healthy, "0.26.0")
-        self.server = WebServer(host, 0, security)
+        self.server = WebServer(host, 0, security, allowed_hosts)
         self.base = f"{self.server.scheme}://{f'[{host}]' if ':' in host else host}:{self.server.port}"
         self.server.start(self.registry, lambda: self.healthy, status.read, self.refused.append)
 
@@ -217,6 +218,71 @@ def test_a_failure_is_logged_and_has_the_headers_too(quiet: Site, caplog: pytest
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "ZeroDivisionError" in caplog.text
     assert quiet.ask("/healthz").status == 200
+
+
+# -- other web sites --
+
+
+@pytest.mark.parametrize("path", ["/", "/?news", "/api/stalls", "/metrics", "/healthz", "/nothing"])
+def test_a_foreign_host_name_on_the_loopback_is_refused(path: str, site: Site) -> None:
+    """As in a page of evil.example after its name was rebound to 127.0.0.1."""
+    site.refused.clear()
+    answer = site.ask(path, headers={"Host": f"evil.example:{site.server.port}"})
+    assert (answer.status, answer.body.count("\n")) == (421, 1)
+    assert "web.allowed_hosts" in answer.body
+    assert "evil" not in answer.body
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert site.refused == ["host"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]", socket.gethostname()])
+def test_the_hosts_own_names_are_accepted(host: str, site: Site) -> None:
+    assert site.ask("/api/stalls", headers={"Host": host}).status == 200
+
+
+def test_a_request_without_a_host_is_accepted(site: Site) -> None:
+    with site.connect() as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert client.recv(20).startswith(b"HTTP/1.0 200")
+
+
+def test_two_hosts_are_refused(site: Site) -> None:
+    with site.connect() as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+        assert client.recv(20).startswith(b"HTTP/1.0 421")
+
+
+def test_allowed_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy passes on the name by which it is reached; if set, they are checked on all addresses."""
+    for is_on_loopback in (True, False):
+        monkeypatch.setattr("agent.serve.web.is_loopback", lambda _address, told=is_on_loopback: told)
+        site = Site(allowed_hosts=["Agent.example"])
+        try:
+            assert site.ask("/", headers={"Host": "agent.example"}).status == 200
+            assert site.ask("/", headers={"Host": "evil.example"}).status == 421
+        finally:
+            site.server.stop()
+
+
+def test_any_host_name_is_accepted_on_other_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus scrapes other hosts by whatever name they have."""
+    monkeypatch.setattr("agent.serve.web.is_loopback", lambda _address: False)
+    site = Site()
+    try:
+        assert site.ask("/metrics", headers={"Host": "web1.example:9848"}).status == 200
+    finally:
+        site.server.stop()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+)
+def test_requests_for_pages_of_other_sites_are_refused(headers: dict[str, str], site: Site) -> None:
+    site.refused.clear()
+    for path in ("/", "/api/stalls", "/metrics"):
+        assert site.ask(path, headers=headers).status == 403
+    assert site.refused == ["cross_site"] * 3
 
 
 # -- many clients --

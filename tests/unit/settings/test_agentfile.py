@@ -58,7 +58,12 @@ def test_missing_keys_have_defaults(text: str, file: Path) -> None:
 
 def test_every_key_can_be_set(file: Path) -> None:
     sections = {
-        "web": {"listen": "0.0.0.0:80", "config_file": "/etc/web.yml", "history": 7},
+        "web": {
+            "listen": "0.0.0.0:80",
+            "allowed_hosts": ["agent.example"],
+            "config_file": "/etc/web.yml",
+            "history": 7,
+        },
         "stalls": {"min_ms": 1.5, "ongoing_seconds": 30},
         "stacks": {"capture": True},
         "filter": {"comm": ["a*", "!b"], "uid": [0, 33], "container": ["host"]},
@@ -174,7 +179,10 @@ def test_a_long_value_is_truncated(file: Path) -> None:
             "stalls.ongoing_second: unknown key; did you mean 'ongoing_seconds'?",
         ),
         ("stalls: {zzz: 1}", "stalls.zzz: unknown key; expected one of min_ms, ongoing_seconds"),
-        ("web: {min_ms: 1}", "web.min_ms: unknown key; expected one of listen, config_file, history"),
+        (
+            "web: {min_ms: 1}",
+            "web.min_ms: unknown key; expected one of listen, allowed_hosts, config_file, history",
+        ),
     ],
 )
 def test_unknown_key(text: str, message: str, file: Path) -> None:
@@ -194,6 +202,8 @@ ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
         ("web: {listen: 'host:-1'}", f"web.listen: 'host:-1': {ADDRESS}"),
         ("web: {listen: 'host:'}", f"web.listen: 'host:': {ADDRESS}"),
         ("web: {listen: ''}", f"web.listen: '': {ADDRESS}"),
+        ("web: {listen: '[]:80'}", f"web.listen: '[]:80': {ADDRESS}"),
+        ("web: {allowed_hosts: ['a:80']}", "web.allowed_hosts: ['a:80']: expected host names without a port"),
         ("web: {listen: 9848}", "web.listen: 9848: expected a valid string"),
         ("web: {history: -1}", "web.history: -1: expected greater than or equal to 0"),
         ("web: {history: 10001}", "web.history: 10001: expected less than or equal to 10000"),
