@@ -25,6 +25,7 @@ from agent.serve.metrics import Metrics
 from agent.serve.notify import Notifier
 from agent.serve.stalllog import StallLog
 from agent.serve.status import Status
+from agent.serve.unixserver import SocketFile
 from agent.serve.web import WebServer
 from agent.settings.agentfile import Config, ConfigError
 from agent.settings.webfile import Security
@@ -119,7 +120,9 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, note)
     security = Security(Path(config.web.config_file) if config.web.config_file else None)
-    web = WebServer(config.web.host, config.web.port, security, config.web.allowed_hosts)
+    web = WebServer(
+        config.web.host, config.web.port, security, SocketFile.of(config.web), config.web.allowed_hosts
+    )
     try:
         agent = _Agent(config, prepared)
     except TraceError:
@@ -133,7 +136,7 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
         notifier = Notifier(os.environ)
         agent.poll()
         web.start(agent.metrics.registry, agent.is_healthy, agent.status().read, agent.metrics.add_refused)
-        _log.info("tracing; see %s://%s:%d", web.scheme, config.web.listen.rpartition(":")[0], web.port)
+        _log.info("tracing; see %s", web.where)
         notifier.ready()
         while received.isdisjoint((signal.SIGTERM, signal.SIGINT)):
             if signal.SIGHUP in received:

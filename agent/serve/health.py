@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import socket
 import ssl
 import sys
 from pathlib import Path
@@ -26,7 +27,10 @@ _HEALTHY = (200, 401)  # 401: users are configured; the port closes when tracing
 def why_unhealthy(web: agentfile.Web) -> Optional[str]:
     """One line if the agent does not answer or does not trace, else None.  Raises ConfigError."""
     connection = http.client.HTTPConnection(web.host, web.port, timeout=_SECONDS)
-    if web.config_file and webfile.load(Path(web.config_file)).tls is not None:
+    where = web.listen
+    if not web.host:
+        connection, where = _UnixConnection(web.socket), web.socket
+    elif web.config_file and webfile.load(Path(web.config_file)).tls is not None:
         context = ssl.create_default_context()
         context.check_hostname = False  # check whether it answers, not who it is
         context.verify_mode = ssl.CERT_NONE
@@ -37,10 +41,21 @@ def why_unhealthy(web: agentfile.Web) -> Optional[str]:
     except ssl.SSLError:
         return None  # it asks for a client certificate, so it is running
     except (OSError, http.client.HTTPException) as error:
-        return f"{web.listen} does not answer: {error}"
+        return f"{where} does not answer: {error}"
     finally:
         connection.close()
-    return None if status in _HEALTHY else f"{web.listen} answers {status}: the agent does not trace"
+    return None if status in _HEALTHY else f"{where} answers {status}: the agent does not trace"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(self._path)
 
 
 def main() -> None:

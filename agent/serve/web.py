@@ -20,6 +20,7 @@ from agent.reports.types import StatusObject
 from agent.serve.documents import Busy, Document, Gone, Queue
 from agent.serve.origins import is_accepted_host, is_cross_site, is_loopback
 from agent.serve.server import IS_GONE, Server, ServerV6
+from agent.serve.unixserver import SocketFile, UnixServer
 from agent.settings.webfile import Security
 
 __all__ = ["WebError", "WebServer"]
@@ -37,12 +38,13 @@ _log = logging.getLogger(__name__)
 
 
 class WebError(UserError):
-    """The server cannot listen on its address; one line says why."""
+    """The server cannot listen on its address or socket; one line says why."""
 
 
 class WebServer:
     """Bind the address when created, so that a port in use is detected early; serve after ``start``.
 
+    host, port: where to listen; host is "" for only unix.  unix: a Unix socket to listen on.
     allowed_hosts: names in Host headers that are accepted on the loopback, besides this host's own.
     """
 
@@ -51,16 +53,31 @@ class WebServer:
         host: str,
         port: int,
         security: Optional[Security] = None,
+        unix: Optional[SocketFile] = None,
         allowed_hosts: Collection[str] = (),
     ) -> None:
         self._security = security or Security(None)
+        self._tcp: Optional[Server] = None
+        self._unix: Optional[Server] = None
         self._refused: Callable[[str], None] = _ignore
+        self._host = host
         self._names = {name.lower() for name in (host, *allowed_hosts)}
+        self._checks_hosts = bool(allowed_hosts)
+        if host:
+            self._tcp = self._listen(host, port)
+            self._checks_hosts |= is_loopback(self._tcp.server_name)
+        if unix is not None:
+            try:
+                self._unix = UnixServer(unix, headers=self._headers, refused=self._refuse)
+            except (OSError, ValueError) as error:
+                self.close()
+                why = getattr(error, "strerror", None) or error
+                raise WebError(f"cannot listen on {unix.path!r}: {why}: see web.socket") from error
+
+    def _listen(self, host: str, port: int) -> Server:
         server = ServerV6 if ":" in host else Server
         try:
-            self._server = server(
-                (host, port), lambda: self._security.current().tls, self._headers, self._refuse
-            )
+            return server((host, port), lambda: self._security.current().tls, self._headers, self._refuse)
         except OSError as error:
             raise WebError(
                 f"cannot listen on {host}:{port}: {error.strerror}: is another agent running there?"
@@ -68,17 +85,27 @@ class WebServer:
             ) from error
         except (ValueError, TypeError) as error:  # not a host name, such as one with a NUL
             raise WebError(f"cannot listen on {host!r}: {error}: set web.listen to an address") from error
-        self._checks_hosts = bool(allowed_hosts) or is_loopback(self._server.server_name)
 
     @property
     def port(self) -> int:
-        """The TCP port."""
-        return self._server.server_port
+        """The TCP port, 0 if there is only a Unix socket."""
+        return 0 if self._tcp is None else self._tcp.server_port
 
     @property
     def scheme(self) -> str:
         """http or https."""
         return "http" if self._security.current().tls is None else "https"
+
+    @property
+    def where(self) -> str:
+        """Where it listens, for the log."""
+        found = []
+        if self._tcp is not None:
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            found.append(f"{self.scheme}://{host}:{self.port}")
+        if self._unix is not None:
+            found.append(f"the socket {self._unix.server_address!r}")
+        return " and ".join(found)
 
     def start(
         self,
@@ -94,19 +121,28 @@ class WebServer:
         """
         if refused is not None:
             self._refused = refused
-        self._server.set_app(self._guarded(self._application(registry, healthy, status)))
-        # No poll interval: only a connection or stop wakes it.
-        threading.Thread(target=self._server.serve_forever, args=(None,), name="web", daemon=True).start()
+        application = self._application(registry, healthy, status)
+        for server in self._servers():
+            # No browser connects to a Unix socket; a proxy in front of it has to check hosts itself.
+            checks_hosts = self._checks_hosts and server is self._tcp
+            server.set_app(self._guarded(application, checks_hosts))
+            # No poll interval: only a connection or stop wakes it.
+            threading.Thread(target=server.serve_forever, args=(None,), name="web", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop serving and close the port."""
-        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes serve_forever
-        self._server.shutdown()
-        self._server.server_close()
+        """Stop serving, close the port and remove the socket."""
+        for server in self._servers():
+            server.socket.shutdown(socket.SHUT_RDWR)  # wakes serve_forever
+            server.shutdown()
+        self.close()
 
     def close(self) -> None:
-        """Close the port if ``start`` was never called."""
-        self._server.server_close()
+        """Close the port and remove the socket; all that is needed if ``start`` was never called."""
+        for server in self._servers():
+            server.server_close()
+
+    def _servers(self) -> list[Server]:
+        return [server for server in (self._tcp, self._unix) if server is not None]
 
     def _application(
         self, registry: CollectorRegistry, healthy: Callable[[], bool], status: Callable[[], StatusObject]
@@ -155,11 +191,11 @@ class WebServer:
 
         return application
 
-    def _guarded(self, application: _Application) -> _Application:
+    def _guarded(self, application: _Application, checks_hosts: bool) -> _Application:
         """The application behind the checks of origin and user, with the headers of every response."""
 
         def checked(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
-            if self._checks_hosts and not is_accepted_host(environ.get("HTTP_HOST", ""), self._names):
+            if checks_hosts and not is_accepted_host(environ.get("HTTP_HOST", ""), self._names):
                 self._refuse("host")
                 return _respond(start, "421 Misdirected Request", _UNKNOWN_HOST)
             if is_cross_site(environ):

@@ -22,21 +22,33 @@ __all__ = ["Config", "ConfigError", "Filter", "Labels", "Rule", "load"]
 
 _log = logging.getLogger(__name__)
 _PREFIX = "SPAWNSTALL_"
+_MODES = {0o600: "0600", 0o660: "0660", 0o666: "0666"}  # without quotes, 0660 is a number in YAML
+_NO_ADDRESS = "none"
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Web(Section):
     """Where metrics and the page are served.
 
-    allowed_hosts: accepted in Host headers on the loopback, besides the host's own names.
-    config_file: TLS and users (``webfile``), "" for none; in a file, relative to that file's directory.
+    listen: "none" to listen on the socket only.  allowed_hosts: accepted in Host headers on the loopback,
+    besides the host's own names.  socket: a Unix socket, "" for none.
+    config_file: TLS and users (``webfile``), "" for none.
     history: number of ended stalls kept for the page and /api/stalls.
+    In a file, socket and config_file are relative to that file's directory.
     """
 
     listen: str = "127.0.0.1:9848"
     allowed_hosts: list[str] = Field(default_factory=list)
+    socket: str = ""
+    socket_mode: Literal["0600", "0660", "0666"] = "0600"
+    socket_group: str = ""
     config_file: str = ""
     history: int = Field(default=100, ge=0, le=10_000)
+
+    @field_validator("socket_mode", mode="before")
+    @classmethod
+    def _is_mode(cls, value: object) -> object:
+        return _MODES.get(value, value) if isinstance(value, int) else value
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -46,7 +58,7 @@ class Web(Section):
                 raise ValueError("expected host names without a port, as in [agent.example]")
         return value
 
-    @field_validator("config_file")
+    @field_validator("config_file", "socket")
     @classmethod
     def _is_beside_its_file(cls, value: str, info: ValidationInfo) -> str:
         return str(info.context / value) if value and info.context else value
@@ -55,19 +67,21 @@ class Web(Section):
     @classmethod
     def _is_address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
+        if value == _NO_ADDRESS:
+            return value
         if not host.strip("[]") or not port.isdigit() or not 0 <= int(port) <= 65535:
             raise ValueError("expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848")
         return value
 
     @property
     def host(self) -> str:
-        """The host, without the brackets of an IPv6 address."""
+        """The host, without the brackets of an IPv6 address; "" to listen on the socket only."""
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
         """The TCP port, 0 for any free port."""
-        return int(self.listen.rpartition(":")[2])
+        return int(self.listen.rpartition(":")[2]) if self.host else 0
 
 
 class Stalls(Section):
@@ -156,7 +170,12 @@ def load(
         if isinstance(values, dict):  # check() reports anything else
             document[section] = {**values, key: value}
         sources[key_name((section, key))] = source
-    return check(document, Config, "built-in defaults" if path is None else path, sources)
+    source = "built-in defaults" if path is None else str(path)
+    config = check(document, Config, source, sources)
+    if not config.web.host and not config.web.socket:
+        source = sources.get("web.listen", source)
+        raise ConfigError(f"{source}: web.listen: {_NO_ADDRESS}: set web.socket, or an address")
+    return config
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:

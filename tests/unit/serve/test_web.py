@@ -32,6 +32,7 @@ from agent.serve import server
 from agent.serve.documents import Queue
 from agent.serve.history import History
 from agent.serve.status import Status
+from agent.serve.unixserver import SocketFile
 from agent.serve.web import WebError, WebServer
 from agent.settings.webfile import Security
 from tests.unit.certificates import Authority, Pair
@@ -59,13 +60,14 @@ class Site:
         host: str = "127.0.0.1",
         security: Optional[Security] = None,
         allowed_hosts: Collection[str] = (),
+        unix: Optional[SocketFile] = None,
     ) -> None:
         self.healthy = True
         self.refused: list[str] = []
         self.registry = CollectorRegistry()
         self.history = History(100)
         status = Status(FakeSource(), self.history, CLOCK, lambda: self.healthy, "0.26.0")
-        self.server = WebServer(host, 0, security, allowed_hosts)
+        self.server = WebServer(host, 0, security, unix, allowed_hosts)
         self.base = f"{self.server.scheme}://{f'[{host}]' if ':' in host else host}:{self.server.port}"
         self.server.start(self.registry, lambda: self.healthy, status.read, self.refused.append)
 

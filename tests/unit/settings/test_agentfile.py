@@ -61,6 +61,9 @@ def test_every_key_can_be_set(file: Path) -> None:
         "web": {
             "listen": "0.0.0.0:80",
             "allowed_hosts": ["agent.example"],
+            "socket": "/run/web.sock",
+            "socket_mode": "0660",
+            "socket_group": "monitoring",
             "config_file": "/etc/web.yml",
             "history": 7,
         },
@@ -104,6 +107,14 @@ def test_bounds_are_inclusive(text: str, file: Path) -> None:
 def test_listen(listen: str, host: str, port: int) -> None:
     web = Web(listen=listen)
     assert (web.host, web.port) == (host, port)
+
+
+def test_listening_on_the_socket_only(file: Path) -> None:
+    file.write_text("web: {listen: none, socket: run/web.sock, socket_mode: 0660}\n")
+    web = load(file).web
+    assert (web.host, web.port, web.socket_mode) == ("", 0, "0660")
+    assert web.socket == str(file.parent / "run" / "web.sock")
+    assert error_of(file, "web: {listen: none}") == "web.listen: none: set web.socket, or an address"
 
 
 def test_config_file_is_relative_to_the_file(file: Path) -> None:
@@ -181,7 +192,8 @@ def test_a_long_value_is_truncated(file: Path) -> None:
         ("stalls: {zzz: 1}", "stalls.zzz: unknown key; expected one of min_ms, ongoing_seconds"),
         (
             "web: {min_ms: 1}",
-            "web.min_ms: unknown key; expected one of listen, allowed_hosts, config_file, history",
+            "web.min_ms: unknown key; expected one of listen, allowed_hosts, socket, socket_mode,"
+            " socket_group, config_file, history",
         ),
     ],
 )
@@ -203,6 +215,8 @@ ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
         ("web: {listen: 'host:'}", f"web.listen: 'host:': {ADDRESS}"),
         ("web: {listen: ''}", f"web.listen: '': {ADDRESS}"),
         ("web: {listen: '[]:80'}", f"web.listen: '[]:80': {ADDRESS}"),
+        ("web: {socket_mode: 440}", "web.socket_mode: 440: expected '0600', '0660' or '0666'"),
+        ("web: {socket_mode: '0777'}", "web.socket_mode: '0777': expected '0600', '0660' or '0666'"),
         ("web: {allowed_hosts: ['a:80']}", "web.allowed_hosts: ['a:80']: expected host names without a port"),
         ("web: {listen: 9848}", "web.listen: 9848: expected a valid string"),
         ("web: {history: -1}", "web.history: -1: expected greater than or equal to 0"),
