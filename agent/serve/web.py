@@ -21,7 +21,7 @@ from agent.serve.documents import Busy, Document, Gone, Queue
 from agent.serve.origins import is_accepted_host, is_cross_site, is_loopback
 from agent.serve.server import IS_GONE, Server, ServerV6
 from agent.serve.unixserver import SocketFile, UnixServer
-from agent.settings.webfile import Security
+from agent.settings.webfile import Security, TooManyLogins
 
 __all__ = ["WebError", "WebServer"]
 
@@ -181,8 +181,7 @@ class WebServer:
             try:
                 body = queue.body(wanted, gzipped, environ[IS_GONE])
             except Busy:
-                self._refuse("busy")
-                return _respond(start, "503 Service Unavailable", b"busy: try again\n", _TEXT, _RETRY)
+                return self._busy(start)
             except Gone:
                 self._refuse("gone")
                 raise
@@ -201,7 +200,11 @@ class WebServer:
             if is_cross_site(environ):
                 self._refuse("cross_site")
                 return _respond(start, "403 Forbidden", b"requests from other web sites are refused\n")
-            if not self._security.current().admits(environ.get("HTTP_AUTHORIZATION", "")):
+            try:
+                is_admitted = self._security.current().admits(environ.get("HTTP_AUTHORIZATION", ""))
+            except TooManyLogins:
+                return self._busy(start)
+            if not is_admitted:
                 self._refuse("unauthorized")
                 challenge = ("WWW-Authenticate", "Basic")
                 return _respond(start, "401 Unauthorized", b"Unauthorized\n", _TEXT, challenge)
@@ -223,6 +226,10 @@ class WebServer:
             return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
         return guarded
+
+    def _busy(self, start: _Start) -> Iterable[bytes]:
+        self._refuse("busy")
+        return _respond(start, "503 Service Unavailable", b"busy: try again\n", _TEXT, _RETRY)
 
     def _headers(self) -> dict[str, str]:
         """The headers of every response."""

@@ -18,6 +18,7 @@ import os
 import re
 import ssl
 import threading
+import time
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
@@ -25,13 +26,17 @@ from pydantic import Field
 
 from agent.settings.yamlfile import ConfigError, Section, check, read
 
-__all__ = ["Security", "WebConfig", "WebConfigError", "load"]
+__all__ = ["Security", "TooManyLogins", "WebConfig", "WebConfigError", "load"]
 
 _log = logging.getLogger(__name__)
 
 
 class WebConfigError(ConfigError):
     """The file is invalid; one line names file and key, and contains no secret."""
+
+
+class TooManyLogins(Exception):
+    """So many passwords wait to be checked that this one was not."""
 
 
 class _Tls(Section):
@@ -103,6 +108,8 @@ _HEADERS = {
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
 _BCRYPT_BYTES = 72  # bcrypt ignores the rest of a longer password
 _MAX_CACHED_LOGINS = 100
+_MAX_CHECKS = 8  # one at a time, and the rest wait
+_PAUSE_PER_CHECK = 3  # after a wrong password: guessing takes at most a quarter of a core
 
 
 class WebConfig:
@@ -124,6 +131,7 @@ class WebConfig:
         self.has_users = bool(users)
         self.files = files
         self._users = users
+        self._room = threading.Semaphore(_MAX_CHECKS)
         self._checking = threading.Lock()
         self._secret = os.urandom(32)
         self._admitted: set[bytes] = set()
@@ -131,7 +139,7 @@ class WebConfig:
     def admits(self, authorization: str) -> bool:
         """Whether an Authorization header authenticates a user; always True if no users are configured.
 
-        Takes one bcrypt check, for unknown users too; successful logins are cached.
+        Takes one bcrypt check, for unknown users too; successful logins are cached.  Raises TooManyLogins.
         """
         if not self._users:
             return True
@@ -143,17 +151,27 @@ class WebConfig:
         name, colon, password = login.partition(b":")
         if kind.lower() != "basic" or not colon:
             return False
-        import bcrypt  # needed only if users are configured
-
         known = self._users.get(name.decode("utf-8", "replace"))
         digest = hmac.digest(self._secret, login, hashlib.sha256)
         if digest in self._admitted:
             return True
-        with self._checking:  # one at a time: guessing must not take every CPU
+        if not self._room.acquire(blocking=False):
+            raise TooManyLogins
+        try:
+            return self._matches(password, known, digest)
+        finally:
+            self._room.release()
+
+    def _matches(self, password: bytes, known: Optional[bytes], digest: bytes) -> bool:
+        import bcrypt  # needed only if users are configured
+
+        with self._checking:
             # Check a hash for an unknown user too, so that timing does not reveal user names.
             hashed = next(iter(self._users.values())) if known is None else known
+            began = time.thread_time()
             matches = bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed)
             if not matches or known is None:
+                time.sleep(_PAUSE_PER_CHECK * (time.thread_time() - began))
                 return False
             if len(self._admitted) >= _MAX_CACHED_LOGINS:
                 self._admitted.clear()

@@ -8,6 +8,8 @@ import logging
 import ssl
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import yaml
 
 from agent.settings import webfile
 from agent.settings.agentfile import ConfigError
-from agent.settings.webfile import Security, load
+from agent.settings.webfile import Security, TooManyLogins, load
 from tests.unit.certificates import Authority, Pair
 
 PASSWORD = "correct horse"
@@ -306,6 +308,37 @@ def test_guesses_do_not_block_a_cached_login(file: Path, monkeypatch: pytest.Mon
     finally:
         go_on.set()
         guesser.join()
+
+
+def test_guessing_pauses_after_each_check(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(file, {"basic_auth_users": {"alice": HASH}})
+    config = load(file)
+    clock = iter((10.0, 10.5, 20.0, 20.5))
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert not config.admits(_login("alice", "guess"))
+    assert config.admits(_login("alice", PASSWORD))
+    assert pauses == [1.5]
+
+
+def test_few_logins_wait_to_be_checked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise guesses would take all connections."""
+    _write(file, {"basic_auth_users": {"alice": HASH}})
+    config = load(file)
+    go_on = threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda _password, _hashed: not go_on.wait(60))
+    with ThreadPoolExecutor(8) as pool:
+        guesses = [pool.submit(config.admits, _login("alice", f"guess {number}")) for number in range(8)]
+        deadline = time.monotonic() + 20
+        with pytest.raises(TooManyLogins):
+            while time.monotonic() < deadline:
+                if config._room._value == 0:
+                    config.admits(_login("alice", "one more"))
+        go_on.set()
+        assert not any(guess.result(60) for guess in guesses)
+    monkeypatch.undo()
+    assert config.admits(_login("alice", PASSWORD))
 
 
 def test_the_cache_of_logins_is_bounded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
