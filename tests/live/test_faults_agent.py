@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent.host import procfs
+from agent.serve.health import why_unhealthy
+from agent.settings.agentfile import Web
 from tests.live.bpfids import Ids, ids_of, still_there
 from tests.live.lab import Lab, RunningAgent, json_lines
 
@@ -93,6 +95,22 @@ def _start_agent(lab: Lab, stderr: Path) -> subprocess.Popen[bytes]:
     file.write_text(json.dumps({"web": {"listen": "127.0.0.1:0"}}))
     with stderr.open("wb") as log:
         return subprocess.Popen([*lab.trace_popen, "agent", "--config", str(file)], cwd=lab.root, stderr=log)
+
+
+def test_the_socket_of_a_killed_agent_is_replaced_and_removed_at_the_end(lab: Lab) -> None:
+    file, path = lab.folder / "socket.yaml", lab.folder / "web.sock"
+    web = Web(listen="none", socket=str(path))
+    file.write_text(json.dumps({"web": {"listen": "none", "socket": path.name}}))
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        agent = subprocess.Popen(
+            [*lab.trace_popen, "agent", "--config", str(file)], cwd=lab.root, stderr=subprocess.DEVNULL
+        )
+        try:
+            _until(lambda: why_unhealthy(web) is None, "the agent on its socket")
+        finally:
+            agent.send_signal(number)
+            agent.wait(20)
+        assert path.is_socket() is (number == signal.SIGKILL)
 
 
 @pytest.mark.parametrize("delay", [0, 0.5])
