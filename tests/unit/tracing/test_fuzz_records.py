@@ -66,8 +66,8 @@ class Kernel(loader.Probes):
     def process(self, pid: int) -> Any:
         return self.row
 
-    def free(self, place: int, spawn_id: int) -> None:
-        return None
+    def free(self, place: int, spawn_id: int) -> bool:
+        return True
 
     def spawns(self) -> list[records.Spawn]:
         return self.waiting
