@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Generator
 
 from probes import programs
 from probes.bpfcall import bpf
@@ -50,22 +51,22 @@ def link(program: int) -> int:
     return bpf(_LINK_CREATE, _Link(prog_fd=program, attach_type=_TRACE_ITER))
 
 
-def run(link: int) -> bytes:
-    """Make one pass over all objects; return everything that the program wrote.  Raises OSError."""
+def run(link: int) -> Generator[bytes, None, None]:
+    """Make one pass over all objects; yield what the program wrote, whole records each time.
+
+    A part is empty when the kernel has passed a million objects for which the program wrote nothing.  The
+    caller can end the pass early by closing the generator.  Raises OSError.
+    """
     fd = bpf(_ITER_CREATE, _Iter(link_fd=link))
     try:
-        return _read_all(fd)
+        while True:
+            try:
+                part = os.read(fd, _CHUNK)  # retried by Python after a signal
+            except BlockingIOError:
+                yield b""
+                continue
+            if not part:
+                return
+            yield part
     finally:
         os.close(fd)
-
-
-def _read_all(fd: int) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        try:
-            part = os.read(fd, _CHUNK)  # retried by Python after a signal
-        except BlockingIOError:
-            continue  # EAGAIN: a million objects, and the program wrote nothing
-        if not part:
-            return b"".join(parts)
-        parts.append(part)

@@ -7,10 +7,12 @@ pidfd_getfd, or by opening ``/proc/PID/fd``, which makes another struct file of 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Optional
 
 from probes import iterator
 from probes.bpfmap import BpfMap
@@ -40,6 +42,7 @@ class OpenFiles:
     """The kernel's iterator over open files; not thread-safe.
 
     link: the iterator's (iterator.link), which the caller closes; asked: the map of the same name.
+    left_out: whether the last pass left out copies.
     The kernel shows the processes of the caller's pid namespace, and of those below it.
     """
 
@@ -47,20 +50,44 @@ class OpenFiles:
         self._link = link
         self._map = asked
         self._asked: set[int] = set()  # the keys in the map
+        self.left_out = False
 
-    def holders(self, pipes: Collection[int]) -> dict[int, list[Copy]]:
+    def holders(
+        self,
+        pipes: Collection[int],
+        is_spent: Callable[[], bool] = lambda: False,
+        most: Optional[int] = None,
+    ) -> dict[int, list[Copy]]:
         """Return the copies of each pipe, after one pass over all open files for every 4,096 pipes.
 
         pipes: addresses of struct pipe_inode_info (of a socketpair's end: struct socket); 0 (unknown) is
-        ignored.  A copy in the queue of a socket has no holder yet.  Files that are opened or closed
-        meanwhile may be missing.  Raises OSError.
+        ignored.  is_spent: whether the time for it is over; then the pass ends early.  most: copies of each
+        pipe that are returned.  ``left_out`` says whether there may be more for these reasons.
+        A copy in the queue of a socket has no holder yet.  Files that are opened or closed meanwhile may be
+        missing.  Raises OSError.
         """
+        self.left_out = False
         known = [pipe for pipe in dict.fromkeys(pipes) if pipe]
         found: dict[int, list[Copy]] = {pipe: [] for pipe in known}
         for at in range(0, len(known), _MAX_ASKED):
             self._ask(set(known[at : at + _MAX_ASKED]))
-            for copy in _parse(iterator.run(self._link)):
-                found[copy.pipe].append(copy)
+            with contextlib.closing(iterator.run(self._link)) as parts:
+                # The kernel shows an fd table once for each thread that uses it if the process's main thread
+                # has exited; its first versions with such iterators always do.
+                seen: set[tuple[int, int, int]] = set()
+                for part in parts:
+                    for pipe, pid, tid, fd, _unused in _COPY.iter_unpack(part):
+                        copies = found[pipe]
+                        if (pipe, pid, fd) in seen:
+                            continue
+                        if most is not None and len(copies) >= most:
+                            self.left_out = True
+                            continue
+                        seen.add((pipe, pid, fd))
+                        copies.append(Copy(pipe, pid, tid, fd))
+                    if is_spent():
+                        self.left_out = True
+                        return found
         return found
 
     def _ask(self, pipes: set[int]) -> None:
@@ -71,15 +98,3 @@ class OpenFiles:
         for pipe in pipes - self._asked:
             self._map.set(pipe, 1)
             self._asked.add(pipe)
-
-
-def _parse(data: bytes) -> list[Copy]:
-    """Return each copy once.
-
-    The kernel shows an fd table once for each thread that uses it if the process's main thread has exited;
-    its first versions with such iterators always do.
-    """
-    found: dict[tuple[int, int, int], Copy] = {}
-    for pipe, pid, tid, fd, _unused in _COPY.iter_unpack(data):
-        found.setdefault((pipe, pid, fd), Copy(pipe, pid, tid, fd))
-    return list(found.values())

@@ -309,7 +309,7 @@ def test_everything_is_closed(open_files: OpenFiles) -> None:
         assert "link_type:\titer" in Path(f"/proc/self/fdinfo/{link}").read_text()
     assert set(Path("/proc/self/fd").iterdir()) == before
     with pytest.raises(OSError):
-        iterator.run(link)
+        list(iterator.run(link))
 
 
 def test_without_capabilities(probes: Probes, open_files: OpenFiles, pipe: Pipe) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -29,10 +30,13 @@ class Kernel:
         self.holds: list[tuple[int, int, int, int]] = []
         monkeypatch.setattr(iterator, "run", self.run)
 
-    def run(self, link: int) -> bytes:
+    def run(self, link: int) -> Generator[bytes, None, None]:
+        """Two copies in each part."""
         assert link == 7
         self.passes += 1
-        return records(*(copy for copy in self.holds if copy[0] in self.map))
+        asked = [copy for copy in self.holds if copy[0] in self.map]
+        for at in range(0, len(asked), 2):
+            yield records(*asked[at : at + 2])
 
     def set(self, key: int, value: int) -> None:
         self.calls.append(("set", key))
@@ -79,6 +83,23 @@ def test_an_unknown_pipe_is_left_out(kernel: Kernel) -> None:
 def test_copies_that_are_reported_for_each_thread_count_once(kernel: Kernel) -> None:
     kernel.holds = [(A, 1, 1, 3), (A, 1, 5, 3), (A, 1, 6, 3), (A, 1, 1, 4), (A, 2, 2, 3)]
     assert files(kernel).holders([A]) == {A: [Copy(A, 1, 1, 3), Copy(A, 1, 1, 4), Copy(A, 2, 2, 3)]}
+
+
+def test_no_more_copies_of_a_pipe_than_asked_for(kernel: Kernel) -> None:
+    kernel.holds = [(A, 1, 1, 3), (A, 2, 2, 3), (A, 2, 9, 3), (B, 1, 1, 4), (A, 3, 3, 3)]
+    asked = files(kernel)
+    assert asked.holders([A, B], most=2) == {A: [Copy(A, 1, 1, 3), Copy(A, 2, 2, 3)], B: [Copy(B, 1, 1, 4)]}
+    assert asked.left_out
+    asked.holders([A, B], most=3)
+    assert not asked.left_out
+
+
+def test_a_pass_ends_when_its_time_is_over(kernel: Kernel) -> None:
+    kernel.holds = [(A, pid, pid, 3) for pid in range(1, 7)]
+    asked = files(kernel)
+    times = iter((False, True))
+    assert [copy.pid for copy in asked.holders([A], lambda: next(times))[A]] == [1, 2, 3, 4]
+    assert asked.left_out
 
 
 def test_only_the_difference_is_written(kernel: Kernel) -> None:
@@ -135,7 +156,7 @@ def test_reading_goes_on_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iterator, "bpf", lambda command, attributes: 9)
     monkeypatch.setattr("os.read", read)
     monkeypatch.setattr("os.close", closed.append)
-    assert iterator.run(7) == b"abc"
+    assert list(iterator.run(7)) == [b"ab", b"", b"", b"c"]
     assert closed == [9]
 
 
@@ -150,5 +171,5 @@ def test_a_pass_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr("os.read", read)
         patch.setattr("os.close", closed.append)
         with pytest.raises(MemoryError):
-            iterator.run(7)
+            list(iterator.run(7))
     assert closed == [9]
