@@ -51,6 +51,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 
 __all__ = [
     "WHY",
+    "Effort",
     "Finding",
     "Holder",
     "Look",
@@ -60,6 +61,7 @@ __all__ = [
     "look",
     "main",
     "printable",
+    "survey",
     "take",
     "text",
     "wait_entries",
@@ -174,6 +176,7 @@ _KINDS = ("errpipe", "own_child", "vfork", "output", "input", "jobserver", "self
 _MAX_DEPTH = 8  # of a chain of processes in which each waits for the next
 _MAX_LISTED = 5
 _MANY_FDS = 65536  # closing so many, one by one, takes long
+_FDS_PER_STEP = 256
 _POLLIN, _POLLOUT = 0x1 | 0x40, 0x4 | 0x100  # <asm-generic/poll.h>; the same in an epoll's events
 _MAX_POLLED = 1 << 16
 
@@ -482,25 +485,36 @@ def why_not(pid: int, proc: str = PROC) -> Optional[str]:
     return None
 
 
+class Effort:
+    """How much a look may cost; this one may cost anything.
+
+    most_fds: of one process that are read.
+    """
+
+    most_fds = sys.maxsize
+
+    def step(self) -> None:
+        """Called again and again during a look; TimeoutError raised here ends the look."""
+
+    def leave_out(self) -> None:
+        """Called for a process that has more fds than are read."""
+
+
+_ANY = Effort()
+
+
 def take(pid: int, proc: str = PROC, boot: Optional[float] = None) -> List[Finding]:
     """The stalls in progress in a process and its descendants.
 
     boot: when the host booted, in seconds since the epoch; None: computed from the clocks.
     """
-    return _gather(pid, proc, boot)[0]
+    return _gather([pid], proc, boot, _ANY)[0]
 
 
 def look(pid: int, proc: str = PROC, boot: Optional[float] = None) -> Look:
     """What each thread of a process and of its descendants waits for: the stalls, and everything else."""
-    stalls, view = _gather(pid, proc, boot)
-    stalled = {(stall.pid, stall.tid) for stall in stalls}
-    waits = [
-        wait
-        for thread in view.threads
-        if (thread.pid, thread.tid) not in stalled
-        for wait in [_wait(thread, view)]
-        if wait is not None and _still(thread, proc)
-    ]
+    stalls, view = _gather([pid], proc, boot, _ANY)
+    waits = _waits(stalls, view, _ANY)
     waits.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
     states: Dict[str, int] = {}
     for thread in view.threads:
@@ -509,14 +523,37 @@ def look(pid: int, proc: str = PROC, boot: Optional[float] = None) -> Look:
     return Look(pid, tuple(stalls), tuple(waits), states)
 
 
-def _gather(pid: int, proc: str, boot: Optional[float]) -> "Tuple[List[Finding], _View]":
+def survey(
+    pids: Iterable[int], effort: Effort = _ANY, proc: str = PROC, boot: Optional[float] = None
+) -> Tuple[List[Finding], List[Wait]]:
+    """The stalls and the waits in several processes and their descendants, in one pass over all processes."""
+    stalls, view = _gather(pids, proc, boot, effort)
+    return stalls, _waits(stalls, view, effort)
+
+
+def _waits(stalls: Sequence[Finding], view: "_View", effort: Effort) -> List[Wait]:
+    """Those of the threads that are in no stall."""
+    stalled = {(stall.pid, stall.tid) for stall in stalls}
+    waits = []
+    for thread in view.threads:
+        effort.step()
+        wait = None if (thread.pid, thread.tid) in stalled else _wait(thread, view)
+        if wait is not None and _still(thread, view.proc):
+            waits.append(wait)
+    return waits
+
+
+def _gather(
+    pids: Iterable[int], proc: str, boot: Optional[float], effort: Effort
+) -> "Tuple[List[Finding], _View]":
     """The stalls, and everything that was read to find them."""
+    pids = list(pids)
     processes = _processes(proc)
     threads = [
         thread
-        for process in _tree(pid, processes)
+        for process in _trees(pids, processes)
         if process.state != "Z" or process.threads > 1
-        for thread in _threads(process.pid, proc)
+        for thread in _threads(process.pid, proc, effort)
     ]
     if boot is None:
         boot = time.time() - time.clock_gettime(_CLOCK_BOOTTIME)
@@ -524,24 +561,24 @@ def _gather(pid: int, proc: str, boot: Optional[float]) -> "Tuple[List[Finding],
     links |= {
         slave for thread in threads for end in thread.ends for slave in [_slave(thread, end, proc)] if slave
     }
-    peers = _peers(pid, threads, proc)
+    peers = _peers(pids, threads, proc)
     links |= set(peers.values())
     seen: Dict[str, Dict[int, List[int]]] = {}
     if links:
         # This second list has every process that was forked before the reads began.
         processes = _processes(proc)
-        seen = _scan(processes.values(), links, proc)
+        seen = _scan(processes.values(), links, proc, effort)
         late = {number: process for number, process in _processes(proc).items() if number not in processes}
-        for pipe, by in _scan(late.values(), links, proc).items():
+        for pipe, by in _scan(late.values(), links, proc, effort).items():
             seen.setdefault(pipe, {}).update(by)
         processes.update(late)
-    stalls = [
-        finding
-        for thread in threads
-        for reader in _pipe_readers(thread)
-        for finding in [_look(reader, seen.get(reader.pipe, {}), processes, proc, boot)]
-        if finding is not None
-    ]
+    stalls = []
+    for thread in threads:
+        effort.step()
+        for reader in _pipe_readers(thread):
+            finding = _look(reader, seen.get(reader.pipe, {}), processes, proc, boot)
+            if finding is not None:
+                stalls.append(finding)
     return stalls, _View(proc, boot, processes, threads, seen, peers)
 
 
@@ -615,20 +652,25 @@ def _process(folder: str, pid: int) -> Optional[_Process]:
     return _Process(pid, state, parent, session, flags, threads, start)
 
 
-def _tree(pid: int, processes: Dict[int, _Process]) -> List[_Process]:
+def _trees(pids: Iterable[int], processes: Dict[int, _Process]) -> List[_Process]:
+    """These processes and their descendants, each once."""
     children: Dict[int, List[_Process]] = {}
     for process in processes.values():
         children.setdefault(process.parent, []).append(process)
-    found = [processes[pid]] if pid in processes else []
-    children.setdefault(pid, [])
-    for process in found:  # grows
-        found += [child for child in children.pop(process.pid, []) if child.pid != pid]
-    return found
+    found = {pid: processes[pid] for pid in pids if pid in processes}
+    todo = list(found.values())
+    for process in todo:  # grows
+        for child in children.pop(process.pid, []):
+            if child.pid not in found:
+                found[child.pid] = child
+                todo.append(child)
+    return todo
 
 
-def _threads(pid: int, proc: str) -> Iterator[_Thread]:
+def _threads(pid: int, proc: str, effort: Effort) -> Iterator[_Thread]:
     compat = _is_32_bit(pid, proc)
     for tid in _numbers("{}/{}/task".format(proc, pid)):
+        effort.step()
         thread = _thread(pid, tid, proc, compat)
         if thread is not None:
             yield thread
@@ -817,7 +859,7 @@ def _slave(thread: _Thread, end: _End, proc: str) -> Optional[str]:
     return None
 
 
-def _peers(pid: int, threads: Sequence[_Thread], proc: str) -> Dict[str, str]:
+def _peers(pids: Sequence[int], threads: Sequence[_Thread], proc: str) -> Dict[str, str]:
     """The other ends of the socketpairs that threads wait for, found by their inode numbers.
 
     The kernel gives the two ends consecutive numbers, with rare exceptions; the parent's is assumed to be the
@@ -826,13 +868,16 @@ def _peers(pid: int, threads: Sequence[_Thread], proc: str) -> Dict[str, str]:
     sockets = {end.link for thread in threads for end in thread.ends if end.link.startswith("socket:[")}
     if not sockets:
         return {}
-    try:
-        lines = _bytes("{}/{}/net/unix".format(proc, pid)).splitlines()[1:]
-    except OSError:
-        return {}
-    # Num RefCount Protocol Flags Type St Inode Path; state 3 is connected
-    fields = [line.split() for line in lines]
-    pairs = {words[6]: words[4] for words in fields if len(words) == 7 and words[5] == b"03"}
+    networks = {_network(pid, proc): pid for pid in pids}
+    pairs: Dict[bytes, bytes] = {}
+    for pid in networks.values():
+        try:
+            lines = _bytes("{}/{}/net/unix".format(proc, pid)).splitlines()[1:]
+        except OSError:
+            continue
+        # Num RefCount Protocol Flags Type St Inode Path; state 3 is connected
+        fields = [line.split() for line in lines]
+        pairs.update({words[6]: words[4] for words in fields if len(words) == 7 and words[5] == b"03"})
     found = {}
     for link in sockets:
         number = link[len("socket:[") : -1]
@@ -842,6 +887,14 @@ def _peers(pid: int, threads: Sequence[_Thread], proc: str) -> Dict[str, str]:
         if kind is not None and pairs.get(b"%d" % (int(number) + 1)) == kind:
             found[link] = "socket:[{}]".format(int(number) + 1)
     return found
+
+
+def _network(pid: int, proc: str) -> str:
+    """The network namespace of a process."""
+    try:
+        return os.readlink("{}/{}/ns/net".format(proc, pid))
+    except OSError:
+        return ""
 
 
 def _pipe_readers(thread: _Thread) -> Iterator[_Reader]:
@@ -862,14 +915,21 @@ def _still(thread: _Thread, proc: str) -> bool:
     return _thread(thread.pid, thread.tid, proc) == thread
 
 
-def _scan(processes: Iterable[_Process], pipes: Set[str], proc: str) -> Dict[str, Dict[int, List[int]]]:
+def _scan(
+    processes: Iterable[_Process], pipes: Set[str], proc: str, effort: Effort
+) -> Dict[str, Dict[int, List[int]]]:
     """For each of these pipes, the fds of either end by pid."""
     found: Dict[str, Dict[int, List[int]]] = {}
     for process in processes:
         if process.flags & _PF_KTHREAD:
             continue
         folder = _folder(process, proc) + "/fd/"
-        for fd in _numbers(folder):
+        for number, fd in enumerate(_numbers(folder)):
+            if number == effort.most_fds:
+                effort.leave_out()
+                break
+            if number % _FDS_PER_STEP == 0:
+                effort.step()
             try:
                 link = os.readlink(folder + str(fd))
             except OSError:

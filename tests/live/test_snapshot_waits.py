@@ -45,7 +45,7 @@ def _hanging(case: str, folder: Path) -> Iterator[Object]:
             time.sleep(0.5)
             yield {**printed, "program": program.pid}
         finally:
-            for process in snapshot._tree(program.pid, snapshot._processes("/proc")):
+            for process in snapshot._trees([program.pid], snapshot._processes("/proc")):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
