@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, Union
@@ -121,7 +122,7 @@ def lines(
         panel.thresholds_style(
             common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
         )
-    for name, (legend, expr) in zip("ABCDEFGH", queries.items()):
+    for name, (legend, expr) in zip(string.ascii_uppercase, queries.items()):
         query = _query(name, expr).range().legend_format(legend)
         panel.with_target(query.exemplar(True) if exemplars else query)
     return _describe(panel, about, 8, 8)
