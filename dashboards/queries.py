@@ -25,6 +25,7 @@ _LOSSES = {
     "events cut short": "walks_cut",
     "map updates failed": "map_updates_failed",
     "map entries evicted": "map_evictions",
+    "searches cut short": "searches_cut",
 }
 
 

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -23,7 +23,6 @@ __all__ = [
     "comm_of",
     "contents",
     "descendants",
-    "find_holders",
     "has_not_execed",
     "is_alive",
     "is_blocked_on",
@@ -31,9 +30,12 @@ __all__ = [
     "is_in_vfork",
     "is_polling",
     "is_stopped",
+    "pids",
     "pipe_inode",
+    "pipe_links",
     "stat_field",
     "still_has",
+    "write_ends",
 ]
 
 PROC = Path("/proc")
@@ -41,6 +43,7 @@ _MAX_COMM = 64  # of a kernel thread; other comms have at most 15 bytes
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
+_MOST_BYTES = 1 << 20  # an epoll of a million files has a fdinfo of 80 MB
 _PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40
 _PPID, _FLAGS, _NUM_THREADS = 4, 9, 20  # fields of /proc/PID/stat
 _MAX_POLLED = 4096
@@ -71,11 +74,11 @@ _VFORK_CALLS = {
 
 
 def contents(path: str) -> bytes:
-    """All bytes of a file; raises OSError."""
+    """The bytes of a file, at most _MOST_BYTES or a little more; raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         found = os.read(file, _CHUNK)
-        while more := os.read(file, _CHUNK):
+        while len(found) < _MOST_BYTES and (more := os.read(file, _CHUNK)):
             found += more
         return found
     finally:
@@ -127,7 +130,7 @@ def comm_of(pid: int, proc: Path = PROC) -> bytes:
 def descendants(pid: int, proc: Path = PROC) -> list[int]:
     """The descendants of a process, in no particular order."""
     children: dict[int, list[int]] = {}
-    for name in _pids(proc):
+    for name in pids(proc):
         parent = _parent(name, proc)
         if parent is not None:
             children.setdefault(parent, []).append(name)
@@ -239,19 +242,47 @@ def pipe_inode(pid: int, fd: int, proc: Path = PROC) -> Optional[int]:
     return None
 
 
-def find_holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[int, list[int]]]:
-    """The processes that have the write ends of these pipes open: for each inode, fds by pid."""
-    found: dict[int, dict[int, list[int]]] = {}
-    for pid in _pids(proc):
-        try:
-            fds = _numbers(f"{proc}/{pid}/fd")
-        except OSError:
-            continue  # it is gone, or permission is denied
-        for fd in fds:
-            inode = pipe_inode(pid, fd, proc)
-            if inode is not None and inode in inodes and _is_writable(pid, fd, proc):
-                found.setdefault(inode, {}).setdefault(pid, []).append(fd)
-    return found
+def pids(proc: Path = PROC) -> list[int]:
+    """All processes, in order."""
+    try:
+        return sorted(_numbers(str(proc)))
+    except OSError:
+        return []
+
+
+def pipe_links(inodes: Iterable[int]) -> dict[str, int]:
+    """What ``/proc/PID/fd/FD`` shows for pipes, and for sockets, with these inodes."""
+    return {f"{kind}:[{inode}]": inode for inode in inodes for kind in ("pipe", "socket")}
+
+
+def write_ends(
+    pid: int, links: Mapping[str, int], most: int, proc: Path = PROC
+) -> tuple[dict[int, list[int]], bool]:
+    """The fds by which a process has the write ends of these pipes open, by inode.
+
+    links: of ``pipe_links``.  most: of its fds are read; the second value is whether these were all.
+    """
+    found: dict[int, list[int]] = {}
+    try:
+        folder = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return found, True  # it is gone, or permission is denied
+    try:
+        with os.scandir(folder) as entries:
+            for number, entry in enumerate(entries):
+                if number == most:
+                    return found, False
+                try:
+                    inode = links.get(os.readlink(entry.name, dir_fd=folder))
+                except OSError:
+                    continue  # closed in the meantime
+                if inode is not None and _is_writable(pid, int(entry.name), proc):
+                    found.setdefault(inode, []).append(int(entry.name))
+    except OSError:
+        pass  # it is gone
+    finally:
+        os.close(folder)
+    return found, True
 
 
 def _is_writable(pid: int, fd: int, proc: Path) -> bool:
@@ -262,13 +293,6 @@ def _is_writable(pid: int, fd: int, proc: Path) -> bool:
     except (OSError, ValueError, IndexError):
         pass  # closed in the meantime
     return False
-
-
-def _pids(proc: Path) -> list[int]:
-    try:
-        return _numbers(str(proc))
-    except OSError:
-        return []
 
 
 def _numbers(folder: str) -> list[int]:

@@ -35,8 +35,13 @@ LOSSES = (
         "updates_failed",
         "Pipes and processes not followed because a map refused them or memory could not be read.",
     ),
+    (
+        "searches_cut",
+        "searches_cut",
+        "Searches of open files or /proc that left something out because they had no time left.",
+    ),
 )
-"""The name of the metric, the kernel side's counter, a description."""
+"""The name of the metric, the tracer's counter, a description."""
 
 _SENTENCES = {
     "records_lost": ("record was lost", "records were lost"),
@@ -62,6 +67,7 @@ _SENTENCES = {
         "pipe or process could not be recorded",
         "pipes or processes could not be recorded",
     ),
+    "searches_cut": ("search left something out", "searches left something out"),
 }
 """What happened to one and to several, by the name of the metric."""
 

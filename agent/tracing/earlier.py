@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find stalls that began before the probes were attached, and follow them until they end.
+"""Find hangs that began before the probes were attached, and follow them until they end.
 
-The kernel side knows a wait only if it saw the pipe being made.  A look at ``/proc`` finds the others: when
-tracing starts, and again after the tracer has lost records or was itself stopped for a while.
+The kernel side knows a wait only if it saw the pipe being made.  A look at ``/proc`` finds the others, stalls
+and own children that have not called exec: when tracing starts, and again after the tracer has lost records
+or was itself stopped for a while.
 """
 
 from __future__ import annotations
@@ -10,152 +11,205 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional, Union
 
 from agent import snapshot
 from agent.host import procfs
 from agent.host.identity import identify
-from agent.model import Cause, Confirmation, Holder, Spawn, Stall
+from agent.model import Cause, Confirmation, Holder, Spawn, Stall, StuckExec
+from agent.tracing.background import Background, Budget
+from agent.tracing.stuckexecs import KINDS, LATE_NS
 
-__all__ = ["EarlierStalls"]
+__all__ = ["EarlierHangs", "Seen"]
 
 _INIT = 1
 _CHECK_NS = 1_000_000_000
-_SEARCH_SHARE = 20
-"""Searches of all processes take at most this fraction (1/N) of a core."""
+_CHECKS = 200
+"""Hangs that one look checks, those that were not checked for the longest time first."""
+_SEARCH_SHARE, _DOUBT_SHARE = 20, 5
+"""Searches take at most this fraction (1/N) of a core: of all processes, and of those whose hangs may have
+ended."""
+_BUDGET_NS = 10_000_000_000
+_LAST_BUDGET_NS = 1_000_000_000
+
+_Found = tuple[Collection[snapshot.Finding], Collection[snapshot.Wait]]
+_Known = tuple[Collection[int], Collection[int]]
+
+
+class Seen(NamedTuple):
+    """The hangs in progress, and those to report: old enough for the first time, or (only stalls) ended."""
+
+    stalls: list[Stall]
+    stuck: list[StuckExec]
+    reports: list[Stall]
+    stuck_reports: list[StuckExec]
 
 
 @dataclass
 class _Followed:
     """call: the system call in which the thread is blocked; doubted: when it was first seen elsewhere."""
 
-    stall: Stall
+    hang: Union[Stall, StuckExec]
     call: bytes
+    checked: int
     doubted: Optional[int] = None
     reported: bool = False
 
 
 @dataclass(frozen=True)
 class _Searched:
-    """The findings in these processes and their descendants; asked: when the search was requested."""
+    """What is in these processes and their descendants; asked: when the search was requested."""
 
     pids: frozenset[int]
     asked: int
-    findings: list[snapshot.Finding]
-    took_ns: int
+    found: _Found
 
 
-class EarlierStalls:
-    """The stalls that only ``/proc`` shows; ``look`` is called repeatedly, and never waits for a search.
+class EarlierHangs:
+    """The hangs that only ``/proc`` shows; ``look`` is called repeatedly, and never waits for a search.
 
     pids: these processes and their descendants are searched, empty: the whole host.
-    search(pid) returns the findings in a process and its descendants.
+    search(pids, budget) returns the findings and the waits in processes and their descendants.
     """
 
     def __init__(
         self,
         pids: Collection[int] = (),
-        search: Callable[[int], list[snapshot.Finding]] = snapshot.take,
+        search: Callable[[Collection[int], Budget], _Found] = snapshot.survey,
     ) -> None:
         self._pids = frozenset(pids) or frozenset({_INIT})
         self._search = search
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="earlier")
-        self._running: Optional[Future[_Searched]] = None
+        self._background: Background[_Searched] = Background("earlier", _BUDGET_NS)
         self._is_due = False
-        self._next_search = 0
-        self._next_check = 0
         self._followed: dict[int, _Followed] = {}
 
+    @property
+    def cut(self) -> int:
+        """The number of searches that left something out."""
+        return self._background.cut
+
     def search_soon(self) -> None:
-        """Have all processes searched at the next look."""
+        """Have all processes searched when searches have not taken more than their share of the time."""
         self._is_due = True
 
     def close(self) -> None:
-        """Wait for a search that is running."""
-        self._thread.shutdown()
+        """End a search that is running."""
+        self._background.close()
 
-    def look(
-        self, now: int, ongoing_ns: int, known_pipes: Callable[[], Collection[int]]
-    ) -> tuple[list[Stall], list[Stall]]:
-        """Return the stalls in progress, and those to report: old enough for the first time, or ended.
+    def look(self, now: int, ongoing_ns: int, known: Callable[[], _Known]) -> Seen:
+        """Return what there is now.
 
-        known_pipes: returns the inodes of the pipes that the kernel side follows.
+        ongoing_ns: the age from which a stall is reported.
+        known: returns the inodes of the pipes that the kernel side follows, and the own children that have
+        not let go.
         """
-        reports = []
-        if self._running is not None and self._running.done():
-            searched = self._running.result()
-            self._running = None
-            if searched.pids == self._pids:
-                self._next_search = now + _SEARCH_SHARE * searched.took_ns
-            reports += self._merge(searched, now, known_pipes() if searched.findings else ())
-        if now >= self._next_check:
-            self._next_check = now + _CHECK_NS
-            for followed in self._followed.values():
-                if followed.doubted is None and not _is_still_there(followed):
-                    followed.doubted = now
-        if self._running is None:
-            self._begin_search(now)
-        for followed in self._followed.values():
-            if not followed.reported and now - followed.stall.began >= ongoing_ns:
-                followed.reported = True
-                reports.append(followed.stall)
-        return [followed.stall for followed in self._followed.values()], reports
+        reports: list[Stall] = []
+        searched = self._background.take()
+        if searched is not None:
+            reports += self._merge(searched, now, known() if any(searched.found) else ((), ()))
+        self._check(now)
+        self._begin_search(now)
+        stuck_reports = []
+        for one in self._followed.values():
+            if one.reported or now - _began(one.hang) < (
+                ongoing_ns if isinstance(one.hang, Stall) else LATE_NS
+            ):
+                continue
+            one.reported = True
+            if isinstance(one.hang, Stall):
+                reports.append(one.hang)
+            else:
+                stuck_reports.append(one.hang)
+        hangs = [one.hang for one in self._followed.values()]
+        return Seen(
+            [hang for hang in hangs if isinstance(hang, Stall)],
+            [hang for hang in hangs if isinstance(hang, StuckExec) and now - _began(hang) >= LATE_NS],
+            reports,
+            stuck_reports,
+        )
 
     def finish(self, now: int) -> list[Stall]:
         """Return the stalls that have ended since the last look; it waits for a search of their processes."""
         doubted = [one for one in self._followed.values() if not _is_still_there(one)]
-        for followed in doubted:
-            followed.doubted = followed.doubted or now
-        pids = frozenset(one.stall.spawn.pid for one in doubted)
-        return self._merge(self._searched(pids, now), now, ()) if pids else []
+        for one in doubted:
+            one.doubted = one.doubted or now
+        pids = frozenset(one.hang.spawn.pid for one in doubted)
+        if not pids:
+            return []
+        try:
+            searched = self._searched(pids, now, Budget(_LAST_BUDGET_NS))
+        except TimeoutError:
+            return []  # it is not known whether they have ended
+        return self._merge(searched, now, ((), ()))
+
+    def _check(self, now: int) -> None:
+        """Doubt the hangs whose thread is no longer in its system call."""
+        due = [
+            one for one in self._followed.values() if one.doubted is None and now >= one.checked + _CHECK_NS
+        ]
+        for one in sorted(due, key=lambda one: one.checked)[:_CHECKS]:
+            one.checked = now
+            if not _is_still_there(one):
+                one.doubted = now
 
     def _begin_search(self, now: int) -> None:
-        """Search all processes when that is due, otherwise those whose stalls may have ended."""
-        doubted = {one.stall.spawn.pid for one in self._followed.values() if one.doubted is not None}
-        if self._is_due and now >= self._next_search:
+        """Search all processes when that is due, otherwise those whose hangs may have ended."""
+        doubted = {one.hang.spawn.pid for one in self._followed.values() if one.doubted is not None}
+        if self._is_due and self._background.is_free(now, _SEARCH_SHARE):
             self._is_due = False
             pids = self._pids
-        elif doubted:
+        elif doubted and self._background.is_free(now, _DOUBT_SHARE):
             pids = frozenset(doubted)
         else:
             return
+        self._background.begin(now, lambda budget: self._searched(pids, now, budget))
 
-        self._running = self._thread.submit(self._searched, pids, now)
+    def _searched(self, pids: frozenset[int], asked: int, budget: Budget) -> _Searched:
+        return _Searched(pids, asked, self._search(pids, budget))
 
-    def _searched(self, pids: frozenset[int], asked: int) -> _Searched:
-        began = time.monotonic_ns()
-        findings = [finding for pid in pids for finding in self._search(pid)]
-        return _Searched(pids, asked, findings, time.monotonic_ns() - began)
-
-    def _merge(self, searched: _Searched, now: int, known_pipes: Collection[int]) -> list[Stall]:
+    def _merge(self, searched: _Searched, now: int, known: _Known) -> list[Stall]:
         """Follow what was found, and return the stalls that have ended."""
-        seen = set()
-        for finding in searched.findings:
+        findings, waits = searched.found
+        pipes, children = known
+        seen: dict[int, Union[Stall, StuckExec]] = {}
+        for finding in findings:
             inode = finding.inode
-            if not finding.certain or inode is None or inode in known_pipes:
-                continue
-            seen.add(inode)
-            before = self._followed.get(inode)
-            call = _call(finding.pid, finding.tid)
-            stall = _stall(finding, inode, now) if before is None else _again(before.stall, finding, now)
-            self._followed[inode] = _Followed(stall, call, reported=before is not None and before.reported)
+            if finding.certain and inode is not None and inode not in pipes:
+                stall = _stall(finding, inode, now)
+                before = self._followed.get(stall.spawn.id)
+                if before is not None and isinstance(before.hang, Stall):
+                    stall = dataclasses.replace(before.hang, holders=stall.holders)
+                seen[stall.spawn.id] = stall
+        for wait in waits:
+            if wait.kind in KINDS and wait.child is not None and wait.child not in children:
+                stuck = _stuck(wait, wait.child, now)
+                seen[stuck.spawn.id] = stuck
+        for id_, hang in seen.items():
+            before = self._followed.get(id_)
+            call = _call(hang.spawn.pid, hang.spawn.read_tid)
+            self._followed[id_] = _Followed(hang, call, now, reported=before is not None and before.reported)
         ended = []
-        for inode, followed in list(self._followed.items()):
-            if followed.doubted is None or inode in seen or followed.doubted > searched.asked:
+        for id_, one in list(self._followed.items()):
+            if one.doubted is None or id_ in seen or one.doubted > searched.asked:
                 continue
-            if searched.pids == self._pids or followed.stall.spawn.pid in searched.pids:
-                del self._followed[inode]
-                ended.append(dataclasses.replace(followed.stall, ended=followed.doubted))
+            if searched.pids == self._pids or one.hang.spawn.pid in searched.pids:
+                del self._followed[id_]
+                if isinstance(one.hang, Stall):
+                    ended.append(dataclasses.replace(one.hang, ended=one.doubted))
         return ended
 
 
-def _is_still_there(followed: _Followed) -> bool:
-    """Whether the thread is in the same system call, and the holder lives."""
-    spawn, holder = followed.stall.spawn, followed.stall.culprit
+def _began(hang: Union[Stall, StuckExec]) -> int:
+    return hang.began if isinstance(hang, Stall) else hang.spawn.created
+
+
+def _is_still_there(one: _Followed) -> bool:
+    """Whether the thread is in the same system call, and the holder, or the own child, lives."""
+    spawn = one.hang.spawn
+    pid = one.hang.culprit.pid if isinstance(one.hang, Stall) else spawn.child
     call = _call(spawn.pid, spawn.read_tid)
-    return bool(call) and call == followed.call and (holder.pid is None or procfs.is_alive(holder.pid))
+    return bool(call) and call == one.call and (pid is None or procfs.is_alive(pid))
 
 
 def _call(pid: int, tid: int) -> bytes:
@@ -185,33 +239,53 @@ def _holders(finding: snapshot.Finding, now: int) -> tuple[Holder, ...]:
 
 def _stall(finding: snapshot.Finding, inode: int, now: int) -> Stall:
     """The stall of a finding.  It began when the pipe was made, or a moment later."""
-    began = min(now, now - int((time.time() - finding.time) * 1e9))
-    spawn = Spawn(
-        id=snapshot.FOUND | inode,
+    began = _monotonic(finding.time, now)
+    spawn = dataclasses.replace(
+        _spawn(snapshot.FOUND | inode, finding, began),
         inode=inode,
-        pid=finding.pid,
-        tid=finding.tid,
-        comm=finding.comm,
         child=finding.child or 0,
-        child_comm=finding.child_comm,
         read_fd=finding.read_fd,
         write_fd=-1 if finding.write_fd is None else finding.write_fd,
+        read_began=began,
+        held=True,
+    )
+    return Stall(spawn, began, None, _holders(finding, now), identity=identify(finding.pid, now))
+
+
+def _stuck(wait: snapshot.Wait, child: int, now: int) -> StuckExec:
+    """The own child of a wait.  It was forked when it started."""
+    forked = _monotonic(wait.time if wait.since is None else wait.since, now)
+    spawn = dataclasses.replace(
+        _spawn(snapshot.FOUND | snapshot.FOUND >> 1 | child, wait, forked), child=child, forked=forked
+    )
+    return StuckExec(spawn, wait.to_object())
+
+
+def _spawn(id_: int, found: Union[snapshot.Finding, snapshot.Wait], began: int) -> Spawn:
+    """A spawn in flight of which only the waiting thread is known."""
+    return Spawn(
+        id=id_,
+        inode=0,
+        pid=found.pid,
+        tid=found.tid,
+        comm=found.comm,
+        child=0,
+        child_comm=found.child_comm,
+        read_fd=-1,
+        write_fd=-1,
         created=began,
         forked=None,
         parent_closed=None,
-        read_began=began,
+        read_began=None,
         own_released=None,
         own_released_by=None,
         read_ended=None,
         outcome=None,
         reading=True,
-        held=True,
-        read_tid=finding.tid,
+        read_tid=found.tid,
     )
-    identity = identify(finding.pid, now)
-    return Stall(spawn, began, None, _holders(finding, now), identity=identity)
 
 
-def _again(stall: Stall, finding: snapshot.Finding, now: int) -> Stall:
-    """The same stall, with the holders that it has now."""
-    return dataclasses.replace(stall, holders=_holders(finding, now))
+def _monotonic(when: float, now: int) -> int:
+    """A wall-clock time, in the past, on the clock of now."""
+    return min(now, now - int((time.time() - when) * 1e9))

@@ -5,112 +5,214 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from agent import diagnosis
 from agent.host import procfs
 from agent.model import Cause, Confirmation, Holder, Spawn, stall_began
-from agent.tracing.known import Known, KnownSpawns
+from agent.tracing.background import Background, Budget
+from agent.tracing.known import KnownSpawns
 from probes import loader
 
-__all__ = ["HolderSearch", "youngest"]
+__all__ = ["PATIENCE_NS", "HolderSearch", "youngest"]
 
 _NEW_SHARE, _YOUNG_SHARE, _OLD_SHARE = 5, 20, 200
-"""Searches take at most 1/N of the time: while a stall has not been searched for, while one is younger than
-_YOUNG_NS, and later."""
+"""Searches take at most 1/N of the time: for a stall that has not been searched for, for one that is younger
+than _YOUNG_NS, and for an older one."""
 _YOUNG_NS = 2_000_000_000
+_BUDGET_NS = 4_000_000_000
+PATIENCE_NS = 10_000_000
+"""How long a look waits for the search that it has begun: most end sooner."""
+_MOST_COPIES = 1 << 15
+"""Copies that one search takes in, divided between the pipes that it is asked about."""
+_FEW = 4
+"""Copies of one pipe that are taken in even so."""
+
+_Copies = dict[int, dict[int, list[int]]]
+"""By spawn id: fds by pid."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A spawn, and the holders that the search before has found."""
+
+    spawn: Spawn
+    before: tuple[Holder, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The foreign holders by spawn id; at: when the search began.
+
+    missed: the processes that it did not look at, None: it cannot tell which.
+    """
+
+    at: int
+    holders: Mapping[int, tuple[Holder, ...]]
+    missed: Optional[Collection[int]] = ()
 
 
 class HolderSearch:
-    """Search with the kernel's iterator over open files, or in /proc where the kernel has none."""
+    """Searches with the kernel's iterator over open files, or in /proc where the kernel has none.
+
+    A search runs in a thread of its own and serves all spawns that are due.  What it finds is added to what
+    is known of each spawn.
+    """
 
     def __init__(self, probes: loader.Probes, lock: threading.Lock, known: KnownSpawns) -> None:
         """lock: held while maps are read."""
         self._probes = probes
         self._lock = lock
         self._known = known
-        self._searched, self._took = 0, 0
-        self._processes: dict[int, Any] = {}
-        self._comms: dict[int, bytes] = {}
+        self._background: Background[_Found] = Background("holdersearch", _BUDGET_NS)
+        self._next_pid = 0
         self.confirmations = dict.fromkeys(Confirmation, 0)
 
-    def copies(self, waiting: Collection[Spawn], now: int) -> Optional[dict[int, dict[int, list[int]]]]:
-        """Who has the write end of each spawn open now: fds by pid, by spawn id.
+    @property
+    def cut(self) -> int:
+        """The number of searches that left something out."""
+        return self._background.cut
 
-        None if the search was skipped because searches have taken their share of the time.
-        """
-        self._processes, self._comms = {}, {}
-        share = _YOUNG_SHARE if youngest(waiting, now) < _YOUNG_NS else _OLD_SHARE
-        if not all(self._known.of(spawn.id).searched for spawn in waiting):
-            share = _NEW_SHARE
-        if now < self._searched + share * self._took:
-            return None
+    @property
+    def is_running(self) -> bool:
+        """Whether a search has not ended."""
+        return self._background.is_running
+
+    def close(self) -> None:
+        """End a search that is running."""
+        self._background.close()
+
+    def search(self, waiting: Collection[Spawn], now: int) -> None:
+        """Search for the holders of those that are due, unless searches have had their share of the time."""
+        if not self._background.is_free(now, _NEW_SHARE):
+            return
+        asked = [
+            _Asked(spawn, self._known.of(spawn.id).holding) for spawn in waiting if self._is_due(spawn, now)
+        ]
+        if asked:
+            self._background.begin(now, lambda budget: self._search(asked, now, budget))
+
+    def take(self, patience_ns: int = PATIENCE_NS) -> None:
+        """Add what a search has found to what is known; wait at most that long for its end."""
+        found = self._background.take(patience_ns)
+        if found is None:
+            return
+        for spawn_id, holders in found.holders.items():
+            known = self._known.get(spawn_id)
+            if known is None:
+                continue  # it has been judged
+            for holder in holders:
+                assert holder.pid is not None
+                if holder.pid not in known.seen:
+                    self.confirmations[Confirmation.CONFIRMED] += 1
+                known.seen[holder.pid] = found.at
+            if found.missed is None or found.missed:
+                pids = {holder.pid for holder in holders}
+                holders += tuple(
+                    each
+                    for each in known.holding
+                    if each.pid not in pids and (found.missed is None or each.pid in found.missed)
+                )
+            known.holding = holders
+            known.searched = found.at
+            known.empty_searches = 0 if holders else known.empty_searches + 1
+
+    def _is_due(self, spawn: Spawn, now: int) -> bool:
+        searched = self._known.of(spawn.id).searched
+        share = _YOUNG_SHARE if youngest([spawn], now) < _YOUNG_NS else _OLD_SHARE
+        return searched is None or now >= searched + share * self._background.used
+
+    # -- in the thread of the search --
+
+    def _search(self, asked: Sequence[_Asked], at: int, budget: Budget) -> _Found:
+        spawns = [each.spawn for each in asked]
+        missed: Optional[Collection[int]]
+        try:
+            if self._probes.open_files is not None:
+                copies, missed = self._by_iterator(spawns, budget)
+            else:
+                copies, missed = self._in_proc(spawns, budget)
+        except OSError:  # no memory, or no fd, for a pass
+            budget.leave_out()
+            copies, missed = {}, None
+        seen = _Processes(self._probes, self._lock)
+        holders = {
+            each.spawn.id: tuple(self._holders(each, copies.get(each.spawn.id, {}), at, seen))
+            for each in asked
+        }
+        return _Found(at, holders, missed)
+
+    def _by_iterator(
+        self, spawns: Sequence[Spawn], budget: Budget
+    ) -> tuple[_Copies, Optional[Collection[int]]]:
         open_files = self._probes.open_files
-        if open_files is not None:
-            by_pipe = {spawn.pipe: spawn.id for spawn in waiting}
-            copies: dict[int, dict[int, list[int]]] = {}
-            with self._lock:
-                for pipe, found in open_files.holders(by_pipe).items():
-                    holders = copies.setdefault(by_pipe[pipe], {})
-                    for copy in found:
-                        holders.setdefault(copy.pid, []).append(copy.fd)
-            self._searched, self._took = now, time.monotonic_ns() - now
-            return copies
-        ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in waiting}
+        assert open_files is not None
+        by_pipe = {spawn.pipe: spawn.id for spawn in spawns}
+        copies: _Copies = {}
+        most = max(_FEW, _MOST_COPIES // len(spawns))
+        for pipe, found in open_files.holders(by_pipe, budget.is_spent, most).items():
+            holders = copies.setdefault(by_pipe[pipe], {})
+            for copy in found:
+                holders.setdefault(copy.pid, []).append(copy.fd)
+        if open_files.left_out:
+            budget.leave_out()
+            return copies, None
+        return copies, ()
+
+    def _in_proc(self, spawns: Sequence[Spawn], budget: Budget) -> tuple[_Copies, Collection[int]]:
+        """Begin with the process at which the time was over before, so that each gets its turn."""
+        ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in spawns}
         ids.pop(0, None)
-        in_proc = procfs.find_holders(ids)
-        self._searched, self._took = now, time.monotonic_ns() - now
-        return {ids[inode]: in_proc.get(inode, {}) for inode in ids}
+        links = procfs.pipe_links(ids)
+        copies: _Copies = {}
+        pids = procfs.pids()
+        first = next((at for at, pid in enumerate(pids) if pid >= self._next_pid), 0)
+        pids = pids[first:] + pids[:first]
+        missed = set()
+        for at, pid in enumerate(pids):
+            if budget.is_spent():
+                self._next_pid = pid
+                missed.update(pids[at:])
+                break
+            found, complete = procfs.write_ends(pid, links, budget.most_fds)
+            if not complete:
+                budget.leave_out()
+                missed.add(pid)
+            for inode, fds in found.items():
+                copies.setdefault(ids[inode], {})[pid] = fds
+        return copies, missed
 
-    def _cause_of_unseen(self, spawn: Spawn, known: Known, pid: int) -> Cause:
-        """The cause for a holder whose copy the kernel side did not see it acquire.
+    def _holders(
+        self, asked: _Asked, copies: Mapping[int, Sequence[int]], at: int, seen: _Processes
+    ) -> Iterator[Holder]:
+        for pid, fds in copies.items():
+            if _is_family(asked.spawn, pid, seen):
+                continue
+            holder = self._holder(asked, pid, fds, at, seen)
+            if holder is not None:
+                yield holder
 
-        The copy was passed, unless the kernel side lost track of this pipe's copies.
-        """
-        if not self._probes.sees_fd_tables:
-            forked = procfs.has_not_execed(pid)
-            if forked is None:  # it has exited since the search: keep the previous cause
-                return next((each.cause for each in known.holding if each.pid == pid), Cause.UNKNOWN)
-            return Cause.FORKED if forked else Cause.UNKNOWN
-        return Cause.UNKNOWN if spawn.copy_lost else Cause.PASSED
-
-    def is_family(self, spawn: Spawn, pid: int) -> bool:
-        """Whether a pid is the parent or its own child, and not a later process with the child's pid."""
-        if pid == spawn.pid:
-            return True
-        process = self._process(pid) if pid == spawn.child else None
-        return pid == spawn.child and (process is None or process.born <= (spawn.own_released or 0))
-
-    def holder(
-        self,
-        spawn: Spawn,
-        known: Known,
-        pid: int,
-        fds: Sequence[int],
-        now: int,
+    def _holder(
+        self, asked: _Asked, pid: int, fds: Sequence[int], at: int, seen: _Processes
     ) -> Optional[Holder]:
         """A holder whose copy is open now, with what the kernel side knows of how it got the copy.
 
         None: it has released its copy since the search. The kernel side then does not know it any more, so
         the copy would look like one that was passed on.
         """
-        if pid not in self._comms:
-            self._comms[pid] = procfs.comm_of(pid)
-        if pid not in known.seen:
-            self.confirmations[Confirmation.CONFIRMED] += 1
-        known.seen[pid] = now
-        process = self._process(pid)
+        spawn = asked.spawn
+        process = seen.row(pid)
         holder = Holder(
             pid=pid,
-            comm=self._comms[pid],
+            comm=seen.comm(pid),
             fds=tuple(fds),
-            cause=self._cause_of_unseen(spawn, known, pid),
+            cause=self._cause_of_unseen(asked, pid, seen),
             acquired=None,
             released=None,
             confirmation=Confirmation.CONFIRMED,
-            seen=now,
+            seen=at,
         )
         if process is None or process.shared or process.born <= spawn.created:
             return _if_open(holder, spawn)
@@ -123,15 +225,63 @@ class HolderSearch:
             cause=diagnosis.cause_of(
                 descendant=spawn.child in process.parent and process.born >= (spawn.forked or 0),
                 execed=process.execed > 0,
-                expected=bool(process.expected) or (not process.execed and procfs.is_in_exec(pid)),
+                expected=bool(process.expected) or (not process.execed and seen.is_in_exec(pid)),
             ),
         )
 
-    def _process(self, pid: int) -> Optional[Any]:
-        if pid not in self._processes:
+    def _cause_of_unseen(self, asked: _Asked, pid: int, seen: _Processes) -> Cause:
+        """The cause for a holder whose copy the kernel side did not see it acquire.
+
+        The copy was passed, unless the kernel side lost track of this pipe's copies.
+        """
+        if not self._probes.sees_fd_tables:
+            forked = seen.has_not_execed(pid)
+            if forked is None:  # it has exited since the search: keep the previous cause
+                return next((each.cause for each in asked.before if each.pid == pid), Cause.UNKNOWN)
+            return Cause.FORKED if forked else Cause.UNKNOWN
+        return Cause.UNKNOWN if asked.spawn.copy_lost else Cause.PASSED
+
+
+class _Processes:
+    """What is known of the processes that one search finds, each read once."""
+
+    def __init__(self, probes: loader.Probes, lock: threading.Lock) -> None:
+        self._probes = probes
+        self._lock = lock
+        self._rows: dict[int, Any] = {}
+        self._comms: dict[int, bytes] = {}
+        self._in_exec: dict[int, bool] = {}
+        self._not_execed: dict[int, Optional[bool]] = {}
+
+    def row(self, pid: int) -> Optional[Any]:
+        """The kernel side's row, or None."""
+        if pid not in self._rows:
             with self._lock:
-                self._processes[pid] = self._probes.process(pid)
-        return self._processes[pid]
+                self._rows[pid] = self._probes.process(pid)
+        return self._rows[pid]
+
+    def comm(self, pid: int) -> bytes:
+        if pid not in self._comms:
+            self._comms[pid] = procfs.comm_of(pid)
+        return self._comms[pid]
+
+    def is_in_exec(self, pid: int) -> bool:
+        if pid not in self._in_exec:
+            self._in_exec[pid] = procfs.is_in_exec(pid)
+        return self._in_exec[pid]
+
+    def has_not_execed(self, pid: int) -> Optional[bool]:
+        if pid not in self._not_execed:
+            self._not_execed[pid] = procfs.has_not_execed(pid)
+        return self._not_execed[pid]
+
+
+def _is_family(spawn: Spawn, pid: int, seen: _Processes) -> bool:
+    """Whether a pid is the parent or its own child, and not a later process with the child's pid."""
+    if pid == spawn.pid:
+        return True
+    process = seen.row(pid) if pid == spawn.child else None
+    return pid == spawn.child and (process is None or process.born <= (spawn.own_released or 0))
 
 
 def youngest(waiting: Collection[Spawn], now: int) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -10,11 +11,11 @@ from typing import Optional
 
 from agent.host import pyspy
 from agent.host.identity import identify
-from agent.model import Holder, Identity, Stack
+from agent.model import Holder, Identity, Spawn, Stack, Stall
 
-__all__ = ["REMEMBERED_SPAWNS", "Fork", "Known", "KnownSpawns"]
+__all__ = ["Fork", "Known", "KnownSpawns"]
 
-REMEMBERED_SPAWNS = 4096
+_REMEMBERED_PROCESSES = 1024
 
 
 @dataclass(frozen=True)
@@ -29,38 +30,42 @@ class Fork:
 class Known:
     """What is known of one spawn.
 
-    holding: holders that the latest search found; searched: whether there was a search.
-    seen: by pid, when a search last found the process's copy (CLOCK_MONOTONIC ns).
-    empty_looks: consecutive looks that found no holder.
-    polled: whether its parent was seen waiting in poll, select or epoll before it read.
+    holding: holders that the latest search found; searched: when it began (CLOCK_MONOTONIC ns).
+    seen: by pid, when a search last found the process's copy.
+    empty_searches: consecutive searches that found no holder.
+    checked: when the waiting thread was last looked at in ``/proc``, with these results: polled: whether it
+    was ever seen waiting in poll, select or epoll before it read; blocked: whether it was blocked on its
+    socket; runs: whether it was not stopped.
+    shown: the stall in progress, as made from this spawn and these holders.
     reported: whether the stall was reported while in progress.
     forks: by the holder's pid and the time of its fork.
     python, asked: the request to py-spy, and when it was made.
     """
 
     holding: tuple[Holder, ...] = ()
-    searched: bool = False
+    searched: Optional[int] = None
     seen: dict[int, int] = field(default_factory=dict)
-    empty_looks: int = 0
+    empty_searches: int = 0
+    checked: int = 0
     polled: bool = False
+    blocked: bool = False
+    runs: bool = False
+    shown: Optional[tuple[Spawn, tuple[Holder, ...], Stall]] = None
     identities: dict[int, Optional[Identity]] = field(default_factory=dict)
     reported: bool = False
     forks: dict[tuple[int, int], Fork] = field(default_factory=dict)
     python: Optional[Future[pyspy.Taken]] = None
     asked: int = 0
 
-    def who(self, pid: int, seen: int) -> Optional[Identity]:
-        """The identity of a process seen at that time, remembered or looked up now; None if it is gone."""
-        if self.identities.get(pid) is None:
-            self.identities[pid] = identify(pid, seen)
-        return self.identities[pid]
-
 
 class KnownSpawns:
-    """A bounded map of spawn id to Known that drops the oldest entries."""
+    """A bounded map of spawn id to Known that drops the entries that were not used for the longest time."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """limit: entries; more than spawns can be in flight."""
+        self._limit = limit
         self._known: OrderedDict[int, Known] = OrderedDict()
+        self._identities = _Identities()
 
     def get(self, spawn_id: int) -> Optional[Known]:
         """The entry of a spawn, or None."""
@@ -75,6 +80,38 @@ class KnownSpawns:
         known = self._known.get(spawn_id)
         if known is None:
             known = self._known[spawn_id] = Known()
-            while len(self._known) > REMEMBERED_SPAWNS:
+            while len(self._known) > self._limit:
                 self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(spawn_id)
         return known
+
+    def who(self, known: Known, pid: int, seen: int) -> Optional[Identity]:
+        """The identity of a process seen at that time, remembered or looked up now; None if it is gone.
+
+        known: of the spawn that it is about.
+        """
+        if known.identities.get(pid) is None:
+            known.identities[pid] = self._identities.of(pid, seen)
+        return known.identities[pid]
+
+
+class _Identities:
+    """Identities of processes, each looked up once for the many stalls that one process can have."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[int, tuple[int, int, Identity]] = OrderedDict()
+
+    def of(self, pid: int, seen: int) -> Optional[Identity]:
+        """As ``identify``: of the process that had the pid at that time."""
+        kept = self._found.get(pid)
+        if kept is not None and kept[0] <= seen <= kept[1]:
+            return kept[2]  # the pid was this process's at both times, and so in between
+        now = time.monotonic_ns()
+        identity = identify(pid, seen)
+        if identity is not None:
+            self._found[pid] = seen, now, identity
+            self._found.move_to_end(pid)
+            while len(self._found) > _REMEMBERED_PROCESSES:
+                self._found.popitem(last=False)
+        return identity

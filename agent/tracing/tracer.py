@@ -12,18 +12,19 @@ import dataclasses
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Optional, Union
 
 from agent import diagnosis
 from agent.host import procfs
 from agent.model import Confirmation, Spawn, Stall, StuckExec, stall_began
-from agent.tracing.earlier import EarlierStalls
-from agent.tracing.holdersearch import HolderSearch, youngest
-from agent.tracing.known import REMEMBERED_SPAWNS, Known, KnownSpawns
+from agent.tracing.earlier import EarlierHangs
+from agent.tracing.holdersearch import PATIENCE_NS, HolderSearch, youngest
+from agent.tracing.known import Known, KnownSpawns
 from agent.tracing.prepared import Prepared, TraceError, TracerOptions
+from agent.tracing.readers import SEARCHED_WITHIN_NS, Readers
 from agent.tracing.stallstacks import StallStacks
-from agent.tracing.stuckexecs import StuckExecs
+from agent.tracing.stuckexecs import LATE_NS, StuckExecs
 from agent.tracing.translate import CommStats, ProbeStatus, aggregate, polled, to_spawn
 from probes import loader, records, selftest
 
@@ -33,6 +34,13 @@ _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
 _SOONEST_LOOK_NS = 20_000_000
 """Earliest look after the wait began; a shorter stall is over before it can be looked at."""
+_LOOK_SHARE = 8
+"""Looks take at most about 1/N of a core, however many stalls are in progress."""
+_TURN_NS = 200_000_000
+"""How long records are received or judged before the next look."""
+_FOREVER_NS = 1 << 62
+_LAST_PATIENCE_NS = 500_000_000
+"""How long the end of tracing waits for a search."""
 _CENSUS_NS = 500_000_000
 _CENSUS_SHARE = 100
 """Scanning the spawns that are not watched takes at most this fraction (1/N) of the time."""
@@ -42,10 +50,10 @@ _OTHER = b"~other"
 """Key under which the kernel side counts spawns whose comm has no map entry."""
 _UNFINISHED_NS = 2_000_000_000
 """The age of a spawn or of its end-of-file from which what is missing is no longer expected."""
-_LATE_EXEC_NS = 1_000_000_000
-"""The age of an own child from which its exec is late."""
 _STOPPED_NS = 5_000_000_000
 """A tracer that has not looked for so long was stopped, or starved."""
+_UNKNOWN_TO_THE_KERNEL_SIDE = (records.Counter.RECORDS_LOST, records.Counter.SPAWNS_REFUSED)
+"""Counters of what only a search of ``/proc`` can find."""
 _TIDY_NS = 60_000_000_000
 """How often the entries of comms without a spawn for an hour are removed."""
 
@@ -75,11 +83,15 @@ class Tracer:
         self._on_spawn = on_spawn
         self._on_stuck = on_stuck
         self._records = prepared.records
-        self._known = KnownSpawns()
+        # More than can be in flight, because some end without a record.
+        self._remembered = 2 * options.max_spawns
+        self._known = KnownSpawns(self._remembered)
+        self._readers = Readers(self._known)
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
+        self._earliest_look = 0
         self._drained = 0
-        self._ongoing: tuple[Stall, ...] = ()
+        self._ongoing: dict[int, Stall] = {}
         self._last_look = 0
         self._lost = 0
         self._reading_maps = threading.Lock()
@@ -90,6 +102,7 @@ class Tracer:
         self._late_wakeups: dict[bytes, int] = {}
         self._counted_since: dict[bytes, int] = {}
         self._next_census = 0
+        self._census: list[records.Spawn] = []
         self._unfinished = 0
         self._next_tidy = 0
         self._self_test.begin()
@@ -99,9 +112,10 @@ class Tracer:
             self._self_test.close()
             raise
         self._holders = HolderSearch(self._probes, self._reading_maps, self._known)
-        self._earlier = EarlierStalls(options.targets)
+        self._earlier = EarlierHangs(options.targets)
         self._stuck = StuckExecs()
         self._stuck_execs: tuple[StuckExec, ...] = ()
+        self._earlier_stuck_execs: tuple[StuckExec, ...] = ()
         if options.stacks:
             self._stacks = StallStacks(self._probes, self._reading_maps)
         for pid in options.targets:
@@ -118,6 +132,7 @@ class Tracer:
     def close(self) -> None:
         """Detach the probes and remove everything from the kernel."""
         self._self_test.close()
+        self._holders.close()
         self._earlier.close()
         self._stuck.close()
         if self._stacks is not None:
@@ -157,23 +172,29 @@ class Tracer:
 
     @property
     def ongoing(self) -> tuple[Stall, ...]:
-        """The stalls in progress at the last look, at most 0.25 s ago while ``run_once`` is being called."""
-        return self._ongoing
+        """The stalls in progress at the last look.
+
+        While ``run_once`` is being called, that is 0.25 s ago, or longer if there are thousands.
+        """
+        return tuple(self._ongoing.values())
 
     @property
     def execs_in_progress(self) -> tuple[StuckExec, ...]:
         """The spawns whose own child has not called exec for more than a second, at the last look."""
-        return self._stuck_execs
+        return (*self._stuck_execs, *self._earlier_stuck_execs)
 
     def run_once(self, timeout_seconds: float) -> None:
         """Wait for records until the timeout or the next look, and judge the spawns that are due."""
-        until_look = -((time.monotonic_ns() - self._next_look) // 1_000_000)  # rounded up
-        self._poll(max(1, min(int(timeout_seconds * 1000), until_look)))
+        next_look = max(self._next_look, self._earliest_look)
+        until_look = -((time.monotonic_ns() - next_look) // 1_000_000)  # rounded up
+        self._poll(1 if self._records else max(1, min(int(timeout_seconds * 1000), until_look)), _TURN_NS)
         now = time.monotonic_ns()
-        if now >= self._next_look:
+        if now >= max(self._next_look, self._earliest_look):
             self._next_look = now + _LOOK_NS
+            before = time.thread_time_ns()
             self._look(now)
-        self._judge(now - _SETTLE_NS)
+            self._earliest_look = time.monotonic_ns() + _LOOK_SHARE * (time.thread_time_ns() - before)
+        self._judge(now - _SETTLE_NS, _TURN_NS)
         if now >= self._next_tidy:
             self._next_tidy = now + _TIDY_NS
             self._tidy(now)
@@ -184,14 +205,15 @@ class Tracer:
         deadline = time.monotonic_ns() + _SETTLE_NS
         while (now := time.monotonic_ns()) < deadline and (self._settling or self._lingering()):
             self._poll(10)
+        self._holders.take(_LAST_PATIENCE_NS)
         self._judge(now)
-        self._look(now + _SETTLE_NS)
+        self._look(now + _SETTLE_NS, _LAST_PATIENCE_NS, _FOREVER_NS)
         self._judge(now)
         with self._reading_maps:
             spawns = self._probes.spawns()
         self._free_unfinished(spawns, now + _UNFINISHED_NS)
         for stall in self._earlier.finish(now):
-            self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != stall.spawn.id)
+            self._end(stall.spawn)
             self._on_stall(stall)
 
     def comm_stats(self) -> dict[bytes, CommStats]:
@@ -208,13 +230,15 @@ class Tracer:
     def counters(self) -> dict[str, int]:
         """The kernel side's counters by lower-case name.
 
-        ``records_lost`` includes those lost here; ``misses`` counts events that a BPF program did not see.
+        ``records_lost`` includes those lost here; ``misses`` counts events that a BPF program did not see,
+        and ``searches_cut`` searches that left something out.
         """
         with self._reading_maps:
             found = {which.name.lower(): value for which, value in self._probes.counters().items()}
             found["misses"] = self._probes.misses()
         found["records_lost"] += self._records.lost
         found["spawns_unfinished"] = self._unfinished
+        found["searches_cut"] = self._holders.cut + self._earlier.cut + self._stuck.cut
         return found
 
     def map_entries(self) -> dict[str, tuple[int, int]]:
@@ -224,11 +248,15 @@ class Tracer:
 
     # -- records --
 
-    def _poll(self, timeout_ms: int) -> None:
+    def _poll(self, timeout_ms: int, turn_ns: int = _FOREVER_NS) -> None:
+        """Wait for records, and receive them until all are received or the turn is over."""
         self._probes.poll(timeout_ms)
+        until = time.monotonic_ns() + turn_ns
         for _ in range(len(self._records)):
             self._receive(self._records.next())
             self._drain_perf_buffer()
+            if self._drained >= until:
+                return
 
     def _drain_perf_buffer(self) -> None:
         """Queue new records; called between slow operations, so that the perf buffer does not overflow."""
@@ -259,18 +287,26 @@ class Tracer:
         if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
             # Look up identities now: the processes may exit before the spawn is judged.
             known = self._known.of(spawn.id)
-            known.who(spawn.pid, spawn.created)
+            self._known.who(known, spawn.pid, spawn.created)
             if self._stacks is not None:
                 self._stacks.note_forks(spawn.releases, known)
 
-    def _judge(self, until: int) -> None:
+    def _judge(self, until: int, turn_ns: int = _FOREVER_NS) -> None:
+        """Judge the spawns that were queued by then, until all are judged or the turn is over."""
+        end = time.monotonic_ns() + turn_ns
         while self._settling and self._settling[0][0] <= until:
             self._judge_one(self._settling.popleft()[1])
             self._drain_perf_buffer()
+            if self._drained >= end:
+                return
+
+    def _end(self, spawn: Spawn) -> None:
+        """Note that a spawn is no longer in progress."""
+        self._ongoing.pop(spawn.id, None)
 
     def _judge_one(self, spawn: Spawn) -> None:
         self._judged[spawn.id] = None
-        while len(self._judged) > REMEMBERED_SPAWNS:
+        while len(self._judged) > self._remembered:
             self._judged.popitem(last=False)
         known = self._known.pop(spawn.id)
         if known.polled:
@@ -289,7 +325,7 @@ class Tracer:
             known.seen,
             tuple(holder for holder in known.holding if holder.pid not in released),
         )
-        self._ongoing = tuple(other for other in self._ongoing if other.spawn.id != spawn.id)
+        self._end(spawn)
         if late >= self._min_ns and spawn.held:  # without a foreign copy, the kernel side has counted it
             self._late_wakeups[spawn.comm] = self._late_wakeups.get(spawn.comm, 0) + 1
         if stall is not None:
@@ -310,97 +346,121 @@ class Tracer:
 
     # -- stalls in progress --
 
-    def _look(self, now: int) -> None:
+    def _look(self, now: int, patience_ns: int = PATIENCE_NS, turn_ns: int = _TURN_NS) -> None:
+        """Bring ``ongoing`` up to date, and report the stalls that have become old enough.
+
+        patience_ns: how long to wait for a search for holders that begins here.
+        turn_ns: how long to report; the next look goes on.
+        """
         with self._reading_maps:
             watched = self._probes.watched()
         if now >= self._next_census:
-            watched += self._unwatched({spawn.id for spawn in watched}, now)
-        waiting = {}
-        for spawn in map(to_spawn, watched):
-            began = stall_began(spawn)
-            if spawn.outcome is not None:
-                # Its record waits for a release that the kernel side will not see.
-                ended = spawn.read_ended or 0
-                if now - ended > _SETTLE_NS:
-                    self._probes.free(spawn.place, spawn.id)
-                    if spawn.id not in self._judged:
-                        self._judge_one(spawn)
-                continue
-            if began is None and self._is_polling(spawn):
-                self._known.of(spawn.id).polled = True
-            if (found := self._known.get(spawn.id)) is not None and found.polled:
-                spawn = polled(spawn)
-                began = stall_began(spawn)
-            if not spawn.reading or began is None or now - began < min(self._min_ns, _SOONEST_LOOK_NS):
-                continue
-            if spawn.is_socket and not procfs.is_blocked_on(spawn.pid, spawn.read_tid, spawn.read_fd):
-                continue
-            waiting[spawn.id] = spawn
-        copies = self._holders.copies(waiting.values(), now) if waiting else {}
-        ongoing = []
-        for spawn in waiting.values():
+            self._census = self._unwatched(now)
+        ids = {spawn.id for spawn in watched}
+        watched = [
+            *watched,
+            *(each for each in self._census if each.id not in ids and each.id not in self._judged),
+        ]
+        in_flight = self._without_ended(self._readers.spawns(watched), now)
+        waiting = self._readers.waiting(in_flight, now, min(self._min_ns, _SOONEST_LOOK_NS))
+        self._holders.take(0)
+        self._holders.search(waiting, now)
+        self._holders.take(patience_ns)
+        ongoing, due = {}, []
+        for spawn in waiting:
             self._drain_perf_buffer()
             known = self._known.of(spawn.id)
-            if copies is not None:
-                known.searched = True
-                holding = (
-                    self._holders.holder(spawn, known, pid, fds, now)
-                    for pid, fds in copies.get(spawn.id, {}).items()
-                    if not self._holders.is_family(spawn, pid)
-                )
-                known.holding = tuple(holder for holder in holding if holder is not None)
-            # Without a holder, the wait is most likely about to end: judge it at the next look.
-            known.empty_looks = 0 if known.holding else known.empty_looks + 1
-            if not known.holding and (
-                known.empty_looks < 2
-                or copies is None
-                or procfs.is_stopped(spawn.pid, spawn.read_tid)  # it does not return to its read
-            ):
-                continue
-            stall = diagnosis.ongoing_stall(
-                spawn, known.holding, now, self._min_ns, self._probes.sees_fd_tables
-            )
+            stall = self._in_progress(spawn, known, now)
             if stall is None:
                 continue
-            stall = self._identified(stall, known)
-            awaits_stacks = False
-            if self._stacks is not None:
-                if now - stall.began >= _LOOK_NS:
-                    self._stacks.ask(stall, known, now)
-                stall = self._stacks.added_to(stall, known, now)
-                awaits_stacks = self._stacks.are_awaited(known, now)
-            ongoing.append(stall)
-            if not known.reported and not awaits_stacks and now - stall.began >= self._ongoing_ns:
-                known.reported = True
-                self._on_stall(stall)
-        self._ongoing = (*ongoing, *self._look_at_earlier(now))
+            ongoing[spawn.id] = stall
+            if known.reported or now - stall.began < self._ongoing_ns:
+                continue
+            if self._stacks is None or not self._stacks.are_awaited(known, now):
+                due.append((stall, known))
+        until = time.monotonic_ns() + turn_ns
+        for stall, known in due:
+            known.reported = True
+            self._on_stall(stall)
+            self._drain_perf_buffer()
+            if self._drained >= until:
+                break
+        ongoing.update((stall.spawn.id, stall) for stall in self._look_at_earlier(now))
+        self._ongoing = ongoing
         if waiting:
             # Look again sooner at a young stall, which may be short, than at an old one.
-            soon = max(_SOONEST_LOOK_NS, youngest(waiting.values(), now))
+            soon = max(_SOONEST_LOOK_NS, youngest(waiting, now))
             self._next_look = min(self._next_look, now + soon)
+        if self._holders.is_running:
+            self._next_look = min(self._next_look, now + _SOONEST_LOOK_NS)
         if self._stacks is not None:
             self._stacks.make_room(now)
 
+    def _without_ended(self, spawns: Iterable[Spawn], now: int) -> list[Spawn]:
+        """Those in flight; an ended one is judged if its record waits for a release that does not come."""
+        in_flight = []
+        for spawn in spawns:
+            if spawn.outcome is None:
+                in_flight.append(spawn)
+            elif now - (spawn.read_ended or 0) > _SETTLE_NS:
+                self._probes.free(spawn.place, spawn.id)
+                if spawn.id not in self._judged:
+                    self._judge_one(spawn)
+                    self._drain_perf_buffer()
+        return in_flight
+
+    def _in_progress(self, spawn: Spawn, known: Known, now: int) -> Optional[Stall]:
+        """The stall of a parent that waits, None if it does not seem to be one."""
+        if not known.holding:
+            # Most likely the wait is about to end: another search has to find no holder either.
+            age = now - (stall_began(spawn) or now)
+            if not known.runs or (known.empty_searches < 2 and age < SEARCHED_WITHIN_NS):
+                return None
+        shown = known.shown
+        if shown is not None and shown[:2] == (spawn, known.holding) and self._has_stacks(known, now):
+            return shown[2]
+        stall = diagnosis.ongoing_stall(spawn, known.holding, now, self._min_ns, self._probes.sees_fd_tables)
+        if stall is None:
+            return None
+        stall = self._identified(stall, known)
+        if self._stacks is not None:
+            if now - stall.began >= _LOOK_NS:
+                self._stacks.ask(stall, known, now)
+            stall = self._stacks.added_to(stall, known, now)
+        known.shown = spawn, known.holding, stall
+        return stall
+
+    def _has_stacks(self, known: Known, now: int) -> bool:
+        """Whether a stall has all the stacks that it will get."""
+        return self._stacks is None or (known.python is not None and not self._stacks.are_awaited(known, now))
+
     def _look_at_earlier(self, now: int) -> list[Stall]:
         """The stalls in progress that the kernel side does not know."""
-        lost = self._probes.counter(records.Counter.RECORDS_LOST) + self._records.lost
+        lost = self._records.lost + sum(map(self._probes.counter, _UNKNOWN_TO_THE_KERNEL_SIDE))
         if lost > self._lost or (self._last_look and now - self._last_look > _STOPPED_NS):
             self._earlier.search_soon()
         self._lost, self._last_look = lost, now
-        ongoing, reports = self._earlier.look(now, self._ongoing_ns, self._followed_pipes)
-        for stall in reports:
+        seen = self._earlier.look(now, self._ongoing_ns, self._followed)
+        for stall in seen.reports:
             self._on_stall(stall)
-        return ongoing
+        if self._on_stuck is not None:
+            self._earlier_stuck_execs = tuple(seen.stuck)
+            for stuck in seen.stuck_reports:
+                self._on_stuck(stuck)
+        return seen.stalls
 
-    def _followed_pipes(self) -> set[int]:
-        """The inodes of the pipes that the kernel side follows."""
+    def _followed(self) -> tuple[set[int], set[int]]:
+        """The inodes of the pipes that the kernel side follows, and the own children that have not let go."""
         with self._reading_maps:
-            return {spawn.inode for spawn in self._probes.spawns()}
+            spawns = self._probes.spawns()
+        return {spawn.inode for spawn in spawns}, {
+            spawn.own_pid for spawn in spawns if not spawn.own_released
+        }
 
-    def _unwatched(self, watched: Collection[int], now: int) -> list[records.Spawn]:
+    def _unwatched(self, now: int) -> list[records.Spawn]:
         """Spawns whose parent has waited long although the kernel counted no foreign copy at the time.
 
-        That count misses a copy that is reopened or passed on later.  watched: ids to leave out.
+        That count misses a copy that is reopened or passed on later.
         """
         with self._reading_maps:
             spawns = self._probes.spawns()
@@ -411,7 +471,6 @@ class Tracer:
             and spawn.own_released
             and not spawn.outcome
             and now - max(spawn.own_released, spawn.read_began) > _CENSUS_NS
-            and spawn.id not in watched
         ]
         self._free_unfinished(spawns, now)
         if self._on_stuck is not None:
@@ -439,12 +498,6 @@ class Tracer:
             assert self._on_stuck is not None
             self._on_stuck(one)
 
-    def _is_polling(self, spawn: Spawn) -> bool:
-        """Whether the parent polls the errpipe without having read from it, as Qt does."""
-        if spawn.read_began or not (spawn.held and spawn.own_released and spawn.parent_closed):
-            return False
-        return any(procfs.is_polling(spawn.pid, tid, spawn.read_fd) for tid in {spawn.tid, spawn.pid})
-
     def _lingering(self) -> bool:
         """Whether an ended spawn still waits for a foreign holder's release."""
         with self._reading_maps:
@@ -456,17 +509,17 @@ class Tracer:
         holders = []
         for holder in stall.holders:
             if holder.pid is not None:
-                identity = known.who(holder.pid, holder.acquired or stall.began)
+                identity = self._known.who(known, holder.pid, holder.acquired or stall.began)
                 if identity is not None:
                     holder = dataclasses.replace(holder, identity=identity)
             holders.append(holder)
-        parent = known.who(spawn.pid, spawn.created)
+        parent = self._known.who(known, spawn.pid, spawn.created)
         return dataclasses.replace(stall, holders=tuple(holders), identity=parent)
 
 
 def _is_late(spawn: records.Spawn, now: int) -> bool:
     """Whether the own child was forked long ago and the parent still waits for it, in read or in vfork."""
-    if not spawn.own_pid or spawn.own_released or spawn.ended or now - spawn.forked < _LATE_EXEC_NS:
+    if not spawn.own_pid or spawn.own_released or spawn.ended or now - spawn.forked < LATE_NS:
         return False
     return bool(spawn.reading) or (not spawn.parent_closed and procfs.is_in_vfork(spawn.pid, spawn.tid))
 

@@ -62,7 +62,8 @@ class _Host:
         self._stalls = {holder: _Histogram(0.3, 0.7) for holder in _HOLDERS[: 1 + index % 3]}
         names = (
             "records_lost probe_misses slots_overflowed spawns_unfinished pipes_forgotten numbers_overflowed"
-            " walks_cut programs_full tables_shared stacks_lost map_updates_failed stalls_not_logged"
+            " walks_cut programs_full tables_shared stacks_lost map_updates_failed searches_cut"
+            " stalls_not_logged"
         )
         self._counters = dict.fromkeys(names.split(), 0.0)
         self._cpu = self._runs = 0.0

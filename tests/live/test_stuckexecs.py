@@ -55,3 +55,32 @@ def test_an_own_child_that_is_stuck_is_reported_and_a_worker_is_not(lab: Lab) ->
                 for process in (worker, stuck):
                     os.killpg(process.pid, signal.SIGKILL)
         assert not any(stall["type"] == "stall" for stall in json_lines(agent.log()))
+
+
+def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> None:
+    """An agent that starts later finds it in /proc, until it ends: an alert does not resolve meanwhile."""
+    (lab.folder / "stuck-app").symlink_to(PYTHON)
+    number = ("spawnstall_execs_in_progress", (("comm", "stuck-app"),))
+    started = ("spawnstall_exec_start_timestamp_seconds", (("comm", "stuck-app"),))
+    seen = []
+    command = [str(lab.folder / "stuck-app"), "-c", _STUCK]
+    with subprocess.Popen(command, start_new_session=True) as stuck:
+        try:
+            for _ in range(2):
+                with lab.agent(filter={"comm": ["stuck-app"]}) as agent:
+                    agent.wait_until(lambda agent=agent: agent.metrics().get(number) == 1, 20)  # type: ignore[misc]
+                    [wait] = json.loads(agent.get("/api/stalls"))["waits"]
+                    assert (wait["parent"]["pid"], wait["kind"]) == (stuck.pid, "own_child")
+                    assert "have not called exec" in agent.get("/")
+                    [logged] = json_lines(agent.log())
+                    assert logged["child"] == wait["child"]
+                    seen.append((wait["child"]["pid"], agent.metrics()[started]))
+                    if len(seen) == 2:
+                        os.kill(wait["child"]["pid"], signal.SIGKILL)
+                        agent.wait_until(lambda agent=agent: number not in agent.metrics())  # type: ignore[misc]
+                        assert json.loads(agent.get("/api/stalls"))["waits"] == []
+                        assert len(json_lines(agent.log())) == 1
+        finally:
+            os.killpg(stuck.pid, signal.SIGKILL)
+    assert seen[0][0] == seen[1][0]
+    assert abs(seen[0][1] - seen[1][1]) < 1

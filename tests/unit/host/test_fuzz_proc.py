@@ -122,7 +122,9 @@ def test_damaged_files(pristine: Path, data: st.DataObject) -> None:
             assert len(procfs.comm_of(pid, root)) <= _LONGEST_COMM
             who = identify(pid, 1 << 62, root)
             assert who is None or who.exe is None or len(who.exe) <= 256
-        assert set(procfs.find_holders({77}, root).get(77, {})) <= holding
+        assert {
+            pid for pid in procfs.pids(root) if procfs.write_ends(pid, procfs.pipe_links({77}), 100, root)[0]
+        } <= holding
 
 
 @given(comm=_COMMS)

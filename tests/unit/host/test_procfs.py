@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Optional
 
@@ -17,22 +18,37 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.host.procfs import (
+    PROC,
     comm_of,
     contents,
     descendants,
-    find_holders,
     is_alive,
     is_blocked_on,
     is_in_exec,
     is_stopped,
+    pids,
     pipe_inode,
+    pipe_links,
     still_has,
+    write_ends,
 )
 from tests.unit.samples import FakeProc
 
 WRITE_ONLY, READ_ONLY, READ_WRITE = "0100001", "0100000", "0100002"
 WRITE_ONLY_CLOEXEC = "02000001"
 READ_ONLY_CLOEXEC = "02000000"
+_MANY = 1000
+
+
+def holders(inodes: Collection[int], proc: Path = PROC) -> dict[int, dict[int, list[int]]]:
+    """What ``write_ends`` returns for all processes: for each inode, fds by pid."""
+    found: dict[int, dict[int, list[int]]] = {}
+    for pid in pids(proc):
+        ends, complete = write_ends(pid, pipe_links(inodes), _MANY, proc)
+        assert complete
+        for inode, fds in ends.items():
+            found.setdefault(inode, {})[pid] = fds
+    return found
 
 
 @pytest.fixture
@@ -44,6 +60,13 @@ def test_contents_are_complete(tmp_path: Path) -> None:
     text = bytes(range(256)) * 1000
     (tmp_path / "file").write_bytes(text)
     assert contents(str(tmp_path / "file")) == text
+
+
+def test_contents_are_bounded(tmp_path: Path) -> None:
+    """The fdinfo of an epoll with a million files has 80 MB."""
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(1 << 30)
+    assert 1 << 20 <= len(contents(str(tmp_path / "file"))) < 1 << 21
 
 
 # -- is_alive, comm_of --
@@ -161,48 +184,48 @@ def test_a_holder(flags: str, proc: FakeProc) -> None:
     proc.fd(20, 0, "/dev/null", READ_ONLY)
     proc.fd(20, 3, "pipe:[123]", flags)
     proc.fd(20, 7, "pipe:[124]")
-    assert find_holders({123}, proc.root) == {123: {20: [3]}}
+    assert holders({123}, proc.root) == {123: {20: [3]}}
 
 
 @pytest.mark.parametrize("flags", [READ_ONLY, READ_ONLY_CLOEXEC])
 def test_a_read_only_fd_is_not_a_holder(flags: str, proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags)
-    assert find_holders({123}, proc.root) == {}
+    assert holders({123}, proc.root) == {}
 
 
 def test_a_read_end_beside_the_write_end(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", READ_ONLY)
     proc.fd(20, 4, "pipe:[123]", WRITE_ONLY)
-    assert find_holders({123}, proc.root) == {123: {20: [4]}}
+    assert holders({123}, proc.root) == {123: {20: [4]}}
 
 
 def test_another_pipe_does_not_match(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[1234]")
     proc.fd(20, 4, "anon_inode:[123]")
-    assert find_holders({123}, proc.root) == {}
+    assert holders({123}, proc.root) == {}
 
 
-@pytest.mark.parametrize("forbidden", ["listdir", "readlink"])
+@pytest.mark.parametrize("forbidden", ["open", "scandir", "readlink"])
 def test_a_process_that_cannot_be_read(
     proc: FakeProc, monkeypatch: pytest.MonkeyPatch, forbidden: str
 ) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]")
 
-    def refuse(_path: object) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, forbidden, refuse)
-    assert find_holders({123}, proc.root) == {}
+    assert holders({123}, proc.root) == {}
 
 
 def test_an_fd_that_is_closed_while_it_is_read(proc: FakeProc) -> None:
     proc.process(20)
     proc.fd(20, 3, "pipe:[123]", flags=None)
-    assert find_holders({123}, proc.root) == {}
+    assert holders({123}, proc.root) == {}
 
 
 def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
@@ -210,10 +233,10 @@ def test_an_fdinfo_without_flags(proc: FakeProc) -> None:
     proc.fd(20, 3, "pipe:[123]")
     for text in ("", "pos:\t0\n", "\n\n"):
         (proc.root / "20/fdinfo/3").write_text(text)
-        assert find_holders({123}, proc.root) == {}
+        assert holders({123}, proc.root) == {}
 
 
-def test_find_holders(proc: FakeProc) -> None:
+def test_holders_of_several_pipes(proc: FakeProc) -> None:
     for pid in (20, 21, 22, 23):
         proc.process(pid)
     proc.fd(20, 3, "pipe:[123]", READ_ONLY)
@@ -227,12 +250,22 @@ def test_find_holders(proc: FakeProc) -> None:
     (proc.root / "23/fdinfo").rmdir()
     (proc.root / "23/fd").rmdir()
     (proc.root / "meminfo").touch()
-    found = find_holders({123, 125, 126}, proc.root)
+    found = holders({123, 125, 126}, proc.root)
     assert {inode: {pid: sorted(fds) for pid, fds in by.items()} for inode, by in found.items()} == {
         123: {20: [4, 5], 21: [4]}
     }
-    assert find_holders({124}, proc.root) == {124: {21: [5]}}
-    assert find_holders((), proc.root) == {}
+    assert holders({124}, proc.root) == {124: {21: [5]}}
+    assert holders((), proc.root) == {}
+
+
+def test_a_process_with_more_fds_than_are_read(proc: FakeProc) -> None:
+    proc.process(20)
+    for fd in range(10):
+        proc.fd(20, fd, "pipe:[123]", WRITE_ONLY)
+    found, complete = write_ends(20, pipe_links({123}), 4, proc.root)
+    assert (len(found[123]), complete) == (4, False)
+    found, complete = write_ends(20, pipe_links({123}), 10, proc.root)
+    assert (len(found[123]), complete) == (10, True)
 
 
 # -- the real /proc --
@@ -244,10 +277,10 @@ def test_this_process() -> None:
         inode = pipe_inode(os.getpid(), read_end)
         assert inode == os.fstat(read_end).st_ino == pipe_inode(os.getpid(), write_end)
         assert inode is not None
-        assert find_holders({inode})[inode] == {os.getpid(): [write_end]}
+        assert holders({inode})[inode] == {os.getpid(): [write_end]}
         os.close(write_end)
         write_end = -1
-        assert find_holders({inode}) == {}
+        assert holders({inode}) == {}
     finally:
         os.close(read_end)
         if write_end >= 0:

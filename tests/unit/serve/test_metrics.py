@@ -44,6 +44,7 @@ COUNTERS = (
     "comm_stats_full",
     "tables_shared",
     "updates_failed",
+    "searches_cut",
     "processes_added",
     "processes_deleted",
 )
@@ -174,6 +175,7 @@ CONTRACT = {
     "spawnstall_programs_full": ("counter", set()),
     "spawnstall_tables_shared": ("counter", set()),
     "spawnstall_map_updates_failed": ("counter", set()),
+    "spawnstall_searches_cut": ("counter", set()),
     "spawnstall_map_entries": ("gauge", {"map"}),
     "spawnstall_map_max_entries": ("gauge", {"map"}),
     "spawnstall_map_evictions": ("counter", {"map"}),
@@ -244,6 +246,7 @@ def test_counters_are_zero_from_the_first_scrape() -> None:
         "tables_shared",
         "stacks_lost",
         "map_updates_failed",
+        "searches_cut",
     ):
         assert scraped.value(f"spawnstall_{name}_total") == 0
 
@@ -516,6 +519,7 @@ def test_counters_of_the_kernel_side() -> None:
         "tables_shared": "tables_shared",
         "stacks_lost": "stacks_lost",
         "map_updates_failed": "updates_failed",
+        "searches_cut": "searches_cut",
     }
     assert {name: counter for name, counter, _ in LOSSES} == found
     for metric, counter in found.items():

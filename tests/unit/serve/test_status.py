@@ -74,6 +74,7 @@ def test_the_agents_health() -> None:
         "programs_full",
         "tables_shared",
         "map_updates_failed",
+        "searches_cut",
     }
     assert agent["maps"]["processes"] == {"entries": 8, "max_entries": 4096, "evictions": 12}
     assert agent["maps"]["programs"]["evictions"] is None

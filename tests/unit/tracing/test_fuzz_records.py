@@ -185,15 +185,18 @@ def _looked_at(waiting: records.Spawn, row: Any) -> list[Stall]:
     stalls: list[Stall] = []
     with pytest.MonkeyPatch.context() as patch:
         replace_probes(patch, Kernel)
-        patch.setattr(procfs, "find_holders", lambda inodes: {inode: {_FOUND: [5]} for inode in inodes})
+        patch.setattr(procfs, "pids", lambda: [_FOUND])
+        patch.setattr(
+            procfs, "write_ends", lambda pid, links, most: ({inode: [5] for inode in links.values()}, True)
+        )
         patch.setattr(procfs, "still_has", lambda pid, fds, inode: True)
         tracer = Tracer(TracerOptions(), stalls.append)
         kernel = tracer._probes
         assert isinstance(kernel, Kernel)
         kernel.waiting = [waiting]
         kernel.row = row
-        tracer._look(3 * SECOND)
-        tracer._look(4 * SECOND)
+        tracer._look(3 * SECOND, 60 * SECOND)
+        tracer._look(4 * SECOND, 60 * SECOND)
         stalls += tracer.ongoing
         tracer._judge(1 << 65)
     return stalls

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
 from agent import snapshot
 from agent.model import Spawn, StuckExec
+from agent.tracing.background import Budget
 from agent.tracing.stuckexecs import StuckExecs
 from tests.unit.samples import spawn
 
@@ -21,23 +22,25 @@ def _wait(kind: str, pid: int, child: int) -> snapshot.Wait:
 
 
 class _Host:
-    """waits: what /proc shows of each process; looked: the processes that were looked at."""
+    """waits: what /proc shows of each process; looked: the processes of each look."""
 
     def __init__(self) -> None:
         self.waits: dict[int, list[snapshot.Wait]] = {}
-        self.looked: list[int] = []
+        self.looked: list[set[int]] = []
+        self.in_time = True
         self.now = time.monotonic_ns()
         self.stuck = StuckExecs(self._find)
 
-    def _find(self, pid: int) -> list[snapshot.Wait]:
-        self.looked.append(pid)
-        return self.waits.get(pid, [])
+    def _find(self, pids: Collection[int], budget: Budget) -> list[snapshot.Wait]:
+        self.looked.append(set(pids))
+        if not self.in_time:
+            raise TimeoutError
+        return [wait for pid in pids for wait in self.waits.get(pid, [])]
 
     def look(self, *spawns: Spawn, seconds: float = 0.5) -> tuple[list[StuckExec], list[StuckExec]]:
-        if self.stuck._running is not None:
-            self.stuck._running.result()
+        if self.stuck._background._running is not None:
+            self.stuck._background._running.done.wait()
         self.now += int(seconds * _SECOND)
-        self.stuck._next_look = min(self.stuck._next_look, self.now)  # the time budget is tested below
         return self.stuck.look(self.now, spawns)
 
 
@@ -66,10 +69,10 @@ def test_a_worker_with_a_result_pipe_is_not_reported(host: _Host) -> None:
     host.waits[10] = [_wait("output", 10, 11), _wait("own_child", 10, 12)]
     for _ in range(10):
         assert host.look(worker) == ([], [])
-    assert host.looked == [10]
+    assert host.looked == [{10}]
     host.look(worker, seconds=60)
     host.look(worker)
-    assert host.looked == [10, 10]
+    assert host.looked == [{10}, {10}]
 
 
 def test_it_is_no_longer_stuck(host: _Host) -> None:
@@ -82,25 +85,43 @@ def test_it_is_no_longer_stuck(host: _Host) -> None:
     assert host.look(late) == ([], [])
 
 
-def test_one_look_serves_all_spawns_of_a_process(host: _Host) -> None:
-    late = [spawn(id=number, pid=10, child=number) for number in range(1, 50)]
-    host.waits[10] = [_wait("own_child", 10, number) for number in range(1, 50)]
+def test_one_look_serves_all_spawns_of_all_processes(host: _Host) -> None:
+    late = [spawn(id=number, pid=number % 7, child=number) for number in range(1, 50)]
+    host.waits = {
+        pid: [_wait("own_child", pid, one.child) for one in late if one.pid == pid] for pid in range(7)
+    }
     host.look(*late)
     assert len(host.look(*late)[1]) == 49
-    assert host.looked == [10]
+    assert host.looked == [set(range(7))]
 
 
-def test_looks_take_little_of_the_time(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = [spawn(id=1, pid=10, child=11), spawn(id=2, pid=20, child=21)]
-    times = iter((0, _SECOND, 0, _SECOND))
-    monkeypatch.setattr("agent.tracing.stuckexecs.time.monotonic_ns", lambda: next(times))
-    host.stuck.look(host.now, late)
-    assert host.stuck._running is not None
-    host.stuck._running.result()
-    host.stuck.look(host.now + _SECOND, late)  # the look took a second
-    host.stuck.look(host.now + 40 * _SECOND, late)
-    assert host.looked == [10]
-    host.stuck.look(host.now + 60 * _SECOND, late)
-    assert host.stuck._running is not None
-    host.stuck._running.result()
-    assert host.looked == [10, 20]
+def test_a_look_is_bounded(host: _Host) -> None:
+    late = [spawn(id=number, pid=number, child=1000 + number) for number in range(1, 101)]
+    host.look(*late)
+    host.look(*late)
+    host.look(*late)
+    assert [len(pids) for pids in host.looked] == [64, 36]
+
+
+def test_a_look_that_takes_too_long_changes_nothing(host: _Host) -> None:
+    late = spawn(id=1, pid=10, child=11)
+    host.waits[10] = [_wait("own_child", 10, 11)]
+    host.look(late)
+    assert len(host.look(late)[0]) == 1
+    host.in_time = False
+    host.look(late, seconds=2)
+    assert len(host.look(late)[0]) == 1
+    assert len(host.looked) == 2
+
+
+def test_looks_take_little_of_the_time(host: _Host) -> None:
+    late = [spawn(id=1, pid=10, child=11)]
+    host.look(*late)
+    host.look(*late)
+    host.stuck._background.used = _SECOND
+    late.append(spawn(id=2, pid=20, child=21))
+    host.look(*late, seconds=40)
+    assert host.looked == [{10}]
+    host.look(*late, seconds=20)
+    host.look(*late)
+    assert host.looked == [{10}, {10, 20}]

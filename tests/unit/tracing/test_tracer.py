@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Optional
 
 import pytest
@@ -16,6 +17,7 @@ from agent.host import procfs
 from agent.host.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Release, Spawn, Stall
 from agent.tracing import prepared, stallstacks, tracer, translate
+from agent.tracing.background import Budget
 from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
 from probes import loader, records, selftest
@@ -364,20 +366,27 @@ class _Host:
 
     copies: dict[int, dict[int, list[int]]] = dataclasses.field(default_factory=dict)
     searches: int = 0
+    complete: bool = True
     stopped: bool = False
     blocked: bool = True
     in_exec: bool = False
     still_has: bool = True
 
-    def find_holders(self, inodes: Collection[int]) -> dict[int, dict[int, list[int]]]:
+    def pids(self) -> list[int]:
         self.searches += 1
-        return {inode: by for inode, by in self.copies.items() if inode in inodes}
+        return sorted({pid for by in self.copies.values() for pid in by})
+
+    def write_ends(self, pid: int, links: Mapping[str, int], most: int) -> tuple[dict[int, list[int]], bool]:
+        inodes = links.values()
+        found = {inode: by[pid] for inode, by in self.copies.items() if inode in inodes and pid in by}
+        return found, self.complete
 
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
     made = _Host()
-    monkeypatch.setattr(procfs, "find_holders", made.find_holders)
+    monkeypatch.setattr(procfs, "pids", made.pids)
+    monkeypatch.setattr(procfs, "write_ends", made.write_ends)
     monkeypatch.setattr(procfs, "is_stopped", lambda pid, tid: made.stopped)
     monkeypatch.setattr(procfs, "is_blocked_on", lambda pid, tid, fd: made.blocked)
     monkeypatch.setattr(procfs, "is_in_exec", lambda pid: made.in_exec)
@@ -403,8 +412,8 @@ class _Looking:
     def look(self, after: int = SECOND // 4) -> tuple[Stall, ...]:
         """Look again after some time, and return the stalls in progress."""
         self.at += after
-        self.tracing._holders._took = 0
-        self.tracing._look(self.at)
+        self.tracing._holders._background.used = 0
+        self.tracing._look(self.at, 60 * SECOND)
         return self.tracing.ongoing
 
     def holder(self) -> Holder:
@@ -563,11 +572,11 @@ def test_searches_take_a_small_share_of_the_time(
 ) -> None:
     """A search that takes 50 ms is not repeated for a second."""
     looking = _Looking(kernel)
-    monkeypatch.setattr(time, "monotonic_ns", lambda: looking.at + 50 * MS)
+    monkeypatch.setattr(Budget, "used", 50 * MS)
     looking.look()
     for after, searches in ((999 * MS, 1), (2 * MS, 2)):
         looking.at += after
-        looking.tracing._look(looking.at)
+        looking.tracing._look(looking.at, 60 * SECOND)
         assert host.searches == searches
 
 
@@ -753,8 +762,11 @@ class _Files:
 
     def __init__(self) -> None:
         self.passes = 0
+        self.left_out = False
 
-    def holders(self, pipes: Collection[int]) -> dict[int, list[Copy]]:
+    def holders(
+        self, pipes: Collection[int], is_spent: Callable[[], bool], most: int
+    ) -> dict[int, list[Copy]]:
         self.passes += 1
         return {pipe: [Copy(pipe, HOLDER, HOLDER, 4)] for pipe in pipes}
 
@@ -765,19 +777,19 @@ def test_searches_of_a_big_host_are_limited(
     """Searches of 10 ms take at most 1/20 of the time, and 1/200 if all stalls are old."""
     looking = _Looking(kernel)
     files = looking.kernel.open_files = _Files()
-    monkeypatch.setattr(time, "monotonic_ns", lambda: looking.at + 10 * MS)
+    monkeypatch.setattr(Budget, "used", 10 * MS)
     for at, passes in ((500, 1), (690, 1), (710, 2), (2100, 2), (2700, 2), (2720, 3), (4700, 3)):
         looking.at = at * MS
-        looking.tracing._look(looking.at)
+        looking.tracing._look(looking.at, 60 * SECOND)
         assert (at, files.passes) == (at, passes)
         assert [stall.culprit.pid for stall in looking.tracing.ongoing] == [HOLDER]
     looking.kernel.waiting.append(_blocked(id=2, read_began=4600 * MS, own_released=4600 * MS))
-    looking.tracing._look(looking.at)
+    looking.tracing._look(looking.at, 60 * SECOND)
     assert files.passes == 4
     looking.kernel.waiting.append(_blocked(id=3, read_began=4700 * MS, own_released=4700 * MS))
     for at, passes in ((4740, 4), (4760, 5), (4860, 5)):  # a new stall is searched for after 50 ms
         looking.at = at * MS
-        looking.tracing._look(looking.at)
+        looking.tracing._look(looking.at, 60 * SECOND)
         assert (at, files.passes) == (at, passes)
 
 
@@ -796,3 +808,229 @@ def test_a_holder_that_exits_during_a_search_keeps_its_cause(
     ):
         monkeypatch.setattr(procfs, "has_not_execed", lambda pid, answer=answer: answer)
         assert looking.holder().cause is cause
+
+
+# -- many stalls at once --
+
+
+def _crowd(number: int) -> list[records.Spawn]:
+    return [_blocked(id=each, index=each % 4608, key=each) for each in range(1, number + 1)]
+
+
+def test_each_of_very_many_stalls_is_reported_once(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In progress and at the end, however many looks there are."""
+    number = 4608  # Options.max_spawns
+    looking = _Looking(kernel, ongoing_ns=SECOND // 2)
+    looking.kernel.open_files = _Files()
+    looking.kernel.waiting = _crowd(number)
+    for _ in range(500):
+        assert len(looking.look()) == number
+        if len(looking.reported) >= number:
+            break
+    looking.look()
+    assert sorted(stall.spawn.id for stall in looking.reported) == list(range(1, number + 1))
+    assert {stall.culprit.pid for stall in looking.reported} == {HOLDER}
+    looking.reported.clear()
+    looking.kernel.waiting = []
+    for each in range(1, number + 1):
+        looking.kernel._receive(_stalled(each))
+    looking.tracing.drain()
+    assert sorted(stall.spawn.id for stall in looking.reported) == list(range(1, number + 1))
+    assert looking.tracing.ongoing == ()
+    assert looking.tracing.counters()["records_lost"] == 0
+
+
+def test_polling_goes_on_while_very_many_stalls_end(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn ends after a while even if there is more to receive or to judge; the next one goes on."""
+    monkeypatch.setattr(tracer, "_TURN_NS", 0)
+    monkeypatch.setattr(tracer, "_DRAIN_INTERVAL_NS", 0)
+    monkeypatch.setattr(tracer, "_SETTLE_NS", 0)
+    reported: list[Stall] = []
+    tracing = Tracer(TracerOptions(), reported.append)
+    for each in range(1, 4):
+        kernel[0]._receive(_stalled(each))
+    for number in (1, 2, 3):
+        tracing.run_once(10)  # it does not wait while there is more to do
+        assert len(reported) == number
+
+
+def test_a_look_reads_little_of_proc_about_very_many_readers(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those for whom there is no time come first in the next look."""
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(id=each, is_socket=1, read_fd=each) for each in range(1, 101)]
+    read: list[int] = []
+    clock = looking.at
+
+    def is_blocked_on(pid: int, tid: int, fd: int) -> bool:
+        nonlocal clock
+        clock += MS
+        read.append(fd)
+        return True
+
+    monkeypatch.setattr(procfs, "is_blocked_on", is_blocked_on)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock)
+    for looks in range(1, 6):
+        looking.look()
+        assert len(read) == 20 * looks
+    assert len(set(read)) == 100
+
+
+def test_the_next_look_waits_if_looks_take_long(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracing = Tracer(TracerOptions(), lambda stall: None)
+    looks: list[int] = []
+    clock = cpu = SECOND
+
+    def look(now: int) -> None:
+        nonlocal cpu
+        looks.append(now)
+        cpu += SECOND // 2
+
+    monkeypatch.setattr(tracing, "_look", look)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock)
+    monkeypatch.setattr(time, "thread_time_ns", lambda: cpu)
+    for _ in range(80):
+        clock += SECOND // 10
+        tracing._next_look = 0  # as after a notice
+        tracing.run_once(0)
+    assert len(looks) == 2
+
+
+def test_reports_of_very_many_stalls_are_spread_over_looks(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = _Looking(kernel, ongoing_ns=SECOND // 2)
+    looking.kernel.open_files = _Files()
+    looking.kernel.waiting = _crowd(100)
+    clock = looking.at
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock)
+
+    def report(stall: Stall) -> None:
+        nonlocal clock
+        clock += 10 * MS
+        looking.reported.append(stall)
+
+    looking.tracing._on_stall = report
+    for looks in range(1, 6):
+        assert len(looking.look()) == 100
+        assert len(looking.reported) == 20 * looks
+    assert len({stall.spawn.id for stall in looking.reported}) == 100
+
+
+def test_a_stall_that_only_a_census_finds_stays_in_progress(kernel: list[_Kernel], host: _Host) -> None:
+    """The kernel counted no foreign copy when the parent began to wait."""
+    looking = _Looking(kernel)
+    looking.kernel.waiting = []
+    looking.kernel.in_flight = [_blocked(held=0)]
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.at = 2 * SECOND
+    assert looking.holder().pid == HOLDER
+    looking.tracing._next_census = 1 << 62
+    assert looking.holder().pid == HOLDER
+    looking.kernel._receive(_stalled(SPAWN["id"]))
+    looking.tracing.drain()
+    assert looking.look() == ()
+
+
+# -- searches for holders --
+
+
+def test_a_process_that_was_not_searched_remains_a_holder(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    first = looking.holder()
+    host.complete = False
+    host.copies = {INODE: {}, 77: {HOLDER: [4]}}
+    assert looking.holder() == first  # last seen before
+    assert looking.tracing.counters()["searches_cut"] == 1
+    host.complete = True
+    assert looking.look() == ()
+
+
+def test_a_search_goes_on_where_its_time_was_over(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = _Looking(kernel)
+    pids = range(HOLDER, HOLDER + 6)
+    host.copies = {INODE: {pid: [4] for pid in pids}}
+    left = 4
+
+    def is_spent(self: Budget) -> bool:
+        nonlocal left
+        left -= 1
+        self.cut = left < 0
+        return self.cut
+
+    monkeypatch.setattr(Budget, "is_spent", is_spent)
+    [stall] = looking.look()
+    assert [holder.pid for holder in stall.holders] == [*pids][:4]
+    left = 4
+    [stall] = looking.look()
+    assert {holder.pid for holder in stall.holders} == set(pids)
+    assert looking.tracing.counters()["searches_cut"] == 2
+
+
+def test_a_stall_whose_search_does_not_end_is_reported_without_a_holder(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polling goes on meanwhile, and what the search finds in the end is added."""
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    go_on = threading.Event()
+
+    def pids() -> list[int]:
+        go_on.wait()
+        return [HOLDER]
+
+    monkeypatch.setattr(procfs, "pids", pids)
+    for _ in range(3):
+        looking.at += SECOND
+        looking.tracing._look(looking.at, MS)
+        assert looking.tracing.ongoing == ()
+    looking.at += 3 * SECOND
+    looking.tracing._look(looking.at, MS)
+    [stall] = looking.tracing.ongoing
+    assert stall.holders == (UNSEEN,)
+    go_on.set()
+    assert looking.holder().pid == HOLDER
+
+
+def test_a_search_that_the_kernel_refuses_is_counted(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = _Looking(kernel)
+    files = looking.kernel.open_files = _Files()
+    assert looking.holder().pid == HOLDER
+
+    def refuse(*_arguments: object) -> dict[int, list[Copy]]:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(files, "holders", refuse)
+    assert looking.holder().pid == HOLDER
+    assert looking.tracing.counters()["searches_cut"] == 1
+
+
+def test_a_holder_of_many_pipes_is_looked_at_once(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.open_files = _Files()
+    looking.kernel.waiting = _crowd(60)
+    looking.kernel.known[HOLDER] = looking.process()
+    looking.kernel.known[HOLDER].may_hold.words[0] = (1 << 64) - 1
+    asked: list[int] = []
+
+    def is_in_exec(pid: int) -> bool:
+        asked.append(pid)
+        return False
+
+    monkeypatch.setattr(procfs, "is_in_exec", is_in_exec)
+    looking.look()
+    assert asked == [HOLDER]
