@@ -50,7 +50,7 @@ def _agent(arguments: list[str]) -> int:
     if options.check:
         return _check(path, options.set)
     with Prepared() as prepared:
-        from agent.settings import agentfile  # imports pydantic while the compiler starts
+        from agent.settings import agentfile  # imports yaml while the compiler starts
 
         def read() -> agentfile.Config:
             return agentfile.load(path, os.environ, options.set)

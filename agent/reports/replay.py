@@ -7,21 +7,21 @@ keys, which a later version can write, are kept and ignored.
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, cast
 
 from agent.errors import UserError
 from agent.escape import printable
 from agent.reports.types import ReportObject
-from agent.settings.yamlfile import key_name, shown
+from agent.shape import shape_of, validate
 
 __all__ = ["ReplayError", "read_report"]
 
 _MAX_LINE_BYTES = 16 << 20  # a stall with 20,000 holders
+_MAX_DEPTH = 100  # of values within each other; ours have 6
+_SHAPE = shape_of(ReportObject)
 
 
 class ReplayError(UserError):
@@ -45,49 +45,43 @@ def read_report(path: Path, warn: Callable[[str], None]) -> Iterator[ReportObjec
                 if not line.strip():
                     continue
                 try:
-                    report = _OBJECT.validate_json(line, strict=True, extra="allow")
-                except ValidationError as error:
-                    item = error.errors(include_url=False)[0]
-                    if found and not whole and item["type"] == "json_invalid":
+                    report, problems = validate(_SHAPE, json.loads(line.decode()))
+                    report = _printable(report, _MAX_DEPTH)
+                except (ValueError, RecursionError) as error:
+                    if found and not whole and isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
                         warn(f"{where}: the last line is truncated: skipped 1 object of {len(line):,} bytes")
                         return
-                    raise ReplayError(f"{where}: {_problem(item)}") from error
+                    raise ReplayError(f"{where}: {_not_json(error)}") from error
+                if problems:
+                    raise ReplayError(_printable(f"{where}: {problems[0]}", 0))
                 found += 1
-                yield cast(ReportObject, _printable(report))
+                yield cast(ReportObject, report)
     except OSError as error:
         raise ReplayError(f"{path}: {error.strerror}") from error
     if not found:
         raise ReplayError(f"{path}: file is empty: expected a report written by 'trace-popen --json'")
 
 
-def _printable(value: Any) -> Any:
-    """Escape every text in a value as our own reports do: the file can come from anybody."""
+def _printable(value: Any, depth: int) -> Any:
+    """Escape every text in a value as our own reports do: the file can come from anybody.
+
+    depth: of values within each other; RecursionError if there are more.
+    """
     if isinstance(value, str):
-        return value if value.isprintable() else printable(value.encode(errors="backslashreplace"))
+        return value if value.isprintable() else printable(value.encode())
+    if not isinstance(value, (list, dict)):
+        return value
+    if not depth:
+        raise RecursionError
     if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    return value
+        return [_printable(item, depth - 1) for item in value]
+    return {_printable(key, 0): _printable(item, depth - 1) for key, item in value.items()}
 
 
-def _problem(item: Any) -> str:
-    if item["type"] == "json_invalid":
-        problem = re.sub(r" at line \d+ column", " at column", item["ctx"]["error"])
-        return f"not JSON: {problem}: expected one object per line, as written by 'trace-popen --json'"
-    if not item["loc"]:
-        if item["type"].startswith("union_tag"):
-            return f"expected an object with type {', '.join(_TYPES)}"
-        return f"{shown(item['input'])}: expected an object"
-    kind, *location = item["loc"]
-    if not location:
-        return f"{shown(item['input'])}: expected the keys of a {kind}"
-    key = key_name(location)
-    if item["type"] == "missing":
-        return f"{key}: missing key of a {kind}"
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return f"{key}: {shown(item['input'])}: {message}"
-
-
-_OBJECT: TypeAdapter[ReportObject] = TypeAdapter(ReportObject)
-_TYPES = [get_args(get_type_hints(each)["type"])[0] for each in get_args(get_args(ReportObject)[0])]
+def _not_json(error: Exception) -> str:
+    problem = str(error)
+    if isinstance(error, json.JSONDecodeError):
+        problem = f"{error.msg} at column {error.colno}"
+    elif isinstance(error, RecursionError):
+        problem = "values are nested too deeply"
+    return f"not JSON: {problem}: expected one object per line, as written by 'trace-popen --json'"

@@ -11,36 +11,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
-
 from agent.reports.types import ReportObject, StatusObject
+from agent.shape import shape_of
 
 __all__ = ["PATH", "schema_text"]
 
 PATH = Path(__file__).with_name("schema.json")
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    """Pydantic derives a title from each key, which says nothing more."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def schema_text() -> str:
     """Generate the text of ``schema.json``."""
-    report: TypeAdapter[Any] = TypeAdapter(ReportObject)
-    status: TypeAdapter[Any] = TypeAdapter(StatusObject)
-    roots, shared = TypeAdapter.json_schemas(
-        [("report", "validation", report), ("status", "validation", status)],
-        schema_generator=_WithoutTitles,
-    )
+    definitions: dict[str, Any] = {}
+    root = shape_of(ReportObject).schema(definitions)
+    shape_of(StatusObject).schema(definitions)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "One line of trace-popen --json",
-        "oneOf": roots["report", "validation"]["oneOf"],
-        "$defs": shared["$defs"],
+        **root,
+        "$defs": dict(sorted(definitions.items())),
     }
     return json.dumps(schema, indent=2) + "\n"
 

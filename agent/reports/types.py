@@ -2,19 +2,18 @@
 """The types of the JSON objects: what every writer and reader of a report relies on.
 
 The constraints (lengths, ranges, patterns) hold for files read by ``--replay``, which anybody can have
-written.  ``NotRequired`` keys are missing in reports of earlier versions, or where their text says so.
+written.  The keys of a TypedDict with ``total=False`` are missing in reports of earlier versions, or where
+their text says so.
 ``schema.json`` is generated from this module.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Optional, Union
-
-from pydantic import AfterValidator, Field
-from typing_extensions import NotRequired, TypedDict
+from typing import Annotated, Literal, Optional, TypedDict, Union
 
 from agent.model import Cause, Confirmation, Outcome, ReleasedBy, StepKind
+from agent.shape import Check, Keywords, Length, Pattern, Range, Tag
 
 __all__ = [
     "AgentObject",
@@ -48,30 +47,33 @@ _MAX_ITEMS = 100_000
 _MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 
 
-def _is_time(text: str) -> str:
+def _is_time(text: str) -> None:
     try:
         datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
     except ValueError:
         raise ValueError("expected a time such as 2026-11-24T09:00:00.000000Z") from None
-    return text
 
 
-_Text = Annotated[str, Field(max_length=4096)]
-_LongText = Annotated[str, Field(max_length=65536)]  # with paths in it
-_Word = Annotated[str, Field(max_length=256)]
-_Number = Annotated[int, Field(ge=0, le=1 << 63)]
-_Pid = Annotated[int, Field(ge=0, le=_MAX_PID)]
-_Fd = Annotated[int, Field(ge=-1, le=1 << 31)]
-_Seconds = Annotated[float, Field(ge=-1e10, le=1e10, allow_inf_nan=False)]
-_Span = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
-_Name = Annotated[str, Field(pattern="^[a-z0-9_]{1,64}$")]
-_Time = Annotated[str, AfterValidator(_is_time), Field(json_schema_extra={"format": "date-time"})]
+_Text = Annotated[str, Length(4096)]
+_LongText = Annotated[str, Length(65536)]  # with paths in it
+_Word = Annotated[str, Length(256)]
+_Number = Annotated[int, Range(0, 1 << 63)]
+_Pid = Annotated[int, Range(0, _MAX_PID)]
+_Fd = Annotated[int, Range(-1, 1 << 31)]
+_Seconds = Annotated[float, Range(-1e10, 1e10)]
+_Span = Annotated[float, Range(0, 1e10)]
+_Name = Annotated[str, Pattern("[a-z0-9_]{1,64}")]
+_Time = Annotated[str, Check(_is_time), Keywords(format="date-time")]
 
 
 # -- parts --
 
 
-class ContainerObject(TypedDict):
+class _LaterContainerKeys(TypedDict, total=False):
+    user: Optional[_Number]
+
+
+class ContainerObject(_LaterContainerKeys):
     """A container; runtime and pod are null if the cgroup path does not name them.
 
     user: who runs it without root, and could have made up its id; null: root created it.
@@ -80,7 +82,6 @@ class ContainerObject(TypedDict):
     id: _Word
     runtime: Optional[_Word]
     pod_uid: Optional[_Word]
-    user: NotRequired[Optional[_Number]]
 
 
 class IdentityObject(TypedDict):
@@ -129,10 +130,14 @@ class _HolderName(TypedDict):
     comm: Optional[_Word]
 
 
-class HolderObject(_HolderName, IdentityObject):
+class _LaterHolderKeys(TypedDict, total=False):
+    last_seen_seconds: Optional[_Seconds]
+
+
+class HolderObject(_HolderName, IdentityObject, _LaterHolderKeys):
     """A foreign holder; pid and comm are null if it was not seen."""
 
-    fds: Annotated[list[_Fd], Field(max_length=_MAX_ITEMS)]
+    fds: Annotated[list[_Fd], Length(_MAX_ITEMS)]
     cause: Cause
     acquired_seconds: Optional[_Seconds]
     forked_by: Optional[ForkedByObject]
@@ -140,7 +145,6 @@ class HolderObject(_HolderName, IdentityObject):
     released_by: Optional[ReleasedBy]
     confirmed: bool
     confirmation: Union[Confirmation, Literal["gone", "mismatch"], None]  # the literals: of earlier versions
-    last_seen_seconds: NotRequired[Optional[_Seconds]]
 
 
 class StepObject(TypedDict):
@@ -150,7 +154,7 @@ class StepObject(TypedDict):
     pid: _Pid
     tid: Optional[_Pid]
     # Any name, as a later version can have more of them.
-    what: Annotated[_Name, Field(json_schema_extra={"examples": [str(kind) for kind in StepKind]})]
+    what: Annotated[_Name, Keywords(examples=[str(kind) for kind in StepKind])]
 
 
 class FrameObject(TypedDict):
@@ -165,7 +169,7 @@ class StackObject(TypedDict):
     """A stack, innermost frame first."""
 
     by: _Word
-    frames: Annotated[list[FrameObject], Field(max_length=_MAX_ITEMS)]
+    frames: Annotated[list[FrameObject], Length(_MAX_ITEMS)]
 
 
 class StacksObject(TypedDict):
@@ -174,7 +178,7 @@ class StacksObject(TypedDict):
     reader: Optional[StackObject]
     fork: Optional[StackObject]
     holder: Optional[StackObject]
-    missing: Annotated[list[_Text], Field(max_length=_MAX_ITEMS)]
+    missing: Annotated[list[_Text], Length(_MAX_ITEMS)]
 
 
 class QuantilesObject(TypedDict):
@@ -198,19 +202,28 @@ class SummaryHolderObject(TypedDict):
 # -- the objects of a report, one a line --
 
 
-def _has_name(holder: HolderObject) -> HolderObject:
+def _has_name(holder: HolderObject) -> None:
     if holder["pid"] is not None and holder["comm"] is None:
         raise ValueError("expected a comm beside the pid")
-    return holder
 
 
-_Steps = Annotated[list[StepObject], Field(max_length=_MAX_ITEMS)]
-_Holders = Annotated[
-    list[Annotated[HolderObject, AfterValidator(_has_name)]], Field(min_length=1, max_length=_MAX_ITEMS)
-]
+_Steps = Annotated[list[StepObject], Length(_MAX_ITEMS)]
+_Holders = Annotated[list[Annotated[HolderObject, Check(_has_name)]], Length(_MAX_ITEMS, least=1)]
 
 
-class StallObject(TypedDict):
+class _OptionalStallKeys(TypedDict, total=False):
+    late_wakeup_seconds: _Span
+    release: Optional[_Text]
+    """How to end it now, and what that costs; null if it has ended, or if that is not known."""
+    stacks: StacksObject
+    """With ``--stacks``."""
+    source: Literal["snapshot"]
+    """If it was found in /proc, as the two below."""
+    certainty: Literal["certain", "possible"]
+    evidence: Annotated[list[_Text], Length(_MAX_ITEMS)]
+
+
+class StallObject(_OptionalStallKeys):
     """A stall.  Seconds count from the creation of the errpipe, which is at ``time``."""
 
     type: Literal["stall"]
@@ -224,19 +237,10 @@ class StallObject(TypedDict):
     exec_seconds: Optional[_Seconds]
     began_seconds: Optional[_Seconds]
     stall_seconds: Optional[_Span]
-    late_wakeup_seconds: NotRequired[_Span]
     holders: _Holders
     steps: _Steps
     advice: _Text
     advice_source: _Text
-    release: NotRequired[Optional[_Text]]
-    """How to end it now, and what that costs; null if it has ended, or if that is not known."""
-    stacks: NotRequired[StacksObject]
-    """With ``--stacks``."""
-    source: NotRequired[Literal["snapshot"]]
-    """If it was found in /proc, as the two below."""
-    certainty: NotRequired[Literal["certain", "possible"]]
-    evidence: NotRequired[Annotated[list[_Text], Field(max_length=_MAX_ITEMS)]]
 
 
 class SpawnObject(TypedDict):
@@ -254,7 +258,11 @@ class SpawnObject(TypedDict):
     steps: _Steps
 
 
-class SummaryObject(TypedDict):
+class _LaterSummaryKeys(TypedDict, total=False):
+    not_followed: Annotated[dict[_Name, _Number], Length(_MAX_ITEMS)]
+
+
+class SummaryObject(_LaterSummaryKeys):
     """The end of a run."""
 
     type: Literal["summary"]
@@ -264,10 +272,9 @@ class SummaryObject(TypedDict):
     ongoing: _Number
     exec_failures: _Number
     lost_records: _Number
-    not_followed: NotRequired[Annotated[dict[_Name, _Number], Field(max_length=_MAX_ITEMS)]]
     spawn_seconds: QuantilesObject
     stalled_seconds: _Span
-    holders: Annotated[list[SummaryHolderObject], Field(max_length=_MAX_ITEMS)]
+    holders: Annotated[list[SummaryHolderObject], Length(_MAX_ITEMS)]
 
 
 class WaitProcessObject(TypedDict):
@@ -282,7 +289,7 @@ class WaitHolderObject(TypedDict):
 
     pid: _Pid
     comm: _Word
-    fds: Annotated[list[_Fd], Field(max_length=_MAX_ITEMS)]
+    fds: Annotated[list[_Fd], Length(_MAX_ITEMS)]
     parent: _Pid
     started: Optional[_Time]
     doing: _LongText
@@ -305,14 +312,12 @@ class WaitObject(TypedDict):
     child: Optional[ChildObject]
     headline: _LongText
     normal: bool
-    holders: Annotated[list[WaitHolderObject], Field(max_length=_MAX_ITEMS)]
-    evidence: Annotated[list[_LongText], Field(max_length=_MAX_ITEMS)]
+    holders: Annotated[list[WaitHolderObject], Length(_MAX_ITEMS)]
+    evidence: Annotated[list[_LongText], Length(_MAX_ITEMS)]
     advice: _Text
 
 
-ReportObject = Annotated[
-    Union[StallObject, SpawnObject, SummaryObject, WaitObject], Field(discriminator="type")
-]
+ReportObject = Annotated[Union[StallObject, SpawnObject, SummaryObject, WaitObject], Tag("type")]
 """One line of a report."""
 
 

@@ -8,15 +8,16 @@ are YAML.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Annotated, Literal, Optional
 
-from pydantic import Field, ValidationInfo, field_validator
-
-from agent.settings.yamlfile import ConfigError, Section, check, key_name, parse, read, shown, unknown_key
+from agent.settings.yamlfile import ConfigError, check, parse, read
+from agent.shape import Check, Length, Range, key_name, shown, unknown_key
 
 __all__ = ["Config", "ConfigError", "Filter", "Labels", "Rule", "load"]
 
@@ -27,7 +28,28 @@ _NO_ADDRESS = "none"
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Web(Section):
+def _is_address(text: str) -> None:
+    host, _, port = text.rpartition(":")
+    if text == _NO_ADDRESS:
+        return
+    if not host.strip("[]") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848")
+
+
+def _are_names(names: list[str]) -> None:
+    if not all(map(_HOST_NAME.fullmatch, names)):
+        raise ValueError("expected host names without a port, as in [agent.example]")
+
+
+def _compiles(text: str) -> None:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"expected a regular expression: {error}") from error
+
+
+@dataclass(frozen=True)
+class Web:
     """Where metrics and the page are served.
 
     listen: "none" to listen on the socket only.  allowed_hosts: accepted in Host headers on the loopback,
@@ -37,41 +59,13 @@ class Web(Section):
     In a file, socket and config_file are relative to that file's directory.
     """
 
-    listen: str = "127.0.0.1:9848"
-    allowed_hosts: list[str] = Field(default_factory=list)
+    listen: Annotated[str, Check(_is_address)] = "127.0.0.1:9848"
+    allowed_hosts: Annotated[list[str], Check(_are_names)] = field(default_factory=list)
     socket: str = ""
     socket_mode: Literal["0600", "0660", "0666"] = "0600"
     socket_group: str = ""
     config_file: str = ""
-    history: int = Field(default=100, ge=0, le=10_000)
-
-    @field_validator("socket_mode", mode="before")
-    @classmethod
-    def _is_mode(cls, value: object) -> object:
-        return _MODES.get(value, value) if isinstance(value, int) else value
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _are_names(cls, value: list[str]) -> list[str]:
-        for name in value:
-            if not _HOST_NAME.fullmatch(name):
-                raise ValueError("expected host names without a port, as in [agent.example]")
-        return value
-
-    @field_validator("config_file", "socket")
-    @classmethod
-    def _is_beside_its_file(cls, value: str, info: ValidationInfo) -> str:
-        return str(info.context / value) if value and info.context else value
-
-    @field_validator("listen")
-    @classmethod
-    def _is_address(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if value == _NO_ADDRESS:
-            return value
-        if not host.strip("[]") or not port.isdigit() or not 0 <= int(port) <= 65535:
-            raise ValueError("expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848")
-        return value
+    history: Annotated[int, Range(0, 10_000)] = 100
 
     @property
     def host(self) -> str:
@@ -84,75 +78,77 @@ class Web(Section):
         return int(self.listen.rpartition(":")[2]) if self.host else 0
 
 
-class Stalls(Section):
+@dataclass(frozen=True)
+class Stalls:
     """Which stalls are reported."""
 
-    min_ms: float = Field(default=10, ge=1, le=3_600_000)
-    ongoing_seconds: float = Field(default=1, ge=0.25, le=3600)
+    min_ms: Annotated[float, Range(1, 3_600_000)] = 10
+    ongoing_seconds: Annotated[float, Range(0.25, 3600)] = 1
 
 
-class Stacks(Section):
+@dataclass(frozen=True)
+class Stacks:
     """Whether stack traces are captured."""
 
     capture: bool = False
 
 
-class Filter(Section):
+@dataclass(frozen=True)
+class Filter:
     """Selects the parents whose stalls are reported; an empty list selects all."""
 
-    comm: list[str] = Field(default_factory=list)
-    uid: list[int] = Field(default_factory=list)
-    container: list[str] = Field(default_factory=list)
+    comm: list[str] = field(default_factory=list)
+    uid: list[int] = field(default_factory=list)
+    container: list[str] = field(default_factory=list)
 
 
-class Rule(Section):
+@dataclass(frozen=True)
+class Rule:
     """A regular expression, and the label value for every comm that it matches as a whole."""
 
-    match: str
-    name: str = Field(min_length=1, max_length=64)
-
-    @field_validator("match")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"expected a regular expression: {error}") from error
-        return value
+    match: Annotated[str, Check(_compiles)]
+    name: Annotated[str, Length(64, least=1)]
 
 
-class Labels(Section):
+@dataclass(frozen=True)
+class Labels:
     """Which values the labels of the metrics can take."""
 
-    limit: int = Field(default=100, ge=1, le=10_000)
-    allow: list[str] = Field(default_factory=list)
-    rules: list[Rule] = Field(default_factory=list)
+    limit: Annotated[int, Range(1, 10_000)] = 100
+    allow: list[str] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
     container: bool = False
 
 
-class Probes(Section):
+@dataclass(frozen=True)
+class Probes:
     """How the kernel side is attached."""
 
     attach: Literal["auto", "tracepoints"] = "auto"
 
 
-class Log(Section):
+@dataclass(frozen=True)
+class Log:
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    stalls_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    stalls_per_minute: Annotated[int, Range(1, 1_000_000)] = 600
 
 
-class Config(Section):
+@dataclass(frozen=True)
+class Config:
     """The whole configuration."""
 
-    web: Web = Web()
-    stalls: Stalls = Stalls()
-    stacks: Stacks = Stacks()
-    filter: Filter = Filter()
-    labels: Labels = Labels()
-    probes: Probes = Probes()
-    log: Log = Log()
+    web: Web = field(default_factory=Web)
+    stalls: Stalls = field(default_factory=Stalls)
+    stacks: Stacks = field(default_factory=Stacks)
+    filter: Filter = field(default_factory=Filter)
+    labels: Labels = field(default_factory=Labels)
+    probes: Probes = field(default_factory=Probes)
+    log: Log = field(default_factory=Log)
+
+
+_SECTIONS = [section.name for section in dataclasses.fields(Config)]
 
 
 def load(
@@ -170,12 +166,27 @@ def load(
         if isinstance(values, dict):  # check() reports anything else
             document[section] = {**values, key: value}
         sources[key_name((section, key))] = source
+    _quote_mode(document.get("web"))
     source = "built-in defaults" if path is None else str(path)
     config = check(document, Config, source, sources)
     if not config.web.host and not config.web.socket:
         source = sources.get("web.listen", source)
         raise ConfigError(f"{source}: web.listen: {_NO_ADDRESS}: set web.socket, or an address")
-    return config
+    if path is None:
+        return config
+    config_file, socket = (_beside(path, name) for name in (config.web.config_file, config.web.socket))
+    return dataclasses.replace(
+        config, web=dataclasses.replace(config.web, config_file=config_file, socket=socket)
+    )
+
+
+def _quote_mode(web: object) -> None:
+    if isinstance(web, dict) and type(web.get("socket_mode")) is int:
+        web["socket_mode"] = _MODES.get(web["socket_mode"], web["socket_mode"])
+
+
+def _beside(path: Path, name: str) -> str:
+    return str(path.parent / name) if name else ""
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
@@ -185,7 +196,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, s
         section, _, key = name.removeprefix(_PREFIX).lower().partition("_")
         if not name.startswith(_PREFIX):
             continue
-        if section in Config.model_fields:
+        if section in _SECTIONS:
             found.append((f"environment variable {name}", section, key, text))
         else:  # Kubernetes sets SPAWNSTALL_PORT and the like beside a service of that name
             _log.warning(
@@ -202,7 +213,7 @@ def _from_settings(settings: Sequence[str]) -> list[tuple[str, str, str, str]]:
         source = f"--set {shown(setting)}"
         if not (equals and dot and key):
             raise ConfigError(f"{source}: expected SECTION.KEY=VALUE, as in stalls.min_ms=50")
-        if section not in Config.model_fields:
-            raise ConfigError(f"{source}: {unknown_key((section,), Config)}")
+        if section not in _SECTIONS:
+            raise ConfigError(f"{source}: {key_name([section])}: {unknown_key(section, _SECTIONS)}")
         found.append((source, section, key, text))
     return found

@@ -19,12 +19,12 @@ import re
 import ssl
 import threading
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
-from pydantic import Field
-
-from agent.settings.yamlfile import ConfigError, Section, check, read
+from agent.settings.yamlfile import ConfigError, check, read
 
 __all__ = ["Security", "TooManyLogins", "WebConfig", "WebConfigError", "load"]
 
@@ -39,14 +39,15 @@ class TooManyLogins(Exception):
     """So many passwords wait to be checked that this one was not."""
 
 
-class _Tls(Section):
+@dataclass(frozen=True)
+class _Tls:
     cert_file: str = ""
     key_file: str = ""
     client_auth_type: str = ""
     client_ca_file: str = ""
     min_version: str = "TLS12"
     max_version: str = "TLS13"
-    cipher_suites: list[str] = Field(default_factory=list)
+    cipher_suites: list[str] = field(default_factory=list)
     prefer_server_cipher_suites: bool = True
     # Known but not supported: _UNSUPPORTED has the error messages.
     cert: Any = None
@@ -56,15 +57,17 @@ class _Tls(Section):
     curve_preferences: Any = None
 
 
-class _Http(Section):
+@dataclass(frozen=True)
+class _Http:
     http2: bool = False
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-class _File(Section):
-    tls_server_config: _Tls = _Tls()
-    http_server_config: _Http = _Http()
-    basic_auth_users: dict[str, Any] = Field(default_factory=dict)
+@dataclass(frozen=True)
+class _File:
+    tls_server_config: _Tls = field(default_factory=_Tls)
+    http_server_config: _Http = field(default_factory=_Http)
+    basic_auth_users: dict[str, Any] = field(default_factory=dict)
     rate_limit: Any = None
 
 
@@ -181,7 +184,8 @@ class WebConfig:
 
 def load(path: Path) -> WebConfig:
     """Read and validate a web configuration file and the files that it names; raises ConfigError."""
-    file = check(read(path, _File), _File, path)
+    document = read(path, _File)
+    file = check(document, _File, path)
     if file.rate_limit is not None:
         _reject(path, "rate_limit", "not supported: remove it")
     if file.http_server_config.http2:
@@ -190,7 +194,8 @@ def load(path: Path) -> WebConfig:
     users = _users(path, file.basic_auth_users)
     tls = file.tls_server_config
     named = tuple(path.parent / name for name in (tls.cert_file, tls.key_file, tls.client_ca_file) if name)
-    return WebConfig(_context(path, tls), file.http_server_config.headers, users, (path, *named))
+    context = _context(path, tls, document.get("tls_server_config", ()))
+    return WebConfig(context, file.http_server_config.headers, users, (path, *named))
 
 
 class Security:
@@ -276,13 +281,13 @@ def _users(path: Path, users: dict[str, Any]) -> dict[str, bytes]:
     return found
 
 
-def _context(path: Path, tls: _Tls) -> Optional[ssl.SSLContext]:
-    """The TLS context, or None if TLS is not configured."""
+def _context(path: Path, tls: _Tls, written: Iterable[str]) -> Optional[ssl.SSLContext]:
+    """The TLS context, or None if TLS is not configured; written: the keys that the file has."""
     section = "tls_server_config"
     for name, why in _UNSUPPORTED.items():
         if getattr(tls, name):
             _reject(path, f"{section}.{name}", why)
-    if not tls.model_fields_set - set(_UNSUPPORTED):
+    if set(written) <= set(_UNSUPPORTED):
         return None
     for name in ("cert_file", "key_file"):
         if not getattr(tls, name):

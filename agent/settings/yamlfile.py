@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validate YAML files with pydantic models; each error names file, key, value and expectation.
+"""Validate YAML files; each error names file, key, value and expectation.
 
 A file that other users can change is used, with a warning.
 """
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import logging
 import os
 import shlex
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar, Union, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.errors import UserError
 from agent.escape import printable
+from agent.shape import key_name, shape_of, shown, truncated, validate
 
-__all__ = ["ConfigError", "Section", "check", "key_name", "read", "shown", "unknown_key"]
+__all__ = ["ConfigError", "check", "parse", "read"]
 
 _log = logging.getLogger(__name__)
 _MAX_LINES = 20
 _MAX_LINE = 1000
-_Model = TypeVar("_Model", bound="Section")
+_Model = TypeVar("_Model")
 
 
 class ConfigError(UserError):
@@ -39,13 +39,7 @@ class ConfigError(UserError):
         shown_lines = [printable(line.encode(errors="backslashreplace")) for line in lines[:_MAX_LINES]]
         if len(lines) > _MAX_LINES:
             shown_lines.append(f"and {len(lines) - _MAX_LINES} more errors")
-        super().__init__("\n".join(_truncate(line, _MAX_LINE) for line in shown_lines))
-
-
-class Section(BaseModel):
-    """Keys with values; unknown keys are errors, and types are strict: ``min_ms: true`` is not a number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+        super().__init__("\n".join(truncated(line, _MAX_LINE) for line in shown_lines))
 
 
 # What PyYAML raises for values that do not match their syntax or tag, and for deep nesting.
@@ -89,7 +83,7 @@ def parse(text: str, source: Union[Path, str]) -> Any:
         raise ConfigError(f"{source}: unusable YAML value: {error}") from error
 
 
-def read(path: Path, model: type[Section]) -> dict[str, Any]:
+def read(path: Path, model: type) -> dict[str, Any]:
     """The keys and values of a file, not yet validated; model: for error messages.  Raises ConfigError."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -105,7 +99,7 @@ def read(path: Path, model: type[Section]) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        key = next(iter(model.model_fields))
+        key = dataclasses.fields(model)[0].name
         raise ConfigError(f"{path}: expected keys such as '{key}:', found {shown(document)}")
     # A section whose keys are all commented out is empty.
     return {key: {} if value is None else value for key, value in document.items()}
@@ -133,55 +127,11 @@ def check(
     path: Union[Path, str],
     sources: Mapping[str, str] = {},
 ) -> _Model:
-    """Validate a document; validators get the file's directory as their context.  Raises ConfigError.
+    """Validate a document and make the dataclass ``model`` of it.  Raises ConfigError with all errors.
 
     sources: by key (as in key_name, two levels deep), the origin of a value that is not from the file.
     """
-    try:
-        return model.model_validate(document, context=Path(path).parent)
-    except ValidationError as error:
-        lines = [
-            _line(sources.get(key_name(item["loc"][:2]), str(path)), item, model) for item in error.errors()
-        ]
-        raise ConfigError(*lines) from error
-
-
-def key_name(location: Sequence[Union[str, int]]) -> str:
-    """The name of a key in messages, such as ``stalls.min_ms``."""
-    return ".".join(shown(part).strip("'") for part in location)
-
-
-def unknown_key(location: Sequence[Union[str, int]], model: type[Section]) -> str:
-    """The message for a key that the model does not have."""
-    known = _keys_beside(location, model)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
-    return f"{key_name(location)}: unknown key; {hint}"
-
-
-def shown(value: Any) -> str:
-    """A value for a message, truncated."""
-    return _truncate(repr(value), 60)
-
-
-def _truncate(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."
-
-
-def _line(source: str, item: Any, model: type[Section]) -> str:
-    if item["type"] == "extra_forbidden":
-        return f"{source}: {unknown_key(item['loc'], model)}"
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    if item["type"] == "model_type":
-        message = f"expected keys: {', '.join(_keys_beside((*item['loc'], ''), model))}"
-    return f"{source}: {key_name(item['loc'])}: {shown(item['input'])}: {message}"
-
-
-def _keys_beside(location: Sequence[Union[str, int]], model: type[Section]) -> list[str]:
-    section: type[BaseModel] = model
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        annotation: Any = section.model_fields[part].annotation
-        section = annotation if isinstance(annotation, type) else annotation.__args__[0]
-    return list(section.model_fields)
+    found, problems = validate(shape_of(model), document)
+    if problems:
+        raise ConfigError(*(f"{sources.get(key_name(one.at[:2]), path)}: {one}" for one in problems))
+    return cast(_Model, found)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from agent.snapshot import Holder as SnapshotHolder
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, holder, release, spawn, waiting
 
-__all__ = ["ended", "found", "objects", "ongoing", "plain_spawn", "stalls", "summary"]
+__all__ = ["ended", "found", "objects", "ongoing", "places", "plain_spawn", "stalls", "summary"]
 
 Object = Any  # tests modify them freely
 
@@ -72,6 +73,14 @@ def summary(spawns: int = 1) -> Object:
     for _ in range(spawns):
         counted.add_spawn(spawn())
     return counted.object(0)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of each value in an object."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
 
 
 # -- any valid report --

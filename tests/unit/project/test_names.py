@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import os
 import re
@@ -140,7 +141,7 @@ def _words(lines: Iterable[str]) -> set[str]:
 
 def _sections() -> dict[str, dict[str, object]]:
     """The keys of agent.yaml, by section."""
-    return Config().model_dump()
+    return dataclasses.asdict(Config())
 
 
 def _assert_none(missing: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import dataclasses
 import io
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +104,6 @@ _NAMES = st.sampled_from(_HOSTILE).map(lambda text: text.encode("utf-8", "surrog
 )
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of each value in an object."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from _places(inner, (*path, key))
-
-
 def _changed(sample: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
     changed = copy.deepcopy(sample)
     if not path:
@@ -125,7 +116,9 @@ def _changed(sample: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
 
 
 _OBJECTS = st.sampled_from(_SAMPLES).flatmap(
-    lambda sample: st.builds(_changed, st.just(sample), st.sampled_from(list(_places(sample))), _VALUES)
+    lambda sample: st.builds(
+        _changed, st.just(sample), st.sampled_from(list(reportsamples.places(sample))), _VALUES
+    )
 )
 _LINES = st.lists(st.one_of(st.sampled_from(_SAMPLES), _OBJECTS), min_size=1, max_size=4).map(
     lambda reports: b"".join(json.dumps(line).encode() + b"\n" for line in reports)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable
@@ -11,15 +12,18 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from agent.model import Cause, Outcome, StepKind
 from agent.reports import schema
 from agent.reports.objects import stall_object
+from agent.reports.types import ReportObject
 from agent.serve.history import History
 from agent.serve.status import Status
+from agent.shape import shape_of, validate
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, objects, ongoing, places, plain_spawn, summary
 from tests.unit.samples import UNSEEN, spawn, stall, waiting, with_stacks
 from tests.unit.serve.test_metrics import FakeSource
 
@@ -78,6 +82,34 @@ def test_whatever_replay_accepts_is_valid(reports: list[Any]) -> None:
 )
 def test_invalid_objects(changes: dict[str, Any]) -> None:
     assert not Draft202012Validator(_SCHEMA).is_valid(_json({**ended(), **changes}))
+
+
+_NO_TIME, _NO_COMM = "expected a time such as 2026-11-24T09:00:00.000000Z", "expected a comm beside the pid"
+_VALUES = st.sampled_from(
+    [
+        *(None, True, -1, 5, 1.5, 1 << 70, -1e11, 1e300, "", "x", "x" * 300, "x" * 70_000, "A b", "ended"),
+        *("2026-11-24T09:00:00.000000Z", [], [3], ["x"], {}, {"pid": 1}, {"A b": 1}, {"a_b": -1}),
+    ]
+)
+
+
+@given(data=st.data())
+def test_validation_and_schema_agree(data: st.DataObject) -> None:
+    """On objects with one value of another kind, or without one key."""
+    sample = data.draw(st.sampled_from(list(_SAMPLES.values())))
+    changed = copy.deepcopy(sample)
+    *path, last = data.draw(st.sampled_from([path for path in places(sample) if path]))
+    within = changed
+    for key in path:
+        within = within[key]
+    if isinstance(within, dict) and data.draw(st.booleans()):
+        del within[last]
+    else:
+        within[last] = data.draw(_VALUES)
+    _, problems = validate(shape_of(ReportObject), _json(changed))
+    # A schema does not say which times are valid, nor that a pid needs a comm.
+    in_both = [one for one in problems if not one.message.endswith((_NO_TIME, _NO_COMM))]
+    assert Draft202012Validator(_SCHEMA).is_valid(_json(changed)) == (not in_both)
 
 
 def test_the_answer_of_api_stalls() -> None:

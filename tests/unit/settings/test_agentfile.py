@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, asdict
 from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from agent.settings.agentfile import Config, ConfigError, Web, load
 
@@ -33,9 +33,9 @@ def error_of(file: Path, text: str) -> str:
 def test_the_annotated_file_has_every_key_with_its_default(repo_root: Path) -> None:
     path = repo_root / "config" / "agent.yaml"
     written = yaml.safe_load(path.read_text())
-    assert written == Config().model_dump()
+    assert written == asdict(Config())
     assert {section: list(keys) for section, keys in written.items()} == {
-        section: list(keys) for section, keys in Config().model_dump().items()
+        section: list(keys) for section, keys in asdict(Config()).items()
     }
     assert load(path) == Config()
 
@@ -80,7 +80,7 @@ def test_every_key_can_be_set(file: Path) -> None:
         "log": {"level": "error", "stalls_per_minute": 7},
     }
     file.write_text(yaml.safe_dump(sections))
-    assert load(file).model_dump() == sections
+    assert asdict(load(file)) == sections
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_config_file_is_relative_to_the_file(file: Path) -> None:
 
 
 def test_a_configuration_is_immutable() -> None:
-    with pytest.raises(ValidationError):
-        Config().stalls.min_ms = 5
+    with pytest.raises(FrozenInstanceError):
+        Config().stalls.min_ms = 5  # type: ignore[misc]
 
 
 # -- invalid files --
@@ -218,24 +218,26 @@ ADDRESS = "expected HOST:PORT, as in 127.0.0.1:9848 or [::1]:9848"
         ("web: {socket_mode: 440}", "web.socket_mode: 440: expected '0600', '0660' or '0666'"),
         ("web: {socket_mode: '0777'}", "web.socket_mode: '0777': expected '0600', '0660' or '0666'"),
         ("web: {allowed_hosts: ['a:80']}", "web.allowed_hosts: ['a:80']: expected host names without a port"),
-        ("web: {listen: 9848}", "web.listen: 9848: expected a valid string"),
-        ("web: {history: -1}", "web.history: -1: expected greater than or equal to 0"),
-        ("web: {history: 10001}", "web.history: 10001: expected less than or equal to 10000"),
-        ("stalls: {min_ms: 0}", "stalls.min_ms: 0: expected greater than or equal to 1"),
-        ("stalls: {min_ms: .inf}", "stalls.min_ms: inf: expected less than or equal to 3600000"),
-        ("stalls: {min_ms: .nan}", "stalls.min_ms: nan: expected "),
-        ("stalls: {min_ms: ten}", "stalls.min_ms: 'ten': expected a valid number"),
+        ("web: {listen: 9848}", "web.listen: 9848: expected a string"),
+        ("web: {history: -1}", "web.history: -1: expected an integer from 0 to 10000"),
+        ("web: {history: 10001}", "web.history: 10001: expected an integer from 0 to 10000"),
+        ("stalls: {min_ms: 0}", "stalls.min_ms: 0: expected a number from 1 to 3600000"),
+        ("stalls: {min_ms: .inf}", "stalls.min_ms: inf: expected a number from 1 to 3600000"),
+        ("stalls: {min_ms: .nan}", "stalls.min_ms: nan: expected a number from 1 to 3600000"),
+        ("stalls: {min_ms: ten}", "stalls.min_ms: 'ten': expected a number from 1 to 3600000"),
         (
             "stalls: {ongoing_seconds: 0.2}",
-            "stalls.ongoing_seconds: 0.2: expected greater than or equal to 0.25",
+            "stalls.ongoing_seconds: 0.2: expected a number from 0.25 to 3600",
         ),
-        ("labels: {limit: 0}", "labels.limit: 0: expected greater than or equal to 1"),
-        ("labels: {limit: 10001}", "labels.limit: 10001: expected less than or equal to 10000"),
-        ("labels: {limit: 1.5}", "labels.limit: 1.5: expected a valid integer"),
+        ("labels: {limit: 0}", "labels.limit: 0: expected an integer from 1 to 10000"),
+        ("labels: {limit: 10001}", "labels.limit: 10001: expected an integer from 1 to 10000"),
+        ("labels: {limit: 1.5}", "labels.limit: 1.5: expected an integer from 1 to 10000"),
         ("log: {level: loud}", "log.level: 'loud': expected 'debug', 'info', 'warning' or 'error'"),
         ("log: {level: INFO}", "log.level: 'INFO': expected 'debug', 'info', 'warning' or 'error'"),
         ("web: 5", "web: 5: expected keys: listen"),
-        ("1: x", "1: "),
+        ("1: x", "1: unknown key; expected one of web"),
+        ("stalls: {min_ms: 0x" + "f" * 5000 + "}", "stalls.min_ms: a very long int: expected a number"),
+        ("web: {listen: 'host:" + "9" * 5000 + "'}", f"web.listen: 'host:{'9' * 51}...: {ADDRESS}"),
     ],
 )
 def test_bad_value(text: str, message: str, file: Path) -> None:
@@ -252,10 +254,10 @@ def test_all_errors_are_reported_at_once(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("stalls: {min_ms: true}", "stalls.min_ms: True: expected a valid number"),
-        ("labels: {limit: '5'}", "labels.limit: '5': expected a valid integer"),
-        ("filter: {uid: [root]}", "filter.uid.0: 'root': expected a valid integer"),
-        ("filter: {comm: x}", "filter.comm: 'x': expected a valid list"),
+        ("stalls: {min_ms: true}", "stalls.min_ms: True: expected a number from 1 to 3600000"),
+        ("labels: {limit: '5'}", "labels.limit: '5': expected an integer from 1 to 10000"),
+        ("filter: {uid: [root]}", "filter.uid.0: 'root': expected an integer"),
+        ("filter: {comm: x}", "filter.comm: 'x': expected a list"),
         (
             "labels: {rules: [{match: '(', name: x}]}",
             "labels.rules.0.match: '(': expected a regular expression: missing ), unterminated subpattern at"
@@ -263,7 +265,7 @@ def test_all_errors_are_reported_at_once(file: Path) -> None:
         ),
         (
             "labels: {rules: [{mtch: x, name: x}]}",
-            "labels.rules.0.match: {'mtch': 'x', 'name': 'x'}: Field required\n"
+            "labels.rules.0.match: missing: expected a string\n"
             "labels.rules.0.mtch: unknown key; did you mean 'match'?",
         ),
     ],
@@ -295,7 +297,8 @@ def test_the_environment_overrides_the_file_and_set_overrides_that(file: Path) -
         (
             {"SPAWNSTALL_STALLS_MIN_MS": "x"},
             [],
-            "environment variable SPAWNSTALL_STALLS_MIN_MS: stalls.min_ms: 'x': expected a valid number",
+            "environment variable SPAWNSTALL_STALLS_MIN_MS: stalls.min_ms: 'x': expected a number from 1 to"
+            " 3600000",
         ),
         (
             {"SPAWNSTALL_STALLS_MIN": "1"},
@@ -305,7 +308,7 @@ def test_the_environment_overrides_the_file_and_set_overrides_that(file: Path) -
         (
             {},
             ["labels.limit=0"],
-            "--set 'labels.limit=0': labels.limit: 0: expected greater than or equal to 1",
+            "--set 'labels.limit=0': labels.limit: 0: expected an integer from 1 to 10000",
         ),
         ({}, ["labels=0"], "--set 'labels=0': expected SECTION.KEY=VALUE, as in stalls.min_ms=50"),
         ({}, ["labels.limit"], "--set 'labels.limit': expected SECTION.KEY=VALUE, as in stalls.min_ms=50"),

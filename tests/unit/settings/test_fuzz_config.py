@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from agent.filter import Filter
 from agent.serve.labels import Label
@@ -115,18 +115,15 @@ def _merge_bomb() -> str:
     return "\n".join([*lines, "web: *a11", ""])
 
 
-def _document(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+def _document(model: Any) -> st.SearchStrategy[Any]:
     """A document with mostly known keys and mostly invalid values."""
     keys: dict[Any, st.SearchStrategy[Any]] = {}
-    for name, field in model.model_fields.items():
-        section = field.annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            items = [
-                item for item in get_args(section) if isinstance(item, type) and issubclass(item, BaseModel)
-            ]
-            keys[name] = st.lists(_document(items[0]), max_size=2) | _VALUES if items else _VALUES
+    for name, annotation in get_type_hints(model).items():
+        if dataclasses.is_dataclass(annotation):
+            keys[name] = _document(annotation) | _VALUES
             continue
-        keys[name] = _document(section) | _VALUES
+        items = [item for item in get_args(annotation) if dataclasses.is_dataclass(item)]
+        keys[name] = st.lists(_document(items[0]), max_size=2) | _VALUES if items else _VALUES
     known = st.fixed_dictionaries({}, optional=keys)
     return st.one_of(
         known, known, st.builds(lambda a, b: {**a, **b}, known, st.dictionaries(_SCALARS, _VALUES))
@@ -135,11 +132,9 @@ def _document(model: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 def _hostile(annotation: Any) -> st.SearchStrategy[Any]:
     """Values of the right type with hostile contents."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields.items()
-        return st.fixed_dictionaries(
-            {}, optional={name: _hostile(field.annotation) for name, field in fields}
-        )
+    if dataclasses.is_dataclass(annotation):
+        keys = get_type_hints(annotation).items()
+        return st.fixed_dictionaries({}, optional={name: _hostile(inner) for name, inner in keys})
     of = [_hostile(item) for item in get_args(annotation)]
     if get_origin(annotation) is list:
         return st.lists(of[0], max_size=3)
