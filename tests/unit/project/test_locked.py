@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import tomllib
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 _SHA256 = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
@@ -36,29 +38,57 @@ def project(repo_root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"), [("requirements.txt", ["stacks"]), ("requirements-dev.txt", ["stacks", "dev"])]
+    ("name", "extras", "groups"),
+    [
+        ("requirements.txt", ["stacks"], ["install"]),
+        ("requirements-dev.txt", ["stacks"], ["install", "dev"]),
+        ("requirements-oldest.txt", [], ["unit-oldest"]),
+        ("requirements-newest.txt", [], ["unit-newest"]),
+    ],
 )
 def test_the_dependencies_of_the_project_are_locked(
-    name: str, extras: list[str], repo_root: Path, project: dict[str, Any]
+    name: str, extras: list[str], groups: list[str], repo_root: Path, project: dict[str, Any]
 ) -> None:
     locked = _locked(repo_root / "config" / name)
-    optional = project["project"]["optional-dependencies"]
-    required = [*project["project"]["dependencies"], *project["dependency-groups"]["install"]]
+    required = list(project["project"]["dependencies"])
     for extra in extras:
-        required += optional[extra]
+        required += project["project"]["optional-dependencies"][extra]
+    for group in groups:
+        required += project["dependency-groups"][group]
     for requirement in map(Requirement, required):
-        assert locked[canonicalize_name(requirement.name)] == {str(requirement.specifier).removeprefix("==")}
+        assert all(
+            version in requirement.specifier for version in locked[canonicalize_name(requirement.name)]
+        )
+
+
+def test_packages_get_ranges(project: dict[str, Any]) -> None:
+    """A distribution has one version of each library, which need not be ours."""
+    metadata = project["project"]
+    for text in (*metadata["dependencies"], *metadata["optional-dependencies"]["stacks"]):
+        assert [each.operator for each in Requirement(text).specifier] == [">="], text
+
+
+def test_the_oldest_versions_are_tested(repo_root: Path, project: dict[str, Any]) -> None:
+    locked = _locked(repo_root / "config" / "requirements-oldest.txt")
+    for requirement in map(Requirement, project["project"]["dependencies"]):
+        [version] = map(Version, locked[canonicalize_name(requirement.name)])
+        assert requirement.specifier == SpecifierSet(f">={version.major}.{version.minor}")
 
 
 def test_tests_use_the_shipped_versions(repo_root: Path) -> None:
     shipped = _locked(repo_root / "config" / "requirements.txt")
     tested = _locked(repo_root / "config" / "requirements-dev.txt")
+    newest = _locked(repo_root / "config" / "requirements-newest.txt")
     for name, versions in shipped.items():
         assert tested[name] <= versions
+    for name, versions in newest.items():
+        assert versions <= tested[name]
 
 
 def test_build_requirements_are_locked(project: dict[str, Any]) -> None:
-    assert set(project["build-system"]["requires"]) <= set(project["dependency-groups"]["install"])
+    locked = {one.name: one.specifier for one in map(Requirement, project["dependency-groups"]["install"])}
+    for needed in map(Requirement, project["build-system"]["requires"]):
+        assert str(locked[needed.name]).removeprefix("==") in needed.specifier
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "config/setup.sh"])
