@@ -108,7 +108,8 @@ _HEADERS = {
     "X-XSS-Protection": None,
     "Strict-Transport-Security": None,
 }
-_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+# The last character of the salt has 2 bits: bcrypt 5 raises ValueError at each login for any other one.
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _BCRYPT_BYTES = 72  # bcrypt ignores the rest of a longer password
 _MAX_CACHED_LOGINS = 100
 _MAX_CHECKS = 8  # one at a time, and the rest wait
@@ -152,7 +153,8 @@ class WebConfig:
         except (binascii.Error, ValueError):
             return False
         name, colon, password = login.partition(b":")
-        if kind.lower() != "basic" or not colon:
+        # bcrypt 3 raises ValueError for a NUL.
+        if kind.lower() != "basic" or not colon or b"\0" in password:
             return False
         known = self._users.get(name.decode("utf-8", "replace"))
         digest = hmac.digest(self._secret, login, hashlib.sha256)

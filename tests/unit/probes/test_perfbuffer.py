@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ class _Machine:
         if pages > self.allowed:
             raise PermissionError(1, "Operation not permitted")
         self.rings.append(pages)
-        ring = SimpleNamespace(fd=os.eventfd(0))
+        ring = SimpleNamespace(fd=socket.socket().detach())
         self.fds.append(ring.fd)
         return ring
 

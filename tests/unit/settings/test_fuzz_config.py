@@ -65,7 +65,7 @@ _STRINGS = [
         "NoClientCert",
         "X-Frame-Options",
     ),
-    *("TLS_AES_128_GCM_SHA256", "deny", "$2y$10$" + "a" * 53, "!python*", "host"),
+    *("TLS_AES_128_GCM_SHA256", "deny", "$2y$10$" + "." * 53, "!python*", "host"),
 ]
 # What safe_dump does not write.
 _SNIPPETS = [

@@ -219,7 +219,16 @@ def test_an_encrypted_key_does_not_prompt(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "hashed", [PASSWORD, "$2y$10$short", 1234567, None, HASH + "x", HASH.replace("$04$", "$03$")]
+    "hashed",
+    [
+        PASSWORD,
+        "$2y$10$short",
+        1234567,
+        None,
+        HASH + "x",
+        HASH.replace("$04$", "$03$"),
+        f"{HASH[:28]}v{HASH[29:]}",
+    ],
 )
 def test_an_invalid_password_hash_is_rejected_and_not_shown(hashed: Any, file: Path) -> None:
     message = _error_of(file, {"basic_auth_users": {"alice": hashed}})
