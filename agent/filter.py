@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from typing import Optional
 
+from agent.errors import UserError
 from agent.escape import printable
 from agent.model import Identity, Stall
 
@@ -16,7 +18,7 @@ __all__ = ["Filter"]
 class Filter:
     """Passes a parent that matches every non-empty list.
 
-    comms: shell patterns; a leading ``!`` excludes.
+    comms: shell patterns; a leading ``!`` excludes.  UserError if one is invalid.
     uids: of the parent.
     containers: prefixes of container ids, pod uids, or ``host`` for no container.  A user's own (rootless)
     container counts as the host too, because only that user's word says that it is one.
@@ -26,17 +28,17 @@ class Filter:
     def __init__(
         self, comms: Sequence[str] = (), uids: Sequence[int] = (), containers: Sequence[str] = ()
     ) -> None:
-        self._included = [pattern for pattern in comms if not pattern.startswith("!")]
-        self._excluded = [pattern[1:] for pattern in comms if pattern.startswith("!")]
+        self._included = [_compiled(pattern) for pattern in comms if not pattern.startswith("!")]
+        self._excluded = [_compiled(pattern[1:]) for pattern in comms if pattern.startswith("!")]
         self._uids = frozenset(uids)
         self._containers = tuple(containers)
 
     def passes_comm(self, comm: bytes) -> bool:
         """Whether stalls of a parent with this comm are reported."""
         text = printable(comm)
-        if any(fnmatch.fnmatchcase(text, pattern) for pattern in self._excluded):
+        if any(pattern.match(text) for pattern in self._excluded):
             return False
-        return not self._included or any(fnmatch.fnmatchcase(text, pattern) for pattern in self._included)
+        return not self._included or any(pattern.match(text) for pattern in self._included)
 
     def passes(self, comm: bytes, identify: Callable[[], Optional[Identity]]) -> bool:
         """Whether stalls of a parent are reported; ``identify`` is called only if its identity matters."""
@@ -60,3 +62,10 @@ class Filter:
         return container is not None and any(
             container.id.startswith(listed) or container.pod_uid == listed for listed in self._containers
         )
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(fnmatch.translate(pattern))
+    except re.error as error:  # Python 3.9 makes an invalid expression of [z-a]
+        raise UserError(f"{pattern!r}: expected a shell pattern: {error}") from error

@@ -57,7 +57,10 @@ class _Agent:
 
     def configure(self, config: Config) -> None:
         """Apply a new configuration, and log which changes need a restart."""
-        old, self._config = self._config, config
+        old = self._config
+        if (old.labels, old.filter) != (config.labels, config.filter):
+            self._set_filter(config)
+        self._config = config
         for name, before, after in (
             ("web", old.web, config.web),
             ("stacks", old.stacks, config.stacks),
@@ -68,8 +71,6 @@ class _Agent:
                 _log.warning("%s has changed: restart the agent to apply it", name)
         options = TracerOptions.of(config)
         self.tracer.set_thresholds(options.min_ns, options.ongoing_ns)
-        if (old.labels, old.filter) != (config.labels, config.filter):
-            self._set_filter(config)
         self.log.limit = config.log.stalls_per_minute
         logging.getLogger().setLevel(config.log.level.upper())
 
@@ -158,6 +159,9 @@ def _reload(agent: _Agent, reread: Callable[[], Config]) -> None:
     except ConfigError as error:
         agent.metrics.set_reloaded(False)
         _log.error("the new configuration is rejected and the running one stays: %s", error)
+    except Exception as error:  # a bug, but the tracing need not end
+        agent.metrics.set_reloaded(False)
+        _log.error("the new configuration is rejected and the running one stays: %r", error)
     else:
         agent.metrics.set_reloaded(True)
         _log.info("the configuration was reloaded")

@@ -9,6 +9,7 @@ are YAML.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -93,11 +94,18 @@ class Stacks:
     capture: bool = False
 
 
+def _is_pattern(text: str) -> None:
+    try:
+        re.compile(fnmatch.translate(text))
+    except re.error as error:  # Python 3.9 makes an invalid expression of [z-a]
+        raise ValueError(f"expected a shell pattern: {error}") from error
+
+
 @dataclass(frozen=True)
 class Filter:
     """Selects the parents whose stalls are reported; an empty list selects all."""
 
-    comm: list[str] = field(default_factory=list)
+    comm: list[Annotated[str, Check(_is_pattern)]] = field(default_factory=list)
     uid: list[int] = field(default_factory=list)
     container: list[str] = field(default_factory=list)
 

@@ -223,6 +223,8 @@ class Security:
                     self._replace(load(self._path))
                 except ConfigError as error:
                     _log.error("%s; the running web configuration stays", error)
+                except Exception as error:  # a bug, but the server need not end
+                    _log.error("%s: %r; the running web configuration stays", self._path, error)
             return self._current
 
     def _replace(self, fresh: WebConfig) -> None:
@@ -300,7 +302,11 @@ def _context(path: Path, tls: _Tls, written: Iterable[str]) -> Optional[ssl.SSLC
     if context.minimum_version > context.maximum_version:
         _reject(path, f"{section}.max_version", f"{tls.max_version} is older than min_version")
     if tls.cipher_suites:
-        context.set_ciphers(":".join(_cipher(path, name) for name in tls.cipher_suites))
+        ciphers = ":".join(_cipher(path, name) for name in tls.cipher_suites)
+        try:
+            context.set_ciphers(ciphers)
+        except ssl.SSLError as error:  # the host's policy allows none of them
+            _reject(path, f"{section}.cipher_suites", f"OpenSSL refuses them: {_reason(error)}")
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     certificate, key = path.parent / tls.cert_file, path.parent / tls.key_file

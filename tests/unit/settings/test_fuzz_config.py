@@ -69,6 +69,8 @@ _STRINGS = [
 ]
 # What safe_dump does not write.
 _SNIPPETS = [
+    "filter: {comm: ['[z-a]', '!a[b-a]']}",
+    "labels: {rules: [{mtch: x, name: y}]}",
     "web: {listen: 127.0.0.1:1, listen: 127.0.0.1:2}",
     "web: {}\nweb: {}\n",
     "a: &a {b: c}\nweb: *a\n",
@@ -192,7 +194,7 @@ def _check(file: Path, content: bytes, load: Callable[[Path], object]) -> None:
 def _load_config(file: Path) -> object:
     """Load a configuration and use it as the agent does at its start."""
     found = agentfile.load(file)
-    Filter(found.filter.comm, found.filter.uid, found.filter.container)
+    Filter(found.filter.comm, found.filter.uid, found.filter.container).passes_comm(b"\xff")
     rules = [(rule.match, rule.name) for rule in found.labels.rules]
     Label("comm", found.labels.limit, found.labels.allow, rules).value(b"\xff")
     if found.web.config_file:

@@ -441,6 +441,28 @@ def test_a_file_that_is_missing_for_a_moment(file: Path) -> None:
     assert security.current().admits(_login("bob", PASSWORD))
 
 
+def test_whatever_goes_wrong_the_running_configuration_stays(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(file, {"basic_auth_users": {"alice": HASH}})
+    security = Security(file)
+
+    def fail(path: Path) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(webfile, "load", fail)
+    _write(file, {"basic_auth_users": {"alice": HASH, "bob": HASH}})
+    assert security.current().admits(_login("alice", PASSWORD))
+    [record] = caplog.records
+    assert str(file) in record.message and "a bug" in record.message
+
+
+def test_ciphers_that_the_host_forbids(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(webfile._CIPHERS, "TLS_FORBIDDEN", "NO-SUCH-CIPHER")
+    message = _error_of(file, {"tls_server_config": {**TLS, "cipher_suites": ["TLS_FORBIDDEN"]}})
+    assert message.startswith("tls_server_config.cipher_suites: OpenSSL refuses them: ")
+
+
 def test_no_file_means_no_protection() -> None:
     config = Security(None).current()
     assert config.tls is None and config.admits("")
