@@ -91,7 +91,7 @@ lint-only:
 	$(PYTHON) -m ruff format --check
 	.venv/bin/shellcheck --external-sources $(SHELL_FILES)
 	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
-	$(PYTHON) -m mypy --strict agent config dashboards probes tests
+	$(PYTHON) -m mypy --strict spawnstall.py agent config dashboards probes tests
 
 fuzz: dev ## the fuzz tests, with many more examples (FUZZ_EXAMPLES=2000)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/unit/*/test_fuzz_*.py

@@ -84,7 +84,9 @@ class CompilerProcess:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "probes.compiler", str(theirs.fileno())],
+                # -m looks for our packages in the current folder first, except with PYTHONSAFEPATH.
                 cwd=_HERE.parent,
+                env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C must not reach it

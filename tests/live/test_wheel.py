@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
+from tests import foreign
 from tests.live.lab import PYTHON, Lab, json_lines
 
 _NOT_OURS = (".git", ".venv", ".cache", "node_modules", "build", "*.egg-info", "tests")
@@ -31,11 +32,12 @@ class Installed:
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """trace-popen."""
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """trace-popen, with more variables in its environment."""
         command = [str(self.prefix / "bin" / "trace-popen"), *arguments]
+        environ = {**os.environ, **variables}
         return subprocess.run(
-            command, cwd=self._folder, capture_output=True, text=True, check=False, timeout=120
+            command, cwd=self._folder, env=environ, capture_output=True, text=True, check=False, timeout=120
         )
 
 
@@ -127,10 +129,12 @@ def test_it_finds_its_own_files(installed: Installed) -> None:
     assert installed.run("agent", "--config", config, "--check").stdout == f"{config}: OK\n"
 
 
-def test_it_traces(lab: Lab, installed: Installed, tmp_path: Path) -> None:
+def test_it_traces_beside_packages_of_the_same_names(lab: Lab, installed: Installed, tmp_path: Path) -> None:
     program = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "0.3")
     report = tmp_path / "report.json"
-    done = installed.run("--json", "-o", str(report), "--", *program)
+    variables = foreign.environment(tmp_path / "foreign")
+    own = ["env", *(f"--unset={name}" for name in variables)]
+    done = installed.run("--json", "-o", str(report), "--", *own, *program, **variables)
     assert done.returncode == 0, done.stderr
     (printed,) = [line for line in json_lines(done.stdout) if line.get("worker")]
     (stall,) = [line for line in json_lines(report.read_text()) if line["type"] == "stall"]
