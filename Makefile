@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo check test setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
+.PHONY: help setup run demo check test test-pythons setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
 	soak-spawns setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
@@ -33,13 +33,23 @@ check: ## lint, types and the unit tests: a minute, without root, bcc or a kerne
 	@$(MAKE) --no-print-directory lint-only
 	FUZZ_PROFILE=quick $(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
 
-test: announce-test lint ## lint, types, and all tests (as root, with eBPF; half an hour)
+test: announce-test lint test-pythons ## lint, types, and all tests (as root, with eBPF; half an hour)
 	$(PYTHON) -m pytest
+
+test-pythons: ## the unit tests on Python 3.9 and on the newest one, of PATH or pyenv
+	@config/setup.sh pythons
+	@for python in .cache/unit-*/bin/python; do \
+		[ -x "$$python" ] || continue; \
+		echo "unit tests on $$("$$python" --version)"; \
+		FUZZ_PROFILE=few "$$python" -m pytest --numprocesses auto --quiet -p no:cacheprovider -m "not once" \
+			tests/unit --ignore tests/unit/project || exit; \
+	done
 
 announce-test:
 	@echo "make test: takes about 35 minutes if everything is installed, and up to 5 more to install:"
 	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
-	@echo "  config/requirements-dev.txt; in .cache a Python 2.7 and other CPythons, unpacked from Debian's archives."
+	@echo "  config/requirements-dev.txt; in .cache a Python 2.7, unpacked from Debian's archives, and virtual environments of"
+	@echo "  Python 3.9 and of the newest one, where PATH or pyenv has them."
 	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-runtimes installs them."
 	@echo "  make check takes a minute."
 

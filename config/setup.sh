@@ -12,6 +12,7 @@
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
 #     bench     tests/bench: bpftrace, execsnoop, strace, perf
 #     preview   dashboards/preview: Prometheus, Chromium, npm and its packages
+#     pythons   the unit tests on Python 3.9 and on the newest one: .cache/unit-*, as any user
 #
 # From e2e on they need Debian or a derivative. Safe to repeat, and quick if nothing is missing. Exit status
 # 2: one line names a problem that only the operator can solve.
@@ -67,6 +68,37 @@ environment() {
     $pip --no-deps --no-build-isolation --editable .
     [ "$1" = run ] || echo "$wanted" >.venv/.setup-dev
     echo "$wanted" >.venv/.setup-run
+}
+
+# Prints each Python of PATH and pyenv that works: its version, such as 309, and its path.
+pythons() {
+    for each in $(echo "$PATH" | tr : '\n' | sed 's|$|/python3.[0-9]*|') \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
+        case $each in *-config) continue ;; esac
+        if [ -x "$each" ]; then
+            "$each" -c 'import ensurepip, ssl, sys; print("%d%02d" % sys.version_info[:2], sys.executable)' || :
+        fi
+    done 2>/dev/null
+}
+
+# The virtual environment .cache/unit-$1 of the Python $2 with the packages of config/requirements-$1.txt.
+unit_environment() {
+    folder=.cache/unit-$1
+    wanted="$2 $(cksum <"config/requirements-$1.txt")"
+    if [ "$(cat "$folder/.setup" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+    say "installing the packages in config/requirements-$1.txt for $2 into $folder"
+    "$2" -m venv --clear "$folder"
+    pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 $folder/bin/python -m pip install -qq"
+    $pip --require-hashes -r "config/requirements-$1.txt" --only-binary :all:
+    echo "$wanted" >"$folder/.setup"
+}
+
+unit_environments() {
+    found=$(pythons)
+    oldest=$(echo "$found" | sed -n 's/^309 //p' | head -n 1)
+    newest=$(echo "$found" | sort -n | sed -n 's/^31[2-9] //p' | tail -n 1)
+    if [ -n "$oldest" ]; then unit_environment oldest "$oldest"; else say "no Python 3.9: not tested"; fi
+    if [ -n "$newest" ]; then unit_environment newest "$newest"; else say "no Python after 3.11: not tested"; fi
 }
 
 # Every time: a reboot unmounts it.
@@ -142,6 +174,7 @@ set_up() {
         ;;
     kernels) only_debian kernels qemu-system-x86 busybox-static ;;
     bench) only_debian bench bpftrace bpfcc-tools libbpf-tools strace linux-perf ;;
+    pythons) unit_environments ;;
     preview)
         # An npm that came with another Node is fine.
         npm=''
@@ -153,10 +186,10 @@ set_up() {
     esac
 }
 
-usage='usage: config/setup.sh run|dev|check|e2e|runtimes|kernels|bench|preview...'
+usage='usage: config/setup.sh run|dev|check|e2e|runtimes|kernels|bench|preview|pythons...'
 [ $# -gt 0 ] || die "$usage"
 for each; do
-    case $each in run | dev | check | e2e | runtimes | kernels | bench | preview) ;; *) die "$usage" ;; esac
+    case $each in run | dev | check | e2e | runtimes | kernels | bench | preview | pythons) ;; *) die "$usage" ;; esac
 done
 cd "$(dirname "$0")/.."
 # One at a time in a checkout.

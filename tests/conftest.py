@@ -22,7 +22,8 @@ from probes.bpfcall import BPF_SYSCALL
 from probes.preflight import PreflightError, find_tracefs
 
 # No deadline, because machines that run tests are busy. The examples are the same in each run, except with
-# FUZZ_EXAMPLES (`make fuzz`). FUZZ_PROFILE=quick (`make check`) runs fewer of them.
+# FUZZ_EXAMPLES (`make fuzz`). FUZZ_PROFILE=quick (`make check`) and few
+# (`make test-pythons`) run fewer of them.
 _EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 settings.register_profile(
     "patient",
@@ -32,6 +33,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("quick", settings.get_profile("patient"), max_examples=20)
+settings.register_profile("few", settings.get_profile("patient"), max_examples=3)
 settings.load_profile(os.environ.get("FUZZ_PROFILE", "patient"))
 
 _ROOT = Path(__file__).resolve().parent.parent

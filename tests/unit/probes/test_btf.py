@@ -165,6 +165,7 @@ def query(path: Path) -> None:
         pass
 
 
+@pytest.mark.once
 def test_every_truncation_is_a_btf_error_or_an_answer(file: Path) -> None:
     whole = everything().bytes()
     for length in range(len(whole)):
@@ -172,6 +173,7 @@ def test_every_truncation_is_a_btf_error_or_an_answer(file: Path) -> None:
         query(file)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [0x00, 0x7F, 0xFF])
 def test_every_damaged_byte_is_a_btf_error_or_an_answer(value: int, file: Path) -> None:
     whole = everything().bytes()

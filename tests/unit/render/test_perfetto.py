@@ -234,6 +234,7 @@ def test_every_valid_report_gives_a_valid_trace_file(reports: list[dict[str, Any
     _trace(*reports)
 
 
+@pytest.mark.once
 def test_thousands_of_stalls() -> None:
     reports = [
         {**ended(number), "time": f"2026-11-24T10:23:{number % 60:02}.{number:06}Z"} for number in range(5000)

@@ -153,6 +153,7 @@ def test_links_lead_to_stalls_with_details() -> None:
     assert {target[1:] for target in targets} <= set(ids)
 
 
+@pytest.mark.once
 def test_size_is_bounded_and_omissions_are_stated() -> None:
     reports = [_lasting(number, 1 + number / 1e4) for number in range(6000)]
     source = _source(*reports, limit=5000)

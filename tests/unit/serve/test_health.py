@@ -40,7 +40,7 @@ def test_plain(tmp_path: Path) -> None:
 
 
 def test_users(tmp_path: Path) -> None:
-    users = {"basic_auth_users": {"me": "$2b$04$" + "a" * 53}}
+    users = {"basic_auth_users": {"me": "$2b$04$" + "." * 53}}
     assert _ask(tmp_path, users) is None
 
 

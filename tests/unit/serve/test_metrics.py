@@ -438,6 +438,7 @@ def test_execs_in_progress() -> None:
 # -- labels --
 
 
+@pytest.mark.once
 def test_ten_thousand_comms() -> None:
     """A process can change its comm at any time."""
     metrics = metrics_of(FakeSource(), limit=50)
@@ -454,6 +455,7 @@ def test_ten_thousand_comms() -> None:
     assert scraped.value("spawnstall_stall_seconds_count", comm=OTHER, holder=OTHER, cause="forked") == 9_950
 
 
+@pytest.mark.once
 def test_ten_thousand_comms_in_one_scrape() -> None:
     source = FakeSource(
         ongoing=tuple(
