@@ -5,7 +5,9 @@ This file stands alone: standard library only, Python 3.6 and later.  Copy it to
 
     python3 snapshot.py PID [--json] [--interval SECONDS] [--duration SECONDS]
 
-It prints stalls and waits as text, or with --json as one JSON object a line (agent/reports/JSON.md).
+It prints stalls and waits as text, or with --json as one JSON object a line (agent/reports/JSON.md).  Exit
+status: 0 if nothing hangs, 1 if a thread does, 2 if the process cannot be looked at.  A thread that waits for
+a side that is alive and at work does not hang.  ``make snapshot`` rewrites this file for Python 2.7.
 
 A stall is a thread that is blocked in ``read`` on an errpipe whose write end a foreign process holds.
 Most pipes are data pipes.  ``_judge`` decides.  In doubt it reports nothing, so as not to accuse a process
@@ -445,10 +447,9 @@ def _timestamp(when: Optional[float]) -> Optional[str]:
     if when is None:
         return None
     try:
-        text = datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="microseconds")
+        return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     except (OverflowError, ValueError, OSError):
         return None
-    return text.replace("+00:00", "Z")
 
 
 def duration(seconds: float) -> str:
@@ -767,7 +768,7 @@ def _polled(task: str, memory: str, call: _Call) -> Iterator[Tuple[int, bool, bo
                 yield fd, bool(events & _POLLIN), bool(events & _POLLOUT)
     elif name in ("select", "pselect6"):
         most = min(args[0] & 0xFFFFFFFF, _MAX_POLLED)
-        sets = [_memory(memory, at, most + 7 >> 3) if at else b"" for at in args[1:3]]
+        sets = [bytearray(_memory(memory, at, most + 7 >> 3) if at else b"") for at in args[1:3]]
         for fd in range(most):
             reads, writes = (fd >> 3 < len(bits) and bool(bits[fd >> 3] >> (fd & 7) & 1) for bits in sets)
             if reads or writes:
@@ -837,7 +838,9 @@ def _file_system(folder: str, path: bytes) -> str:
         fields, kinds = before.split(b" "), after.split(b" ")
         if len(fields) < 5 or len(kinds) < 2:
             continue
-        place = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal.group(1), 8) & 255]), fields[4])
+        place = re.sub(
+            rb"\\([0-7]{3})", lambda octal: struct.pack("B", int(octal.group(1), 8) & 255), fields[4]
+        )
         if len(place) >= len(found) and (path + b"/").startswith(place.rstrip(b"/") + b"/"):
             found = place
             words = " on {} ({}, mounted at {})".format(*map(printable, (kinds[0], kinds[1], place)))
@@ -2318,7 +2321,7 @@ def text(report: Mapping[str, Any], width: int = 80) -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Print what a process waits for; status 2 with one line on standard error if it cannot be inspected."""
+    """Print what a process waits for, or one line on standard error; return the exit status."""
     parser = argparse.ArgumentParser(prog="snapshot.py", description="Reports what a process waits for.")
     parser.add_argument("pid", type=int, metavar="PID", help="the process; its descendants are included")
     parser.add_argument("--interval", type=float, metavar="SECONDS", help="repeat the look at this interval")
@@ -2341,20 +2344,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     try:
         found = look(options.pid)
+        status = 0 if not found.stalls and all(wait.normal for wait in found.waits) else 1
         for each in found.stalls + found.waits:
             show(each.to_object())
         if found.nothing is not None and not options.json:
             print(found.nothing, flush=True)
         while interval is not None:
             for finding in sampler.sample(time.monotonic()):
+                status = 1
                 show(finding.to_object())
             if not os.path.exists("{}/{}".format(PROC, options.pid)):
-                return 0
+                return status
             left = interval if ends is None else min(interval, ends - time.monotonic())
             if left <= 0:
-                return 0
+                return status
             time.sleep(left)
-        return 0
+        return status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output has exited (| head)

@@ -89,12 +89,11 @@ def test_text_json_and_replay(lab: Lab) -> None:
         text = subprocess.run(
             [*command, *options], cwd=lab.root, stdout=subprocess.PIPE, text=True, check=True
         ).stdout
-        alone = subprocess.run(
-            [sys.executable, snapshot.__file__, str(printed["program"])],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
+        done = subprocess.run(
+            [sys.executable, snapshot.__file__, str(printed["program"])], stdout=subprocess.PIPE, text=True
+        )
+    alone = done.stdout
+    assert done.returncode == 1
     [wait] = json_lines(report.read_text())
     assert (wait["type"], wait["kind"]) == ("wait", "output")
     assert text.split() == alone.split()
