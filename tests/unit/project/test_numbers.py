@@ -14,7 +14,7 @@ from agent.host import pyspy
 from agent.model import Cause
 from agent.serve import metrics
 from agent.settings.agentfile import Config
-from agent.tracing import tracer
+from agent.tracing import stuckexecs, tracer
 from dashboards import alerts, recordings
 from dashboards.rules import Alert
 from probes import openfiles, records
@@ -72,7 +72,7 @@ def _facts() -> list[tuple[str, str]]:
     config = Config()
     slow_ms = f"{float(recordings.SLOW_SPAWN_BUCKET) * 1000:.0f} ms"
     objective = f"{alerts.OBJECTIVE:.0%}".replace("%", " %")
-    late = {10**9: "more than a second"}[tracer._LATE_EXEC_NS]
+    late = {10**9: "more than a second"}[stuckexecs.LATE_NS]
     look = {250_000_000: "a quarter of a second"}[tracer._LOOK_NS]
     pairs = metrics._PAIRS_PER_LABEL * config.labels.limit
     restart = f"for {_WORDS[int(alerts._RESTART[:-1])]} minutes after"
