@@ -179,7 +179,7 @@ if sys.version_info[0] == 2:
             raise _ERRORS.get(error.errno, OSError)(error.errno, error.strerror)
     codecs.register_error('backslashreplace', _escape)
     os, time = (_Os(), _Time())
-__all__ = ['WHY', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'look', 'main', 'printable', 'take', 'text', 'wait_entries', 'why_not']
+__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
 PROC = '/proc'
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = (3, 0, 1, 524288)
 _PF_FORKNOEXEC, _PF_KTHREAD = (64, 2097152)
@@ -215,6 +215,7 @@ _KINDS = ('errpipe', 'own_child', 'vfork', 'output', 'input', 'jobserver', 'self
 _MAX_DEPTH = 8
 _MAX_LISTED = 5
 _MANY_FDS = 65536
+_FDS_PER_STEP = 256
 _POLLIN, _POLLOUT = (1 | 64, 4 | 256)
 _MAX_POLLED = 1 << 16
 _RUNTIMES = dict([(50000, 'Python 3'), (1048576, 'Python 2.7'), (223, 'Tcl')])
@@ -359,18 +360,31 @@ def why_not(pid, proc=PROC):
         return u'there is no process with pid {}'.format(pid)
     return None
 
+class Effort(object):
+    """How much a look may cost; this one may cost anything.
+
+    most_fds: of one process that are read.
+    """
+    most_fds = sys.maxsize
+
+    def step(self):
+        """Called again and again during a look; TimeoutError raised here ends the look."""
+
+    def leave_out(self):
+        """Called for a process that has more fds than are read."""
+_ANY = Effort()
+
 def take(pid, proc=PROC, boot=None):
     """The stalls in progress in a process and its descendants.
 
     boot: when the host booted, in seconds since the epoch; None: computed from the clocks.
     """
-    return _gather(pid, proc, boot)[0]
+    return _gather([pid], proc, boot, _ANY)[0]
 
 def look(pid, proc=PROC, boot=None):
     """What each thread of a process and of its descendants waits for: the stalls, and everything else."""
-    stalls, view = _gather(pid, proc, boot)
-    stalled = {(stall.pid, stall.tid) for stall in stalls}
-    waits = [wait for thread in view.threads if (thread.pid, thread.tid) not in stalled for wait in [_wait(thread, view)] if wait is not None and _still(thread, proc)]
+    stalls, view = _gather([pid], proc, boot, _ANY)
+    waits = _waits(stalls, view, _ANY)
     waits.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
     states = dict([])
     for thread in view.threads:
@@ -378,25 +392,48 @@ def look(pid, proc=PROC, boot=None):
         states[name] = states.get(name, 0) + 1
     return Look(pid, tuple(stalls), tuple(waits), states)
 
-def _gather(pid, proc, boot):
+def survey(pids, effort=_ANY, proc=PROC, boot=None):
+    """The stalls and the waits in several processes and their descendants, in one pass over all processes."""
+    stalls, view = _gather(pids, proc, boot, effort)
+    return (stalls, _waits(stalls, view, effort))
+
+def _waits(stalls, view, effort):
+    """Those of the threads that are in no stall."""
+    stalled = {(stall.pid, stall.tid) for stall in stalls}
+    waits = []
+    for thread in view.threads:
+        effort.step()
+        wait = None if (thread.pid, thread.tid) in stalled else _wait(thread, view)
+        if wait is not None and _still(thread, view.proc):
+            waits.append(wait)
+    return waits
+
+def _gather(pids, proc, boot, effort):
     """The stalls, and everything that was read to find them."""
+    pids = list(pids)
     processes = _processes(proc)
-    threads = [thread for process in _tree(pid, processes) if process.state != 'Z' or process.threads > 1 for thread in _threads(process.pid, proc)]
+    threads = [thread for process in _trees(pids, processes) if process.state != 'Z' or process.threads > 1 for thread in _threads(process.pid, proc, effort)]
     if boot is None:
         boot = time.time() - time.clock_gettime(_CLOCK_BOOTTIME)
     links = {end.link for thread in threads for end in thread.ends if end.fifo}
     links |= {slave for thread in threads for end in thread.ends for slave in [_slave(thread, end, proc)] if slave}
-    peers = _peers(pid, threads, proc)
+    peers = _peers(pids, threads, proc)
     links |= set(peers.values())
     seen = dict([])
     if links:
         processes = _processes(proc)
-        seen = _scan(processes.values(), links, proc)
+        seen = _scan(processes.values(), links, proc, effort)
         late = dict([(number, process) for number, process in _processes(proc).items() if number not in processes])
-        for pipe, by in _scan(late.values(), links, proc).items():
+        for pipe, by in _scan(late.values(), links, proc, effort).items():
             seen.setdefault(pipe, dict([])).update(by)
         processes.update(late)
-    stalls = [finding for thread in threads for reader in _pipe_readers(thread) for finding in [_look(reader, seen.get(reader.pipe, dict([])), processes, proc, boot)] if finding is not None]
+    stalls = []
+    for thread in threads:
+        effort.step()
+        for reader in _pipe_readers(thread):
+            finding = _look(reader, seen.get(reader.pipe, dict([])), processes, proc, boot)
+            if finding is not None:
+                stalls.append(finding)
     return (stalls, _View(proc, boot, processes, threads, seen, peers))
 
 class Sampler(object):
@@ -460,19 +497,24 @@ def _process(folder, pid):
         return None
     return _Process(pid, state, parent, session, flags, threads, start)
 
-def _tree(pid, processes):
+def _trees(pids, processes):
+    """These processes and their descendants, each once."""
     children = dict([])
     for process in processes.values():
         children.setdefault(process.parent, []).append(process)
-    found = [processes[pid]] if pid in processes else []
-    children.setdefault(pid, [])
-    for process in found:
-        found += [child for child in children.pop(process.pid, []) if child.pid != pid]
-    return found
+    found = dict([(pid, processes[pid]) for pid in pids if pid in processes])
+    todo = list(found.values())
+    for process in todo:
+        for child in children.pop(process.pid, []):
+            if child.pid not in found:
+                found[child.pid] = child
+                todo.append(child)
+    return todo
 
-def _threads(pid, proc):
+def _threads(pid, proc, effort):
     compat = _is_32_bit(pid, proc)
     for tid in _numbers(u'{}/{}/task'.format(proc, pid)):
+        effort.step()
         thread = _thread(pid, tid, proc, compat)
         if thread is not None:
             yield thread
@@ -641,7 +683,7 @@ def _slave(thread, end, proc):
         pass
     return None
 
-def _peers(pid, threads, proc):
+def _peers(pids, threads, proc):
     """The other ends of the socketpairs that threads wait for, found by their inode numbers.
 
     The kernel gives the two ends consecutive numbers, with rare exceptions; the parent's is assumed to be the
@@ -650,12 +692,15 @@ def _peers(pid, threads, proc):
     sockets = {end.link for thread in threads for end in thread.ends if end.link.startswith('socket:[')}
     if not sockets:
         return dict([])
-    try:
-        lines = _bytes(u'{}/{}/net/unix'.format(proc, pid)).splitlines()[1:]
-    except EnvironmentError:
-        return dict([])
-    fields = [line.split() for line in lines]
-    pairs = dict([(words[6], words[4]) for words in fields if len(words) == 7 and words[5] == b'03'])
+    networks = dict([(_network(pid, proc), pid) for pid in pids])
+    pairs = dict([])
+    for pid in networks.values():
+        try:
+            lines = _bytes(u'{}/{}/net/unix'.format(proc, pid)).splitlines()[1:]
+        except EnvironmentError:
+            continue
+        fields = [line.split() for line in lines]
+        pairs.update(dict([(words[6], words[4]) for words in fields if len(words) == 7 and words[5] == b'03']))
     found = dict([])
     for link in sockets:
         number = link[len('socket:['):-1]
@@ -665,6 +710,13 @@ def _peers(pid, threads, proc):
         if kind is not None and pairs.get(b'%d' % (int(number) + 1)) == kind:
             found[link] = u'socket:[{}]'.format(int(number) + 1)
     return found
+
+def _network(pid, proc):
+    """The network namespace of a process."""
+    try:
+        return os.readlink(u'{}/{}/ns/net'.format(proc, pid))
+    except EnvironmentError:
+        return ''
 
 def _pipe_readers(thread):
     """The anonymous pipes that a thread waits to read."""
@@ -681,14 +733,19 @@ def _still(thread, proc):
     """Whether a thread is still blocked in the same call on the same files."""
     return _thread(thread.pid, thread.tid, proc) == thread
 
-def _scan(processes, pipes, proc):
+def _scan(processes, pipes, proc, effort):
     """For each of these pipes, the fds of either end by pid."""
     found = dict([])
     for process in processes:
         if process.flags & _PF_KTHREAD:
             continue
         folder = _folder(process, proc) + '/fd/'
-        for fd in _numbers(folder):
+        for number, fd in enumerate(_numbers(folder)):
+            if number == effort.most_fds:
+                effort.leave_out()
+                break
+            if number % _FDS_PER_STEP == 0:
+                effort.step()
             try:
                 link = os.readlink(folder + str(fd))
             except EnvironmentError:
