@@ -101,6 +101,7 @@ class Metrics(Collector):
             buckets=_BOUNDS_SECONDS,
             registry=self.registry,
         )
+        self._stall_series: set[tuple[str, ...]] = set()
         self._not_logged = Counter(
             "spawnstall_stalls_not_logged",
             "Stalls left out of the log because of log.stalls_per_minute.",
@@ -137,6 +138,7 @@ class Metrics(Collector):
             self._filter = filter
             self._totals.clear()
             self._stall_seconds.clear()
+            self._stall_series.clear()
 
     def update(self) -> None:
         """Take over what the kernel side has counted, before it forgets a comm that is no longer used."""
@@ -151,17 +153,25 @@ class Metrics(Collector):
     def _end_comm(self, value: str) -> None:
         self._totals.end(value)
         self._pairs.discard(lambda pair: pair[0] == value)
-        self._stall_seconds.remove_by_labels({"comm": value})
+        self._end_stalls(comm=value)
 
     def _end_holder(self, value: str) -> None:
         self._pairs.discard(lambda pair: pair[1] == value)
-        self._stall_seconds.remove_by_labels({"holder": value})
+        self._end_stalls(holder=value)
 
     def _end_pair(self, pair: tuple[str, str]) -> None:
-        self._stall_seconds.remove_by_labels({"comm": pair[0], "holder": pair[1]})
+        self._end_stalls(comm=pair[0], holder=pair[1])
 
     def _end_container(self, value: str) -> None:
-        self._stall_seconds.remove_by_labels({"container": value})
+        self._end_stalls(container=value)
+
+    def _end_stalls(self, **labels: str) -> None:
+        """End the series of stalls with these values."""
+        wanted = {self._stall_labels.index(name): value for name, value in labels.items()}
+        for values in [*self._stall_series]:
+            if all(values[place] == value for place, value in wanted.items()):
+                self._stall_seconds.remove(*values)
+                self._stall_series.discard(values)
 
     def set_reloaded(self, success: bool) -> None:
         """Record whether the last reload of the configuration succeeded."""
@@ -173,7 +183,9 @@ class Metrics(Collector):
         """Count an ended stall; the exemplar (OpenMetrics only) is its id in the log and on the page."""
         if stall.ended is not None:
             with self._changing:
-                self._stall_seconds.labels(*self._values(stall)).observe(
+                values = self._values(stall)
+                self._stall_series.add(values)
+                self._stall_seconds.labels(*values).observe(
                     (stall.ended - stall.began) / 1e9, {"stall_id": stall_id(stall)}
                 )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Optional
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, gzip_accepted
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from agent.errors import UserError
@@ -148,7 +148,8 @@ class WebServer:
         self, registry: CollectorRegistry, healthy: Callable[[], bool], status: Callable[[], StatusObject]
     ) -> _Application:
         queue = Queue()
-        text = Document(CONTENT_TYPE_PLAIN_0_0_4, lambda: generate_latest(registry))
+        _, plain = choose_encoder("")
+        text = Document(plain, lambda: generate_latest(registry))
         exemplars = Document(
             openmetrics.CONTENT_TYPE_LATEST,
             lambda: openmetrics.generate_latest(registry),  # type: ignore[no-untyped-call]
