@@ -27,7 +27,7 @@ _HEALTHY = (200, 401)  # 401: users are configured; the port closes when tracing
 def why_unhealthy(web: agentfile.Web) -> Optional[str]:
     """One line if the agent does not answer or does not trace, else None.  Raises ConfigError."""
     connection = http.client.HTTPConnection(web.host, web.port, timeout=_SECONDS)
-    where = web.listen
+    where, can_refuse = web.listen, False
     if not web.host:
         connection, where = _UnixConnection(web.socket), web.socket
     elif web.config_file and webfile.load(Path(web.config_file)).tls is not None:
@@ -36,11 +36,16 @@ def why_unhealthy(web: agentfile.Web) -> Optional[str]:
         context.verify_mode = ssl.CERT_NONE
         connection = http.client.HTTPSConnection(web.host, web.port, timeout=_SECONDS, context=context)
     try:
+        connection.connect()
+        # A server that asks for a client certificate closes the connection after the handshake.
+        can_refuse = isinstance(connection, http.client.HTTPSConnection)
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
     except ssl.SSLError:
-        return None  # it asks for a client certificate, so it is running
+        return None
     except (OSError, http.client.HTTPException) as error:
+        if can_refuse and isinstance(error, ConnectionError):
+            return None
         return f"{where} does not answer: {error}"
     finally:
         connection.close()
