@@ -364,7 +364,7 @@ def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
     [
         ("", "is empty"),
         ("[]\n", ":1: "),
-        ('{"type": "news"}\n', ":1: expected an object with type stall, spawn, summary"),
+        ('{"type": "news"}\n', ":1: {'type': 'news'}: expected an object with type stall, spawn, summary"),
     ],
 )
 def test_invalid_report(lab: Lab, content: str, message: str) -> None:
