@@ -339,6 +339,7 @@ _BLIND = [
     ),
     *_blind_counter("records_lost"),
     *_blind_counter("map_updates_failed"),
+    *_blind_counter("spawns_unfinished"),
     *_blind_counter("map_evictions", _MAP),
     *_blind_counter("probe_misses", soon=30),
     *_blind_counter("slots_overflowed", soon=30),

@@ -206,9 +206,9 @@ class Shell:
 
 
 def _pattern(text: str) -> str:
-    """Replace line breaks, numbers, and the units of durations."""
+    """Replace line breaks, numbers, the units of durations, and the time of what is in progress."""
     text = re.sub(r"\d[\d.,:]*", "N", " ".join(text.split()))
-    return re.sub(r"N (?:min|h|s|ms|us)\b(?: N (?:min|s)\b)?", "N s", text)
+    return re.sub(r"N (?:h N min|min N s|min|h|s|ms|us)\b", "N s", text).replace("now (N)", "N")
 
 
 def _named(lab: Lab, name: str) -> str:

@@ -7,6 +7,7 @@ import ast
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_text_json_and_replay(lab: Lab) -> None:
     assert done.returncode == 1
     [wait] = json_lines(report.read_text())
     assert (wait["type"], wait["kind"]) == ("wait", "output")
-    assert text.split() == alone.split()
+    assert _words(text) == _words(alone)
     assert f"sleep (pid {printed['holder']}), fd 1" in " ".join(text.split())
     assert str(printed["holder"]) in page.read_text()
     again = subprocess.run(
@@ -107,6 +108,11 @@ def test_text_json_and_replay(lab: Lab) -> None:
         check=True,
     ).stdout
     assert again == text
+
+
+def _words(text: str) -> list[str]:
+    """The words of a report; the duration of a hang that goes on can differ."""
+    return re.sub(r"for at most [\d.]+ m?s", "for at most N s", " ".join(text.split())).split()
 
 
 def test_nothing_to_report(lab: Lab) -> None:
@@ -206,5 +212,10 @@ def test_a_healthy_program_has_no_stall(healthy: dict[str, list[snapshot.Look]],
     assert [look.stalls for look in healthy[name]] == [(), (), ()]
     assert any(look.waits or look.nothing for look in healthy[name])
     for look in healthy[name]:
-        late = {wait.kind for wait in look.waits} & {"own_child", "vfork"}
-        assert not late or name == "python-slow_own_child"
+        # A look can hit the moment between a fork and its exec.
+        late = [
+            wait
+            for wait in look.waits
+            if wait.kind in ("own_child", "vfork") and wait.since is not None and wait.time - wait.since > 0.5
+        ]
+        assert not late or name == "python-slow_own_child", late
