@@ -88,18 +88,18 @@ class Text(Lines):
     def finish(self) -> None:
         """Print the table if stalls were left out and no summary has counted them."""
         if self._left_out:
-            self._print_kinds()
+            self._print_kinds(all_ended=False)
 
-    def _print_kinds(self) -> None:
+    def _print_kinds(self, all_ended: bool) -> None:
         self._left_out = 0
         kinds = self._kinds.worst_first()
         if kinds:
-            self._console.print(KindTable(kinds), crop=False)
+            self._console.print(KindTable(kinds, all_ended), crop=False)
 
     def _put(self, report: ReportObject) -> None:
         if report["type"] == "summary":
             self._console.print(summary_text(report))
-            self._print_kinds()
+            self._print_kinds(all_ended=not report["ongoing"])
         elif report["type"] == "spawn":
             self._console.print(spawn_line(report), soft_wrap=True)
         elif report["type"] == "wait":

@@ -21,9 +21,13 @@ _COLUMNS = ("stalls", "total", "p50", "p99", "longest", "last seen")
 
 
 class KindTable:
-    """Who waited, held by whom and why, how often, for how long, and when last."""
+    """Who waited, held by whom and why, how often, for how long, and when last.
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    all_ended: nothing is in progress any more, even if the end of a stall was not reported.
+    """
+
+    def __init__(self, kinds: Sequence[Kind], all_ended: bool = False) -> None:
+        self._all_ended = all_ended
         self._kinds = kinds[:_MAX_ROWS]
         self._left_out = kinds[_MAX_ROWS:]
 
@@ -42,27 +46,31 @@ class KindTable:
         for title in _COLUMNS:
             table.add_column(title, justify="right", no_wrap=True)
         for kind in self._kinds:
-            style = "bold red" if kind.ongoing else ""
-            table.add_row(Text("\n   ".join(_names(kind))), *_figures(kind), style=style)
+            table.add_row(Text("\n   ".join(_names(kind))), *self._figures(kind), style=self._style(kind))
         return table
 
     def _paragraphs(self) -> Iterator[Text]:
         for kind in self._kinds:
-            figures = [f"{title} {figure}" for title, figure in zip(_COLUMNS, _figures(kind))]
+            figures = [f"{title} {figure}" for title, figure in zip(_COLUMNS, self._figures(kind))]
             lines = (*_names(kind), ", ".join(figures[:3]), ", ".join(figures[3:]))
-            yield Text("\n   ".join(lines), "bold red" if kind.ongoing else "")
+            yield Text("\n   ".join(lines), self._style(kind))
+
+    def _is_ongoing(self, kind: Kind) -> bool:
+        return kind.ongoing > 0 and not self._all_ended
+
+    def _style(self, kind: Kind) -> str:
+        return "bold red" if self._is_ongoing(kind) else ""
+
+    def _figures(self, kind: Kind) -> Iterator[str]:
+        yield f"{kind.count:,}"
+        for seconds in (kind.total, *kind.quantiles(0.5, 0.99, 1)):
+            yield duration(seconds * 1e9)
+        if self._is_ongoing(kind):
+            yield f"now ({kind.ongoing:,})"
+        else:
+            yield "-" if kind.last is None else f"{kind.last:%H:%M:%S}"
 
 
 def _names(kind: Kind) -> tuple[str, str]:
     name = kind.name
     return f"  {name.comm or '?'}", f"{name.holder or 'unknown'}, {name.cause.value}"
-
-
-def _figures(kind: Kind) -> Iterator[str]:
-    yield f"{kind.count:,}"
-    for seconds in (kind.total, *kind.quantiles(0.5, 0.99, 1)):
-        yield duration(seconds * 1e9)
-    if kind.ongoing:
-        yield f"now ({kind.ongoing:,})"
-    else:
-        yield "-" if kind.last is None else f"{kind.last:%H:%M:%S}"

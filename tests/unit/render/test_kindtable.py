@@ -38,6 +38,7 @@ def test_a_stall_in_progress_is_marked() -> None:
     kinds = Kinds()
     kinds.add(stall_object(stall(holder(), ended=None), CLOCK))
     assert "now (1)" in shown(KindTable(kinds.worst_first()))
+    assert "now" not in shown(KindTable(kinds.worst_first(), all_ended=True))
 
 
 def test_kinds_beyond_the_limit_are_counted() -> None:
