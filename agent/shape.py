@@ -3,7 +3,7 @@
 
 ``shape_of`` takes a TypedDict, a dataclass, ``str``, ``int``, ``float``, ``bool``, ``Any``, a ``Literal`` or
 ``Enum`` of strings, ``list``, ``dict``, ``Optional``, and ``Annotated`` with the limits below; any other type
-is a TypeError.  Nothing is guessed: ``true`` and ``"5"`` are no integers, and ``nan`` is no float.  A
+is a TypeError.  Nothing is guessed: ``true`` and ``"5"`` are not integers, and ``nan`` is not a float.  A
 dataclass rejects unknown keys; a TypedDict keeps them.
 """
 

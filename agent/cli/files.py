@@ -142,7 +142,7 @@ class _Folder:
         self.fd = os.open("/" if path.startswith("/") else ".", _FOLDER)
 
     def walk(self) -> str:
-        """Go to the folder of the path; return the last name, which is no link but those of the kernel.
+        """Go to the folder of the path; return the last name, which is not a link, except one in /proc.
 
         Raises OSError, or UserError at another user's link.
         """

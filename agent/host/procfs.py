@@ -155,7 +155,7 @@ def is_blocked_on(pid: int, tid: int, fd: int, proc: Path = PROC) -> bool:
 def still_has(pid: int, fds: Collection[int], inode: int, proc: Path = PROC) -> bool:
     """Whether a process has this inode, of a pipe or a socket, at one of these fds, and is not exiting.
 
-    True if that cannot be told: the inode is 0, or the main thread has exited before others.
+    True if it is unknown: the inode is 0, or the main thread has exited before others.
     """
     if not inode:
         return True

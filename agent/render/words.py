@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import Literal, Optional
 
 from agent import snapshot
 from agent.model import Cause, StepKind
+from agent.reports.kinds import time_in
 from agent.reports.types import ContainerObject, HolderObject, StacksObject, StallObject
 
 __all__ = [
@@ -71,9 +71,8 @@ def clock_words(stall: StallObject, seconds: Optional[float]) -> Optional[str]:
     """The time ``seconds`` after the errpipe's creation, as in ``10:23:20.005 UTC``; None if unknown."""
     if seconds is None:
         return None
-    try:
-        when = datetime.fromisoformat(stall["time"].replace("Z", "+00:00")) + timedelta(seconds=seconds)
-    except OverflowError:  # a saved report can contain any time
+    when = time_in(stall, seconds)
+    if when is None:
         return None
     if (stall.get("stall_seconds") or 0) >= _DAY:
         return f"{when:%Y-%m-%d %H:%M:%S} UTC"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 from agent.model import Cause
 from agent.reports.types import StallObject
 
-__all__ = ["Kind", "KindName", "Kinds", "stall_key"]
+__all__ = ["Kind", "KindName", "Kinds", "nearest_rank", "stall_key", "time_in"]
 
 _MAX_KINDS = 1000
 _OTHER = "~other"
@@ -57,7 +57,7 @@ class Kind:
     def quantiles(self, *fractions: float) -> list[float]:
         """The nearest rank for each fraction; 1 is the longest."""
         ordered = sorted([*self._seconds, *self._ongoing.values()])
-        return [ordered[max(0, math.ceil(fraction * len(ordered)) - 1)] for fraction in fractions]
+        return [nearest_rank(ordered, fraction) for fraction in fractions]
 
 
 class Kinds:
@@ -102,6 +102,19 @@ class Kinds:
         return sorted(self._kinds.values(), key=lambda kind: kind.total, reverse=True)
 
 
+def nearest_rank(ordered: Sequence[float], fraction: float) -> float:
+    """The quantile of numbers in ascending order, of which there is at least one."""
+    return ordered[math.ceil(fraction * len(ordered)) - 1]
+
+
+def time_in(stall: StallObject, seconds: float) -> Optional[datetime]:
+    """The time ``seconds`` after the creation of the errpipe; None if it is out of range."""
+    try:
+        return datetime.fromisoformat(stall["time"].replace("Z", "+00:00")) + timedelta(seconds=seconds)
+    except OverflowError:  # a saved report can contain any time
+        return None
+
+
 def stall_key(stall: StallObject) -> Any:
     """Identify a stall within a report: the same while it is in progress and when it has ended."""
     parent = stall["parent"]
@@ -117,8 +130,4 @@ def _name(stall: StallObject) -> KindName:
 def _last(stall: StallObject) -> Optional[datetime]:
     if stall["began_seconds"] is None or stall["stall_seconds"] is None:
         return None
-    created = datetime.fromisoformat(stall["time"].replace("Z", "+00:00"))
-    try:
-        return created + timedelta(seconds=stall["began_seconds"] + stall["stall_seconds"])
-    except OverflowError:  # a saved report can contain any time
-        return None
+    return time_in(stall, stall["began_seconds"] + stall["stall_seconds"])

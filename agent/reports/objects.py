@@ -7,7 +7,6 @@ or not printable are escaped (``\\xff``), so that every reader and terminal can 
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from agent.clock import Clock
 from agent.escape import printable
 from agent.host.pyspy import Taken
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
+from agent.reports.kinds import nearest_rank
 from agent.reports.losses import LOSSES
 from agent.reports.types import (
     HolderObject,
@@ -231,7 +231,7 @@ class Summary:
             return {"p50": None, "p95": None, "p99": None, "max": None}
 
         def at(fraction: float) -> float:
-            return ordered[math.ceil(fraction * len(ordered)) - 1] / 1e9  # nearest rank
+            return nearest_rank(ordered, fraction) / 1e9
 
         return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": ordered[-1] / 1e9}
 

@@ -49,7 +49,7 @@ class Document:
         self._stale_at = 0.0
 
     def body(self, gzipped: bool) -> bytes:
-        """The body, made anew if it is no longer fresh."""
+        """The body, made again if it is stale."""
         if time.monotonic() >= self._stale_at:
             self._plain, self._gzipped = b"", None  # frees their memory before more is needed
             began = time.thread_time()

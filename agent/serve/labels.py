@@ -30,7 +30,7 @@ _Member = TypeVar("_Member")
 class Recent(Generic[_Member]):
     """A set of at most ``limit`` members; one that was not used for an hour makes room for another.
 
-    what: the members, for the warning that is logged when there is no room for the first time.
+    what: a name for the members, in the warning that is logged once there is no room.
     removed: called with each member that makes room.
     """
 

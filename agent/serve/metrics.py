@@ -141,7 +141,7 @@ class Metrics(Collector):
             self._stall_series.clear()
 
     def update(self) -> None:
-        """Take over what the kernel side has counted, before it forgets a comm that is no longer used."""
+        """Add the kernel side's new counts to the totals, before it forgets an unused comm."""
         with self._changing:
             self._totals.update(self._source.comm_stats(), self._counted_as)
 
