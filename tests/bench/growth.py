@@ -23,9 +23,10 @@ from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["run"]
 
-_PROCESSES = (10, 100, 1000, 5000)
+_PROCESSES = (10, 100, 1000, 2000, 5000)
 _PIPES = 10  # two files each
 _STALL_MS = 600_000
+_SETTLE_SECONDS = 5.0  # the agent's first look at /proc takes two seconds of CPU beside 5,000 processes
 _SHAPES = (
     # How, threads, microseconds until the child's exec, during which each vfork is a spawn in flight.
     ("vfork", 1, 5000),
@@ -98,6 +99,7 @@ def _beside(bench: Bench, processes: int) -> dict[str, Any]:
                 idle.append(_milliseconds(lambda: snapshot.take(quiet)))
         with bench.lab.agent() as agent, _stall(bench):
             agent.wait_until(lambda: _stalls_in_progress(agent) > 0, 30)
+            time.sleep(_SETTLE_SECONDS)
             cpu, began = cpu_seconds(agent.process.pid), time.monotonic()
             time.sleep(bench.seconds)
             percent = 100 * (cpu_seconds(agent.process.pid) - cpu) / (time.monotonic() - began)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from tests.bench import empty, rounds, stats, targets, tracers
 from tests.bench.bench import Bench
+from tests.bench.cost import cpu_seconds
 from tests.bench.peers import CannotRunError, Peer
 
 
@@ -119,3 +122,25 @@ def test_another_tracer_that_stays_is_counted(tmp_path: Path, monkeypatch: pytes
     found, _ = _measured(itertools.repeat(1), tmp_path, monkeypatch, _peer("a"))
     assert found.disturbed == 2
     assert len(found.values["a"]["figure"]) == 2
+
+
+_BURN_IN_A_THREAD = """
+import threading, time
+def burn():
+    while time.thread_time() < 0.1: pass
+thread = threading.Thread(target=burn)
+thread.start()
+thread.join()
+print("ended", flush=True)
+input()
+"""
+
+
+def test_cpu_time_includes_ended_threads() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _BURN_IN_A_THREAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ended\n"
+        assert 0.1 <= cpu_seconds(process.pid) < 60
+        process.communicate("\n")
