@@ -285,6 +285,11 @@ class Probes:
         found = (self._spawns.get(place) for place in places)
         return [spawn for spawn in found if spawn is not None and spawn.id]
 
+    def is_reading(self, place: int, spawn_id: int) -> bool:
+        """Return whether the parent has not returned from the read on its errpipe."""
+        found = self._spawns.get(place)
+        return found is not None and found.id == spawn_id and not found.read_ended and not found.outcome
+
     def free(self, place: int, spawn_id: int) -> bool:
         """Free the place of a spawn that has ended, or cannot end; return whether it was still there."""
         found = self._spawns.get(place)

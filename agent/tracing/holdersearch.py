@@ -138,11 +138,13 @@ class HolderSearch:
             budget.leave_out()
             copies, missed = {}, None
         seen = _Processes(self._probes, self._lock)
-        holders = {
-            each.spawn.id: tuple(self._holders(each, copies.get(each.spawn.id, {}), at, seen))
-            for each in asked
-        }
-        return _Found(at, holders, missed)
+        found = {}
+        for each in asked:
+            holders = tuple(self._holders(each, copies.get(each.spawn.id, {}), at, seen))
+            # After the end of the read, there is no copy to find: what the search before has found counts.
+            if holders or self._is_reading(each.spawn):
+                found[each.spawn.id] = holders
+        return _Found(at, found, missed)
 
     def _by_iterator(
         self, spawns: Sequence[Spawn], budget: Budget
@@ -163,8 +165,8 @@ class HolderSearch:
 
     def _in_proc(self, spawns: Sequence[Spawn], budget: Budget) -> tuple[_Copies, Collection[int]]:
         """Begin with the process at which the time was over before, so that each gets its turn."""
-        ids = {spawn.inode or procfs.pipe_inode(spawn.pid, spawn.read_fd) or 0: spawn.id for spawn in spawns}
-        ids.pop(0, None)
+        inodes = ((self._inode(spawn), spawn.id) for spawn in spawns)
+        ids = {inode: spawn_id for inode, spawn_id in inodes if inode is not None}
         links = procfs.pipe_links(ids)
         copies: _Copies = {}
         pids = procfs.pids()
@@ -183,6 +185,18 @@ class HolderSearch:
             for inode, fds in found.items():
                 copies.setdefault(ids[inode], {})[pid] = fds
         return copies, missed
+
+    def _inode(self, spawn: Spawn) -> Optional[int]:
+        """The errpipe's inode, None: unknown."""
+        if spawn.inode:
+            return spawn.inode
+        inode = procfs.pipe_inode(spawn.pid, spawn.read_fd)
+        # Once the parent has read, the fd can be the errpipe of its next spawn.
+        return inode if self._is_reading(spawn) else None
+
+    def _is_reading(self, spawn: Spawn) -> bool:
+        with self._lock:
+            return self._probes.is_reading(spawn.place, spawn.id)
 
     def _holders(
         self, asked: _Asked, copies: Mapping[int, Sequence[int]], at: int, seen: _Processes

@@ -148,6 +148,20 @@ def test_the_spawns_that_are_watched(places: list[int]) -> None:
     assert [spawn.id for spawn in probes.watched()] == [place + 1 for place in places]
 
 
+@pytest.mark.parametrize(
+    ("spawn", "is_reading"),
+    [
+        (Spawn(id=7), True),
+        (Spawn(id=7, read_ended=5), False),
+        (Spawn(id=7, outcome=1), False),
+        (Spawn(id=8), False),  # the place is another spawn's
+        (None, False),
+    ],
+)
+def test_whether_a_parent_is_still_reading(spawn: Optional[Spawn], is_reading: bool) -> None:
+    assert _Maps(spawns={} if spawn is None else {2: spawn}).is_reading(2, 7) is is_reading
+
+
 def test_who_may_hold_a_copy() -> None:
     """A process that was forked after the pipe was created, and whose bit is set."""
     process = process_type(512)(born=10)

@@ -69,6 +69,9 @@ class Kernel(loader.Probes):
     def free(self, place: int, spawn_id: int) -> bool:
         return True
 
+    def is_reading(self, place: int, spawn_id: int) -> bool:
+        return True
+
     def spawns(self) -> list[records.Spawn]:
         return self.waiting
 

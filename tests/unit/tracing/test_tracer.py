@@ -207,6 +207,7 @@ class _Kernel:
         self.waiting: list[records.Spawn] = []
         self.in_flight: list[records.Spawn] = []
         self.freed: list[tuple[int, int]] = []
+        self.reads = True
         self.known: dict[int, Any] = {}
         self.execs: dict[int, int] = {}
         self.by_comm: dict[bytes, records.CommStats] = {}
@@ -233,6 +234,9 @@ class _Kernel:
     def free(self, place: int, spawn_id: int) -> bool:
         self.freed.append((place, spawn_id))
         return True
+
+    def is_reading(self, place: int, spawn_id: int) -> bool:
+        return self.reads
 
     def process(self, pid: int) -> Optional[Any]:
         return self.known.get(pid)
@@ -527,6 +531,30 @@ def test_neither_the_parent_nor_its_own_child_is_a_holder(kernel: list[_Kernel],
     # Now another process has the own child's pid.
     looking.kernel.known[own] = looking.process(born=SECOND)
     assert looking.holder().pid == own
+
+
+def test_a_search_after_the_end_of_the_read_changes_nothing(kernel: list[_Kernel], host: _Host) -> None:
+    """There is no copy of this pipe any more: those that the search before has found count."""
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    assert looking.holder().pid == HOLDER
+    host.copies, looking.kernel.reads = {}, False
+    assert looking.holder().pid == HOLDER
+
+
+def test_an_fd_is_not_taken_for_the_errpipe_after_the_end_of_the_read(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without BTF only the fd is known, which then can be the errpipe of the next spawn."""
+    looking = _Looking(kernel)
+    looking.kernel.sees_fd_tables = False
+    looking.kernel.waiting = [_blocked(inode=0)]
+    host.copies = {INODE: {HOLDER: [4]}}
+    monkeypatch.setattr(procfs, "pipe_inode", lambda pid, fd: INODE)
+    looking.kernel.reads = False
+    assert looking.look() == ()
+    looking.kernel.reads = True
+    assert looking.holder().pid == HOLDER
 
 
 def test_a_wait_without_a_holder_is_a_stall_at_the_second_look(kernel: list[_Kernel], host: _Host) -> None:
