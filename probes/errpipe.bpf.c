@@ -151,12 +151,12 @@ BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process m
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
 BPF_PROG_ARRAY(at_enter, ENTER_PROGRAMS);
 BPF_PROG_ARRAY(at_exit, EXIT_PROGRAMS);
-BPF_PROG_ARRAY(range_again, 1); /* FENTRY: sys_enter_close_range, which continues with itself */
-BPF_PROG_ARRAY(fork_again, 1);  /* BTF: task_newtask, likewise */
-/* hints: by the low bits of a process id, the number of rows in processes, plus READER times the number of threads in
+BPF_PROG_ARRAY(range_rest, 1);   /* FENTRY: sys_enter_close_range, which continues with itself */
+BPF_PROG_ARRAY(newtask_rest, 1); /* BTF: task_newtask, likewise */
+/* pid_filter: by the low bits of a process id, the number of rows in processes, plus READER times the number of threads in
  * readers. With 0 an uninvolved process needs no hash look-up. (An evicted row stays counted, which costs time only.) */
 #define READER 0x10000
-BPF_ARRAY(hints, u32, HINTS);
+BPF_ARRAY(pid_filter, u32, PID_FILTER);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(settings, u64, SETTINGS);
 BPF_ARRAY(next_place, u32, 1);
@@ -234,45 +234,45 @@ INLINE u64 below(u32 index, u32 size)
     return at;
 }
 
-INLINE u32 *hint_of(u32 key)
+INLINE u32 *pid_filter_entry(u32 key)
 {
-    int which = key % HINTS;
-    return hints.lookup(&which);
+    int which = key % PID_FILTER;
+    return pid_filter.lookup(&which);
 }
 
-INLINE void change_hint(u32 key, int by)
+INLINE void change_pid_filter(u32 key, int by)
 {
-    u32 *hint = hint_of(key);
-    if (hint)
-        __sync_fetch_and_add(hint, by);
+    u32 *entry = pid_filter_entry(key);
+    if (entry)
+        __sync_fetch_and_add(entry, by);
 }
 
 /* 0: the process has no row in processes. 1: it may have one. */
 INLINE int may_have_row(u32 key)
 {
-    u32 *hint = hint_of(key);
-    return hint && *hint % READER;
+    u32 *entry = pid_filter_entry(key);
+    return entry && *entry % READER;
 }
 
 /* 0: no thread of the process is in readers. 1: one may be. */
 INLINE int may_be_reading(u32 key)
 {
-    u32 *hint = hint_of(key);
-    return hint && *hint / READER;
+    u32 *entry = pid_filter_entry(key);
+    return entry && *entry / READER;
 }
 
 INLINE void start_reading(u32 key, u32 tid, struct reader *reader)
 {
-    change_hint(key, READER); /* first: LEAVE(read) looks up a reader only if it is counted */
+    change_pid_filter(key, READER); /* first: LEAVE(read) looks up a reader only if it is counted */
     int result = readers.insert(&tid, reader);
     if (result && (readers.update(&tid, reader) || result == -EEXIST))
-        change_hint(key, -READER);
+        change_pid_filter(key, -READER);
 }
 
 INLINE void stop_reading(u32 key, u32 tid)
 {
     if (readers.delete(&tid) == 0)
-        change_hint(key, -READER);
+        change_pid_filter(key, -READER);
 }
 
 INLINE struct process *row_of(u32 key) { return may_have_row(key) ? processes.lookup(&key) : 0; }
@@ -286,12 +286,12 @@ INLINE struct process *row_for(u32 key)
     struct process *fresh = zero_process.lookup(&zero);
     if (!fresh)
         return 0;
-    change_hint(key, 1); /* first: another thread may look the row up as soon as it exists */
+    change_pid_filter(key, 1); /* first: another thread may look the row up as soon as it exists */
     /* insert, not update: another thread may have inserted the row meanwhile, and filled it. */
     if (processes.insert(&key, fresh) == 0)
         count(PROCESSES_ADDED);
     else
-        change_hint(key, -1);
+        change_pid_filter(key, -1);
     row = processes.lookup(&key);
     if (!row)
         count(UPDATES_FAILED);
@@ -302,7 +302,7 @@ INLINE void delete_row(u32 key)
 {
     if (processes.delete(&key) != 0)
         return;
-    change_hint(key, -1);
+    change_pid_filter(key, -1);
     count(PROCESSES_DELETED);
 }
 

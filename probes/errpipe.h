@@ -18,8 +18,8 @@
 /* Pipes of a thread that can become the errpipe of its next fork: the latest ones. */
 #define MAX_PENDING 4
 
-/* Bytes in marks and reads of struct process. */
-#define MARKS 64
+/* Bytes in fd_filter and read_filter of struct process. */
+#define FD_FILTER 64
 
 /* How a process released its last copy. */
 #define HOW_CLOSE 1
@@ -33,8 +33,8 @@
 
 #define LEFT_UNKNOWN (~0U)
 
-/* Entries of the map hints. */
-#define HINTS 16384
+/* Entries of the map pid_filter. */
+#define PID_FILTER 16384
 
 #define RECORD_SPAWN   1
 #define RECORD_WAITING 2 /* a struct notice: a read begins while a foreign process holds the write end */
@@ -156,8 +156,10 @@ struct process {
     u8 exec_error; /* errno of its last failed exec */
     u8 strays;     /* it is the stray of a spawn, see struct stray */
     u8 unused;
-    u8 marks[MARKS]; /* 1 at fd % MARKS: it has, or had, an end of a followed pipe at that fd */
-    u8 reads[MARKS]; /* ... and a read can be the wait for an own child: the write end is closed, or this is a copy */
+    /* Filters, by fd % FD_FILTER. fd_filter: 1 if it has, or had, an end of a followed pipe at that fd. read_filter: 1 if a
+     * read of it can also be the wait for an own child: the write end is closed, or it is a copy. */
+    u8 fd_filter[FD_FILTER];
+    u8 read_filter[FD_FILTER];
     struct places may_hold; /* set: it may have a copy; its fd table decides */
     u32 own[MAX_PENDING];   /* without BTF: 1 + the places of the spawns whose own child it is */
 };

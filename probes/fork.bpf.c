@@ -61,7 +61,7 @@ ENTER(close_range)
     }
 #ifdef FENTRY
     if (walk && let_go(args, walk)) {
-        range_again.call(args, 0);
+        range_rest.call(args, 0);
         count(WALKS_CUT);
     }
     walks.delete(&tid);
@@ -110,8 +110,8 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->expected = vfork;
     to->shared = 0;
     to->is_own = to->kept = to->foreign = to->exec_error = to->strays = 0;
-    __builtin_memcpy(to->marks, from->marks, MARKS);
-    __builtin_memset(to->reads, 0, MARKS);
+    __builtin_memcpy(to->fd_filter, from->fd_filter, FD_FILTER);
+    __builtin_memset(to->read_filter, 0, FD_FILTER);
 }
 
 #ifdef BTF
@@ -306,7 +306,7 @@ PROBE(task, task_newtask)
         struct fds fds;
         fds_of(task, &fds);
         if (walk && inherit(ctx, walk, &fds, !!(flags & CLONE_VFORK), &own)) {
-            fork_again.call(ctx, 0);
+            newtask_rest.call(ctx, 0);
             count(WALKS_CUT);
             struct process *copy = processes.lookup(&child);
             if (copy) /* what else it has inherited is unknown */

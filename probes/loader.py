@@ -414,8 +414,8 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         "records": (ctypes.c_int, ctypes.c_int),
         # The kernel empties a map of tail calls when no process has it open.
         **dict.fromkeys(_TAILS, (ctypes.c_int, ctypes.c_int)),
-        "range_again": (ctypes.c_int, ctypes.c_int),
-        "fork_again": (ctypes.c_int, ctypes.c_int),
+        "range_rest": (ctypes.c_int, ctypes.c_int),
+        "newtask_rest": (ctypes.c_int, ctypes.c_int),
     }
     if options.only_targets:
         mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
@@ -452,7 +452,7 @@ def _attempts(
     newtask = _function(_NEWTASK)
     # A raw tracepoint gets the task, which has the fd table.
     plain = {**plain, newtask: f"raw:{newtask}"}
-    tails = {**_TAILS, "fork_again": [newtask]}
+    tails = {**_TAILS, "newtask_rest": [newtask]}
     attempts = [Attempt(flags, plain, tails, iterators=iterators), without_types]
     calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
     functions = _syscall_functions(functions_of, calls) if functions_of else None
@@ -461,7 +461,7 @@ def _attempts(
         at_functions = Attempt(
             [*flags, *functions.flags],
             {**plain, **functions.events},
-            {**tails, "range_again": again},
+            {**tails, "range_rest": again},
             functions.ids,
             iterators,
             like={

@@ -128,8 +128,8 @@ INLINE int follow_pipe(void)
     pipes.update(&pipe, &place);
     if (other)
         pipes.update(&other, &place);
-    row->marks[(u32)fds[0] % MARKS] = 1;
-    row->marks[(u32)fds[1] % MARKS] = 1;
+    row->fd_filter[(u32)fds[0] % FD_FILTER] = 1;
+    row->fd_filter[(u32)fds[1] % FD_FILTER] = 1;
     set_place(&row->may_hold, place);
     remember_pipe(tid, id, place);
     return 0;
@@ -199,7 +199,7 @@ INLINE u32 learn_number(struct process *row, u32 key, struct spawn *spawn, s32 f
         spawn->copy_lost = 1;
         count(NUMBERS_OVERFLOWED);
     }
-    row->marks[(u32)fd % MARKS] = 1;
+    row->fd_filter[(u32)fd % FD_FILTER] = 1;
     return fd <= 2 && spawn->pid != key ? DROP : GO_ON; /* a standard stream of a child: a data pipe */
 }
 
@@ -228,7 +228,7 @@ int dup_made(void *ctx)
     s32 fd = call->fd;
     struct spawn *spawn = spawn_at(call->place);
     if (call->is_read_end) { /* a read of the new fd counts too */
-        row->marks[(u32)fd % MARKS] = row->reads[(u32)fd % MARKS] = 1;
+        row->fd_filter[(u32)fd % FD_FILTER] = row->read_filter[(u32)fd % FD_FILTER] = 1;
         spawn = 0;
     }
     calls.delete(&tid);
@@ -270,7 +270,7 @@ int dup_over(void *ctx)
     nothing |= closed && !file_at(&fds, old_fd); /* the call will fail */
 #endif
     if (!nothing && copied && end == END_READ)
-        row->marks[(u32)fd % MARKS] = row->reads[(u32)fd % MARKS] = 1;
+        row->fd_filter[(u32)fd % FD_FILTER] = row->read_filter[(u32)fd % FD_FILTER] = 1;
     if (!nothing && copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
         free_spawn(copied, copied->id);
     if (!nothing && closed)

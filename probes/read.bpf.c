@@ -27,7 +27,7 @@ ENTER(read)
     struct spawn *spawn = spawn_read(args);
 #else
     u32 fd = ARGUMENT(0, fd), end = END_OTHER;
-    struct spawn *spawn = row->reads[fd % MARKS] ? spawn_with(row, key, fd, &end) : 0;
+    struct spawn *spawn = row->read_filter[fd % FD_FILTER] ? spawn_with(row, key, fd, &end) : 0;
     if (end != END_READ)
         return 0;
 #endif

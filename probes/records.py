@@ -50,7 +50,7 @@ LEFT_UNKNOWN = (1 << 32) - 1
 
 _COMM_LEN = 16
 _BUCKETS = 23
-_MARKS = 64
+_FD_FILTER = 64
 _MAX_PENDING = 4
 _MAX_ANCESTORS = 4
 _GROUP_WORDS = 8
@@ -283,8 +283,8 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
             ("exec_error", ctypes.c_uint8),
             ("strays", ctypes.c_uint8),
             ("unused", ctypes.c_uint8),
-            ("marks", ctypes.c_uint8 * _MARKS),
-            ("reads", ctypes.c_uint8 * _MARKS),
+            ("fd_filter", ctypes.c_uint8 * _FD_FILTER),
+            ("read_filter", ctypes.c_uint8 * _FD_FILTER),
             ("may_hold", watched_type(max_spawns)),
             ("own", ctypes.c_uint32 * _MAX_PENDING),
         ]

@@ -152,7 +152,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         }
 #endif
         *(volatile u64 *)&spawn->parent_closed = ns;
-        row->reads[(u32)spawn->read_fd % MARKS] = 1;
+        row->read_filter[(u32)spawn->read_fd % FD_FILTER] = 1;
         if (spawn->is_socket && spawn->own_pid) {
             spawn->read_tid = thread_id();
             spawn->read_began = ns;
@@ -391,7 +391,7 @@ int let_go_next(void *ctx)
 /* ---- a single fd ---- */
 
 /* 0: the process has no end of a followed pipe at that fd, as in most system calls. */
-INLINE int may_have(struct process *row, u32 fd) { return row->marks[fd % MARKS]; }
+INLINE int may_have(struct process *row, u32 fd) { return row->fd_filter[fd % FD_FILTER]; }
 
 #define END_OTHER 0 /* none, or a write end reopened through /proc */
 #define END_WRITE 1

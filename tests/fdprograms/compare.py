@@ -13,7 +13,7 @@ from typing import Any
 
 from probes.loader import Options, Probes, Record
 from probes.records import MAX_RELEASES, Counter, How, Outcome, Spawn
-from tests.fdprograms.model import LAST_FD, Pipe, Release, Step
+from tests.fdprograms.expected import LAST_FD, Pipe, Release, Step
 from tests.fdprograms.player import Player, PlayerError, Running, build
 
 __all__ = ["Disagreement", "Prover"]

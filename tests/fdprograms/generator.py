@@ -19,7 +19,7 @@ from typing import Optional
 from hypothesis import strategies as st
 
 from probes.records import MAX_NUMBERS
-from tests.fdprograms.model import LAST_FD, Kind, Model, Pipe, Process, Step, Thread
+from tests.fdprograms.expected import LAST_FD, Kind, Model, Pipe, Process, Step, Thread
 
 __all__ = ["Choice", "Limits", "choices", "plan"]
 

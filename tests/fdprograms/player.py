@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from tests.fdprograms.model import Kind, Model, Step
+from tests.fdprograms.expected import Kind, Model, Step
 
 __all__ = ["Player", "PlayerError", "Running", "build"]
 

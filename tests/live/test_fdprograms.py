@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.fdprograms.compare import Prover
+from tests.fdprograms.expected import Step
 from tests.fdprograms.generator import Choice, Limits, choices, plan
-from tests.fdprograms.model import Step
 
 _SETTINGS = settings(
     max_examples=300,

@@ -154,19 +154,19 @@ def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPat
         Tracer(TracerOptions(), lambda stall: None)
 
 
-def test_hints_count_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hint that is left behind makes every later process with that pid pay for the look-ups."""
+def test_pid_filter_counts_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count that is left behind makes every later process with that pid pay for the look-ups."""
     made: list[Compiled] = []
 
-    class WithHints(compiled.Compilation):
+    class WithPidFilter(compiled.Compilation):
         def __init__(self, maps: dict[str, Any], **options: Any) -> None:
-            super().__init__(maps={**maps, "hints": (ctypes.c_int, ctypes.c_uint32)}, **options)
+            super().__init__(maps={**maps, "pid_filter": (ctypes.c_int, ctypes.c_uint32)}, **options)
 
         def result(self) -> Compiled:
             made.append(super().result())
             return made[0]
 
-    monkeypatch.setattr(loader, "Compilation", WithHints)
+    monkeypatch.setattr(loader, "Compilation", WithPidFilter)
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         read, write = os.pipe()
@@ -177,11 +177,11 @@ def test_hints_count_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         maps = made[0].maps
         deadline = time.monotonic() + 10
         while True:  # other processes start and end between the two looks
-            hints = sum(hint.value for _key, hint in maps["hints"].items())
+            counted = sum(entry.value for _key, entry in maps["pid_filter"].items())
             processes = maps["processes"].count()
-            if hints == processes or time.monotonic() > deadline:
+            if counted == processes or time.monotonic() > deadline:
                 break
-        assert hints == processes
+        assert counted == processes
 
 
 def test_run_times_of_the_probes() -> None:
