@@ -489,10 +489,10 @@ def why_not(pid: int, proc: str = PROC) -> Optional[str]:
 class Effort:
     """How much a look may cost; this one may cost anything.
 
-    most_fds: of one process that are read.
+    max_fds: of one process that are read.
     """
 
-    most_fds = sys.maxsize
+    max_fds = sys.maxsize
 
     def step(self) -> None:
         """Called again and again during a look; TimeoutError raised here ends the look."""
@@ -928,7 +928,7 @@ def _scan(
             continue
         folder = _folder(process, proc) + "/fd/"
         for number, fd in enumerate(_numbers(folder)):
-            if number == effort.most_fds:
+            if number == effort.max_fds:
                 effort.leave_out()
                 break
             if number % _FDS_PER_STEP == 0:

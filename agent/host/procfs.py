@@ -43,7 +43,7 @@ _MAX_COMM = 64  # of a kernel thread; other comms have at most 15 bytes
 _ACCESS_MODE = 0o3
 _READ_ONLY = 0o0
 _CHUNK = 65536
-_MOST_BYTES = 1 << 20  # an epoll of a million files has a fdinfo of 80 MB
+_MAX_BYTES = 1 << 20  # an epoll of a million files has a fdinfo of 80 MB
 _PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40
 _PPID, _FLAGS, _NUM_THREADS = 4, 9, 20  # fields of /proc/PID/stat
 _MAX_POLLED = 4096
@@ -74,11 +74,11 @@ _VFORK_CALLS = {
 
 
 def contents(path: str) -> bytes:
-    """The bytes of a file, at most _MOST_BYTES or a little more; raises OSError."""
+    """The bytes of a file, at most _MAX_BYTES or a little more; raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         found = os.read(file, _CHUNK)
-        while len(found) < _MOST_BYTES and (more := os.read(file, _CHUNK)):
+        while len(found) < _MAX_BYTES and (more := os.read(file, _CHUNK)):
             found += more
         return found
     finally:

@@ -17,7 +17,7 @@ from typing import Optional
 __all__ = ["Busy", "Document", "Gone", "Queue"]
 
 _FRESH_SECONDS = 1.0
-_MOST_FRESH_SECONDS = 5.0
+_MAX_FRESH_SECONDS = 5.0
 _FRESH_PER_COST = 20  # making a document over and over takes at most a twentieth of a core
 _GZIP_LEVEL = 6  # 9 takes five times as long and saves 5 %
 _MAX_WAITING = 24
@@ -55,7 +55,7 @@ class Document:
             began = time.thread_time()
             self._plain = self._make()
             cost = time.thread_time() - began
-            fresh = min(max(_FRESH_SECONDS, _FRESH_PER_COST * cost), _MOST_FRESH_SECONDS)
+            fresh = min(max(_FRESH_SECONDS, _FRESH_PER_COST * cost), _MAX_FRESH_SECONDS)
             self._stale_at = time.monotonic() + fresh
         if not gzipped:
             return self._plain

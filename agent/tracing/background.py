@@ -22,7 +22,7 @@ class Budget(snapshot.Effort):
     cut: whether the search left anything out, for lack of time or because there is too much of it.
     """
 
-    most_fds = 1 << 16
+    max_fds = 1 << 16
 
     def __init__(self, nanoseconds: int) -> None:
         """To be made in the thread of the search."""

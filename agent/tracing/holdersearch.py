@@ -25,7 +25,7 @@ _YOUNG_NS = 2_000_000_000
 _BUDGET_NS = 4_000_000_000
 PATIENCE_NS = 10_000_000
 """How long a look waits for the search that it has begun: most end sooner."""
-_MOST_COPIES = 1 << 15
+_MAX_COPIES = 1 << 15
 """Copies that one search takes in, divided between the pipes that it is asked about."""
 _FEW = 4
 """Copies of one pipe that are taken in even so."""
@@ -153,7 +153,7 @@ class HolderSearch:
         assert open_files is not None
         by_pipe = {spawn.pipe: spawn.id for spawn in spawns}
         copies: _Copies = {}
-        most = max(_FEW, _MOST_COPIES // len(spawns))
+        most = max(_FEW, _MAX_COPIES // len(spawns))
         for pipe, found in open_files.holders(by_pipe, budget.is_spent, most).items():
             holders = copies.setdefault(by_pipe[pipe], {})
             for copy in found:
@@ -178,7 +178,7 @@ class HolderSearch:
                 self._next_pid = pid
                 missed.update(pids[at:])
                 break
-            found, complete = procfs.write_ends(pid, links, budget.most_fds)
+            found, complete = procfs.write_ends(pid, links, budget.max_fds)
             if not complete:
                 budget.leave_out()
                 missed.add(pid)

@@ -363,9 +363,9 @@ def why_not(pid, proc=PROC):
 class Effort(object):
     """How much a look may cost; this one may cost anything.
 
-    most_fds: of one process that are read.
+    max_fds: of one process that are read.
     """
-    most_fds = sys.maxsize
+    max_fds = sys.maxsize
 
     def step(self):
         """Called again and again during a look; TimeoutError raised here ends the look."""
@@ -741,7 +741,7 @@ def _scan(processes, pipes, proc, effort):
             continue
         folder = _folder(process, proc) + '/fd/'
         for number, fd in enumerate(_numbers(folder)):
-            if number == effort.most_fds:
+            if number == effort.max_fds:
                 effort.leave_out()
                 break
             if number % _FDS_PER_STEP == 0:

@@ -16,7 +16,7 @@ __all__ = ["Ids", "ids_of", "map_bytes", "still_there"]
 
 # <linux/bpf.h>
 _PROG_GET_NEXT_ID, _MAP_GET_NEXT_ID, _PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _GET_INFO = 11, 12, 13, 14, 15
-_MOST_MAPS = 64
+_MAX_MAPS = 64
 
 
 class _Id(ctypes.Structure):
@@ -68,8 +68,8 @@ def map_bytes(ids: Ids) -> int:
 
 
 def _maps_of(program: int) -> set[int]:
-    found = (ctypes.c_uint32 * _MOST_MAPS)()
-    info = _ProgramInfo(nr_map_ids=_MOST_MAPS, map_ids=ctypes.addressof(found))
+    found = (ctypes.c_uint32 * _MAX_MAPS)()
+    info = _ProgramInfo(nr_map_ids=_MAX_MAPS, map_ids=ctypes.addressof(found))
     fd = bpf(_PROG_GET_FD_BY_ID, _Id(program))
     try:
         bpf(_GET_INFO, _Info(fd, ctypes.sizeof(info), ctypes.addressof(info)))

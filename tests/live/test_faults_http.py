@@ -17,8 +17,8 @@ from agent.serve.server import MAX_CONNECTIONS
 from tests.bench.cost import memory
 from tests.live.lab import PYTHON, Lab, RunningAgent
 
-_MOST_THREADS = 2 * MAX_CONNECTIONS + 16  # two for each connection, and the agent's own
-_MOST_GROWTH_MIB = 36
+_MAX_THREADS = 2 * MAX_CONNECTIONS + 16  # two for each connection, and the agent's own
+_MAX_GROWTH_MIB = 36
 _SCRAPE_SECONDS = 8  # for a regular scrape meanwhile, on a busy machine; Prometheus allows 10
 
 
@@ -54,9 +54,9 @@ def _watched(agent: RunningAgent) -> Iterator[None]:
             done.set()
         for each in watching:
             each.result()
-    assert max(threads) <= _MOST_THREADS
+    assert max(threads) <= _MAX_THREADS
     assert statistics.median(scrapes) < _SCRAPE_SECONDS
-    assert memory(agent.process.pid).private - before < _MOST_GROWTH_MIB
+    assert memory(agent.process.pid).private - before < _MAX_GROWTH_MIB
     began = time.monotonic()
     assert "spawnstall_build_info" in agent.get("/metrics")
     assert time.monotonic() - began < _SCRAPE_SECONDS

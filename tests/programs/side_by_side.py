@@ -24,7 +24,7 @@ from _spawns import done, emit
 
 _NAME = "SIDE_BY_SIDE_CASE"
 _LOOK_SECONDS = 0.05
-_MOST_SECONDS = 60.0
+_MAX_SECONDS = 60.0
 _READS = {"0", "45", "47"}  # x86_64: read, recvfrom, recvmsg
 _POLLS = {"7", "23", "232", "270", "271", "281"}  # poll, select, epoll_wait, pselect6, ppoll, epoll_pwait
 
@@ -109,7 +109,7 @@ def main() -> None:
     to_start: list[tuple[str, list[str]]] = list(json.loads(options.file.read_text()).items())
     watch = Watch()
     at_work: dict[int, Case] = {}
-    ends = time.monotonic() + _MOST_SECONDS
+    ends = time.monotonic() + _MAX_SECONDS
     while (to_start or at_work) and time.monotonic() < ends:
         while to_start and len(at_work) < options.at_once:
             case = _start(*to_start.pop(0))

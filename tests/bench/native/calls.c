@@ -16,9 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH        500 /* less than a pipe holds */
-#define MOST_BATCHES 100000
-#define NO_FD        999
+#define BATCH       500 /* less than a pipe holds */
+#define MAX_BATCHES 100000
+#define NO_FD       999
 
 static int zero, fifo, ends[2];
 
@@ -107,12 +107,12 @@ static int compare(const void *a, const void *b)
 
 static void measure(const struct kind *kinds, int number, double seconds)
 {
-    static double taken[BEFORE][MOST_BATCHES];
+    static double taken[BEFORE][MAX_BATCHES];
     static char bytes[BATCH];
     int batches = 0;
     double end = now_ns(CLOCK_MONOTONIC) + seconds * 1e9;
 
-    for (; now_ns(CLOCK_MONOTONIC) < end && batches < MOST_BATCHES; batches++)
+    for (; now_ns(CLOCK_MONOTONIC) < end && batches < MAX_BATCHES; batches++)
         for (int kind = 0; kind < number; kind++) {
             if (kinds[kind].batch == read_fifo_batch && write(fifo, bytes, BATCH) != BATCH)
                 die("write");
