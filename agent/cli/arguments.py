@@ -135,7 +135,13 @@ def trace_parser() -> Parser:
         " Python before 3.11 for some ms)",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object per line")
-    output.add_argument("-o", dest="output", metavar="FILE", help="write to FILE instead of standard output")
+    output.add_argument(
+        "-o",
+        dest="output",
+        metavar="FILE",
+        help="write to FILE; '-': standard output (default: standard error with COMMAND, otherwise"
+        " standard output)",
+    )
     output.add_argument("--report", metavar="FILE", help="also write the JSON objects to FILE")
     output.add_argument("--html", metavar="FILE", help="at the end, write an HTML page of all stalls")
     output.add_argument("--trace", metavar="FILE", help="at the end, write a trace file for Perfetto")

@@ -32,15 +32,23 @@ def main(argv: Optional[Sequence[str]] = None) -> NoReturn:
     try:
         status = _agent(arguments[1:]) if arguments[:1] == ["agent"] else _trace(arguments)
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"trace-popen: {line}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # standard error itself may be on a full disk
+            for line in str(error).splitlines():
+                print(f"trace-popen: {line}", file=sys.stderr)
         status = error.status
     except BrokenPipeError:  # the reader of our output is gone (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         status = 128 + signal.SIGPIPE
     except KeyboardInterrupt:  # before the handlers for an orderly end are installed
         status = 128 + signal.SIGINT
     sys.exit(status)
+
+
+def _discard_output() -> None:
+    """Let the interpreter flush its streams at the exit without an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 def _agent(arguments: list[str]) -> int:

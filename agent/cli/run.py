@@ -29,6 +29,7 @@ from agent.tracing.prepared import Prepared
 __all__ = ["run"]
 
 _STALLED = 3
+_STANDARD_OUTPUT = "-"
 _REPLACE_FILES = (Capability.DAC_OVERRIDE, Capability.FOWNER)
 
 
@@ -38,12 +39,14 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
     command: the command to trace, if any.
     prepared: the probes being compiled, or None for a snapshot or a replay.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a comm may not fit the locale's encoding
+    output = _default_output(options, command)
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(errors="backslashreplace")  # a comm may not fit the locale's encoding
     with contextlib.ExitStack() as cleanup:
         try:
             filter = Filter(options.comm, options.user, options.container)
-            output = _open(options.output, cleanup) if options.output else sys.stdout
+            if options.output not in (None, _STANDARD_OUTPUT):
+                output = _open(options.output, cleanup)
             saved = [JsonLines(_open(options.report, cleanup))] if options.report else []
             pages = [
                 (cleanup.enter_context(contextlib.closing(OutputFile(path))), draw)
@@ -103,6 +106,11 @@ def _replay(path: Path, sinks: Sequence[Sink]) -> int:
         for sink in sinks:
             sink.write(report)
     return 0
+
+
+def _default_output(options: argparse.Namespace, command: Optional[Command]) -> IO[str]:
+    """Standard output; with a COMMAND, to which that belongs, standard error, as strace and time do."""
+    return sys.stdout if command is None or options.output == _STANDARD_OUTPUT else sys.stderr
 
 
 def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:

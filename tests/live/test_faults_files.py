@@ -19,6 +19,7 @@ _NO_SPACE = "No space left on device"
 _NOT_ALL = f"{_NO_SPACE}: the reports in it are incomplete"
 _NOT_WRITTEN = f"{_NO_SPACE}: the reports cannot be written"
 _MESSAGES = {"-o": _NOT_ALL, "--report": _NOT_ALL, "--html": _NOT_WRITTEN, "--trace": _NOT_WRITTEN}
+_QUIET = ("--all", "-o", "/dev/null")  # leaves standard error to messages
 # A separate disk in a mount namespace; its files are copied before it disappears.
 _ON_A_DISK = (
     'mount -t tmpfs -o size=$1 none "$2" && shift 3 && "$@"; status=$?; cp -R {0}/. {1}; exit $status'
@@ -51,7 +52,7 @@ def _many(lab: Lab) -> list[str]:
 @pytest.mark.parametrize("option", _MESSAGES)
 def test_full_device(lab: Lab, option: str) -> None:
     """The command runs to its end nevertheless."""
-    done = _run(lab, [*lab.trace_popen, "--all", option, "/dev/full", "--", *_many(lab)])
+    done = _run(lab, [*lab.trace_popen, *_QUIET, option, "/dev/full", "--", *_many(lab)])
     assert done.returncode == 2
     assert done.stderr == f"trace-popen: /dev/full: {_MESSAGES[option]}\n"
     assert "done\n" in done.stdout
@@ -59,16 +60,23 @@ def test_full_device(lab: Lab, option: str) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
 def test_full_standard_output(lab: Lab, options: list[str]) -> None:
-    command = [*lab.trace_popen, *options, "--all", "--", *_many(lab)]
+    command = [*lab.trace_popen, *options, "--all", "-o", "-", "--", *_many(lab)]
     done = _run(lab, ["/bin/sh", "-c", 'exec "$@" >/dev/full', "sh", *command[:-1], "true"])
     assert done.returncode == 2
     assert done.stderr == f"trace-popen: <stdout>: {_NOT_ALL}\n"
 
 
+def test_full_standard_error(lab: Lab) -> None:
+    """No line can say it, but the status does."""
+    command = [*lab.trace_popen, "--all", "--", "/bin/sh", "-c", "true; echo done"]
+    done = _run(lab, ["/bin/sh", "-c", 'exec "$@" 2>/dev/full', "sh", *command])
+    assert (done.returncode, done.stdout) == (2, "done\n")
+
+
 @pytest.mark.parametrize(("option", "size"), [("--report", "64k"), ("--html", "8k"), ("--trace", "64k")])
 def test_disk_that_fills_up(lab: Lab, option: str, size: str) -> None:
     path = str(lab.folder / "small" / "file")
-    done, file = _run_on_a_disk(lab, size, "--all", option, path, "--", *_many(lab))
+    done, file = _run_on_a_disk(lab, size, *_QUIET, option, path, "--", *_many(lab))
     assert done.returncode == 2
     assert done.stderr == f"trace-popen: {path}: {_MESSAGES[option]}\n"
     if option != "--report":

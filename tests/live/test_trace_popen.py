@@ -105,8 +105,33 @@ def test_command_keeps_its_streams_and_status(lab: Lab, code: int) -> None:
         timeout=60,
     )
     assert done.returncode == code
-    assert done.stdout.startswith("through")
-    assert done.stderr == "err\n"
+    assert done.stdout == "through"
+    assert done.stderr.startswith("err\n")
+    assert "0 stalls" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize("where", ["standard error", "standard output", "file"])
+def test_report_of_a_command(lab: Lab, options: list[str], where: str) -> None:
+    """On standard error, so that a pipe gets only what the command prints."""
+    path = lab.folder / "report"
+    output = {"standard error": [], "standard output": ["-o", "-"], "file": ["-o", str(path)]}[where]
+    done = subprocess.run(
+        [*lab.trace_popen, *options, *output, "--", "echo", "printed"],
+        cwd=lab.root,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    texts = {"standard error": done.stderr, "standard output": done.stdout.replace("printed\n", "", 1)}
+    texts["file"] = path.read_text() if where == "file" else ""
+    report = texts.pop(where)
+    assert set(texts.values()) == {""}
+    if options:
+        assert [each["type"] for each in json_lines(report)] == ["summary"]
+    else:
+        assert "0 stalls" in report
 
 
 def test_killed_command_gives_a_shells_status(lab: Lab) -> None:
@@ -213,19 +238,20 @@ def test_report_file_beside_readable_text(lab: Lab) -> None:
     done = subprocess.run(
         [*lab.trace_popen, "--steps", "--report", str(report), "--", *_forced(lab)],
         cwd=lab.root,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         check=True,
         timeout=60,
     )
     [stall] = [each for each in json_lines(report.read_text()) if each["type"] == "stall"]
     holder, parent = stall["holders"][0], stall["parent"]
-    assert f"STALL  python3 (pid {parent['pid']}) was blocked for" in done.stdout
-    assert f"held by  python3 (pid {holder['pid']}): was forked while the pipe was open" in done.stdout
-    assert "multiprocessing workers with spawn or forkserver" in done.stdout
-    [header] = [line for line in done.stdout.splitlines() if line.startswith(" step")]
+    assert f"STALL  python3 (pid {parent['pid']}) was blocked for" in done.stderr
+    assert f"held by  python3 (pid {holder['pid']}): was forked while the pipe was open" in done.stderr
+    assert "multiprocessing workers with spawn or forkserver" in done.stderr
+    [header] = [line for line in done.stderr.splitlines() if line.startswith(" step")]
     assert header.split()[-3:] == [str(parent["pid"]), str(stall["child"]["pid"]), str(holder["pid"])]
-    assert any("holder exits" in line and line.split()[-1] == "-" for line in done.stdout.splitlines())
+    assert any("holder exits" in line and line.split()[-1] == "-" for line in done.stderr.splitlines())
 
 
 def test_several_pids_and_filters(lab: Lab) -> None:
@@ -264,20 +290,22 @@ def test_several_pids_and_filters(lab: Lab) -> None:
     assert stalled(other.communicate(timeout=30)[0]) == set()
 
 
-def test_closed_standard_output_ends_a_trace(lab: Lab) -> None:
-    """As in trace-popen --all | head -1."""
+@pytest.mark.parametrize("option", [[], ["-o", "-"]], ids=["stderr", "stdout"])
+def test_closed_output_ends_a_trace(lab: Lab, option: list[str]) -> None:
+    """As in trace-popen --all -- COMMAND 2>&1 | head -1."""
     many = " ".join(lab.program("many_popen.py", "--count", "200"))
     process = subprocess.Popen(
-        [*lab.trace_popen, "--all", "--", "/bin/sh", "-c", f"exec {many} >/dev/null"],
+        [*lab.trace_popen, "--all", *option, "--", "/bin/sh", "-c", f"exec {many} >/dev/null"],
         cwd=lab.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None and process.stderr is not None
-    assert "->" in process.stdout.readline()
-    process.stdout.close()
-    printed = process.stderr.read()
+    report, other = (process.stdout, process.stderr) if option else (process.stderr, process.stdout)
+    assert "->" in report.readline()
+    report.close()
+    printed = other.read()
     assert process.wait(30) == 128 + signal.SIGPIPE
     assert printed == ""
 
@@ -329,7 +357,8 @@ def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
             *("--trace", str(files["trace.json"]), "--", *_forced(lab)),
         ],
         cwd=lab.root,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         check=True,
         timeout=60,
@@ -354,8 +383,7 @@ def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
         timeout=60,
     )
     assert (replayed.returncode, replayed.stderr) == (0, "")
-    own_lines = [line for line in first.stdout.splitlines() if not line.startswith("{")]
-    assert again["text"].read_text().splitlines() == own_lines
+    assert again["text"].read_text() == first.stderr
     assert {name: again[name].read_text() for name in drawn} == drawn
 
 
