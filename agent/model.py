@@ -175,6 +175,8 @@ class Spawn:
     elsewhere: the parent waits in poll, select or epoll, not in a blocking read.
     outcome: None while the spawn is in flight.
     releases: the last few by foreign holders since the own child's release, in order of time.
+    exposures: the number of foreign processes that still had a copy when the own child had released its own,
+    by cause.
     """
 
     id: int
@@ -206,6 +208,7 @@ class Spawn:
     is_socket: bool = False
     elsewhere: bool = False
     releases: tuple[Release, ...] = ()
+    exposures: tuple[tuple[Cause, int], ...] = ()
 
 
 def stall_began(spawn: Spawn) -> Optional[int]:

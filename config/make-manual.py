@@ -29,7 +29,7 @@ Success, or the exit status of COMMAND (128 + N if signal N ended it).
 The request cannot be carried out; standard error says why.
 .TP
 .B 3
-With \\-\\-fail\\-on\\-stall: there was a stall (longer than \\-\\-max\\-stall\\-ms, if given).
+With \\-\\-fail\\-on\\-stall: there was a stall or exposure that fails it, or records were lost.
 .SH SEE ALSO
 .BR strace (1),
 .BR lsof (8),

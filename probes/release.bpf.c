@@ -59,7 +59,8 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     for (int k = 0; k < MAX_ANCESTORS; k++)
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
     descends &= differ(spawn->own_pid, 0) & (less(row->born, spawn->forked) ^ 1);
-    u64 late_exec = expected | ((differ(how, HOW_EXEC) ^ 1) & (execed ^ 1));
+    /* (One that closes its copy before any exec is on its way there: nearly always a child that closes all its fds.) */
+    u64 late_exec = expected | (differ(how, HOW_EXIT) & (execed ^ 1));
     u32 cause =
         EXPOSED_LEAKED * (execed & (late_exec ^ 1)) | EXPOSED_LATE_EXEC * late_exec | EXPOSED_OWN_DESCENDANT * descends;
     struct release *release = &spawn->last[below(spawn->releases, MAX_RELEASES)];
@@ -83,10 +84,10 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     spawn->exposed = cause;
     *(volatile u8 *)&spawn->settled = spawn->held && !left;
     __sync_fetch_and_add(&spawn->known, 1); /* a barrier, see settle */
-    if (!*(volatile u8 *)&spawn->outcome) {
-        spawn->exposures[below(cause, EXPOSURES)] += spawn->held;
+    u32 is_over = *(volatile u8 *)&spawn->outcome;
+    spawn->exposures[below(cause, EXPOSURES)] += spawn->held;
+    if (!is_over)
         return GO_ON;
-    }
     return (left ? GO_ON : SEND) | EXPOSED;
 }
 

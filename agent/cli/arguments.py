@@ -28,7 +28,7 @@ examples:
   trace-popen --steps -- python3 app.py
       Run and trace a program, and print the step table of each stall.
   trace-popen --fail-on-stall --report stalls.json -- make test
-      For CI: exit with status 3 if there was a stall, and save a report.
+      For CI: exit with status 3 if processes can stall, and save a report.
   trace-popen --replay stalls.json
       Show a saved report, on any machine.
   trace-popen agent --config agent.yaml
@@ -114,12 +114,18 @@ def trace_parser() -> Parser:
         default=0.1,
         help="how often to read /proc where eBPF is unavailable (default: 0.1)",
     )
-    mode.add_argument("--fail-on-stall", action="store_true", help="exit with status 3 if there was a stall")
+    mode.add_argument(
+        "--fail-on-stall",
+        action="store_true",
+        help="exit with status 3 on any stall or exposure of cause forked, leaked, own_descendant or passed,"
+        " and on longer stalls of other causes (--max-stall-ms)",
+    )
     mode.add_argument(
         "--max-stall-ms",
         type=_milliseconds,
         metavar="N",
-        help="with --fail-on-stall: tolerate stalls of up to N milliseconds",
+        help="with --fail-on-stall: tolerate stalls of cause late_exec or unknown up to N milliseconds"
+        " (default: 1000)",
     )
     mode.add_argument("--replay", metavar="FILE", help="show a saved report instead of tracing")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of ``trace-popen``.
 
-Exit status: 0, or that of the traced COMMAND; 3 with --fail-on-stall if there was a stall; 2 for an error
+Exit status: 0, or that of the traced COMMAND; 3 with --fail-on-stall if the gate fails; 2 for an error
 that the user can correct, with one line on standard error.
 """
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Optional, Protocol, cast
 
 from rich.console import Console
@@ -174,7 +174,6 @@ class Reports:
 
     def __init__(self, sinks: list[Sink], every: bool = False, filter: Optional[Filter] = None) -> None:
         self.summary = Summary()
-        self.longest_stall_ns = 0
         self._sinks = sinks
         self._every = every
         self._filter = filter or Filter()
@@ -190,9 +189,7 @@ class Reports:
         if stall.ended is None and stall_id(stall) in self._shown:
             return  # reported from /proc before the probes were ready
         self.summary.add_stall(stall)
-        report = stall_object(stall, self._clock)
-        self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9))
-        self._write(report)
+        self._write(stall_object(stall, self._clock))
 
     def count(self, stalls: Iterable[Stall]) -> int:
         """Return the number of these stalls that pass the filter."""
@@ -220,7 +217,6 @@ class Reports:
         if report["id"] is not None:
             self._shown.add(report["id"])
         self.summary.add_sampled(report)
-        self.longest_stall_ns = max(self.longest_stall_ns, int((report["stall_seconds"] or 0) * 1e9), 1)
         self._write(report)
 
     def wait(self, wait: Wait) -> None:
@@ -228,9 +224,15 @@ class Reports:
         if self._filter.passes(wait.comm, lambda: identify(wait.pid, time.monotonic_ns())):
             self._write(cast(WaitObject, wait.to_object()))
 
-    def end(self, lost_records: int, ongoing: int, not_followed: Mapping[str, int]) -> None:
-        """Report the summary; ongoing: number of stalls still in progress; not_followed: as in Summary."""
-        self._write(self.summary.object(lost_records, ongoing, not_followed))
+    def end(self, lost_records: int, ongoing: Sequence[Stall], not_followed: Mapping[str, int]) -> None:
+        """Report the stalls in progress that have not been reported, and the summary.
+
+        not_followed: as in Summary.
+        """
+        for stall in ongoing:
+            if stall.spawn.id not in self._passed:
+                self.stall(stall)
+        self._write(self.summary.object(lost_records, self.count(ongoing), not_followed))
 
     def _write(self, report: ReportObject) -> None:
         for sink in self._sinks:

@@ -19,6 +19,7 @@ from rich.console import Console
 from agent.cli import session
 from agent.cli.command import Command
 from agent.cli.files import OutputFile
+from agent.cli.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS, Gate
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.errors import UserError
 from agent.filter import Filter
@@ -28,7 +29,6 @@ from agent.tracing.prepared import Prepared
 
 __all__ = ["run"]
 
-_STALLED = 3
 _STANDARD_OUTPUT = "-"
 _REPLACE_FILES = (Capability.DAC_OVERRIDE, Capability.FOWNER)
 
@@ -58,7 +58,8 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         console = text_console(output)
         shown = JsonLines(output) if options.json else Text(console, options.steps, options.each)
         drawings = [Drawing(file, draw) for file, draw in pages]
-        sinks: list[Sink] = [shown, *saved, *drawings]
+        gate = Gate(options.max_stall_ms or DEFAULT_MAX_STALL_MS) if options.fail_on_stall else None
+        sinks: list[Sink] = [shown, *saved, *drawings, *([gate] if gate else ())]
         # What the page and the trace need at the end to get their names.
         keep = _REPLACE_FILES if any(file.is_in_foreign_folder for file, _draw in pages) else ()
         try:
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         failures = [sink.failure for sink in sinks if isinstance(sink, Lines) and sink.failure is not None]
         if failures:
             raise UserError("\n".join(failures))
-        return status
+        return _judged(gate, status) if gate else status
 
 
 def _live(
@@ -92,13 +93,16 @@ def _live(
     keep: Collection[Capability],
 ) -> int:
     if prepared is None:
-        status = _snapshot(options, reports, output)
-    else:
-        status_console = _status_console(options, console, command)
-        status = session.run(options, reports, command, prepared, status_console, keep)
-    if options.fail_on_stall and reports.longest_stall_ns > (options.max_stall_ms or 0) * 1e6:
-        return _STALLED
-    return status
+        return _snapshot(options, reports, output)
+    status_console = _status_console(options, console, command)
+    return session.run(options, reports, command, prepared, status_console, keep)
+
+
+def _judged(gate: Gate, status: int) -> int:
+    """The exit status with the gate: its own, unless the command failed, which counts more."""
+    for line in gate.lines():
+        print(f"trace-popen: {line}", file=sys.stderr)
+    return DEFAULT_STATUS if gate.fails and not status else status
 
 
 def _replay(path: Path, sinks: Sequence[Sink]) -> int:

@@ -26,6 +26,7 @@ from agent.host import privileges, procfs, pyspy
 from agent.host.privileges import Capability
 from agent.model import Cause
 from agent.render.words import count
+from agent.reports.exposures import Exposures
 from agent.reports.losses import loss_lines, not_followed
 from agent.tracing.prepared import Prepared, TraceError
 from agent.tracing.tracer import Tracer
@@ -103,6 +104,8 @@ def run(
             else:
                 print(f"trace-popen: tracing {_target(pids)}; press Ctrl-C to stop", file=sys.stderr)
             reports.summary.began = time.monotonic_ns()
+            if tracer.counts_exposures:
+                reports.summary.exposures = Exposures()
             ends = math.inf if options.duration is None else time.monotonic() + options.duration
             with _status_line(console) as update:
                 losses = _Losses(tracer, update.say)
@@ -117,7 +120,7 @@ def run(
                         print(f"trace-popen: pid {_listed(pids)} {exited}", file=sys.stderr)
                         break
             tracer.drain()
-            reports.end(tracer.counters()["records_lost"], reports.count(tracer.ongoing), losses.report())
+            reports.end(tracer.counters()["records_lost"], tracer.ongoing, losses.report())
         return 0 if command is None else command.wait(stop.requested)
 
 
@@ -149,7 +152,7 @@ def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str
         poll()
         time.sleep(options.interval)
     poll()  # reports a stall that ended because its process exited since the last poll
-    reports.end(lost_records=0, ongoing=0, not_followed={})
+    reports.end(lost_records=0, ongoing=(), not_followed={})
     return 0
 
 

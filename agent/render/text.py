@@ -25,6 +25,7 @@ from agent.render.words import (
     stack_lines,
     what_happened,
 )
+from agent.reports.exposures import exposure_lines
 from agent.reports.losses import loss_lines
 from agent.reports.types import HolderObject, SpawnObject, StallObject, SummaryObject
 
@@ -93,6 +94,8 @@ def summary_text(summary: SummaryObject) -> Text:
         text.append(f"  total stall time: {duration(summary['stalled_seconds'] * 1e9)}\n")
     if summary["ongoing"]:
         text.append(f"  still in progress: {count(summary['ongoing'], 'stall')}\n", "bold red")
+    for line in exposure_lines(summary.get("exposures") or ()):
+        text.append(f"  {line}\n")
     if summary["lost_records"]:
         text.append("  records were lost: stalls may be missing from this report\n", "red")
     for line in loss_lines(summary.get("not_followed", {}), besides="records_lost"):

@@ -19,6 +19,7 @@ from agent.clock import Clock
 from agent.escape import printable
 from agent.host.pyspy import Taken
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
+from agent.reports.exposures import Exposures
 from agent.reports.kinds import nearest_rank
 from agent.reports.losses import LOSSES
 from agent.reports.types import (
@@ -153,7 +154,10 @@ def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> SpawnObje
 
 @dataclass
 class Summary:
-    """What one run of trace-popen saw."""
+    """What one run of trace-popen saw.
+
+    exposures: None if they are not counted.
+    """
 
     began: int = field(default_factory=time.monotonic_ns)
     exec_failures: int = 0
@@ -162,10 +166,13 @@ class Summary:
     spawn_ns: list[int] = field(default_factory=list)
     spawns: int = 0
     holders: dict[tuple[bytes, Cause], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    exposures: Optional[Exposures] = None
 
     def add_spawn(self, spawn: Spawn) -> None:
-        """Count an ended spawn."""
+        """Count an ended spawn and its exposures."""
         self.spawns += 1
+        if self.exposures is not None:
+            self.exposures.add(spawn.comm, spawn.exposures)
         if spawn.outcome is Outcome.EXEC_FAILED:
             self.exec_failures += 1
         if spawn.outcome is not Outcome.ABANDONED and spawn.read_ended is not None:
@@ -223,6 +230,7 @@ class Summary:
                 }
                 for (comm, cause), (stalls, stalled) in worst
             ],
+            "exposures": None if self.exposures is None else self.exposures.objects(),
         }
 
     def _quantiles(self) -> QuantilesObject:

@@ -20,6 +20,7 @@ __all__ = [
     "ChildObject",
     "ContainerObject",
     "ErrpipeObject",
+    "ExposureObject",
     "ForkedByObject",
     "FrameObject",
     "HolderObject",
@@ -199,6 +200,14 @@ class SummaryHolderObject(TypedDict):
     seconds: _Span
 
 
+class ExposureObject(TypedDict):
+    """The exposures of the parents with one comm, by one cause."""
+
+    comm: _Word
+    cause: Cause
+    count: _Number
+
+
 # -- the objects of a report, one a line --
 
 
@@ -260,6 +269,8 @@ class SpawnObject(TypedDict):
 
 class _LaterSummaryKeys(TypedDict, total=False):
     not_followed: Annotated[dict[_Name, _Number], Length(_MAX_ITEMS)]
+    exposures: Optional[Annotated[list[ExposureObject], Length(_MAX_ITEMS)]]
+    """null: they are not counted, as this needs the kernel's types."""
 
 
 class SummaryObject(_LaterSummaryKeys):

@@ -157,6 +157,11 @@ class Tracer:
         self._probes.set_threshold(min_ns)
 
     @property
+    def counts_exposures(self) -> bool:
+        """Whether this kernel lets the kernel side count foreign copies."""
+        return self._probes.sees_fd_tables
+
+    @property
     def bcc_version(self) -> str:
         """Version of the bcc that compiled the kernel side."""
         return self._probes.bcc_version

@@ -169,6 +169,9 @@ def to_spawn(record: records.Spawn) -> Spawn:
         releases=tuple(
             sorted((to_release(release) for release in record.last if release.pid), key=lambda each: each.at)
         ),
+        exposures=tuple((cause, number) for cause, number in zip(_EXPOSURES, record.exposures) if number)
+        if record.held
+        else (),
     )
 
 

@@ -216,23 +216,6 @@ def _forced(lab: Lab, live: str = "0.3") -> list[str]:
     return lab.program("fork_beside_popen.py", "--force", "1", "--live", live, "--plain", "0")
 
 
-@pytest.mark.parametrize(
-    ("options", "status"),
-    [
-        (["--fail-on-stall"], 3),
-        (["--fail-on-stall", "--max-stall-ms", "2000"], 0),
-        (["--fail-on-stall", "--min-ms", "2000"], 0),
-        ([], 0),
-    ],
-)
-def test_a_stall_can_fail_a_test_run(lab: Lab, options: list[str], status: int) -> None:
-    assert lab.trace(_forced(lab), *options).status == status
-
-
-def test_without_a_stall_the_commands_own_status_counts(lab: Lab) -> None:
-    assert lab.trace(["/bin/sh", "-c", "exit 7"], "--fail-on-stall").status == 7
-
-
 def test_report_file_beside_readable_text(lab: Lab) -> None:
     report = lab.folder / "report.json"
     done = subprocess.run(

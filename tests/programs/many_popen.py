@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import threading
 
 from _spawns import TRUE, done, spawn
@@ -19,7 +20,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000, help="Popens in all")
     parser.add_argument("--threads", type=int, default=1, help="threads that share them")
+    parser.add_argument("--fork", action="store_true", help="by fork and close of all fds, not by vfork")
     options = parser.parse_args()
+    vars(subprocess)["_USE_VFORK"] = not options.fork
     shares = [options.count // options.threads] * options.threads
     shares[0] += options.count % options.threads
     threads = [threading.Thread(target=spawn_many, args=(share,)) for share in shares[1:]]

@@ -15,18 +15,23 @@ import pytest
 from agent.cli.files import OutputFile
 from agent.cli.outputs import Drawing, JsonLines, Reports, Sink, Text, text_console
 from agent.filter import Filter
-from agent.model import Outcome
+from agent.model import Cause, Outcome
+from agent.reports.exposures import Exposures
 from tests.unit.reportsamples import finding
-from tests.unit.samples import UNSEEN, holder, spawn, stall
+from tests.unit.samples import UNSEEN, holder, spawn, stall, waiting
 
 
 def _send(reports: Reports) -> None:
     reports.stall(stall(ended=None))
     reports.stall(stall(holder(comm=b"\x1b[31m\n")))
     reports.stall(stall(UNSEEN))
-    reports.spawn(spawn())
-    reports.spawn(spawn(outcome=Outcome.EXEC_FAILED))
-    reports.end(lost_records=3, ongoing=1, not_followed={"records_lost": 3, "slots_overflowed": 12})
+    reports.spawn(spawn(id=1))
+    reports.spawn(spawn(id=2, outcome=Outcome.EXEC_FAILED))
+    reports.end(
+        lost_records=3,
+        ongoing=[stall(ended=None)],
+        not_followed={"records_lost": 3, "slots_overflowed": 12},
+    )
 
 
 def _objects(**options: Any) -> list[dict[str, Any]]:
@@ -78,11 +83,33 @@ def test_filtered_spawns_and_stalls_are_not_counted() -> None:
     assert (objects[0]["spawns"], objects[0]["stalls"]) == (0, 0)
 
 
-def test_longest_stall_is_kept() -> None:
-    reports = Reports([])
-    assert reports.longest_stall_ns == 0
-    reports.stall(stall())
-    assert reports.longest_stall_ns == 500_000_000
+def test_stalls_in_progress_at_the_end_are_reported_once() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)])
+    reports.stall(stall(of=waiting(id=1), ended=None))
+    reports.end(0, [stall(of=waiting(id=number), ended=None) for number in (1, 2)], {})
+    objects = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [each["id"][-1] for each in objects[:-1]] == ["1", "2"]
+    assert objects[-1]["ongoing"] == 2
+
+
+def test_exposures_are_counted_by_comm_and_cause() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)], filter=Filter(comms=["!b"]))
+    reports.summary.exposures = Exposures()
+    for comm in (b"a", b"a", b"b", b"\xff"):
+        reports.spawn(spawn(comm=comm, exposures=((Cause.FORKED, 2), (Cause.LATE_EXEC, 1))))
+    reports.end(0, (), {})
+    assert json.loads(output.getvalue())["exposures"] == [
+        {"comm": "a", "cause": "forked", "count": 4},
+        {"comm": "a", "cause": "late_exec", "count": 2},
+        {"comm": "\\xff", "cause": "forked", "count": 2},
+        {"comm": "\\xff", "cause": "late_exec", "count": 1},
+    ]
+
+
+def test_exposures_that_are_not_counted_are_null() -> None:
+    assert _objects()[-1]["exposures"] is None
 
 
 def test_text_has_each_kind_of_stall_once_and_a_table() -> None:
@@ -94,7 +121,7 @@ def test_text_has_each_kind_of_stall_once_and_a_table() -> None:
     for number in (2, 3, 4):
         reports.stall(stall(of=spawn(id=number)))
     reports.stall(stall())
-    reports.end(lost_records=0, ongoing=0, not_followed={})
+    reports.end(lost_records=0, ongoing=(), not_followed={})
     lines = output.getvalue().splitlines()
     assert sum(line.startswith("STALL") for line in lines) == 1
     assert sum(line.startswith("ENDED  parent (pid 1000, thread 1007) ") for line in lines) == 1

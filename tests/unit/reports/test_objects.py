@@ -362,6 +362,7 @@ def test_an_empty_summary() -> None:
         "spawn_seconds": {"p50": None, "p95": None, "p99": None, "max": None},
         "stalled_seconds": 0.0,
         "holders": [],
+        "exposures": None,
     }
 
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides whether a run passes in CI (``--fail-on-stall``).
+
+A process that can keep its copy fails the gate, however short the stall was: how long it keeps the copy is a
+matter of chance.  A copy that an exec will close (``late_exec``), and one without an explanation
+(``unknown``), fail the gate only if the stall was long: short ones occur on any busy machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.advice import advise
+from agent.model import Cause
+from agent.render.words import count, duration
+from agent.reports.kinds import Kinds
+from agent.reports.losses import loss_lines
+from agent.reports.types import ReportObject, SummaryObject
+
+__all__ = ["DEFAULT_MAX_STALL_MS", "DEFAULT_STATUS", "Finding", "Gate"]
+
+DEFAULT_MAX_STALL_MS = 1000.0
+DEFAULT_STATUS = 3
+_MAX_ADVICE = 1000
+_AT_ANY_LENGTH = frozenset({Cause.FORKED, Cause.LEAKED, Cause.OWN_DESCENDANT, Cause.PASSED})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The stalls and exposures of the parents with one comm, by one cause.
+
+    longest: of the stalls, in seconds.
+    exposures: those that became stalls are among them.
+    fails: whether the gate fails on it.
+    advice: one sentence.
+    """
+
+    comm: str
+    cause: Cause
+    stalls: int
+    longest: float
+    exposures: int
+    fails: bool
+    advice: str
+
+    def __str__(self) -> str:
+        parts = []
+        if self.stalls:
+            parts.append(f"{count(self.stalls, 'stall')} (longest {duration(self.longest * 1e9)})")
+        if self.exposures:
+            parts.append(count(self.exposures, "exposure"))
+        return f"{' and '.join(parts)} of {self.comm}, cause {self.cause}"
+
+
+class Gate:
+    """Takes the objects of a report; a sink, as in ``outputs``.
+
+    max_stall_ms: the length up to which stalls by an exec or by an unknown holder are tolerated.
+    """
+
+    def __init__(self, max_stall_ms: float = DEFAULT_MAX_STALL_MS) -> None:
+        self._max_seconds = max_stall_ms / 1e3
+        self._kinds = Kinds()
+        self._advice: dict[tuple[str, Cause], str] = {}
+        self._unmeasured: set[tuple[str, Cause]] = set()
+        self._exposures: Counter[tuple[str, Cause]] = Counter()
+        self._lost_records = 0
+        self._doubts: list[str] = []
+
+    def write(self, report: ReportObject) -> None:
+        """Take one object."""
+        if report["type"] == "stall":
+            key = (report["parent"]["comm"], Cause(report["holders"][0]["cause"]))
+            if self._kinds.add(report) and len(self._advice) < _MAX_ADVICE:
+                self._advice.setdefault(key, report["advice"])
+            if report["stall_seconds"] is None:  # how long it has lasted is not known
+                self._unmeasured.add(key)
+        elif report["type"] == "summary":
+            self._add_summary(report)
+
+    def _add_summary(self, summary: SummaryObject) -> None:
+        self._lost_records += summary["lost_records"]
+        exposures = summary.get("exposures")
+        if exposures is None:
+            self._doubts.append("exposures were not counted, so only stalls of at least --min-ms decide")
+        for each in exposures or ():
+            self._exposures[each["comm"], Cause(each["cause"])] += each["count"]
+        self._doubts += loss_lines(summary.get("not_followed", {}), besides="records_lost")
+
+    def findings(self) -> list[Finding]:
+        """Return what was found, first what fails the gate, and then the largest numbers."""
+        stalls: Counter[tuple[str, Cause]] = Counter()
+        longest: dict[tuple[str, Cause], float] = {}
+        for kind in self._kinds.worst_first():
+            key = (kind.name.comm, kind.name.cause)
+            stalls[key] += kind.count
+            longest[key] = max(longest.get(key, 0.0), *kind.quantiles(1))
+        found = [
+            self._finding(key, stalls[key], longest.get(key, 0.0), self._exposures[key])
+            for key in dict.fromkeys((*stalls, *self._exposures))
+        ]
+        return sorted(found, key=lambda one: (not one.fails, -one.stalls - one.exposures))
+
+    def _finding(self, key: tuple[str, Cause], stalls: int, longest: float, exposures: int) -> Finding:
+        comm, cause = key
+        fails = cause in _AT_ANY_LENGTH or longest > self._max_seconds or key in self._unmeasured
+        advice = self._advice.get(key) or advise(cause).text
+        return Finding(comm, cause, stalls, longest, exposures, fails, advice)
+
+    @property
+    def fails(self) -> bool:
+        """Whether something was found that fails the gate, or records were lost that could show it."""
+        return self._lost_records > 0 or any(finding.fails for finding in self.findings())
+
+    def lines(self) -> Iterator[str]:
+        """Yield why the gate fails, and why its result is not certain: a line for each."""
+        failing = [finding for finding in self.findings() if finding.fails]
+        if failing:
+            more = f"; {count(len(failing) - 1, 'more kind')} in the report" if failing[1:] else ""
+            yield f"--fail-on-stall: failed: {failing[0]}{more}. {failing[0].advice}"
+        elif self._lost_records:
+            what = count(self._lost_records, "lost record")
+            yield f"--fail-on-stall: failed: {what} can hide stalls. Run it again on a less busy machine."
+        else:
+            for doubt in self._doubts:
+                yield f"--fail-on-stall: the result is not certain: {doubt}"
