@@ -117,7 +117,7 @@ def trace_parser() -> Parser:
     mode.add_argument(
         "--fail-on-stall",
         action="store_true",
-        help="exit with status 3 on any stall or exposure of cause forked, leaked, own_descendant or passed,"
+        help="fail (--exit-code) on any stall or exposure of cause forked, leaked, own_descendant or passed,"
         " and on longer stalls of other causes (--max-stall-ms)",
     )
     mode.add_argument(
@@ -126,6 +126,12 @@ def trace_parser() -> Parser:
         metavar="N",
         help="with --fail-on-stall: tolerate stalls of cause late_exec or unknown up to N milliseconds"
         " (default: 1000)",
+    )
+    mode.add_argument(
+        "--exit-code",
+        type=_exit_code,
+        metavar="N",
+        help="with --fail-on-stall: the exit status if the gate fails (default: 3)",
     )
     mode.add_argument("--replay", metavar="FILE", help="show a saved report instead of tracing")
 
@@ -186,6 +192,12 @@ def _uid(user: str) -> int:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
         raise argparse.ArgumentTypeError(f"there is no user {user!r}") from None
+
+
+def _exit_code(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text[:4]) < 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an exit status from 1 to 255")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of ``trace-popen``.
 
-Exit status: 0, or that of the traced COMMAND; 3 with --fail-on-stall if the gate fails; 2 for an error
+Exit status: 0, or that of the traced COMMAND; that of --exit-code with --fail-on-stall if the gate
+fails; 2 for an error
 that the user can correct, with one line on standard error.
 """
 
@@ -127,6 +128,8 @@ def _conflict(options: argparse.Namespace, command_line: list[str]) -> Optional[
         return "--snapshot needs --pid PID"
     if options.max_stall_ms and not options.fail_on_stall:
         return "--max-stall-ms needs --fail-on-stall"
+    if options.exit_code and not options.fail_on_stall:
+        return "--exit-code needs --fail-on-stall"
     if options.steps and options.json:
         return "--steps and --json cannot be used together: the JSON objects already contain the steps"
     for pid in options.pid:

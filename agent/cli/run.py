@@ -80,7 +80,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         failures = [sink.failure for sink in sinks if isinstance(sink, Lines) and sink.failure is not None]
         if failures:
             raise UserError("\n".join(failures))
-        return _judged(gate, status) if gate else status
+        return _judged(gate, status, options.exit_code or DEFAULT_STATUS) if gate else status
 
 
 def _live(
@@ -98,11 +98,15 @@ def _live(
     return session.run(options, reports, command, prepared, status_console, keep)
 
 
-def _judged(gate: Gate, status: int) -> int:
-    """The exit status with the gate: its own, unless the command failed, which counts more."""
+def _judged(gate: Gate, status: int, failed: int) -> int:
+    """The exit status with the gate: ``failed`` if it fails, unless COMMAND has failed, which counts more."""
     for line in gate.lines():
         print(f"trace-popen: {line}", file=sys.stderr)
-    return DEFAULT_STATUS if gate.fails and not status else status
+    if not gate.fails:
+        return status
+    if status:
+        print(f"trace-popen: the exit status is that of COMMAND: {status}", file=sys.stderr)
+    return status or failed
 
 
 def _replay(path: Path, sinks: Sequence[Sink]) -> int:

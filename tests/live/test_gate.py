@@ -79,6 +79,22 @@ def test_a_late_exec_fails_only_if_it_is_long(lab: Lab, options: list[str], stat
     assert _run(lab, command, *options)[0] == status
 
 
+@pytest.mark.parametrize(
+    ("code", "options", "status"),
+    [(0, ["--exit-code", "9"], 9), (7, ["--exit-code", "9"], 7), (0, [], 3)],
+)
+def test_a_failure_of_the_command_is_not_hidden(lab: Lab, code: int, options: list[str], status: int) -> None:
+    command = ["/bin/sh", "-c", f"{' '.join(_forced(lab))}; exit {code}"]
+    found, lines = _run(lab, command, *options)
+    assert found == status
+    assert "forked" in lines[0]
+    assert [str(code) in line for line in lines[1:]] == ([True] if code else [])
+
+
+def test_a_healthy_command_keeps_its_status(lab: Lab) -> None:
+    assert _run(lab, ["/bin/sh", "-c", "exit 7"]) == (7, [])
+
+
 def test_a_saved_report_is_judged_too(lab: Lab, tmp_path: Path) -> None:
     saved = str(tmp_path / "saved.json")
     _run(lab, _forced(lab), "--report", saved)

@@ -59,6 +59,7 @@ def usage_error(*arguments: str) -> str:
         (["--replay", "x", "--pid", "1"], ["--replay", "--pid"]),
         (["--snapshot"], ["--snapshot", "--pid"]),
         (["--max-stall-ms", "5", "--", "true"], ["--max-stall-ms", "--fail-on-stall"]),
+        (["--exit-code", "5", "--", "true"], ["--exit-code", "--fail-on-stall"]),
         (["--steps", "--json"], ["--steps", "--json"]),
         (
             ["--user", "no-such-user-here", "--", "true"],
@@ -117,6 +118,10 @@ def test_pid_of_a_thread_is_rejected() -> None:
         (["--duration", "0"], "'0' is not a duration (examples: 30, 30s, 5m)"),
         (["--min-ms", "-5"], "'-5' is not a positive number of milliseconds"),
         (["--min-ms", "ten"], "'ten' is not a positive number of milliseconds"),
+        *(
+            (["--exit-code", wrong], f"'{wrong}' is not an exit status from 1 to 255")
+            for wrong in ("0", "256", "-1", "x", "1" * 5000)
+        ),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (
             ["--dur", "5"],
