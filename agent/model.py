@@ -177,6 +177,7 @@ class Spawn:
     releases: the last few by foreign holders since the own child's release, in order of time.
     exposures: the number of foreign processes that still had a copy when the own child had released its own,
     by cause.
+    identity: of the parent, if it was looked up when the spawn ended (with exposures).
     """
 
     id: int
@@ -209,6 +210,7 @@ class Spawn:
     elsewhere: bool = False
     releases: tuple[Release, ...] = ()
     exposures: tuple[tuple[Cause, int], ...] = ()
+    identity: Optional[Identity] = None
 
 
 def stall_began(spawn: Spawn) -> Optional[int]:

@@ -199,7 +199,9 @@ class Reports:
         """Count an ended spawn, and report it if ``every``."""
         passed = spawn.id in self._passed  # with its stall, when its parent could still be identified
         self._passed.discard(spawn.id)
-        if not passed and not self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
+        if not passed and not self._filter.passes(
+            spawn.comm, lambda: spawn.identity or identify(spawn.pid, spawn.created)
+        ):
             return
         self.summary.add_spawn(spawn)
         if self._every:

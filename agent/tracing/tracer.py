@@ -289,11 +289,12 @@ class Tracer:
             return
         self._settling.append((time.monotonic_ns(), spawn))
         began = stall_began(spawn)
-        if began is not None and (spawn.read_ended or began) - began >= self._min_ns:
+        is_long = began is not None and (spawn.read_ended or began) - began >= self._min_ns
+        if is_long or (spawn.exposures and self._on_spawn is not None):
             # Look up identities now: the processes may exit before the spawn is judged.
             known = self._known.of(spawn.id)
             self._known.who(known, spawn.pid, spawn.created)
-            if self._stacks is not None:
+            if is_long and self._stacks is not None:
                 self._stacks.note_forks(spawn.releases, known)
 
     def _judge(self, until: int, turn_ns: int = _FOREVER_NS) -> None:
@@ -338,6 +339,8 @@ class Tracer:
             stall = self._identified(stall, known)
             self._on_stall(stall if self._stacks is None else self._stacks.added_to(stall, known, ended))
         if self._on_spawn is not None:
+            if spawn.exposures:
+                spawn = dataclasses.replace(spawn, identity=known.identities.get(spawn.pid))
             self._on_spawn(spawn)
 
     def _tidy(self, now: int) -> None:

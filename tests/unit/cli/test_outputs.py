@@ -15,7 +15,7 @@ import pytest
 from agent.cli.files import OutputFile
 from agent.cli.outputs import Drawing, JsonLines, Reports, Sink, Text, text_console
 from agent.filter import Filter
-from agent.model import Cause, Outcome
+from agent.model import Cause, Identity, Outcome
 from agent.reports.exposures import Exposures
 from tests.unit.reportsamples import finding
 from tests.unit.samples import UNSEEN, holder, spawn, stall, waiting
@@ -106,6 +106,17 @@ def test_exposures_are_counted_by_comm_and_cause() -> None:
         {"comm": "\\xff", "cause": "forked", "count": 2},
         {"comm": "\\xff", "cause": "late_exec", "count": 1},
     ]
+
+
+def test_exposures_of_a_parent_that_has_exited_pass_by_its_identity() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)], filter=Filter(uids=[7]))
+    reports.summary.exposures = Exposures()
+    for uid in (7, 8, None):
+        identity = None if uid is None else Identity(None, uid, None)
+        reports.spawn(spawn(pid=1 << 23, exposures=((Cause.FORKED, 1),), identity=identity))
+    reports.end(0, (), {})
+    assert [each["count"] for each in json.loads(output.getvalue())["exposures"]] == [1]
 
 
 def test_exposures_that_are_not_counted_are_null() -> None:

@@ -16,7 +16,7 @@ import pytest
 from agent.host import procfs
 from agent.host.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Release, Spawn, Stall
-from agent.tracing import prepared, stallstacks, tracer, translate
+from agent.tracing import known, prepared, stallstacks, tracer, translate
 from agent.tracing.background import Budget
 from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
@@ -362,6 +362,25 @@ def test_a_spawn_without_a_foreign_holder_is_judged_at_once(kernel: list[_Kernel
     kernel[0]._receive(record)
     tracing.run_once(0)
     assert [spawn.id for spawn in spawns] == [1]
+
+
+def test_a_spawn_with_exposures_is_identified_before_its_parent_exits(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short its wait was."""
+    spawns: list[Spawn] = []
+    tracing = Tracer(TracerOptions(every=True, min_ns=10**12), lambda stall: None, spawns.append)
+    record = _stalled(1)
+    record.pid = os.getpid()
+    record.created = time.monotonic_ns()
+    record.exposures = (2, 0, 1, 0)
+    kernel[0]._receive(record)
+    tracing.run_once(0)
+    monkeypatch.setattr(known, "identify", lambda *_: None)  # from here on it has exited
+    tracing.drain()
+    [spawn] = spawns
+    assert spawn.exposures == ((Cause.FORKED, 2), (Cause.LATE_EXEC, 1))
+    assert spawn.identity is not None and spawn.identity.uid == os.getuid()
 
 
 @dataclasses.dataclass
