@@ -67,6 +67,13 @@ def trace_parser() -> Parser:
         help="trace these processes, their threads and their descendants (repeatable)",
     )
     target.add_argument(
+        "-u",
+        dest="run_as",
+        type=_account,
+        metavar="USER",
+        help="run COMMAND as this user, with the user's groups and HOME (needs root)",
+    )
+    target.add_argument(
         "--comm",
         action="append",
         default=[],
@@ -86,7 +93,7 @@ def trace_parser() -> Parser:
         action="append",
         default=[],
         metavar="USER",
-        help="only parents of this user, by name or number (repeatable)",
+        help="only parents of this user, by name or number (repeatable); a filter, unlike -u",
     )
     target.add_argument(
         "--min-ms",
@@ -186,11 +193,13 @@ def _pids(text: str) -> list[int]:
 
 
 def _uid(user: str) -> int:
-    if user.isdecimal():
-        return int(user)
+    return int(user) if user.isdecimal() else _account(user).pw_uid
+
+
+def _account(user: str) -> pwd.struct_passwd:
     try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, OverflowError, ValueError):  # a number that no uid can have, a null character
         raise argparse.ArgumentTypeError(f"there is no user {user!r}") from None
 
 

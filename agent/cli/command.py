@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import sys
@@ -24,10 +25,11 @@ class Command:
     """A forked child that waits for ``release`` and then executes the command.
 
     It is a context manager; leaving it without ``release`` ends the child, and the command never runs.
+    user: as whom the command runs, None: as the caller.
     Raises CommandError if there is no such program.
     """
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], user: Optional[pwd.struct_passwd] = None) -> None:
         if shutil.which(arguments[0]) is None:
             raise CommandError(f"{arguments[0]}: no such program")
         self._status: Optional[int] = None
@@ -37,7 +39,7 @@ class Command:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._go_write)
-            _become(arguments, go_read)
+            _become(arguments, user, go_read)
         os.close(go_read)
 
     def __enter__(self) -> Command:
@@ -81,14 +83,24 @@ class Command:
         return code if code >= 0 else 128 - code
 
 
-def _become(arguments: Sequence[str], go_read: int) -> None:
+def _become(arguments: Sequence[str], user: Optional[pwd.struct_passwd], go_read: int) -> None:
     try:
         if os.read(go_read, 1):
             # Python ignores SIGPIPE; the command must not inherit that.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            if user is not None:
+                _switch_to(user)
             os.execvp(arguments[0], list(arguments))
     except OSError as error:
         print(f"trace-popen: {arguments[0]}: {error.strerror}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         os._exit(130)
     os._exit(126)
+
+
+def _switch_to(user: pwd.struct_passwd) -> None:
+    """Take a user's ids and groups, and the variables that ``su`` sets."""
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    os.environ.update(HOME=user.pw_dir, SHELL=user.pw_shell, USER=user.pw_name, LOGNAME=user.pw_name)

@@ -100,7 +100,7 @@ def _trace(arguments: list[str]) -> int:
     with contextlib.ExitStack() as cleanup:
         try:
             # Forked before there is any other thread, which the fork would lose.
-            command = cleanup.enter_context(Command(command_line)) if command_line else None
+            command = cleanup.enter_context(Command(command_line, options.run_as)) if command_line else None
         except OSError as error:
             raise UserError(f"fork: {error.strerror}") from error
         prepared = None
@@ -122,6 +122,10 @@ def _conflict(options: argparse.Namespace, command_line: list[str]) -> Optional[
     """Why valid options cannot be used together, on one line; None if they can."""
     if options.pid and command_line:
         return "--pid and COMMAND cannot be used together"
+    if options.run_as and not command_line:
+        return "-u needs COMMAND: it runs COMMAND as that user (--user selects whose stalls are reported)"
+    if options.run_as and os.geteuid() != 0:
+        return "-u needs root: run trace-popen with sudo"
     if options.replay and (options.pid or command_line or options.snapshot):
         return "--replay cannot be used with --pid, --snapshot or COMMAND"
     if options.snapshot and not options.pid:

@@ -7,7 +7,7 @@
 
 
 
-_shtab_trace_popen_option_strings=(-h --help -p --pid --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --steps --stacks --json -o --report --html --trace --debug --version)
+_shtab_trace_popen_option_strings=(-h --help -p --pid -u --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --steps --stacks --json -o --report --html --trace --debug --version)
 
 _shtab_trace_popen___replay_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen__o_COMPGEN=_shtab_compgen_files

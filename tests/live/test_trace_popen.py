@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import pwd
 import select
 import signal
 import struct
@@ -132,6 +133,28 @@ def test_report_of_a_command(lab: Lab, options: list[str], where: str) -> None:
         assert [each["type"] for each in json_lines(report)] == ["summary"]
     else:
         assert "0 stalls" in report
+
+
+def test_command_of_another_user(lab: Lab) -> None:
+    """It has that user's ids, groups and home, and nothing of root's; its stalls are reported as usual."""
+    show = 'id -u; id -g; id -G; echo "$HOME $USER $LOGNAME $SHELL $KEPT"; grep CapEff /proc/self/status'
+    command = ["sh", "-c", f"{show}; exec {' '.join(_forced(lab))}"]
+    account = pwd.getpwnam("nobody")
+    done = subprocess.run(
+        ["setpriv", "--groups=4,24", *lab.trace_popen, "-u", "nobody", "--", *command],
+        cwd=lab.root,
+        env={**os.environ, "KEPT": "kept"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    groups = " ".join(map(str, os.getgrouplist("nobody", account.pw_gid)))
+    home = f"{account.pw_dir} nobody nobody {account.pw_shell} kept"
+    shown = [str(account.pw_uid), str(account.pw_gid), groups, home, "CapEff:\t0000000000000000"]
+    assert done.stdout.splitlines()[:5] == shown
+    assert "1 stall," in done.stderr
+    assert f"uid {account.pw_uid}" in done.stderr
 
 
 def test_killed_command_gives_a_shells_status(lab: Lab) -> None:

@@ -59,6 +59,9 @@ def usage_error(*arguments: str) -> str:
         (["--replay", "x", "--pid", "1"], ["--replay", "--pid"]),
         (["--snapshot"], ["--snapshot", "--pid"]),
         (["--max-stall-ms", "5", "--", "true"], ["--max-stall-ms", "--fail-on-stall"]),
+        (["-u", "root"], ["-u", "COMMAND", "--user"]),
+        (["-u", "no-such-user-here", "--", "true"], ["-u", "'no-such-user-here'"]),
+        (["-u", "9" * 30, "--", "true"], ["-u", "9" * 30]),
         (["--exit-code", "5", "--", "true"], ["--exit-code", "--fail-on-stall"]),
         (["--steps", "--json"], ["--steps", "--json"]),
         (
@@ -79,6 +82,12 @@ def test_usage_error_is_one_line_that_names_the_cause(arguments: list[str], name
     [line] = usage_error(*arguments).splitlines()
     assert line.startswith("trace-popen: ")
     assert all(name in line for name in named)
+
+
+def test_only_root_can_run_a_command_as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    [line] = usage_error("-u", "root", "--", "true").splitlines()
+    assert "-u" in line and "sudo" in line
 
 
 def test_pid_of_a_thread_is_rejected() -> None:
