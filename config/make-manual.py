@@ -30,6 +30,9 @@ The request cannot be carried out; standard error says why.
 .TP
 .B 3
 With \\-\\-fail\\-on\\-stall: there was a stall or exposure that fails it, or records were lost.
+.TP
+.B 126, 127
+COMMAND cannot be executed; there is no such program.
 .SH SEE ALSO
 .BR strace (1),
 .BR lsof (8),

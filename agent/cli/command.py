@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Optional
 
 from agent.errors import UserError
@@ -17,8 +19,11 @@ from agent.errors import UserError
 __all__ = ["Command", "CommandError"]
 
 
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # exit statuses of a shell
+
+
 class CommandError(UserError):
-    """The command cannot be run.  The message is one line."""
+    """The command cannot be run.  The message is one line, the status is that of a shell."""
 
 
 class Command:
@@ -26,12 +31,12 @@ class Command:
 
     It is a context manager; leaving it without ``release`` ends the child, and the command never runs.
     user: as whom the command runs, None: as the caller.
-    Raises CommandError if there is no such program.
+    Raises CommandError if there is no such program, or if it cannot be executed.
     """
 
     def __init__(self, arguments: Sequence[str], user: Optional[pwd.struct_passwd] = None) -> None:
         if shutil.which(arguments[0]) is None:
-            raise CommandError(f"{arguments[0]}: no such program")
+            raise _obstacle(arguments[0])
         self._status: Optional[int] = None
         go_read, self._go_write = os.pipe()
         sys.stdout.flush()
@@ -83,6 +88,17 @@ class Command:
         return code if code >= 0 else 128 - code
 
 
+def _obstacle(program: str) -> CommandError:
+    """Why ``which`` finds no such program."""
+    is_path = "/" in program
+    for path in (Path(folder, program) for folder in ([""] if is_path else os.get_exec_path())):
+        if is_path and path.is_dir():
+            return CommandError(f"{program}: is a folder", _NOT_EXECUTABLE)
+        if path.is_file():
+            return CommandError(f"{program}: has no permission to be executed", _NOT_EXECUTABLE)
+    return CommandError(f"{program}: no such program", _NOT_FOUND)
+
+
 def _become(arguments: Sequence[str], user: Optional[pwd.struct_passwd], go_read: int) -> None:
     try:
         if os.read(go_read, 1):
@@ -93,9 +109,10 @@ def _become(arguments: Sequence[str], user: Optional[pwd.struct_passwd], go_read
             os.execvp(arguments[0], list(arguments))
     except OSError as error:
         print(f"trace-popen: {arguments[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(_NOT_FOUND if error.errno == errno.ENOENT else _NOT_EXECUTABLE)
     except KeyboardInterrupt:
         os._exit(130)
-    os._exit(126)
+    os._exit(_NOT_EXECUTABLE)
 
 
 def _switch_to(user: pwd.struct_passwd) -> None:

@@ -2,8 +2,8 @@
 """The command line of ``trace-popen``.
 
 Exit status: 0, or that of the traced COMMAND; that of --exit-code with --fail-on-stall if the gate
-fails; 2 for an error
-that the user can correct, with one line on standard error.
+fails; 126 or 127 if COMMAND cannot be executed or found; 2 for an error that the user can correct, with one
+line on standard error.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def _start(lab: Lab, *options: str) -> subprocess.Popen[str]:
     return process
 
 
-def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = ()) -> str:
-    """Run trace-popen, which must print one line on standard error and exit with status 2; return it."""
+def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = (), status: int = 2) -> str:
+    """Run trace-popen, which must print one line on standard error; return it."""
     done = subprocess.run(
         [*wrapper, *lab.trace_popen, *arguments],
         cwd=lab.root,
@@ -47,7 +47,7 @@ def _one_line(lab: Lab, *arguments: str, wrapper: tuple[str, ...] = ()) -> str:
         check=False,
         timeout=60,
     )
-    assert done.returncode == 2, done
+    assert done.returncode == status, done
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     return line
@@ -232,7 +232,11 @@ def test_output_file_that_cannot_be_written(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_command_that_does_not_exist(lab: Lab) -> None:
-    assert "/no/such/program" in _one_line(lab, "--", "/no/such/program")
+    assert "/no/such/program" in _one_line(lab, "--", "/no/such/program", status=127)
+
+
+def test_command_that_cannot_be_executed(lab: Lab) -> None:
+    assert "/etc/passwd" in _one_line(lab, "--", "/etc/passwd", status=126)
 
 
 def _forced(lab: Lab, live: str = "0.3") -> list[str]:

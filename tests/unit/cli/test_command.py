@@ -124,13 +124,39 @@ def test_missing_program_is_an_error() -> None:
     with pytest.raises(CommandError) as caught:
         Command(["no-such-program-anywhere", "x"])
     assert "no-such-program-anywhere: " in str(caught.value)
+    assert caught.value.status == 127
 
 
-def test_file_without_execute_permission_is_an_error(tmp_path: Path) -> None:
+def test_file_without_execute_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "data"
     file.write_text("x")
-    with pytest.raises(CommandError, match=str(file)):
+    with pytest.raises(CommandError, match=rf"{file}: .*permission") as caught:
         Command([str(file)])
+    assert caught.value.status == 126
+    monkeypatch.setenv("PATH", f"/no/such/folder:{tmp_path}")
+    with pytest.raises(CommandError, match=r"data: .*permission") as caught:
+        Command(["data"])
+    assert caught.value.status == 126
+
+
+def test_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "name").mkdir()
+    with pytest.raises(CommandError, match="folder") as caught:
+        Command([str(tmp_path / "name")])
+    assert caught.value.status == 126
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandError, match="no such program") as caught:  # a shell ignores folders in PATH
+        Command(["name"])
+    assert caught.value.status == 127
+
+
+def test_script_without_its_interpreter(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "script"
+    file.write_text("#!/no/such/interpreter\n")
+    file.chmod(0o755)
+    assert run(str(file)) == 127
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"trace-popen: {file}: ")
 
 
 def test_file_of_unknown_format_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,6 @@ def usage_error(*arguments: str) -> str:
         (["--report", "/no/such/out", "--", "true"], ["/no/such/out: No such file or directory"]),
         (["--"], ["COMMAND", "'--'"]),
         (["--json", "--"], ["COMMAND", "'--'"]),
-        (["--", "no-such-program-anywhere"], ["no-such-program-anywhere: "]),
         (["-o", "/no/such/folder/out", "--", "true"], ["/no/such/folder/out: No such file or directory"]),
         (["-o", "/", "--pid", "1"], ["/: Is a directory"]),
         (["agent", "--config", "/no/such/file"], ["/no/such/file: No such file or directory"]),
@@ -236,7 +235,9 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options_of_the_command_are_not_parsed() -> None:
     """Everything after the first '--' belongs to the command, including another '--'."""
-    [line] = usage_error("--", "no-such-program", "--version", "--", "--pid").splitlines()
+    done = run_main("--", "no-such-program", "--version", "--", "--pid")
+    assert (done.status, done.out) == (127, "")
+    [line] = done.err.splitlines()
     assert line.startswith("trace-popen: no-such-program: ")
 
 
