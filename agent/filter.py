@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Optional
 
 from agent.errors import UserError
 from agent.escape import printable
-from agent.model import Identity, Stall
+from agent.model import Container, Identity, Stall
 
 __all__ = ["Filter"]
+
+_HOST = "host"
 
 
 class Filter:
@@ -55,13 +57,23 @@ class Filter:
         """Whether a stall is reported."""
         return self.passes(stall.spawn.comm, lambda: stall.identity)
 
+    def unmatched(self, running: Collection[Container]) -> list[str]:
+        """The listed containers and pods that are not among the running ones."""
+        return [
+            listed
+            for listed in self._containers
+            if listed != _HOST and not any(_is(container, listed) for container in running)
+        ]
+
     def _passes_container(self, identity: Identity) -> bool:
         container = identity.container
-        if (container is None or container.user is not None) and "host" in self._containers:
+        if (container is None or container.user is not None) and _HOST in self._containers:
             return True
-        return container is not None and any(
-            container.id.startswith(listed) or container.pod_uid == listed for listed in self._containers
-        )
+        return container is not None and any(_is(container, listed) for listed in self._containers)
+
+
+def _is(container: Container, listed: str) -> bool:
+    return container.id.startswith(listed) or container.pod_uid == listed
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

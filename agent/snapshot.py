@@ -60,6 +60,7 @@ __all__ = [
     "Sampler",
     "Wait",
     "WaitHolder",
+    "kernel_thread",
     "look",
     "main",
     "printable",
@@ -74,6 +75,7 @@ PROC = "/proc"
 
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = 0o3, 0o0, 0o1, 0o2000000
 _PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # <linux/sched.h>
+_CAP_SYS_PTRACE = 1 << 19  # <linux/capability.h>
 _CLOCK_BOOTTIME = 7  # time.CLOCK_BOOTTIME is there from Python 3.7 on
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Start times are cut to a tick, the times of an inode to a timer interrupt.
@@ -473,17 +475,43 @@ def printable(comm: bytes) -> str:
 
 def why_not(pid: int, proc: str = PROC) -> Optional[str]:
     """One line that says why no snapshot of a process can be taken; None if it can."""
+    is_kernel_thread = kernel_thread(pid, proc)
+    if is_kernel_thread is not None:
+        return is_kernel_thread
     try:
         with open("{}/{}/syscall".format(proc, pid), "rb") as file:
             file.read()
         os.listdir("{}/{}/fd".format(proc, pid))
     except PermissionError:
-        return "pid {} cannot be inspected: run this as root".format(pid)
+        return "pid {} cannot be inspected: {}".format(pid, _refusal(proc))
     except OSError:
         if os.path.exists("{}/{}".format(proc, pid)):
             return "this kernel has no /proc/PID/syscall, which shows the call that a thread is blocked in"
         return "there is no process with pid {}".format(pid)
     return None
+
+
+def kernel_thread(pid: int, proc: str = PROC) -> Optional[str]:
+    """One line about a process that is a thread of the kernel; None if it is not."""
+    process = _process("{}/{}".format(proc, pid), pid)
+    if process is None or not process.flags & _PF_KTHREAD:
+        return None
+    return "pid {} is a thread of the kernel: it has no file descriptors and starts no programs".format(pid)
+
+
+def _refusal(proc: str) -> str:
+    """Why this process may not inspect another one."""
+    try:
+        capabilities = int(_bytes(proc + "/self/status").split(b"\nCapEff:", 1)[1].split(None, 1)[0], 16)
+    except (OSError, ValueError, IndexError):
+        capabilities = 0
+    if capabilities & _CAP_SYS_PTRACE:
+        return (
+            "the kernel refuses it despite CAP_SYS_PTRACE: a security module or sandbox protects the process"
+        )
+    if os.geteuid() == 0:
+        return "root has no CAP_SYS_PTRACE here, as in a container with few privileges"
+    return "run this as root"
 
 
 class Effort:

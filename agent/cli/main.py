@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Optional
 
+from agent import snapshot
 from agent.cli.arguments import agent_parser, trace_parser
 from agent.cli.command import Command
 from agent.errors import UserError
@@ -139,4 +140,7 @@ def _conflict(options: argparse.Namespace, command_line: list[str]) -> Optional[
     for pid in options.pid:
         if not procfs.is_alive(pid):
             return f"there is no process with pid {pid}"
+        kernel_thread = snapshot.kernel_thread(pid)
+        if kernel_thread is not None:
+            return kernel_thread
     return None

@@ -23,6 +23,7 @@ from agent.cli.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS, Gate
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.errors import UserError
 from agent.filter import Filter
+from agent.host.identity import running_containers
 from agent.host.privileges import Capability
 from agent.reports.replay import read_report
 from agent.tracing.prepared import Prepared
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         output.reconfigure(errors="backslashreplace")  # a comm may not fit the locale's encoding
     with contextlib.ExitStack() as cleanup:
         try:
-            filter = Filter(options.comm, options.user, options.container)
+            filter = _filter(options)
             if options.output not in (None, _STANDARD_OUTPUT):
                 output = _open(options.output, cleanup)
             saved = [JsonLines(_open(options.report, cleanup))] if options.report else []
@@ -114,6 +115,16 @@ def _replay(path: Path, sinks: Sequence[Sink]) -> int:
         for sink in sinks:
             sink.write(report)
     return 0
+
+
+def _filter(options: argparse.Namespace) -> Filter:
+    """The filter.  Raises UserError if it names a container that nothing runs in, unless that is hidden."""
+    filter = Filter(options.comm, options.user, options.container)
+    running = running_containers() if options.container and not options.replay else None
+    unmatched = [] if running is None else filter.unmatched(running)
+    if unmatched:
+        raise UserError(f"--container {unmatched[0]!r}: no running container or pod has this ID")
+    return filter
 
 
 def _default_output(options: argparse.Namespace, command: Optional[Command]) -> IO[str]:

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional
 
-from agent.host.procfs import PROC, contents, stat_field
+from agent.host.procfs import PROC, contents, pids, stat_field
 from agent.model import Container, Identity
 
-__all__ = ["container_of", "identify"]
+__all__ = ["container_of", "identify", "running_containers"]
 
 _MAX_EXE = 256
 _STARTTIME = 22  # the field of /proc/PID/stat
@@ -54,6 +54,21 @@ def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
     except (OSError, ValueError, IndexError):
         return None  # it has exited, or is a kernel thread
     return Identity(exe, uid, container_of(cgroup))
+
+
+def running_containers(proc: Path = PROC) -> Optional[set[Container]]:
+    """The containers with a process now; None if a process hides its own from us."""
+    found = set()
+    for pid in pids(proc):
+        try:
+            container = container_of(contents(f"{proc}/{pid}/cgroup").decode(errors="replace"))
+        except PermissionError:
+            return None
+        except OSError:  # it has exited
+            continue
+        if container is not None:
+            found.add(container)
+    return found
 
 
 def _executable(folder: str) -> Optional[str]:

@@ -179,10 +179,11 @@ if sys.version_info[0] == 2:
             raise _ERRORS.get(error.errno, OSError)(error.errno, error.strerror)
     codecs.register_error('backslashreplace', _escape)
     os, time = (_Os(), _Time())
-__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
+__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'kernel_thread', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
 PROC = '/proc'
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = (3, 0, 1, 524288)
 _PF_FORKNOEXEC, _PF_KTHREAD = (64, 2097152)
+_CAP_SYS_PTRACE = 1 << 19
 _CLOCK_BOOTTIME = 7
 _TICKS = os.sysconf('SC_CLK_TCK')
 _SLACK_SECONDS = 0.05
@@ -348,17 +349,39 @@ def printable(comm):
 
 def why_not(pid, proc=PROC):
     """One line that says why no snapshot of a process can be taken; None if it can."""
+    is_kernel_thread = kernel_thread(pid, proc)
+    if is_kernel_thread is not None:
+        return is_kernel_thread
     try:
         with open(u'{}/{}/syscall'.format(proc, pid), 'rb') as file:
             file.read()
         os.listdir(u'{}/{}/fd'.format(proc, pid))
     except PermissionError:
-        return u'pid {} cannot be inspected: run this as root'.format(pid)
+        return u'pid {} cannot be inspected: {}'.format(pid, _refusal(proc))
     except EnvironmentError:
         if os.path.exists(u'{}/{}'.format(proc, pid)):
             return 'this kernel has no /proc/PID/syscall, which shows the call that a thread is blocked in'
         return u'there is no process with pid {}'.format(pid)
     return None
+
+def kernel_thread(pid, proc=PROC):
+    """One line about a process that is a thread of the kernel; None if it is not."""
+    process = _process(u'{}/{}'.format(proc, pid), pid)
+    if process is None or not process.flags & _PF_KTHREAD:
+        return None
+    return u'pid {} is a thread of the kernel: it has no file descriptors and starts no programs'.format(pid)
+
+def _refusal(proc):
+    """Why this process may not inspect another one."""
+    try:
+        capabilities = int(_bytes(proc + '/self/status').split(b'\nCapEff:', 1)[1].split(None, 1)[0], 16)
+    except (EnvironmentError, ValueError, IndexError):
+        capabilities = 0
+    if capabilities & _CAP_SYS_PTRACE:
+        return 'the kernel refuses it despite CAP_SYS_PTRACE: a security module or sandbox protects the process'
+    if os.geteuid() == 0:
+        return 'root has no CAP_SYS_PTRACE here, as in a container with few privileges'
+    return 'run this as root'
 
 class Effort(object):
     """How much a look may cost; this one may cost anything.

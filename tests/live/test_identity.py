@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,15 @@ def _remove(folder: Path) -> None:
             time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def _running(cgroup: Path) -> Iterator[None]:
+    """A container has a process when it is named."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        (cgroup / "cgroup.procs").write_text(str(process.pid))
+        yield
+        process.kill()
+
+
 def _stalls(lab: Lab, nested: Path, *options: str) -> list[Object]:
     claimed = lab.folder / "innocent"
     program = lab.program("fork_beside_popen.py", "--force", "1", "--plain", "0", "--live", "0.3")[1:]
@@ -60,7 +71,8 @@ def _stalls(lab: Lab, nested: Path, *options: str) -> list[Object]:
 
 
 def test_names_are_claims_but_the_outermost_container_and_the_user_are_not(lab: Lab, nested: Path) -> None:
-    (stall,) = _stalls(lab, nested, "--container", OUTER[:12])
+    with _running(nested):
+        (stall,) = _stalls(lab, nested, "--container", OUTER[:12])
     for process in (stall["parent"], stall["holders"][0]):
         assert process["container"]["id"] == OUTER
         assert process["exe"] == str(lab.folder / "innocent")
@@ -68,4 +80,16 @@ def test_names_are_claims_but_the_outermost_container_and_the_user_are_not(lab: 
 
 
 def test_a_nested_cgroup_does_not_evade_the_filter(lab: Lab, nested: Path) -> None:
-    assert _stalls(lab, nested, "--container", INNER[:12]) == []
+    """The inner one is no container, so it cannot be selected."""
+    with _running(nested):
+        done = subprocess.run(
+            [*lab.trace_popen, "--container", INNER[:12], "--", "true"],
+            cwd=lab.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert INNER[:12] in line

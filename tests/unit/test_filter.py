@@ -64,3 +64,10 @@ def test_filter_by_user_and_container(
 ) -> None:
     filter = Filter(**options)  # type: ignore[arg-type]
     assert filter.passes_stall(dataclasses.replace(stall(), identity=identity)) is passes
+
+
+def test_containers_that_do_not_run() -> None:
+    running = [Container(ID, "docker", None), Container("f" * 64, "cri-o", POD)]
+    listed = ["host", ID[:12], POD, "ff", "abc", POD[:-1]]
+    assert Filter(containers=listed).unmatched(running) == ["abc", POD[:-1]]
+    assert Filter().unmatched(running) == []

@@ -699,3 +699,44 @@ def test_why_not(tmp_path: Path) -> None:
     assert "no process" in str(snapshot.why_not(4_999_999))
     (tmp_path / "5").mkdir()
     assert "no /proc/PID/syscall" in str(snapshot.why_not(5, str(tmp_path)))
+
+
+def test_a_kernel_thread_starts_no_programs(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    stat = "7 (a) b) S 2 0 0 0 -1 {} " + "0 " * 40
+    (tmp_path / "7" / "stat").write_text(stat.format(0x208040))
+    for why in (snapshot.why_not, snapshot.kernel_thread):
+        line = str(why(7, str(tmp_path)))
+        assert "7" in line and "thread of the kernel" in line
+    (tmp_path / "7" / "stat").write_text(stat.format(0x8040))
+    assert snapshot.kernel_thread(7, str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "user", "reason"),
+    [
+        ("0000000000000000", 1000, "run this as root"),
+        ("0000000000000000", 0, "root has no CAP_SYS_PTRACE"),
+        ("0000000000080000", 0, "security module"),
+        ("0000000000080000", 1000, "security module"),
+        (None, 1000, "run this as root"),
+    ],
+)
+def test_why_a_process_cannot_be_inspected(
+    capabilities: Optional[str], user: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pid 1 here, which a sandbox protects even from root."""
+
+    def refuse(*_arguments: Any) -> None:
+        raise PermissionError
+
+    for name in ("1", "self"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "1" / "syscall").touch()
+    if capabilities is not None:
+        status = f"Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t{capabilities}\nCapBnd:\tffffffffffffffff\n"
+        (tmp_path / "self" / "status").write_text(status)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "listdir", refuse)
+    line = str(snapshot.why_not(1, str(tmp_path)))
+    assert "pid 1" in line and reason in line

@@ -62,6 +62,7 @@ def usage_error(*arguments: str) -> str:
         (["-u", "root"], ["-u", "COMMAND", "--user"]),
         (["-u", "no-such-user-here", "--", "true"], ["-u", "'no-such-user-here'"]),
         (["-u", "9" * 30, "--", "true"], ["-u", "9" * 30]),
+        (["--container", "no-such-id", "--", "true"], ["--container", "'no-such-id'"]),
         (["--exit-code", "5", "--", "true"], ["--exit-code", "--fail-on-stall"]),
         (["--steps", "--json"], ["--steps", "--json"]),
         (

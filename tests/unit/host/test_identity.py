@@ -10,7 +10,8 @@ from typing import Optional
 
 import pytest
 
-from agent.host.identity import container_of, identify
+from agent.host import identity
+from agent.host.identity import container_of, identify, running_containers
 from agent.model import Container, Identity
 
 A, B = "a1" * 32, "b2" * 32
@@ -125,3 +126,21 @@ def test_this_process() -> None:
     assert found is not None and found.exe is not None
     assert found.uid == os.getuid()
     assert Path(found.exe).samefile("/proc/self/exe")
+
+
+def test_running_containers(tmp_path: Path) -> None:
+    scope = f"/docker-{A}.scope"
+    for pid, path in ((1, "/init.scope"), (5, scope), (6, scope)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(f"0::{path}\n")
+    (tmp_path / "7").mkdir()  # it has exited meanwhile
+    assert running_containers(tmp_path) == {Container(A, "docker", None)}
+
+
+def test_running_containers_that_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: str) -> bytes:
+        raise PermissionError
+
+    (tmp_path / "1").mkdir()
+    monkeypatch.setattr(identity, "contents", refuse)
+    assert running_containers(tmp_path) is None
