@@ -18,7 +18,7 @@ from argparse_manpage.manpage import Manpage
 from agent.cli.arguments import trace_parser
 
 _FOLDER = Path(__file__).parent / "manual"
-_FILES = {"--config", "--html", "--replay", "--report", "--trace", "-o"}
+_FILES = {"--config", "--html", "--junit", "--replay", "--report", "--trace", "-o"}
 _EXIT_STATUS = """\
 .SH EXIT STATUS
 .TP

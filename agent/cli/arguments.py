@@ -164,6 +164,14 @@ def trace_parser() -> Parser:
     output.add_argument("--report", metavar="FILE", help="also write the JSON objects to FILE")
     output.add_argument("--html", metavar="FILE", help="at the end, write an HTML page of all stalls")
     output.add_argument("--trace", metavar="FILE", help="at the end, write a trace file for Perfetto")
+    output.add_argument(
+        "--junit", metavar="FILE", help="at the end, write JUnit XML: a test case for each kind of stall"
+    )
+    output.add_argument(
+        "--github",
+        action="store_true",
+        help="print what fails --fail-on-stall to standard error as annotations of GitHub Actions",
+    )
     output.add_argument("--debug", action="store_true", help="log what trace-popen itself does")
     output.add_argument("--version", action="version", version=f"trace-popen {__version__}")
     return parser

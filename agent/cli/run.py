@@ -19,12 +19,15 @@ from rich.console import Console
 from agent.cli import session
 from agent.cli.command import Command
 from agent.cli.files import OutputFile
-from agent.cli.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS, Gate
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.errors import UserError
 from agent.filter import Filter
 from agent.host.identity import running_containers
 from agent.host.privileges import Capability
+from agent.render.github import workflow_commands
+from agent.render.junit import junit
+from agent.render.verdict import verdict_lines
+from agent.reports.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS, Gate
 from agent.reports.replay import read_report
 from agent.tracing.prepared import Prepared
 
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
     output = _default_output(options, command)
     if isinstance(output, io.TextIOWrapper):
         output.reconfigure(errors="backslashreplace")  # a comm may not fit the locale's encoding
+    gate = Gate(options.max_stall_ms or DEFAULT_MAX_STALL_MS)
     with contextlib.ExitStack() as cleanup:
         try:
             filter = _filter(options)
@@ -51,7 +55,11 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             saved = [JsonLines(_open(options.report, cleanup))] if options.report else []
             pages = [
                 (cleanup.enter_context(contextlib.closing(OutputFile(path))), draw)
-                for path, draw in ((options.html, html), (options.trace, trace))
+                for path, draw in (
+                    (options.html, html),
+                    (options.trace, trace),
+                    (options.junit, lambda _collection: junit(gate)),
+                )
                 if path
             ]
         except OSError as error:
@@ -59,8 +67,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         console = text_console(output)
         shown = JsonLines(output) if options.json else Text(console, options.steps, options.each)
         drawings = [Drawing(file, draw) for file, draw in pages]
-        gate = Gate(options.max_stall_ms or DEFAULT_MAX_STALL_MS) if options.fail_on_stall else None
-        sinks: list[Sink] = [shown, *saved, *drawings, *([gate] if gate else ())]
+        sinks: list[Sink] = [shown, *saved, *drawings, gate]
         # What the page and the trace need at the end to get their names.
         keep = _REPLACE_FILES if any(file.is_in_foreign_folder for file, _draw in pages) else ()
         try:
@@ -81,7 +88,10 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         failures = [sink.failure for sink in sinks if isinstance(sink, Lines) and sink.failure is not None]
         if failures:
             raise UserError("\n".join(failures))
-        return _judged(gate, status, options.exit_code or DEFAULT_STATUS) if gate else status
+        if options.github:
+            for line in workflow_commands(gate, is_error=options.fail_on_stall):
+                print(line, file=sys.stderr)
+        return _judged(gate, status, options.exit_code or DEFAULT_STATUS) if options.fail_on_stall else status
 
 
 def _live(
@@ -101,7 +111,7 @@ def _live(
 
 def _judged(gate: Gate, status: int, failed: int) -> int:
     """The exit status with the gate: ``failed`` if it fails, unless COMMAND has failed, which counts more."""
-    for line in gate.lines():
+    for line in verdict_lines(gate):
         print(f"trace-popen: {line}", file=sys.stderr)
     if not gate.fails:
         return status

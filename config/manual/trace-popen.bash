@@ -7,13 +7,14 @@
 
 
 
-_shtab_trace_popen_option_strings=(-h --help -p --pid -u --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --steps --stacks --json -o --report --html --trace --debug --version)
+_shtab_trace_popen_option_strings=(-h --help -p --pid -u --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --steps --stacks --json -o --report --html --trace --junit --github --debug --version)
 
 _shtab_trace_popen___replay_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen__o_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___report_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___html_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___trace_COMPGEN=_shtab_compgen_files
+_shtab_trace_popen___junit_COMPGEN=_shtab_compgen_files
 
 
 
@@ -26,6 +27,7 @@ _shtab_trace_popen___each_nargs=0
 _shtab_trace_popen___steps_nargs=0
 _shtab_trace_popen___stacks_nargs=0
 _shtab_trace_popen___json_nargs=0
+_shtab_trace_popen___github_nargs=0
 _shtab_trace_popen___debug_nargs=0
 _shtab_trace_popen___version_nargs=0
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
@@ -93,6 +94,15 @@ def test_a_failure_of_the_command_is_not_hidden(lab: Lab, code: int, options: li
 
 def test_a_healthy_command_keeps_its_status(lab: Lab) -> None:
     assert _run(lab, ["/bin/sh", "-c", "exit 7"]) == (7, [])
+
+
+def test_annotations_and_junit(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "junit.xml"
+    status, lines = _run(lab, _forced(lab), "--github", "--junit", str(path))
+    assert status == 3
+    assert lines[0].startswith("::error title=spawnstall%3A python3%3A forked::1 stall ")
+    suite = fromstring(path.read_text())[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
 
 
 def test_a_saved_report_is_judged_too(lab: Lab, tmp_path: Path) -> None:

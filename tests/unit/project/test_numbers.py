@@ -12,6 +12,7 @@ import tomllib
 from agent.cli.arguments import trace_parser
 from agent.host import pyspy
 from agent.model import Cause
+from agent.reports.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS
 from agent.serve import metrics
 from agent.settings.agentfile import Config
 from agent.tracing import stuckexecs, tracer
@@ -156,7 +157,8 @@ def test_defaults_in_the_help() -> None:
     }
     actions = {action.dest: action for action in trace_parser()._actions}
     found = {dest: float(values[0]) for dest, values in stated.items() if values}
-    assert found == {dest: actions[dest].default for dest in found} and len(found) == 2
+    gate = {"max_stall_ms": DEFAULT_MAX_STALL_MS, "exit_code": DEFAULT_STATUS}  # they need --fail-on-stall
+    assert found == {dest: gate.get(dest, actions[dest].default) for dest in found} and len(found) == 4
 
 
 def test_bounds_of_the_histograms_end_where_the_header_says() -> None:

@@ -9,12 +9,10 @@ matter of chance.  A copy that an exec will close (``late_exec``), and one witho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.advice import advise
 from agent.model import Cause
-from agent.render.words import count, duration
 from agent.reports.kinds import Kinds
 from agent.reports.losses import loss_lines
 from agent.reports.types import ReportObject, SummaryObject
@@ -45,19 +43,13 @@ class Finding:
     fails: bool
     advice: str
 
-    def __str__(self) -> str:
-        parts = []
-        if self.stalls:
-            parts.append(f"{count(self.stalls, 'stall')} (longest {duration(self.longest * 1e9)})")
-        if self.exposures:
-            parts.append(count(self.exposures, "exposure"))
-        return f"{' and '.join(parts)} of {self.comm}, cause {self.cause}"
-
 
 class Gate:
-    """Takes the objects of a report; a sink, as in ``outputs``.
+    """Takes the objects of a report, of one run or several.
 
     max_stall_ms: the length up to which stalls by an exec or by an unknown holder are tolerated.
+    seconds: how long the runs took.  lost_records: their number; they can hide what would fail the gate.
+    doubts: other reasons why the result is not certain.
     """
 
     def __init__(self, max_stall_ms: float = DEFAULT_MAX_STALL_MS) -> None:
@@ -66,8 +58,9 @@ class Gate:
         self._advice: dict[tuple[str, Cause], str] = {}
         self._unmeasured: set[tuple[str, Cause]] = set()
         self._exposures: Counter[tuple[str, Cause]] = Counter()
-        self._lost_records = 0
-        self._doubts: list[str] = []
+        self.seconds = 0.0
+        self.lost_records = 0
+        self.doubts: list[str] = []
 
     def write(self, report: ReportObject) -> None:
         """Take one object."""
@@ -81,13 +74,14 @@ class Gate:
             self._add_summary(report)
 
     def _add_summary(self, summary: SummaryObject) -> None:
-        self._lost_records += summary["lost_records"]
+        self.seconds += summary["seconds"]
+        self.lost_records += summary["lost_records"]
         exposures = summary.get("exposures")
         if exposures is None:
-            self._doubts.append("exposures were not counted, so only stalls of at least --min-ms decide")
+            self.doubts.append("exposures were not counted, so only stalls of at least --min-ms decide")
         for each in exposures or ():
             self._exposures[each["comm"], Cause(each["cause"])] += each["count"]
-        self._doubts += loss_lines(summary.get("not_followed", {}), besides="records_lost")
+        self.doubts += loss_lines(summary.get("not_followed", {}), besides="records_lost")
 
     def findings(self) -> list[Finding]:
         """Return what was found, first what fails the gate, and then the largest numbers."""
@@ -112,17 +106,4 @@ class Gate:
     @property
     def fails(self) -> bool:
         """Whether something was found that fails the gate, or records were lost that could show it."""
-        return self._lost_records > 0 or any(finding.fails for finding in self.findings())
-
-    def lines(self) -> Iterator[str]:
-        """Yield why the gate fails, and why its result is not certain: a line for each."""
-        failing = [finding for finding in self.findings() if finding.fails]
-        if failing:
-            more = f"; {count(len(failing) - 1, 'more kind')} in the report" if failing[1:] else ""
-            yield f"--fail-on-stall: failed: {failing[0]}{more}. {failing[0].advice}"
-        elif self._lost_records:
-            what = count(self._lost_records, "lost record")
-            yield f"--fail-on-stall: failed: {what} can hide stalls. Run it again on a less busy machine."
-        else:
-            for doubt in self._doubts:
-                yield f"--fail-on-stall: the result is not certain: {doubt}"
+        return self.lost_records > 0 or any(finding.fails for finding in self.findings())
