@@ -22,6 +22,8 @@ __all__ = ["DEFAULT_MAX_STALL_MS", "DEFAULT_STATUS", "Finding", "Gate"]
 DEFAULT_MAX_STALL_MS = 1000.0
 DEFAULT_STATUS = 3
 _MAX_ADVICE = 1000
+_NO_DOUBT = {"records_lost", "programs_full", "stacks_lost"}
+"""Losses that hide nothing from the gate, and the one that fails it."""
 _AT_ANY_LENGTH = frozenset({Cause.FORKED, Cause.LEAKED, Cause.OWN_DESCENDANT, Cause.PASSED})
 
 
@@ -81,7 +83,8 @@ class Gate:
             self.doubts.append("exposures were not counted, so only stalls of at least --min-ms decide")
         for each in exposures or ():
             self._exposures[each["comm"], Cause(each["cause"])] += each["count"]
-        self.doubts += loss_lines(summary.get("not_followed", {}), besides="records_lost")
+        lost = summary.get("not_followed", {})
+        self.doubts += loss_lines({name: lost[name] for name in lost if name not in _NO_DOUBT})
 
     def findings(self) -> list[Finding]:
         """Return what was found, first what fails the gate, and then the largest numbers."""

@@ -52,7 +52,7 @@ def test_lost_records_fail_it() -> None:
 
 
 def test_other_losses_are_a_doubt() -> None:
-    made = gate(run(slots_overflowed=12, records_lost=0))
+    made = gate(run(slots_overflowed=12, records_lost=0, stacks_lost=3, programs_full=4))
     assert not made.fails
     [doubt] = made.doubts
     assert "slots_overflowed" in doubt
