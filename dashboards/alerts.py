@@ -297,4 +297,30 @@ def _blind() -> list[Alert]:
             wait="15m",
             severity="info",
         ),
+        rule(
+            "numbers_overflowed",
+            "increase(spawnstall_numbers_overflowed_total[15m]) > 0",
+            f"could not follow about {_NUMBER} copies in 15 minutes because they were at too many fds",
+            panel="Losses",
+            wait="15m",
+            severity="info",
+        ),
+        rule(
+            "walks_cut",
+            "increase(spawnstall_walks_cut_total[15m]) > 0",
+            f"cut about {_NUMBER} events short in 15 minutes because each concerned too many spawns: some"
+            " causes may be unknown",
+            panel="Losses",
+            wait="15m",
+            severity="info",
+        ),
+        rule(
+            "searches_cut",
+            "increase(spawnstall_searches_cut_total[15m]) > 0",
+            f"cut about {_NUMBER} searches of open files short in 15 minutes: some holders and hangs may not"
+            " be found",
+            panel="Losses",
+            wait="15m",
+            severity="info",
+        ),
     ]

@@ -343,6 +343,9 @@ _BLIND = [
     *_blind_counter("map_evictions", _MAP),
     *_blind_counter("probe_misses", soon=30),
     *_blind_counter("slots_overflowed", soon=30),
+    *_blind_counter("numbers_overflowed", soon=30),
+    *_blind_counter("walks_cut", soon=30),
+    *_blind_counter("searches_cut", soon=30),
     *_blind(
         "map_nearly_full",
         {**_metric("map_entries", constant(90), _MAP), **_metric("map_max_entries", constant(100), _MAP)},

@@ -76,8 +76,9 @@ _RUN = {
     },
     "SpawnStallAgentBlind": {
         "curl -sS http://127.0.0.1:9848/metrics | "
-        "grep -E 'selftest|attached|lost|misses|failed|unfinished|evictions|entries|overflowed'": Run(
-            "hung", ("selftest", "attached", "lost", "misses", "failed", "evictions", "entries", "overflowed")
+        "grep -E 'selftest|attached|lost|misses|failed|unfinished|evictions|entries|overflowed|cut'": Run(
+            "hung",
+            ("selftest", "attached", "lost", "misses", "failed", "evictions", "entries", "overflowed", "cut"),
         ),
         "trace-popen --pid PID --snapshot": Run("hung"),
     },

@@ -19,6 +19,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from agent.cli.arguments import trace_parser
+from agent.reports.losses import LOSSES
 from dashboards.__main__ import main
 from dashboards.alerts import alerts
 from dashboards.files import generated_files
@@ -237,6 +238,17 @@ def test_runbooks_are_complete(repo_root: Path) -> None:
             assert all(f"`{cause}`" in text for cause in causes), file.name
         if file.stem == "SpawnExecStuck":
             assert "trace-popen --pid PID --snapshot" in text
+
+
+def test_every_loss_has_an_alert_or_a_reason_for_none(repo_root: Path) -> None:
+    """The runbook names those without, and says why."""
+    blind = [alert for alert in alerts() if alert.name == "SpawnStallAgentBlind"]
+    watched = {metric for alert in blind for metric, _ in uses(alert.expr)}
+    text = (repo_root / "dashboards" / "runbooks" / "SpawnStallAgentBlind.md").read_text()
+    assert {alert.labels["reason"] for alert in blind} == set(re.findall(r"(?m)^\| `(\w+)` \|", text))
+    [excused] = re.findall(r"(?s)These losses have no alert of their own: (.*?)\n\n", text)
+    without = {name for name, _, _ in LOSSES if f"spawnstall_{name}_total" not in watched}
+    assert without == set(re.findall(r"`(\w+)` \(", excused)) - {"map_nearly_full"}
 
 
 def test_runbooks_quote_what_exists(repo_root: Path) -> None:
