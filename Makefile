@@ -103,6 +103,8 @@ lint-only:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	.venv/bin/shellcheck --external-sources $(SHELL_FILES)
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
+	.venv/bin/zizmor --quiet --offline .github/workflows
 	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
 	$(PYTHON) -m mypy --strict spawnstall.py agent config dashboards probes tests
 
