@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup run demo check test test-pythons setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
-	snapshot soak-spawns setup-bench bench bench-fleet dashboards preview lint lint-only fuzz lock audit pin wheel sbom dev announce-test
+	snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -67,6 +67,9 @@ test-kernels: dev setup-kernels ## run the live tests' core on other kernels, em
 
 manual: dev ## regenerate the man page and the shell completions (config/manual)
 	@$(PYTHON) config/make-manual.py
+
+manifests: dev setup-e2e ## regenerate the schema of the Helm chart and the plain manifests (config/helm, config/kubernetes)
+	@$(PYTHON) config/make-manifests.py
 
 snapshot: dev ## rewrite agent/snapshot.py for Python 2.7 (config/snapshot)
 	@$(PYTHON) config/make-snapshot.py

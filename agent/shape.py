@@ -321,7 +321,9 @@ class _Object(Shape):
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
         properties = {key: shape.schema(definitions) for key, shape in self.keys.items()}
-        found = {"properties": properties, "required": self._required, "type": "object"}
+        found: dict[str, Any] = {"properties": properties, "required": self._required, "type": "object"}
+        if self._is_dataclass:
+            found["additionalProperties"] = False
         return _named(self._kind, found, definitions)
 
 

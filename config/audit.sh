@@ -22,4 +22,5 @@ if ! $audit --version 2>/dev/null | grep -qF " $version"; then
     .cache/audit/bin/pip install -qq --disable-pip-version-check "pip-audit==$version" ||
         die "nothing was checked: could not install pip-audit, see above"
 fi
-exec $audit --strict --disable-pip --require-hashes -r config/requirements.txt -r config/requirements-dev.txt
+exec $audit --strict --disable-pip --require-hashes -r config/requirements.txt -r config/requirements-dev.txt \
+    -r config/requirements-ansible.txt

@@ -7,6 +7,7 @@
 #
 #     requirements.txt         the image and the checkout, Python 3.9 and later
 #     requirements-dev.txt     these and the tests, Python 3.11 and later
+#     requirements-ansible.txt Ansible and its linter, Python 3.11 and later
 #     requirements-oldest.txt  the unit tests on Python 3.9, with the oldest versions that pyproject.toml allows
 #     requirements-newest.txt  the unit tests on the newest Python, with the versions of requirements-dev.txt
 set -eu
@@ -27,5 +28,7 @@ set -- -q pip compile --universal --generate-hashes --no-annotate "$@" pyproject
 $uv "$@" --python-version 3.9 --extra stacks --group install -o config/requirements.txt
 $uv "$@" --python-version 3.11 --extra stacks --group install --group dev -c config/requirements.txt \
     -o config/requirements-dev.txt
+$uv "$@" --python-version 3.11 --group ansible -c config/requirements-dev.txt \
+    -o config/requirements-ansible.txt
 $uv "$@" --python-version 3.9 --group unit-oldest --resolution lowest-direct -o config/requirements-oldest.txt
 $uv "$@" --python-version 3.12 --group unit-newest -c config/requirements-dev.txt -o config/requirements-newest.txt

