@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         compile_all(Path(name))
         other = Path(options.other).resolve() if options.other else None
-        bench = Bench(Path(name), options.rounds, options.seconds, other)
+        bench = Bench(Path(name), options.rounds, options.seconds, other, options.alone)
         for group in options.groups or _GROUPS:
             found = _GROUPS[group](bench)
             result["groups"][group] = found.data
@@ -70,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1, help="duration of one measurement")
     parser.add_argument("--other", metavar="DIR", help="another checkout, whose agent is measured too")
+    parser.add_argument("--alone", action="store_true", help="leave out the tracers of other projects")
     parser.add_argument("--json", default="bench.json", help="the file to write")
     return parser.parse_args()
 

@@ -20,13 +20,14 @@ class Bench:
     """Settings of a run.
 
     folder: of the compiled programs; rounds: of each measurement; seconds: duration of one measurement;
-    other: another checkout, whose agent is a peer.
+    other: another checkout, whose agent is a peer.  alone: leave out the tracers of other projects.
     """
 
     folder: Path
     rounds: int
     seconds: float
     other: Optional[Path] = None
+    alone: bool = False
     lab: Lab = field(init=False)
 
     def __post_init__(self) -> None:

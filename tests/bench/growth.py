@@ -19,6 +19,7 @@ from tests.bench import stats
 from tests.bench.bench import Bench, Group
 from tests.bench.cost import cpu_seconds
 from tests.bench.native import result_of
+from tests.bench.peers import AGENT
 from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["run"]
@@ -77,7 +78,14 @@ def run(bench: Bench) -> Group:
         ),
     ]
     data = {"processes": list(map(_plain, processes)), "spawning": list(map(_plain, shapes))}
-    return Group(data, tables, {})
+    ours = [found for found in shapes if found["agent"] == AGENT]
+    figures = {
+        f"storm of {found['threads']} threads of untraced": found["ratio"].median
+        for found in ours
+        if found["how"] == "vfork"
+    }
+    figures["lost spawns of all storms"] = sum(sum(found["losses"].values()) for found in ours)
+    return Group(data, tables, figures)
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,20 @@ from tests.bench import empty, tracers
 from tests.bench.bench import Bench
 from tests.live.lab import Lab
 
-__all__ = ["NOTHING", "CannotRunError", "Peer", "followers", "hosts", "tracepoints_of_the_agent"]
+__all__ = [
+    "AGENT",
+    "EMPTY",
+    "NOTHING",
+    "CannotRunError",
+    "Peer",
+    "followers",
+    "hosts",
+    "tracepoints_of_the_agent",
+]
 
 NOTHING = "nothing"
+EMPTY = "an empty program"
+AGENT = "the agent"
 _START_SECONDS = 30
 _CALLS = ("pipe2", "clone", "clone3", "fork", "vfork", "execve", "close", "read", "dup2", "dup3", "fcntl")
 
@@ -65,18 +76,25 @@ def hosts(bench: Bench, tracepoints: Sequence[str]) -> list[Peer]:
         with lab.agent():
             yield ()
 
-    return [
+    ours = [
         Peer(NOTHING, nothing),
-        Peer("an empty program", empty_program),
+        Peer(EMPTY, empty_program),
         *(Peer(name, functools.partial(agent, lab)) for name, lab in bench.labs.items()),
+    ]
+    if bench.alone:
+        return ours
+    return [
+        *ours,
         Peer("bpftrace, a counter", lambda: _running("bpftrace", "-e", counter)),
         Peer("execsnoop (libbpf-tools)", lambda: _running("execsnoop")),
         Peer("execsnoop (bcc)", lambda: _running("execsnoop-bpfcc")),
     ]
 
 
-def followers() -> list[Peer]:
+def followers(bench: Bench) -> list[Peer]:
     """Return those that trace one command and its descendants."""
+    if bench.alone:
+        return []
     calls = ",".join(_CALLS)
     ours = [sys.executable, "-m", "agent", "--json", "-o", "/dev/null", "--"]
     return [

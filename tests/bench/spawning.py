@@ -23,7 +23,6 @@ while time.monotonic() < began + seconds:
 used = sum(os.times()[:4]) * 1e6 / count
 print('{"rate": %f, "cpu_us": %f}' % (count / (time.monotonic() - began), used))
 """
-_AGENT = "the agent"
 _KINDS = {
     "rate": ("Spawns a second, in units of the untraced rate", "spawns a second"),
     "cpu_us": ("CPU time of a spawn, in units of the untraced one's", "microseconds"),
@@ -42,7 +41,7 @@ def run(bench: Bench) -> Group:
         found = {name: result_of([*prefix, *command]) for name, command in commands.items()}
         return {name + kind: each[kind] for name, each in found.items() for kind in _KINDS}
 
-    everybody = [*peers.hosts(bench, peers.tracepoints_of_the_agent(bench)), *peers.followers()]
+    everybody = [*peers.hosts(bench, peers.tracepoints_of_the_agent(bench)), *peers.followers(bench)]
     found = rounds.interleaved(bench, everybody, measure)
     data: dict[str, Any] = {"cannot": found.cannot, "disturbed": found.disturbed}
     tables, figures = [], {}
@@ -65,5 +64,9 @@ def run(bench: Bench) -> Group:
             },
         }
         if kind == "rate":
-            figures = {f"{name} of untraced": figure.median for name, figure in ratios[_AGENT].items()}
+            empty, agent = found.values[peers.EMPTY], found.values[peers.AGENT]
+            figures = {
+                f"{name} of the empty program's": stats.ratio(agent[name + kind], empty[name + kind]).median
+                for name in commands
+            }
     return Group(data, tables, figures)

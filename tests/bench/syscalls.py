@@ -15,8 +15,6 @@ from tests.bench.bench import Bench, Group
 
 __all__ = ["run"]
 
-_EMPTY, _AGENT = "an empty program", "the agent"
-
 
 def run(bench: Bench) -> Group:
     """Measure with one and with two busy cores, if there are two."""
@@ -56,7 +54,7 @@ def run(bench: Bench) -> Group:
         if cores == 1:
             for call in alone:
                 figures[f"{call} of the empty program's"] = (
-                    added[_AGENT][call].median / added[_EMPTY][call].median
+                    added[peers.AGENT][call].median / added[peers.EMPTY][call].median
                 )
     return Group(data, tables, figures)
 

@@ -53,8 +53,8 @@ def test_the_empty_program_has_a_function_for_each_tracepoint() -> None:
     [
         ("RSS", 80.0, "met"),
         ("RSS", 80.1, "not met"),
-        ("Popen, Python of untraced", 0.99, "met"),
-        ("Popen, Python of untraced", 0.98, "not met"),
+        ("Popen, Python of the empty program's", 0.99, "met"),
+        ("Popen, Python of the empty program's", 0.98, "not met"),
         ("RSS", None, "not measured"),
     ],
 )
