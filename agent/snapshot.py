@@ -39,6 +39,7 @@ The fds of a thread that has an fd table of its own are not seen.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -49,7 +50,20 @@ import sys
 import textwrap
 import time
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 __all__ = [
     "WHY",
@@ -60,6 +74,7 @@ __all__ = [
     "Sampler",
     "Wait",
     "WaitHolder",
+    "is_waiting",
     "kernel_thread",
     "look",
     "main",
@@ -391,6 +406,9 @@ class Wait(NamedTuple):
 
     kind: one of _KINDS.  headline: one sentence.  normal: the other side is alive and at work.
     time: of the look; since: the earliest time at which the wait can have begun, None: not known.
+    id: the same in every look for as long as the thread waits for the same.
+    link: of the file that it waits for; empty: it waits for a child.
+    ended, ending: when it was seen to have ended, and how: a clause.  None: it goes on.
     """
 
     kind: str
@@ -406,14 +424,22 @@ class Wait(NamedTuple):
     advice: str = ""
     normal: bool = False
     since: Optional[float] = None
+    id: str = ""
+    link: str = ""
+    ended: Optional[float] = None
+    ending: Optional[str] = None
 
     def to_object(self) -> Dict[str, Any]:
         """The JSON object of a wait."""
         return {
             "type": "wait",
+            "id": self.id,
             "kind": self.kind,
             "time": _timestamp(self.time),
+            "state": "ongoing" if self.ended is None else "ended",
             "since": _timestamp(self.since),
+            "ended": _timestamp(self.ended),
+            "ending": self.ending,
             "parent": {"pid": self.pid, "comm": printable(self.comm)},
             "thread": self.tid,
             "child": None if self.child is None else {"pid": self.child, "comm": printable(self.child_comm)},
@@ -939,6 +965,37 @@ def _pipe_readers(thread: _Thread) -> Iterator[_Reader]:
 def _readers(pid: int, tid: int, proc: str) -> List[_Reader]:
     thread = _thread(pid, tid, proc)
     return [] if thread is None else list(_pipe_readers(thread))
+
+
+def is_waiting(found: Union[Finding, Wait], proc: str = PROC) -> bool:
+    """Whether a thread still waits for what a look has found; False may also mean: not at this moment."""
+    thread = _thread(found.pid, found.tid, proc)
+    if thread is None:
+        return False
+    if isinstance(found, Finding):
+        return any(reader.pipe == found.pipe for reader in _pipe_readers(thread))
+    if _wait_id(thread, found.link, found.holders, proc) != found.id:
+        return False  # it is another thread
+    if found.link:
+        return any(end.link == found.link for end in thread.ends)
+    if thread.call.name not in (_VFORKS if found.kind == "vfork" else _WAITS):
+        return False
+    children = [_process("{}/{}".format(proc, holder.pid), holder.pid) for holder in found.holders]
+    return all(
+        one is not None
+        and one.parent == found.pid
+        and one.state != "Z"
+        and not (found.kind == "vfork" and one.execed)
+        for one in children
+    )
+
+
+def _wait_id(thread: _Thread, link: str, holders: Sequence[WaitHolder], proc: str) -> str:
+    """A name for what a thread waits for: unique on this host until the next boot."""
+    process = _process("{}/{}/task/{}".format(proc, thread.pid, thread.tid), thread.tid)
+    what = link or [holder.pid for holder in holders]
+    named = "{} {} {} {}".format(thread.pid, thread.tid, None if process is None else process.start, what)
+    return hashlib.sha256(os.fsencode(named)).hexdigest()[:16]
 
 
 def _still(thread: _Thread, proc: str) -> bool:
@@ -1503,10 +1560,11 @@ def _state_name(call: str) -> str:
 def _wait(thread: _Thread, view: _View) -> Optional[Wait]:
     """What a thread waits for if that is a child or a pipe; None if it is something else."""
     if thread.call.name in _VFORKS:
-        return _vfork_wait(thread, view)
+        return _identified(_vfork_wait(thread, view), thread, "", view)
     if thread.call.name in _WAITS and len(thread.call.args) > 1:
-        return _child_wait(thread, view)
-    found = [wait for end in thread.ends for wait in [_end_wait(thread, end, view)] if wait is not None]
+        return _identified(_child_wait(thread, view), thread, "", view)
+    waits = [_identified(_end_wait(thread, end, view), thread, end.link, view) for end in thread.ends]
+    found = [wait for wait in waits if wait is not None]
     if not found:
         return None
     found.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
@@ -1515,6 +1573,12 @@ def _wait(thread: _Thread, view: _View) -> Optional[Wait]:
     if len(others) > _MAX_LISTED:
         also.append("also: {} more pipes".format(len(others) - _MAX_LISTED))
     return first._replace(evidence=first.evidence + tuple(also))
+
+
+def _identified(wait: Optional[Wait], thread: _Thread, link: str, view: _View) -> Optional[Wait]:
+    if wait is None:
+        return None
+    return wait._replace(id=_wait_id(thread, link, wait.holders, view.proc), link=link)
 
 
 def _vfork_wait(thread: _Thread, view: _View) -> Optional[Wait]:

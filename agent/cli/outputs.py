@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Optional, Protocol, cast
+from typing import IO, Optional, Protocol, Union, cast
 
 from rich.console import Console
 
@@ -21,7 +21,7 @@ from agent.model import Spawn, Stall
 from agent.render.kindtable import KindTable
 from agent.render.steptable import step_table
 from agent.render.text import end_line, spawn_line, stall_text, summary_text
-from agent.render.wait_text import WaitText
+from agent.render.wait_text import WaitText, wait_end_line
 from agent.reports.collection import Collection
 from agent.reports.kinds import Kinds, stall_key
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_id, stall_object
@@ -102,6 +102,8 @@ class Text(Lines):
             self._print_kinds(all_ended=not report["ongoing"])
         elif report["type"] == "spawn":
             self._console.print(spawn_line(report), soft_wrap=True)
+        elif report["type"] == "wait" and report.get("state") == "ended":
+            self._console.print(wait_end_line(report), soft_wrap=True)
         elif report["type"] == "wait":
             self._console.print(WaitText(report), crop=False)
         else:
@@ -179,21 +181,27 @@ class Reports:
         self._filter = filter or Filter()
         self._clock = Clock()
         self._passed: set[int] = set()
-        self._shown: set[str] = set()
+        self._found: set[str] = set()
+        self._found_ended: set[str] = set()
+        self._waiting: set[str] = set()
 
     def stall(self, stall: Stall) -> None:
         """Report a stall, in progress or ended."""
         if not self._filter.passes_stall(stall):
             return
         self._passed.add(stall.spawn.id)
-        if stall.ended is None and stall_id(stall) in self._shown:
-            return  # reported from /proc before the probes were ready
+        id_ = stall_id(stall)
+        if id_ in self._found_ended or (stall.ended is None and id_ in self._found):
+            return  # reported from /proc
+        if stall.ended is not None and id_ in self._found:
+            self._end_found(id_)
         self.summary.add_stall(stall)
         self._write(stall_object(stall, self._clock))
 
-    def count(self, stalls: Iterable[Stall]) -> int:
-        """Return the number of these stalls that pass the filter."""
-        return sum(self._filter.passes_stall(stall) for stall in stalls)
+    def count(self, stalls: Iterable[Stall] = ()) -> int:
+        """Return the number of stalls in progress: these, if they pass the filter, and those from /proc."""
+        passed = {stall_id(stall) for stall in stalls if self._filter.passes_stall(stall)}
+        return len((passed | self._found) - self._found_ended)
 
     def spawn(self, spawn: Spawn) -> None:
         """Count an ended spawn, and report it if ``every``."""
@@ -207,24 +215,46 @@ class Reports:
         if self._every:
             self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
 
-    def snapshot(self, finding: Finding, stacks: Optional[Taken] = None) -> None:
-        """Report a stall found in /proc; stacks: its stacks, None if not requested."""
-        if not self._filter.passes(finding.comm, lambda: identify(finding.pid, time.monotonic_ns())):
-            return
-        if finding.state == "ongoing" and finding.id in self._shown:
-            return  # sampling has found it again
+    def snapshot(self, finding: Finding, stacks: Optional[Taken] = None) -> bool:
+        """Report a stall found in /proc, in progress or ended; return whether it is followed: it passes.
+
+        stacks: its stacks, None if not requested.
+        """
+        is_known, has_ended = finding.id in self._found, finding.state == "ended"
+        if finding.id in self._found_ended or (is_known and not has_ended):
+            return False  # it has been reported
+        if not is_known and not self._passes(finding):
+            return False
         now = time.monotonic_ns()
         pids = {finding.pid, *(holder.pid for holder in finding.holders if holder.pid is not None)}
         report = snapshot_object(finding.to_object(), {pid: identify(pid, now) for pid in pids}, stacks)
         if report["id"] is not None:
-            self._shown.add(report["id"])
+            if has_ended:
+                self._end_found(report["id"])
+            else:
+                self._found.add(report["id"])
         self.summary.add_sampled(report)
         self._write(report)
+        return True
 
-    def wait(self, wait: Wait) -> None:
-        """Report a wait that is not a stall, found in /proc."""
-        if self._filter.passes(wait.comm, lambda: identify(wait.pid, time.monotonic_ns())):
-            self._write(cast(WaitObject, wait.to_object()))
+    def wait(self, wait: Wait) -> bool:
+        """Report a wait that is not a stall, found in /proc, or its end; return whether it passes."""
+        if wait.ended is not None:
+            self._waiting.discard(wait.id)
+            self.summary.waits += 1
+        elif self._passes(wait):
+            self._waiting.add(wait.id)
+        else:
+            return False
+        self._write(cast(WaitObject, wait.to_object()))
+        return True
+
+    def found(self, found: Union[Finding, Wait]) -> None:
+        """Report the end of what was reported from /proc."""
+        if isinstance(found, Wait):
+            self.wait(found)
+        else:
+            self.snapshot(found)
 
     def end(self, lost_records: int, ongoing: Sequence[Stall], not_followed: Mapping[str, int]) -> None:
         """Report the stalls in progress that have not been reported, and the summary.
@@ -234,7 +264,14 @@ class Reports:
         for stall in ongoing:
             if stall.spawn.id not in self._passed:
                 self.stall(stall)
-        self._write(self.summary.object(lost_records, self.count(ongoing), not_followed))
+        self._write(self.summary.object(lost_records, self.count(ongoing), not_followed, len(self._waiting)))
+
+    def _passes(self, found: Union[Finding, Wait]) -> bool:
+        return self._filter.passes(found.comm, lambda: identify(found.pid, time.monotonic_ns()))
+
+    def _end_found(self, id_: str) -> None:
+        self._found.discard(id_)
+        self._found_ended.add(id_)
 
     def _write(self, report: ReportObject) -> None:
         for sink in self._sinks:

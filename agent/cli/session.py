@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from types import FrameType
-from typing import Optional
+from typing import Optional, Union
 
 from rich.console import Console
 from rich.live import Live
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from agent import snapshot
 from agent.cli.command import Command
+from agent.cli.following import Following
 from agent.cli.outputs import Reports
 from agent.errors import UserError
 from agent.host import privileges, procfs, pyspy
@@ -37,10 +38,13 @@ _POLL_SECONDS = 0.1
 _LOSSES_SECONDS = 1.0  # between two readings of all counters, which take a millisecond each
 
 
-def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> list[str]:
+def take_snapshot(
+    pids: list[int], reports: Reports, with_stacks: bool, following: Optional[Following] = None
+) -> list[str]:
     """Report what these processes wait for now, from /proc.
 
     Return a sentence for each process that waits for nothing that can be reported.  Raises UserError.
+    following: follows what is reported.
     """
     nothing = []
     for pid in pids:
@@ -48,10 +52,12 @@ def take_snapshot(pids: list[int], reports: Reports, with_stacks: bool) -> list[
         if obstacle is not None:
             raise UserError(obstacle)
         look = snapshot.look(pid)
-        for finding in look.stalls:
-            reports.snapshot(finding, _stacks(finding) if with_stacks else None)
-        for wait in look.waits:
-            reports.wait(wait)
+        reported: list[Union[snapshot.Finding, snapshot.Wait]] = [
+            *(one for one in look.stalls if reports.snapshot(one, _stacks(one) if with_stacks else None)),
+            *(one for one in look.waits if reports.wait(one)),
+        ]
+        if following is not None:
+            following.add(reported)
         if look.nothing is not None:
             nothing.append(look.nothing)
     return nothing
@@ -82,16 +88,17 @@ def run(
     keep: capabilities that are needed after the end.
     """
     pids = list(prepared.options.targets)
+    following = Following(reports.found)
     if options.pid:
         with contextlib.suppress(UserError):  # tracing may work where /proc cannot be read
-            take_snapshot(options.pid, reports, options.stacks)
+            take_snapshot(options.pid, reports, options.stacks, following)
     stop = _Stop()
     with stop.on_signals(command):
         try:
             tracer = Tracer(prepared, reports.stall, reports.spawn)
         except TraceError as error:
             if error.no_ebpf and options.pid:
-                return _sample(options, reports, stop, str(error))
+                return _sample(options, reports, following, stop, str(error))
             raise
         with tracer:
             # Our SIGTERM must reach a COMMAND that runs as another user by now (su).
@@ -112,6 +119,7 @@ def run(
                 while not stop.requested and time.monotonic() < ends:
                     tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
                     losses.poll()
+                    following.poll(tracer.ongoing)
                     update(reports, tracer)
                     if command is not None and command.poll():
                         break
@@ -120,6 +128,7 @@ def run(
                         print(f"trace-popen: pid {_listed(pids)} {exited}", file=sys.stderr)
                         break
             tracer.drain()
+            following.finish(tracer.ongoing)
             reports.end(tracer.counters()["records_lost"], tracer.ongoing, losses.report())
         return 0 if command is None else command.wait(stop.requested)
 
@@ -134,7 +143,9 @@ def _listed(pids: list[int]) -> str:
     return ", ".join(map(str, pids))
 
 
-def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str) -> int:
+def _sample(
+    options: argparse.Namespace, reports: Reports, following: Following, stop: _Stop, why: str
+) -> int:
     """Poll /proc, where eBPF is unavailable, and report stalls that last."""
     obstacles = [obstacle for obstacle in map(snapshot.why_not, options.pid) if obstacle is not None]
     if obstacles:
@@ -147,11 +158,13 @@ def _sample(options: argparse.Namespace, reports: Reports, stop: _Stop, why: str
         for sampler in samplers.values():
             for finding in sampler.sample(time.monotonic()):
                 reports.snapshot(finding, _stacks(finding) if options.stacks else None)
+        following.poll()
 
     while not stop.requested and time.monotonic() < ends and any(map(procfs.is_alive, samplers)):
         poll()
         time.sleep(options.interval)
     poll()  # reports a stall that ended because its process exited since the last poll
+    following.finish()
     reports.end(lost_records=0, ongoing=(), not_followed={})
     return 0
 

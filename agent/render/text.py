@@ -96,6 +96,9 @@ def summary_text(summary: SummaryObject) -> Text:
         text.append(f"  still in progress: {count(summary['ongoing'], 'stall')}\n", "bold red")
     for line in exposure_lines(summary.get("exposures") or ()):
         text.append(f"  {line}\n")
+    ended, waiting = summary.get("waits", 0), summary.get("waits_in_progress", 0)
+    if ended or waiting:
+        text.append(f"  waits that are not stalls: {ended:,} ended, {waiting:,} in progress\n")
     if summary["lost_records"]:
         text.append("  records were lost: stalls may be missing from this report\n", "red")
     for line in loss_lines(summary.get("not_followed", {}), besides="records_lost"):

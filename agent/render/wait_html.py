@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
+from agent.render.words import wait_end_words
+from agent.reports.types import WaitObject
 from agent.snapshot import wait_entries
 
 __all__ = ["wait_section"]
@@ -15,7 +16,7 @@ _MAX_WAITS = 100
 
 
 def wait_section(
-    waits: Sequence[Mapping[str, Any]], left_out: int = 0, title: str = "Waits that are not stalls"
+    waits: Sequence[WaitObject], left_out: int = 0, title: str = "Waits that are not stalls"
 ) -> str:
     """Each wait as a paragraph and a list; empty if there are none."""
     if not waits:
@@ -26,8 +27,11 @@ def wait_section(
     return f'<section id="waits"><h2>{escape(title)}</h2>\n{shown}\n{note}</section>'
 
 
-def _wait(wait: Mapping[str, Any]) -> str:
+def _wait(wait: WaitObject) -> str:
     (_, headline), *entries = wait_entries(wait)
+    end = wait_end_words(wait)
+    if end is not None:
+        entries.insert(0, ("ended", end))
     items = "".join(_items(entries))
     return f"<p>{escape(headline)}</p>" + (f"<ul>{items}</ul>" if items else "")
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Literal, Optional
 
 from agent import snapshot
 from agent.model import Cause, StepKind
 from agent.reports.kinds import time_in
-from agent.reports.types import ContainerObject, HolderObject, StacksObject, StallObject
+from agent.reports.types import ContainerObject, HolderObject, StacksObject, StallObject, WaitObject
 
 __all__ = [
     "WHY",
@@ -20,6 +21,7 @@ __all__ = [
     "late_words",
     "seen_words",
     "stack_lines",
+    "wait_end_words",
     "what_happened",
 ]
 
@@ -93,6 +95,16 @@ def seen_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
         return None
     when = clock_words(stall, holder.get("last_seen_seconds"))
     return "copy seen open" if when is None else f"copy last seen open at {when}"
+
+
+def wait_end_words(wait: WaitObject) -> Optional[str]:
+    """How and when a wait has ended: a clause; None if it goes on."""
+    ended, how = wait.get("ended"), wait.get("ending")
+    if ended is None or how is None:
+        return None
+    began, end = (datetime.strptime(when, "%Y-%m-%dT%H:%M:%S.%fZ") for when in (wait["time"], ended))
+    after = duration(max(0.0, (end - began).total_seconds()) * 1e9)
+    return f"{how}, at {end:%H:%M:%S} UTC, {after} after the wait was found"
 
 
 def what_happened(what: str, read_fd: int, write_fd: Optional[int], child: Optional[int]) -> str:

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 class Collection:
     """Takes the objects of a report in the order in which they were written.
 
-    A stall that was reported in progress and again when it ended is one stall.
+    A stall or wait that was reported in progress and again when it ended is one.
     """
 
     def __init__(self, objects: Iterable[ReportObject] = (), limit: int = _LIMIT) -> None:
@@ -31,7 +31,7 @@ class Collection:
         self.summaries = 0
         self._stalls = _Longest(_stall_seconds, limit)
         self._spawns = _Longest(_spawn_seconds, limit)
-        self.waits: list[WaitObject] = []
+        self._waits: dict[str, WaitObject] = {}
         self.waits_left_out = 0
         self._limit = limit
         self._ongoing: dict[tuple[Any, ...], int] = {}
@@ -48,9 +48,10 @@ class Collection:
         elif report["type"] == "spawn":
             self._spawns.put(self._number, report)
         elif report["type"] == "wait":
-            if len(self.waits) < self._limit:
-                self.waits.append(report)
-            else:
+            id_ = report.get("id") or f"number {self._number}"
+            if id_ in self._waits or len(self._waits) < self._limit:
+                self._waits[id_] = report
+            elif report.get("state") != "ended":
                 self.waits_left_out += 1
         else:
             self._add_stall(report)
@@ -64,6 +65,11 @@ class Collection:
     def spawns(self) -> list[SpawnObject]:
         """The spawns kept (``--all``), in the order in which they were reported."""
         return self._spawns.kept()
+
+    @property
+    def waits(self) -> list[WaitObject]:
+        """The waits that are not stalls, in the order in which they were first reported."""
+        return list(self._waits.values())
 
     @property
     def stalls_left_out(self) -> int:

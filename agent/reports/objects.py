@@ -165,6 +165,7 @@ class Summary:
     stalled_ns: int = 0
     spawn_ns: list[int] = field(default_factory=list)
     spawns: int = 0
+    waits: int = 0
     holders: dict[tuple[bytes, Cause], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     exposures: Optional[Exposures] = None
 
@@ -202,12 +203,16 @@ class Summary:
         culprit[1] += stalled
 
     def object(
-        self, lost_records: int, ongoing: int = 0, not_followed: Mapping[str, int] = {}
+        self,
+        lost_records: int,
+        ongoing: int = 0,
+        not_followed: Mapping[str, int] = {},
+        waits_in_progress: int = 0,
     ) -> SummaryObject:
         """Make the object of the summary; percentiles are null if no spawn ended.
 
         ongoing: stalls whose end was not seen.  not_followed: as ``losses.not_followed`` returns it; a
-        missing name counts as 0.
+        missing name counts as 0.  waits_in_progress: waits whose end was not seen.
         """
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
         return {
@@ -216,6 +221,8 @@ class Summary:
             "spawns": self.spawns,
             "stalls": self.stalls,
             "ongoing": ongoing,
+            "waits": self.waits,
+            "waits_in_progress": waits_in_progress,
             "exec_failures": self.exec_failures,
             "lost_records": lost_records,
             "not_followed": {name: not_followed.get(name, 0) for name, _, _ in LOSSES},

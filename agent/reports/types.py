@@ -271,6 +271,8 @@ class _LaterSummaryKeys(TypedDict, total=False):
     not_followed: Annotated[dict[_Name, _Number], Length(_MAX_ITEMS)]
     exposures: Optional[Annotated[list[ExposureObject], Length(_MAX_ITEMS)]]
     """null: they are not counted, as this needs the kernel's types."""
+    waits: _Number
+    waits_in_progress: _Number
 
 
 class SummaryObject(_LaterSummaryKeys):
@@ -306,10 +308,18 @@ class WaitHolderObject(TypedDict):
     doing: _LongText
 
 
-class WaitObject(TypedDict):
+class _LaterWaitKeys(TypedDict, total=False):
+    id: _Word
+    state: Literal["ongoing", "ended"]
+    ended: Optional[_Time]
+    ending: Optional[_LongText]
+
+
+class WaitObject(_LaterWaitKeys):
     """What a thread waits for, found in /proc, that is not a stall.
 
     normal: the other side is alive and at work.  since: when the wait can have begun at the earliest.
+    ended, ending: when it had ended, and how: a clause; null if it goes on.
     """
 
     type: Literal["wait"]

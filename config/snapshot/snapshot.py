@@ -41,6 +41,7 @@ The fds of a thread that has an fd table of its own are not seen.
 """
 from __future__ import absolute_import, division, print_function
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -179,7 +180,7 @@ if sys.version_info[0] == 2:
             raise _ERRORS.get(error.errno, OSError)(error.errno, error.strerror)
     codecs.register_error('backslashreplace', _escape)
     os, time = (_Os(), _Time())
-__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'kernel_thread', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
+__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'is_waiting', 'kernel_thread', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
 PROC = '/proc'
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = (3, 0, 1, 524288)
 _PF_FORKNOEXEC, _PF_KTHREAD = (64, 2097152)
@@ -296,17 +297,20 @@ class WaitHolder(collections.namedtuple('WaitHolder', 'pid comm fds parent start
         """As in a wait's "holders"."""
         return dict([('pid', self.pid), ('comm', printable(self.comm)), ('fds', list(self.fds)), ('parent', self.parent), ('started', _timestamp(self.started)), ('doing', self.doing)])
 
-class Wait(collections.namedtuple('Wait', 'kind time pid tid comm child child_comm headline holders evidence advice normal since')):
+class Wait(collections.namedtuple('Wait', 'kind time pid tid comm child child_comm headline holders evidence advice normal since id link ended ending')):
     """What a thread waits for, if the wait is not a stall.
 
     kind: one of _KINDS.  headline: one sentence.  normal: the other side is alive and at work.
     time: of the look; since: the earliest time at which the wait can have begun, None: not known.
+    id: the same in every look for as long as the thread waits for the same.
+    link: of the file that it waits for; empty: it waits for a child.
+    ended, ending: when it was seen to have ended, and how: a clause.  None: it goes on.
     """
 
     def to_object(self):
         """The JSON object of a wait."""
-        return dict([('type', 'wait'), ('kind', self.kind), ('time', _timestamp(self.time)), ('since', _timestamp(self.since)), ('parent', dict([('pid', self.pid), ('comm', printable(self.comm))])), ('thread', self.tid), ('child', None if self.child is None else dict([('pid', self.child), ('comm', printable(self.child_comm))])), ('headline', self.headline), ('normal', self.normal), ('holders', [holder.to_object() for holder in self.holders]), ('evidence', list(self.evidence)), ('advice', self.advice)])
-Wait.__new__.__defaults__ = ((), (), '', False, None)
+        return dict([('type', 'wait'), ('id', self.id), ('kind', self.kind), ('time', _timestamp(self.time)), ('state', 'ongoing' if self.ended is None else 'ended'), ('since', _timestamp(self.since)), ('ended', _timestamp(self.ended)), ('ending', self.ending), ('parent', dict([('pid', self.pid), ('comm', printable(self.comm))])), ('thread', self.tid), ('child', None if self.child is None else dict([('pid', self.child), ('comm', printable(self.child_comm))])), ('headline', self.headline), ('normal', self.normal), ('holders', [holder.to_object() for holder in self.holders]), ('evidence', list(self.evidence)), ('advice', self.advice)])
+Wait.__new__.__defaults__ = ((), (), '', False, None, '', '', None, None)
 
 class Look(collections.namedtuple('Look', 'pid stalls waits states')):
     """A process and its descendants at one moment; states: the number of threads in each call."""
@@ -752,6 +756,29 @@ def _readers(pid, tid, proc):
     thread = _thread(pid, tid, proc)
     return [] if thread is None else list(_pipe_readers(thread))
 
+def is_waiting(found, proc=PROC):
+    """Whether a thread still waits for what a look has found; False may also mean: not at this moment."""
+    thread = _thread(found.pid, found.tid, proc)
+    if thread is None:
+        return False
+    if isinstance(found, Finding):
+        return any((reader.pipe == found.pipe for reader in _pipe_readers(thread)))
+    if _wait_id(thread, found.link, found.holders, proc) != found.id:
+        return False
+    if found.link:
+        return any((end.link == found.link for end in thread.ends))
+    if thread.call.name not in (_VFORKS if found.kind == 'vfork' else _WAITS):
+        return False
+    children = [_process(u'{}/{}'.format(proc, holder.pid), holder.pid) for holder in found.holders]
+    return all((one is not None and one.parent == found.pid and (one.state != 'Z') and (not (found.kind == 'vfork' and one.execed)) for one in children))
+
+def _wait_id(thread, link, holders, proc):
+    """A name for what a thread waits for: unique on this host until the next boot."""
+    process = _process(u'{}/{}/task/{}'.format(proc, thread.pid, thread.tid), thread.tid)
+    what = link or [holder.pid for holder in holders]
+    named = u'{} {} {} {}'.format(thread.pid, thread.tid, None if process is None else process.start, what)
+    return hashlib.sha256(os.fsencode(named)).hexdigest()[:16]
+
 def _still(thread, proc):
     """Whether a thread is still blocked in the same call on the same files."""
     return _thread(thread.pid, thread.tid, proc) == thread
@@ -1193,10 +1220,11 @@ def _state_name(call):
 def _wait(thread, view):
     """What a thread waits for if that is a child or a pipe; None if it is something else."""
     if thread.call.name in _VFORKS:
-        return _vfork_wait(thread, view)
+        return _identified(_vfork_wait(thread, view), thread, '', view)
     if thread.call.name in _WAITS and len(thread.call.args) > 1:
-        return _child_wait(thread, view)
-    found = [wait for end in thread.ends for wait in [_end_wait(thread, end, view)] if wait is not None]
+        return _identified(_child_wait(thread, view), thread, '', view)
+    waits = [_identified(_end_wait(thread, end, view), thread, end.link, view) for end in thread.ends]
+    found = [wait for wait in waits if wait is not None]
     if not found:
         return None
     found.sort(key=lambda wait: (wait.normal, _KINDS.index(wait.kind)))
@@ -1205,6 +1233,11 @@ def _wait(thread, view):
     if len(others) > _MAX_LISTED:
         also.append(u'also: {} more pipes'.format(len(others) - _MAX_LISTED))
     return first._replace(evidence=first.evidence + tuple(also))
+
+def _identified(wait, thread, link, view):
+    if wait is None:
+        return None
+    return wait._replace(id=_wait_id(thread, link, wait.holders, view.proc), link=link)
 
 def _vfork_wait(thread, view):
     pending = [one for one in view.forked_by(thread) if not one.execed and one.state != 'Z']

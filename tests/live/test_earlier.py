@@ -23,7 +23,7 @@ _OLDEST = "spawnstall_oldest_stall_start_timestamp_seconds"
 
 
 @contextlib.contextmanager
-def _hung(lab: Lab) -> Iterator[tuple[int, int]]:
+def hung(lab: Lab) -> Iterator[tuple[int, int]]:
     """Run a program whose Popen hangs; yield its pid and the holder's. Its comm is unique."""
     interpreter, *arguments = lab.program(
         "fork_beside_popen.py", "--force", "1", "--live", "60", "--plain", "0"
@@ -53,7 +53,7 @@ def _ours(reports: list[Object], pid: int) -> list[Object]:
 
 
 def test_the_agent_reports_a_hang_that_is_older_than_itself(lab: Lab) -> None:
-    with _hung(lab) as (pid, holder), lab.agent(filter={"comm": [_COMM]}) as agent:
+    with hung(lab) as (pid, holder), lab.agent(filter={"comm": [_COMM]}) as agent:
         agent.wait_until(lambda: agent.metrics().get((_IN_PROGRESS, _LABELS)) == 1)
         assert 0 < time.time() - agent.metrics()[_OLDEST, ()] < 60
         [ongoing] = json.loads(agent.get("/api/stalls"))["ongoing"]
@@ -76,7 +76,7 @@ def test_the_agent_reports_a_hang_that_is_older_than_itself(lab: Lab) -> None:
 
 def test_it_is_the_same_stall_after_a_restart(lab: Lab) -> None:
     ids = []
-    with _hung(lab) as (pid, _holder):
+    with hung(lab) as (pid, _holder):
         for _ in range(2):
             with lab.agent() as agent:
                 agent.wait_until(lambda agent=agent: bool(_ours(agent.stalls(), pid)))  # type: ignore[misc]
@@ -88,7 +88,7 @@ def test_a_stall_that_begins_while_the_agent_is_stopped_is_reported_once(lab: La
     """Both the kernel side and the search that follows find it."""
     with lab.agent() as agent:
         os.kill(agent.process.pid, signal.SIGSTOP)
-        with _hung(lab) as (pid, holder):
+        with hung(lab) as (pid, holder):
             time.sleep(6)
             os.kill(agent.process.pid, signal.SIGCONT)
             agent.wait_until(lambda: bool(_ours(agent.stalls(), pid)))
@@ -98,7 +98,7 @@ def test_a_stall_that_begins_while_the_agent_is_stopped_is_reported_once(lab: La
 
 @pytest.mark.parametrize("option", [(), ("--json",)])
 def test_trace_popen_of_the_whole_host(lab: Lab, option: tuple[str, ...]) -> None:
-    with _hung(lab) as (pid, holder):
+    with hung(lab) as (pid, holder):
         done = subprocess.run(
             [*lab.trace_popen, "--comm", _COMM, "--duration", "4", *option],
             cwd=lab.root,
@@ -117,7 +117,7 @@ def test_trace_popen_of_the_whole_host(lab: Lab, option: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("exits", [False, True])
 def test_a_process_that_hangs_is_followed_until_it_continues_or_exits(exits: bool, lab: Lab) -> None:
     reports = lab.folder / "reports.jsonl"
-    with _hung(lab) as (pid, holder):
+    with hung(lab) as (pid, holder):
         command = [*lab.trace_popen, "--pid", str(pid), "--json", "-o", str(reports), "--duration", "60"]
         with subprocess.Popen(command, cwd=lab.root, stderr=subprocess.PIPE, text=True) as tracing:
             assert tracing.stderr is not None

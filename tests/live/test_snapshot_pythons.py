@@ -16,7 +16,7 @@ import pytest
 
 from agent import snapshot
 from tests.live.lab import Lab
-from tests.live.test_snapshot_waits import _hanging
+from tests.live.test_snapshot_waits import hanging
 from tests.unit.test_snapshot import _BOOT, _OWN, _PARENT, _THREAD, _WORKER, _Host
 
 _PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -74,7 +74,7 @@ def _objects(text: str) -> list[Any]:
     ],
 )
 def test_waits(lab: Lab, case: str, pythons: list[str], alone: str) -> None:
-    with _hanging(case, lab.folder) as printed:
+    with hanging(case, lab.folder) as printed:
         pid, status = str(printed["program"]), 0 if printed["normal"] else 1
         expected = _run(sys.executable, snapshot.__file__, pid, status=status)
         objects = _run(sys.executable, snapshot.__file__, pid, "--json", status=status)

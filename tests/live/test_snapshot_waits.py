@@ -30,7 +30,7 @@ _CASES = [
 
 
 @contextlib.contextmanager
-def _hanging(case: str, folder: Path) -> Iterator[Object]:
+def hanging(case: str, folder: Path) -> Iterator[Object]:
     """Start a case of waits.py; yield its own description of the wait."""
     command = [PYTHON, str(_PROGRAMS / "waits.py"), case]
     with subprocess.Popen(
@@ -55,7 +55,7 @@ def _hanging(case: str, folder: Path) -> Iterator[Object]:
 
 @pytest.mark.parametrize("case", _CASES)
 def test_what_it_waits_for(case: str, tmp_path: Path) -> None:
-    with _hanging(case, tmp_path) as printed:
+    with hanging(case, tmp_path) as printed:
         deadline = time.monotonic() + 20
         while True:  # on a busy machine it may take a while until it is blocked
             look = snapshot.look(printed["program"])
@@ -84,7 +84,7 @@ def test_text_json_and_replay(lab: Lab) -> None:
     """All outputs have the same words, and no stall is counted."""
     report = lab.folder / "report.json"
     page = lab.folder / "page.html"
-    with _hanging("grandchild_keeps_output", lab.folder) as printed:
+    with hanging("grandchild_keeps_output", lab.folder) as printed:
         command = [*lab.trace_popen, "--pid", str(printed["program"]), "--snapshot", "--fail-on-stall"]
         options = ["--report", str(report), "--html", str(page)]
         text = subprocess.run(

@@ -171,11 +171,12 @@ def test_target_killed_during_a_stall(lab: Lab) -> None:
         assert tracer.stdout is not None
         waiting = json.loads(tracer.stdout.readline())
         assert (waiting["type"], waiting["kind"]) == ("wait", "child")  # the shell, for its sleep
-        ongoing = json.loads(tracer.stdout.readline())
+        lines = map(json.loads, iter(tracer.stdout.readline, ""))
+        ongoing = next(each for each in lines if each["type"] == "stall")  # the wait has ended
         target.kill()
     out, _ = tracer.communicate(timeout=20)
     os.kill(ongoing["holders"][0]["pid"], signal.SIGKILL)
-    ended, summary = json_lines(out)
+    ended, summary = (each for each in json_lines(out) if each["type"] != "wait")
     assert ongoing["state"] == "ongoing"
     assert ended["state"] == "ended"
     assert ended["steps"][-1]["what"] == "parent_died"

@@ -13,12 +13,12 @@ from agent.diagnosis import spawn_steps
 from agent.model import Cause, Confirmation, Outcome
 from agent.reports.losses import LOSSES
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
-from agent.snapshot import Finding
+from agent.snapshot import Finding, Wait
 from agent.snapshot import Holder as SnapshotHolder
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, holder, release, spawn, waiting
 
-__all__ = ["ended", "found", "objects", "ongoing", "places", "plain_spawn", "stalls", "summary"]
+__all__ = ["ended", "found", "objects", "ongoing", "places", "plain_spawn", "stalls", "summary", "wait"]
 
 Object = Any  # tests modify them freely
 
@@ -59,6 +59,23 @@ def finding(**changes: Any) -> Finding:
 def found(**changes: Any) -> Object:
     """The object of such a stall."""
     return snapshot_object(finding(**changes).to_object(), {})
+
+
+def wait(**changes: Any) -> Wait:
+    """A wait as agent.snapshot finds it in /proc."""
+    plain = Wait(
+        kind="child",
+        time=1_795_510_800.0,
+        pid=1 << 22,
+        tid=1 << 22,
+        comm=b"sh",
+        child=(1 << 22) - 1,
+        child_comm=b"sleep",
+        headline="sh waits for its child.",
+        normal=True,
+        id="0123456789abcdef",
+    )
+    return plain._replace(**changes)
 
 
 def plain_spawn(**changes: Any) -> Object:

@@ -504,3 +504,54 @@ def test_the_text_of_a_stall(host: _Waiting) -> None:
     assert text.startswith("STALL IN PROGRESS  spawner (pid 100, thread 101)")
     assert "worker (pid 150), fd 4" in text
     assert host.look().waits == ()
+
+
+# -- the same wait again --
+
+
+def test_a_wait_has_the_same_id_in_each_look_until_it_ends(host: _Waiting) -> None:
+    host.worker(flags=0, write="0100001", read=None, fd=1)
+    host.read(32768)
+    first = host.wait()
+    host.read(100)  # the next read of the same pipe
+    host.process(_WORKER, _PARENT, flags=0, state="T", comm=b"worker")
+    assert host.wait().id == first.id
+    assert snapshot.is_waiting(first, str(host.root))
+    host.thread(_PARENT, _THREAD, start=12)  # another thread with the same tid
+    host.read(32768)
+    assert host.wait().id != first.id
+    assert not snapshot.is_waiting(first, str(host.root))
+
+
+@pytest.mark.parametrize("state", ["", "Z"])
+def test_a_wait_for_a_child_ends_with_the_child(host: _Waiting, state: str) -> None:
+    host.own()
+    host.call(_number("wait4"), 0xFFFFFFFF)
+    first = host.wait()
+    assert snapshot.is_waiting(first, str(host.root))
+    if state:
+        host.process(_OWN, _PARENT, state=state)
+    else:
+        host.process(_OWN, 1)  # another process has the pid
+    assert not snapshot.is_waiting(first, str(host.root))
+    host.process(_WORKER, _PARENT)
+    assert host.wait().id != first.id
+
+
+def test_a_vfork_ends_with_the_exec_of_the_child(host: _Waiting) -> None:
+    host.call(_number("vfork", "clone"))
+    host.own(flags=_FORKED)
+    wait = host.wait()
+    assert snapshot.is_waiting(wait, str(host.root))
+    host.own()
+    assert not snapshot.is_waiting(wait, str(host.root))
+
+
+def test_a_stall_ends_when_its_thread_is_elsewhere(host: _Waiting) -> None:
+    host.children(_THREAD, _OWN)
+    host.own()
+    host.worker()
+    [stall] = host.look().stalls
+    assert snapshot.is_waiting(stall, str(host.root))
+    host.call(_number("futex"))
+    assert not snapshot.is_waiting(stall, str(host.root))

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from agent.cli.outputs import Drawing, JsonLines, Reports, Sink, Text, text_cons
 from agent.filter import Filter
 from agent.model import Cause, Identity, Outcome
 from agent.reports.exposures import Exposures
-from tests.unit.reportsamples import finding
+from agent.snapshot import FOUND
+from tests.unit.reportsamples import finding, wait
 from tests.unit.samples import UNSEEN, holder, spawn, stall, waiting
 
 
@@ -225,3 +228,53 @@ def test_a_stall_found_in_proc_is_reported_once_and_when_it_ends() -> None:
     written = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [one["state"] for one in written] == ["ongoing", "ended"]
     assert reports.summary.stalls == 1
+
+
+def test_a_stall_that_two_follow_ends_once() -> None:
+    """The first look found it; then the tracer, and what follows the look, both see its end."""
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)], filter=Filter(uids=(os.getuid(),)))
+    found = finding(pid=os.getpid(), tid=os.getpid(), comm=b"parent")
+    assert found.inode is not None
+    traced = stall(of=spawn(id=FOUND | found.inode), ended=None)
+    assert reports.snapshot(found)
+    assert reports.count() == reports.count([traced]) == 1
+    reports.found(
+        found._replace(state="ended", pid=1 << 22)
+    )  # its process is gone, so it is not filtered again
+    reports.stall(dataclasses.replace(traced, ended=traced.began + 1))
+    reports.stall(traced)
+    assert not reports.snapshot(found)
+    assert reports.count([traced]) == 0
+    assert [json.loads(line)["state"] for line in output.getvalue().splitlines()] == ["ongoing", "ended"]
+    assert reports.summary.stalls == 1
+
+
+def test_waits_are_counted_apart_from_stalls() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output), Text(text_console(output), steps=False)])
+    for id_ in "abc":
+        assert reports.wait(wait(id=id_))
+    reports.found(wait(id="b", ended=1_795_510_815.0, ending="sleep (pid 3) has exited"))
+    reports.end(lost_records=0, ongoing=(), not_followed={})
+    lines = output.getvalue().splitlines()
+    objects = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [(one["type"], one.get("state"), one.get("id")) for one in objects[:4]] == [
+        ("wait", "ongoing", "a"),
+        ("wait", "ongoing", "b"),
+        ("wait", "ongoing", "c"),
+        ("wait", "ended", "b"),
+    ]
+    assert (objects[-1]["waits"], objects[-1]["waits_in_progress"], objects[-1]["stalls"]) == (1, 2, 0)
+    [line] = [line for line in lines if line.startswith("ENDED")]
+    assert "sh (pid 4194304)" in line and "sleep (pid 3) has exited" in line and "15.00 s" in line
+    assert "  waits that are not stalls: 1 ended, 2 in progress" in lines
+
+
+def test_filtered_waits_are_neither_reported_nor_counted() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)], filter=Filter(comms=("other",)))
+    assert not reports.wait(wait())
+    reports.end(lost_records=0, ongoing=(), not_followed={})
+    [summary] = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert summary["waits_in_progress"] == 0

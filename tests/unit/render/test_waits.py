@@ -11,7 +11,7 @@ from rich.console import Console
 from agent import snapshot
 from agent.render.run_html import html_report
 from agent.render.wait_html import wait_section
-from agent.render.wait_text import WaitText
+from agent.render.wait_text import WaitText, wait_end_line
 from agent.reports.collection import Collection
 from agent.snapshot import Wait, WaitHolder
 
@@ -61,6 +61,18 @@ def test_a_page_shows_waits() -> None:
     assert "&lt;b&gt;sleep (pid 456), fd 1, 2" in page
     assert "<b>sleep" not in page
     assert "Waits that are not stalls" not in html_report(Collection([]))
+
+
+def test_the_end_of_a_wait_is_one_line_and_part_of_its_paragraph() -> None:
+    ended = _wait(id="a", ended=_NOW + 8040, ending="<b>sleep (pid 456) has exited")
+    line = wait_end_line(ended).plain
+    assert line.startswith("ENDED  web-app (pid 4711, thread 4712)")
+    assert "<b>sleep (pid 456) has exited" in line and "2 h 14 min" in line
+    page = html_report(Collection([_wait(id="a"), ended]))
+    assert page.count("&lt;b&gt;sleep (pid 456) has exited") == 1
+    assert page.count("web-app (pid 4711) reads") == 2  # the headline has it twice
+    limited = Collection([_wait(id="a"), _wait(id="b"), ended, _wait(id="b", ended=_NOW, ending="")], limit=1)
+    assert ([wait["state"] for wait in limited.waits], limited.waits_left_out) == (["ended"], 1)
 
 
 def test_what_is_left_out_of_a_page_is_counted() -> None:

@@ -356,6 +356,8 @@ def test_an_empty_summary() -> None:
         "spawns": 0,
         "stalls": 0,
         "ongoing": 0,
+        "waits": 0,
+        "waits_in_progress": 0,
         "exec_failures": 0,
         "lost_records": 0,
         "not_followed": {name: 0 for name, _, _ in LOSSES},
