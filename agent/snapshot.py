@@ -194,6 +194,7 @@ _STREAMS = {1: " (its standard output)", 2: " (its standard error)"}
 _KINDS = ("errpipe", "own_child", "vfork", "output", "input", "jobserver", "self_held", "child", "other")
 _MAX_DEPTH = 8  # of a chain of processes in which each waits for the next
 _MAX_LISTED = 5
+_YOUNG_SECONDS = 1.0  # a child may take so long until its exec
 _MANY_FDS = 65536  # closing so many, one by one, takes long
 _FDS_PER_STEP = 256
 _POLLIN, _POLLOUT = 0x1 | 0x40, 0x4 | 0x100  # <asm-generic/poll.h>; the same in an epoll's events
@@ -1473,8 +1474,15 @@ class _View:
         process, thread = self.process(pid), self.leader(pid)
         if process is None:
             return False
-        in_exec = thread is not None and thread.call.name in _EXECS
+        in_exec = thread is not None and thread.call.name in _EXECS and not self.is_starting(pid)
         return process.state in "Tt" or in_exec or self.is_frozen(pid)
+
+    def is_starting(self, pid: int) -> bool:
+        """Whether a process is so young, and not kept from running, that its exec is not late."""
+        process = self.process(pid)
+        if process is None or process.state in "Tt" or self.is_frozen(pid):
+            return False
+        return _uptime() - process.start < _YOUNG_SECONDS
 
     def doing(self, pid: int, depth: int = 0) -> str:
         """What the main thread of a process does: the predicate of a sentence."""
@@ -1578,6 +1586,8 @@ def _wait(thread: _Thread, view: _View) -> Optional[Wait]:
 def _identified(wait: Optional[Wait], thread: _Thread, link: str, view: _View) -> Optional[Wait]:
     if wait is None:
         return None
+    if wait.kind in ("own_child", "vfork") and wait.child is not None and view.is_starting(wait.child):
+        wait = wait._replace(normal=True, advice="")
     return wait._replace(id=_wait_id(thread, link, wait.holders, view.proc), link=link)
 
 

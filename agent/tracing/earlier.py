@@ -116,15 +116,18 @@ class EarlierHangs:
                 ongoing_ns if isinstance(one.hang, Stall) else LATE_NS
             ):
                 continue
-            one.reported = True
             if isinstance(one.hang, Stall):
                 reports.append(one.hang)
-            else:
+            elif _is_late(one.hang, now):
                 stuck_reports.append(one.hang)
+            else:  # it was young: another search finds out what it does now
+                one.doubted = one.doubted or now
+                continue
+            one.reported = True
         hangs = [one.hang for one in self._followed.values()]
         return Seen(
             [hang for hang in hangs if isinstance(hang, Stall)],
-            [hang for hang in hangs if isinstance(hang, StuckExec) and now - _began(hang) >= LATE_NS],
+            [hang for hang in hangs if isinstance(hang, StuckExec) and _is_late(hang, now)],
             reports,
             stuck_reports,
         )
@@ -202,6 +205,10 @@ class EarlierHangs:
 
 def _began(hang: Union[Stall, StuckExec]) -> int:
     return hang.began if isinstance(hang, Stall) else hang.spawn.created
+
+
+def _is_late(hang: StuckExec, now: int) -> bool:
+    return not hang.wait["normal"] and now - _began(hang) >= LATE_NS
 
 
 def _is_still_there(one: _Followed) -> bool:

@@ -216,6 +216,7 @@ _STREAMS = dict([(1, ' (its standard output)'), (2, ' (its standard error)')])
 _KINDS = ('errpipe', 'own_child', 'vfork', 'output', 'input', 'jobserver', 'self_held', 'child', 'other')
 _MAX_DEPTH = 8
 _MAX_LISTED = 5
+_YOUNG_SECONDS = 1.0
 _MANY_FDS = 65536
 _FDS_PER_STEP = 256
 _POLLIN, _POLLOUT = (1 | 64, 4 | 256)
@@ -1160,8 +1161,15 @@ class _View(object):
         process, thread = (self.process(pid), self.leader(pid))
         if process is None:
             return False
-        in_exec = thread is not None and thread.call.name in _EXECS
+        in_exec = thread is not None and thread.call.name in _EXECS and (not self.is_starting(pid))
         return process.state in 'Tt' or in_exec or self.is_frozen(pid)
+
+    def is_starting(self, pid):
+        """Whether a process is so young, and not kept from running, that its exec is not late."""
+        process = self.process(pid)
+        if process is None or process.state in 'Tt' or self.is_frozen(pid):
+            return False
+        return _uptime() - process.start < _YOUNG_SECONDS
 
     def doing(self, pid, depth=0):
         """What the main thread of a process does: the predicate of a sentence."""
@@ -1237,6 +1245,8 @@ def _wait(thread, view):
 def _identified(wait, thread, link, view):
     if wait is None:
         return None
+    if wait.kind in ('own_child', 'vfork') and wait.child is not None and view.is_starting(wait.child):
+        wait = wait._replace(normal=True, advice='')
     return wait._replace(id=_wait_id(thread, link, wait.holders, view.proc), link=link)
 
 def _vfork_wait(thread, view):

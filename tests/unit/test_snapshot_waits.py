@@ -199,6 +199,32 @@ def test_vfork(host: _Waiting) -> None:
     assert (wait.kind, wait.child) == ("vfork", _OWN)
 
 
+@pytest.mark.parametrize(
+    ("age", "state", "is_normal"), [(0.9, "D", True), (1.1, "D", False), (0.1, "T", False)]
+)
+def test_a_young_child_is_normal(
+    age: float, state: str, is_normal: bool, host: _Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vfork takes a moment: without advice, unless something keeps the child from running."""
+    monkeypatch.setattr(snapshot, "_uptime", lambda: _MADE + age)
+    host.call(_number("vfork", "clone"))
+    host.own(flags=_FORKED, state=state)
+    host.call(_number("execve"), pid=_OWN, tid=_OWN)
+    wait = host.wait()
+    assert (wait.kind, wait.normal, wait.advice == "") == ("vfork", is_normal, is_normal)
+    assert (len(snapshot.text(wait.to_object(), 400).splitlines()) == 1) == is_normal
+    host.call(_number("wait4"), _OWN)
+    assert host.wait().normal == is_normal
+
+
+def test_a_young_own_child_is_normal(host: _Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_uptime", lambda: _MADE + 0.5)
+    host.own(flags=_FORKED)
+    host.fd(str(_OWN), 4, "02000001")
+    wait = host.wait()
+    assert (wait.kind, wait.child, wait.normal, wait.advice) == ("own_child", _OWN, True, "")
+
+
 # -- what looks like an errpipe --
 
 

@@ -243,12 +243,30 @@ def test_other_waits_and_known_children_are_not_followed(host: _Host, changes: d
 
 
 def test_a_young_own_child_is_reported_when_it_is_late(host: _Host) -> None:
-    host.waits = [_wait(10, 99, age=0)]
+    """What it did when it was young was normal, so it is looked at again."""
+    host.waits = [_wait(10, 99, age=0)._replace(normal=True)]
     host.hangs.search_soon()
     host.see()
     assert host.see(0)[1:] == ([], [], [])
+    host.waits = [_wait(10, 99)]
+    for _ in range(2):  # it is found to be late, and searched for
+        assert host.see()[1:] == ([], [], [])
     seen = host.see()
-    assert len(seen.stuck) == len(seen.stuck_reports) == 1
+    assert [stuck.wait["normal"] for stuck in seen.stuck_reports] == [False]
+    assert seen.stuck == seen.stuck_reports
+    assert host.searched == [{1}, {10}]
+
+
+def test_a_young_own_child_that_has_called_exec_is_not_reported(host: _Host) -> None:
+    host.waits = [_wait(10, 99, age=0)._replace(normal=True)]
+    host.hangs.search_soon()
+    host.see()
+    host.see(0)
+    host.waits = []
+    for _ in range(3):
+        assert host.see() == ([], [], [], [])
+    assert host.searched == [{1}, {10}]
+    assert not host.hangs._followed
 
 
 def test_an_own_child_is_followed_until_it_calls_exec(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
