@@ -624,7 +624,7 @@ def _gather(
         # This second list has every process that was forked before the reads began.
         processes = _processes(proc)
         seen = _scan(processes.values(), links, proc, effort)
-        late = {number: process for number, process in _processes(proc).items() if number not in processes}
+        late = _processes(proc, besides=processes)
         for pipe, by in _scan(late.values(), links, proc, effort).items():
             seen.setdefault(pipe, {}).update(by)
         processes.update(late)
@@ -685,10 +685,11 @@ class Sampler:
 # -- looking --
 
 
-def _processes(proc: str) -> Dict[int, _Process]:
+def _processes(proc: str, besides: Mapping[int, _Process] = {}) -> Dict[int, _Process]:
+    """All processes; besides: those that are not read again."""
     found = {}
     for name in os.listdir(proc):
-        if name.isdecimal():
+        if name.isdecimal() and int(name) not in besides:
             process = _process(proc + "/" + name, int(name))
             if process is not None:
                 found[process.pid] = process

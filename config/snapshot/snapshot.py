@@ -451,7 +451,7 @@ def _gather(pids, proc, boot, effort):
     if links:
         processes = _processes(proc)
         seen = _scan(processes.values(), links, proc, effort)
-        late = dict([(number, process) for number, process in _processes(proc).items() if number not in processes])
+        late = _processes(proc, besides=processes)
         for pipe, by in _scan(late.values(), links, proc, effort).items():
             seen.setdefault(pipe, dict([])).update(by)
         processes.update(late)
@@ -505,10 +505,11 @@ class Sampler(object):
                     news.append(finding._replace(state='ended', seconds=seconds))
         return news
 
-def _processes(proc):
+def _processes(proc, besides=dict([])):
+    """All processes; besides: those that are not read again."""
     found = dict([])
     for name in os.listdir(proc):
-        if name.isdecimal():
+        if name.isdecimal() and int(name) not in besides:
             process = _process(proc + '/' + name, int(name))
             if process is not None:
                 found[process.pid] = process

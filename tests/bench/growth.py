@@ -85,6 +85,10 @@ def run(bench: Bench) -> Group:
         if found["how"] == "vfork"
     }
     figures["lost spawns of all storms"] = sum(sum(found["losses"].values()) for found in ours)
+    figures.update(
+        (f"snapshot.py beside {found['processes']:,} processes", found["program_ms"].median)
+        for found in processes
+    )
     return Group(data, tables, figures)
 
 

@@ -43,6 +43,7 @@ TARGETS = (
     Target("eBPF maps", 12, "MiB"),
     Target("RSS", 80, "MiB"),
     Target("scrape with 1,000 series", 20, "ms"),
+    Target("snapshot.py beside 2,000 processes", 1000, "ms"),
 )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import struct
@@ -581,3 +582,42 @@ def test_a_stall_ends_when_its_thread_is_elsewhere(host: _Waiting) -> None:
     assert snapshot.is_waiting(stall, str(host.root))
     host.call(_number("futex"))
     assert not snapshot.is_waiting(stall, str(host.root))
+
+
+# -- what a look costs --
+
+
+@pytest.mark.parametrize(("is_waiting", "stats"), [(True, 2), (False, 1)])
+def test_a_look_reads_each_other_process_a_fixed_number_of_times(
+    is_waiting: bool, stats: int, host: _Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time grows with the processes and open files of the host, and with nothing else."""
+    bystanders = range(1000, 1050)
+    for pid in bystanders:
+        host.process(pid, 1)
+        for fd in range(4):
+            host.fd(str(pid), fd, "01", f"pipe:[{pid}{fd}]")
+    if not is_waiting:
+        host.call(_number("futex"))
+    files: collections.Counter[str] = collections.Counter()
+    links: collections.Counter[str] = collections.Counter()
+    read, follow = snapshot._bytes, os.readlink
+
+    def counted_read(path: str) -> bytes:
+        files[path] += 1
+        return read(path)
+
+    def counted_link(path: str) -> str:
+        links[path] += 1
+        return follow(path)
+
+    monkeypatch.setattr(snapshot, "_bytes", counted_read)
+    monkeypatch.setattr(os, "readlink", counted_link)
+    host.look()
+    for pid in bystanders:
+        folder = f"{host.root}/{pid}"
+        assert {path: number for path, number in files.items() if path.startswith(folder)} == {
+            f"{folder}/stat": stats
+        }
+        expected = {f"{folder}/fd/{fd}": 1 for fd in range(4)} if is_waiting else {}
+        assert {path: number for path, number in links.items() if path.startswith(folder)} == expected
