@@ -1344,6 +1344,8 @@ class _View:
         }
         self._fresh: Dict[int, Optional[_Process]] = {}
         self._children: Dict[int, List[_Process]] = {}
+        self._comms: Dict[int, bytes] = {}
+        self._doing: Dict[int, str] = {}
 
     def folder(self, pid: int) -> str:
         return "{}/{}".format(self.proc, pid)
@@ -1387,7 +1389,9 @@ class _View:
         return self._copies[link]
 
     def comm(self, pid: int) -> bytes:
-        return _comm(self.folder(pid))
+        if pid not in self._comms:
+            self._comms[pid] = _comm(self.folder(pid))
+        return self._comms[pid]
 
     def name(self, pid: int) -> str:
         """As in ``sleep (pid 456)``."""
@@ -1487,6 +1491,13 @@ class _View:
 
     def doing(self, pid: int, depth: int = 0) -> str:
         """What the main thread of a process does: the predicate of a sentence."""
+        if depth:
+            return self._does(pid, depth)
+        if pid not in self._doing:
+            self._doing[pid] = self._does(pid, depth)
+        return self._doing[pid]
+
+    def _does(self, pid: int, depth: int) -> str:
         process = self.process(pid)
         if process is None:
             return "has exited"

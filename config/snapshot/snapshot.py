@@ -1041,6 +1041,8 @@ class _View(object):
         self._leaders = dict([(thread.pid, thread) for thread in threads if thread.pid == thread.tid])
         self._fresh = dict([])
         self._children = dict([])
+        self._comms = dict([])
+        self._doing = dict([])
 
     def folder(self, pid):
         return u'{}/{}'.format(self.proc, pid)
@@ -1084,7 +1086,9 @@ class _View(object):
         return self._copies[link]
 
     def comm(self, pid):
-        return _comm(self.folder(pid))
+        if pid not in self._comms:
+            self._comms[pid] = _comm(self.folder(pid))
+        return self._comms[pid]
 
     def name(self, pid):
         """As in ``sleep (pid 456)``."""
@@ -1174,6 +1178,13 @@ class _View(object):
 
     def doing(self, pid, depth=0):
         """What the main thread of a process does: the predicate of a sentence."""
+        if depth:
+            return self._does(pid, depth)
+        if pid not in self._doing:
+            self._doing[pid] = self._does(pid, depth)
+        return self._doing[pid]
+
+    def _does(self, pid, depth):
         process = self.process(pid)
         if process is None:
             return 'has exited'

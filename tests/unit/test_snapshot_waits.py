@@ -22,6 +22,7 @@ from tests.unit.test_snapshot import (
     _MADE,
     _OWN,
     _PARENT,
+    _READ_NUMBER,
     _THREAD,
     _WORKER,
     _Host,
@@ -621,3 +622,32 @@ def test_a_look_reads_each_other_process_a_fixed_number_of_times(
         }
         expected = {f"{folder}/fd/{fd}": 1 for fd in range(4)} if is_waiting else {}
         assert {path: number for path, number in links.items() if path.startswith(folder)} == expected
+
+
+def test_a_process_that_holds_many_pipes_is_described_once(
+    host: _Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a crowd of workers, each holds the pipes of all that were forked before it."""
+    host.call(_number("futex"))
+    host.process(_WORKER, 1, comm=b"worker")
+    readers = range(1000, 1020)
+    for pid in readers:
+        host.process(pid, _PARENT, start=20)
+        host.thread(pid, pid, start=20)
+        host.fd(str(pid), 5, "00", f"pipe:[{pid}]")
+        host.fd(f"{pid}/task/{pid}", 5, "00", f"pipe:[{pid}]")
+        host.call(_READ_NUMBER, 5, 0x7F00, 4096, pid=pid, tid=pid)
+        host.fd(str(_WORKER), pid, "01", f"pipe:[{pid}]")
+    host.call(_number("futex"), pid=_WORKER, tid=_WORKER)
+    files: collections.Counter[str] = collections.Counter()
+    read = snapshot._bytes
+
+    def counted(path: str) -> bytes:
+        files[path] += 1
+        return read(path)
+
+    monkeypatch.setattr(snapshot, "_bytes", counted)
+    look = host.look()
+    assert [[holder.pid for holder in wait.holders] for wait in look.waits] == [[_WORKER]] * len(readers)
+    for name in ("comm", "wchan", f"task/{_WORKER}/syscall"):
+        assert files[f"{host.root}/{_WORKER}/{name}"] <= 1, name
