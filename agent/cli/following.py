@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
 
@@ -15,6 +15,7 @@ from agent.escape import printable
 from agent.host import procfs
 from agent.model import Stall
 from agent.reports.objects import stall_id
+from agent.tracing.stuckexecs import what_became_of
 
 __all__ = ["Following", "ending"]
 
@@ -91,7 +92,8 @@ def _ended(found: _Found) -> _Found:
 def ending(wait: snapshot.Wait) -> str:
     """What has ended a wait, as far as ``/proc`` shows: a clause."""
     if wait.kind in ("own_child", "vfork"):
-        whats = [] if wait.child is None else list(_before_exec(wait.child, wait.child_comm))
+        what = None if wait.child is None else what_became_of(wait.child, wait.child_comm)
+        whats = [] if what is None else [what]
     else:
         let_go = [(holder, _let_go(holder, wait.link)) for holder in wait.holders]
         whats = [f"{_name(holder.comm, holder.pid)} {what}" for holder, what in let_go if what is not None]
@@ -106,15 +108,6 @@ def ending(wait: snapshot.Wait) -> str:
     if more > 0:
         named[_MAX_NAMED:] = [f"{more:,} more like that"]
     return " and ".join(named) or f"{_name(wait.comm, wait.pid)} no longer waits for it"
-
-
-def _before_exec(child: int, comm: bytes) -> Iterator[str]:
-    """What became of a child that had not called exec; a zombie still shows whether it did."""
-    is_before, name = procfs.has_not_execed(child), f"its child {_name(comm, child)}"
-    if not procfs.is_alive(child):
-        yield f"{name} has exited without calling exec" if is_before else f"{name} has exited"
-    elif not is_before:
-        yield f"{name} has called exec"
 
 
 def _let_go(holder: snapshot.WaitHolder, link: str) -> Optional[str]:

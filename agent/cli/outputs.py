@@ -17,7 +17,7 @@ from agent.diagnosis import spawn_steps
 from agent.filter import Filter
 from agent.host.identity import identify
 from agent.host.pyspy import Taken
-from agent.model import Spawn, Stall
+from agent.model import Spawn, Stall, StuckExec
 from agent.render.kindtable import KindTable
 from agent.render.steptable import step_table
 from agent.render.text import end_line, spawn_line, stall_text, summary_text
@@ -240,6 +240,8 @@ class Reports:
     def wait(self, wait: Wait) -> bool:
         """Report a wait that is not a stall, found in /proc, or its end; return whether it passes."""
         if wait.ended is not None:
+            if wait.id not in self._waiting:
+                return False  # the tracer has reported it
             self._waiting.discard(wait.id)
             self.summary.waits += 1
         elif self._passes(wait):
@@ -248,6 +250,22 @@ class Reports:
             return False
         self._write(cast(WaitObject, wait.to_object()))
         return True
+
+    def stuck(self, stuck: StuckExec) -> None:
+        """Report an own child that has not called exec for long, or its end."""
+        wait = cast(WaitObject, stuck.wait)
+        id_, has_ended = stuck.wait["id"], stuck.wait["state"] == "ended"
+        if has_ended != (id_ in self._waiting):
+            return  # it has been reported from /proc, or does not pass
+        spawn = stuck.spawn
+        if has_ended:
+            self._waiting.discard(id_)
+            self.summary.waits += 1
+        elif self._filter.passes(spawn.comm, lambda: identify(spawn.pid, spawn.created)):
+            self._waiting.add(id_)
+        else:
+            return
+        self._write(wait)
 
     def found(self, found: Union[Finding, Wait]) -> None:
         """Report the end of what was reported from /proc."""

@@ -95,7 +95,7 @@ def run(
     stop = _Stop()
     with stop.on_signals(command):
         try:
-            tracer = Tracer(prepared, reports.stall, reports.spawn)
+            tracer = Tracer(prepared, reports.stall, reports.spawn, reports.stuck)
         except TraceError as error:
             if error.no_ebpf and options.pid:
                 return _sample(options, reports, following, stop, str(error))

@@ -102,9 +102,12 @@ def wait_end_words(wait: WaitObject) -> Optional[str]:
     ended, how = wait.get("ended"), wait.get("ending")
     if ended is None or how is None:
         return None
-    began, end = (datetime.strptime(when, "%Y-%m-%dT%H:%M:%S.%fZ") for when in (wait["time"], ended))
+    forked = wait["since"] if wait["kind"] in ("own_child", "vfork") else None
+    began, end = (
+        datetime.strptime(when, "%Y-%m-%dT%H:%M:%S.%fZ") for when in (forked or wait["time"], ended)
+    )
     after = duration(max(0.0, (end - began).total_seconds()) * 1e9)
-    return f"{how}, at {end:%H:%M:%S} UTC, {after} after the wait was found"
+    return f"{how}, at {end:%H:%M:%S} UTC, {after} after {'its fork' if forked else 'the wait was found'}"
 
 
 def what_happened(what: str, read_fd: int, write_fd: Optional[int], child: Optional[int]) -> str:

@@ -62,7 +62,8 @@ class Tracer:
     """Trace spawns; a context manager whose ``run_once`` waits for records and calls back.
 
     on_spawn(spawn) is called for each ended spawn (with every); on_stall(stall) for each stall when it ends,
-    and once while it is in progress if it lasts.  Raises TraceError if tracing cannot start.
+    and once while it is in progress if it lasts; on_stuck(stuck) for each own child that has not called exec
+    for more than a second, and when that has ended.  Raises TraceError if tracing cannot start.
     """
 
     def __init__(
@@ -342,6 +343,9 @@ class Tracer:
             if spawn.exposures:
                 spawn = dataclasses.replace(spawn, identity=known.identities.get(spawn.pid))
             self._on_spawn(spawn)
+        stuck = self._stuck.end(spawn, time.monotonic_ns())
+        if stuck is not None and self._on_stuck is not None:
+            self._on_stuck(stuck)
 
     def _tidy(self, now: int) -> None:
         """Remove the entries of comms without a spawn for an hour, so that a full map recovers."""
@@ -500,9 +504,9 @@ class Tracer:
                 self._unfinished += self._probes.free(spawn.index, spawn.id)
 
     def _look_at_own_children(self, late: list[records.Spawn], now: int) -> None:
-        stuck, fresh = self._stuck.look(now, list(map(to_spawn, late)))
+        stuck, fresh, ended = self._stuck.look(now, list(map(to_spawn, late)))
         self._stuck_execs = tuple(stuck)
-        for one in fresh:
+        for one in (*fresh, *ended):
             assert self._on_stuck is not None
             self._on_stuck(one)
 

@@ -138,6 +138,7 @@ def test_the_summary_counts_a_possible_stall(lab: Lab, ends: bool) -> None:
             deadline = time.monotonic() + 30
             while not snapshot.take(program.pid):
                 assert time.monotonic() < deadline
+            time.sleep(1.5)  # shorter ones of an unknown holder are tolerated
             tracer = _trace(lab, [program.pid], "--duration", "3", "--fail-on-stall")
             if ends:
                 program.kill()

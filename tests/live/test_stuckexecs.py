@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from datetime import datetime
 
 from tests.live.lab import PYTHON, Lab, json_lines
 
@@ -51,10 +52,38 @@ def test_an_own_child_that_is_stuck_is_reported_and_a_worker_is_not(lab: Lab) ->
                 os.kill(wait["child"]["pid"], signal.SIGKILL)
                 agent.wait_until(lambda: number not in agent.metrics())
                 agent.wait_until(lambda: json.loads(agent.get("/api/stalls"))["waits"] == [])
+                agent.wait_until(lambda: len(json_lines(agent.log())) == 2)
+                ended = json_lines(agent.log())[1]
+                assert (ended["id"], ended["state"]) == (wait["id"], "ended")
+                assert f"(pid {wait['child']['pid']}) has exited" in ended["ending"]
             finally:
                 for process in (worker, stuck):
                     os.killpg(process.pid, signal.SIGKILL)
         assert not any(stall["type"] == "stall" for stall in json_lines(agent.log()))
+
+
+_KILLED = """
+import signal, subprocess, time
+def hook():
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(3)
+    time.sleep(600)
+subprocess.Popen(["/bin/true"], preexec_fn=hook)
+"""
+"""The child is killed by a signal three seconds after its fork."""
+
+
+def test_a_child_that_is_killed_before_its_exec(lab: Lab) -> None:
+    """It is no stall; its wait is reported while it lasts and when it ends, with the time that it took."""
+    traced = lab.trace([PYTHON, "-c", _KILLED])
+    first, ended = (each for each in traced.reports if each["type"] == "wait")
+    assert (first["kind"], first["state"], ended["state"]) == ("own_child", "ongoing", "ended")
+    assert (first["id"], first["child"]) == (ended["id"], ended["child"])
+    assert f"(pid {first['child']['pid']}) was killed before its exec" in ended["ending"]
+    began, end = (datetime.fromisoformat(ended[key].rstrip("Z")) for key in ("since", "ended"))
+    assert 2.5 < (end - began).total_seconds() < 6
+    assert (traced.summary["waits"], traced.summary["waits_in_progress"]) == (1, 0)
+    assert traced.of("stall") == []
 
 
 def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> None:

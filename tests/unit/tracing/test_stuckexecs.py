@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,7 @@ class _Host:
         self.in_time = True
         self.now = time.monotonic_ns()
         self.stuck = StuckExecs(self._find)
+        self.ended: list[StuckExec] = []
 
     def _find(self, pids: Collection[int], budget: Budget) -> list[snapshot.Wait]:
         self.looked.append(set(pids))
@@ -41,7 +44,8 @@ class _Host:
         if self.stuck._background._running is not None:
             self.stuck._background._running.done.wait()
         self.now += int(seconds * _SECOND)
-        return self.stuck.look(self.now, spawns)
+        confirmed, fresh, self.ended = self.stuck.look(self.now, spawns)
+        return confirmed, fresh
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_a_confirmed_candidate_is_reported_once(host: _Host, kind: str) -> None:
     host.waits[10] = [_wait("output", 10, 99), _wait(kind, 10, 11)]
     assert host.look(late) == ([], [])
     [stuck], [fresh] = host.look(late)
-    assert stuck is fresh
+    assert stuck == fresh
     assert (stuck.spawn, stuck.wait["kind"]) == (late, kind)
     confirmed, fresh_now = host.look(late)
     assert (len(confirmed), fresh_now) == (1, [])
@@ -125,3 +129,57 @@ def test_looks_take_little_of_the_time(host: _Host) -> None:
     host.look(*late, seconds=20)
     host.look(*late)
     assert host.looked == [{10}, {10, 20}]
+
+
+# -- the end --
+
+
+def _confirmed(host: _Host, late: Spawn) -> StuckExec:
+    host.waits[late.pid] = [_wait("own_child", late.pid, late.child)]
+    host.look(late)
+    [stuck], _ = host.look(late)
+    return stuck
+
+
+@pytest.mark.parametrize(
+    ("by", "killed", "how"),
+    [("exit", True, "was killed before its exec"), ("exec", False, "has called exec")],
+)
+def test_a_record_shows_how_it_ended(by: Any, killed: bool, how: str, host: _Host) -> None:
+    late = spawn(id=1, pid=10, child=11)
+    stuck = _confirmed(host, late)
+    assert host.look() == ([], [])
+    ago = 5 * _SECOND
+    record = dataclasses.replace(late, own_released=host.now - ago, own_released_by=by, child_killed=killed)
+    ended = host.stuck.end(record, host.now)
+    assert ended is not None
+    assert (ended.wait["id"], ended.wait["state"]) == (stuck.wait["id"], "ended")
+    assert ended.wait["ending"].endswith(how)
+    assert ended.wait["ended"] < stuck.wait["time"]
+    assert host.stuck.end(record, host.now) is None
+    host.look()
+    host.look()
+    assert host.ended == []
+
+
+def test_without_a_record_the_next_look_reports_the_end_once(host: _Host) -> None:
+    late = spawn(id=1, pid=10, child=1 << 22)
+    stuck = _confirmed(host, late)
+    host.waits[10] = []
+    host.look(late, seconds=2)
+    host.look(late)  # not confirmed any more, but in flight
+    host.look()
+    assert host.ended == []
+    host.look()
+    [ended] = host.ended
+    assert (ended.wait["id"], ended.wait["state"]) == (stuck.wait["id"], "ended")
+    assert "has exited" in ended.wait["ending"]
+    host.look()
+    assert host.ended == []
+
+
+def test_the_end_of_one_that_was_not_reported_is_not_reported(host: _Host) -> None:
+    late = spawn(id=1, pid=10, child=11)
+    host.look(late)
+    assert host.stuck.end(late, host.now) is None
+    assert host.stuck.end(spawn(id=2), host.now) is None
