@@ -19,6 +19,7 @@ from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome
 from agent.render.steptable import step_table
 from agent.render.text import end_line, spawn_line, stall_text, summary_text
 from agent.render.words import stack_lines
+from agent.reports.exposures import Exposures
 from agent.reports.objects import Summary, spawn_object, stall_object
 from tests.unit import reportsamples
 from tests.unit.reports.test_objects import CLOCK
@@ -309,9 +310,17 @@ def test_each_kind_of_loss_is_a_line() -> None:
     assert " 1 " in lines[3] and lines[3].endswith("(walks_cut)")
 
 
+def test_each_kind_of_exposure_is_a_line() -> None:
+    made = Summary(exposures=Exposures())
+    made.add_spawn(spawn(comm=b"\x1b[31m", exposures=((Cause.FORKED, 1), (Cause.LATE_EXEC, 12))))
+    lines = summary_text(made.object(0)).plain.splitlines()
+    assert "  12 exposures of \\x1b[31m, cause late_exec" in lines
+    assert "  1 exposure of \\x1b[31m, cause forked" in lines
+
+
 def test_summary_of_an_earlier_version_has_no_losses() -> None:
     old = Summary().object(0)
-    del old["not_followed"]
+    del old["not_followed"], old["exposures"]
     assert summary_text(old).plain.count("\n") == 0
 
 
