@@ -13,8 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Optional
 
-from prometheus_client import disable_created_metrics
-
 from agent.clock import Clock
 from agent.filter import Filter
 from agent.host import privileges
@@ -112,7 +110,6 @@ def run(config: Config, reread: Callable[[], Config], prepared: Prepared) -> int
     reread: reads the configuration again on SIGHUP, or raises ConfigError.
     prepared: begun with the options of the configuration.
     """
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # extra gauges in the text format
     received: set[int] = set()
 
     def note(number: int, _frame: Optional[FrameType]) -> None:

@@ -17,6 +17,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    Metric,
 )
 from prometheus_client.registry import Collector
 
@@ -82,6 +83,18 @@ class Source(Protocol):
     def probes(self) -> dict[str, ProbeStatus]: ...
 
 
+class _Registry(CollectorRegistry):
+    """Without the times at which counts began: the text format has them as extra gauges.
+
+    disable_created_metrics does this too, but Debian 12's prometheus_client (0.16) does not have it.
+    """
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
 class Metrics(Collector):
     """The collector of all metrics; call ``add_stall`` for each ended stall, and ``update`` every minute."""
 
@@ -93,7 +106,7 @@ class Metrics(Collector):
         self._changing = threading.RLock()
         """Held while label values, and the counts that have them, change; scrapes do that too."""
         self._totals = Totals()
-        self.registry = CollectorRegistry()
+        self.registry = _Registry()
         self._stall_seconds = Histogram(
             "spawnstall_stall_seconds",
             "Time that readers of errpipes waited for foreign holders (ended stalls).",

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from prometheus_client import disable_created_metrics
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall, StuckExec
@@ -61,7 +60,6 @@ def source_like(samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def exposition(kind: Kind, like: FakeSource) -> str:
     """Return the metrics of such a host's agent after its first hour."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # as the agent does
     comms = [b"program-%03d" % number for number in range(kind.comms)]
     combinations = [_combination(number, comms) for number in range(kind.stalls)]
     ongoing = tuple(

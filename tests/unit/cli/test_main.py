@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prometheus_client import enable_created_metrics
 
 from agent import __version__
 from agent.cli.arguments import trace_parser
@@ -197,7 +196,6 @@ def process_state() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    enable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.usefixtures("process_state")

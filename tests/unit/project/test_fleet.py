@@ -47,7 +47,7 @@ def test_a_host_has_the_series_that_its_parts_add_up_to(kind: Kind) -> None:
 
 def test_a_busy_host_has_every_metric_of_the_contract(repo_root: Path) -> None:
     names = {name for name, _ in _samples(exposition(BUSY, FakeSource()))}
-    assert set(contract(repo_root)) == {name for name in names if not name.endswith("_created")}
+    assert set(contract(repo_root)) == names
 
 
 def test_the_limit_of_label_values_loses_none() -> None:

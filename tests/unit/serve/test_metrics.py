@@ -207,8 +207,6 @@ def test_names_types_and_labels() -> None:
     found = {
         name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
         for name, family in families.items()
-        # Added by the library, or not part of the contract.
-        if not name.endswith("_created") and name != "spawnstall_scrape_errors"
     }
     assert found == CONTRACT
     assert all(
