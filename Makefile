@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup run demo check test test-pythons setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
-	snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only fuzz lock audit pin wheel sbom dev announce-test
+	setup-packages rpm deb snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only \
+	fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -14,7 +15,7 @@ ENGINE ?= docker
 IMAGE_SBOM := /opt/spawnstall/share/spawnstall/sbom.cdx.json
 SPAWNS ?= 1000000
 C_FILES := probes/*.[ch] tests/*/*.c tests/*/*/*.c
-SHELL_FILES := .ci/run config/*.sh tests/programs/*.sh tests/programs/runtimes/*.sh
+SHELL_FILES := .ci/run config/*.sh config/deb/p*rm tests/programs/*.sh tests/programs/runtimes/*.sh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
@@ -50,11 +51,14 @@ announce-test:
 	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
 	@echo "  config/requirements-dev.txt; in .cache a Python 2.7, unpacked from Debian's archives, and virtual environments of"
 	@echo "  Python 3.9 and of the newest one, where PATH or pyenv has them."
-	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-runtimes installs them."
+	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-packages setup-runtimes installs them."
 	@echo "  make check takes a minute."
 
 setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian)
 	@config/setup.sh e2e
+
+setup-packages: ## install what builds the RPM and the deb, and roots to try them in (Debian)
+	@config/setup.sh packages
 
 setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gigabyte)
 	@config/setup.sh runtimes
@@ -126,6 +130,12 @@ pin: ## write the digests of the base images into the Dockerfile and CI (skopeo 
 wheel: ## build the wheel into dist, reproducibly
 	@config/setup.sh check
 	@config/wheel.sh dist
+
+rpm: setup-packages ## build the RPM for RHEL 9 and 10 into dist, reproducibly
+	@config/rpm.sh dist
+
+deb: setup-packages ## build the deb into dist, reproducibly
+	@config/deb.sh dist
 
 sbom: ## list the packages that a host or an image gets (CycloneDX), in dist (IMAGE=of an image)
 	@mkdir -p dist

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
-# Shell functions that the scripts beside it source: messages, and the distribution's packages.
+# Shell functions that the scripts beside it source: messages, the distribution's packages, and what is built.
 
 say() { echo "$(basename "$0" .sh): $*" >&2; }
 die() { say "$*"; exit 2; }
@@ -50,3 +50,16 @@ rpm_packages() {
     done
     install_by by_dnf "$@"
 }
+
+# Copies the files that git knows from the current folder to $1, with modes and times that do not depend on the
+# checkout. Sets SOURCE_DATE_EPOCH, by default to the time of the latest commit.
+copy_source() {
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} || die "not a git checkout: set SOURCE_DATE_EPOCH"
+    export SOURCE_DATE_EPOCH
+    mkdir -p "$1"
+    git ls-files -z | tar -c --null -T - --mode=u=rwX,go=rX --mtime="@$SOURCE_DATE_EPOCH" |
+        tar -x -C "$1" --no-same-owner
+}
+
+# Prints the project's version, from the folder $1.
+version_of() { sed -n 's/^version = "\(.*\)"$/\1/p' "$1/pyproject.toml"; }

@@ -9,6 +9,7 @@
 #     check     lint and the unit tests: only .venv, as any user
 #     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, podman, quadlet, helm, Ansible, ...
 #     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
+#     packages  the RPM and the deb, and tests/e2e/test_packages.py: rpm, debhelper, mmdebstrap
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
 #     bench     tests/bench: bpftrace, execsnoop, strace, perf
 #     preview   dashboards/preview: Prometheus, Chromium, npm and its packages
@@ -211,6 +212,7 @@ set_up() {
         only_debian runtimes bash default-jdk-headless gcc git golang-go libc6-dev nodejs perl python3-gi ruby \
             rustc tcl
         ;;
+    packages) only_debian packages debhelper dh-python mmdebstrap rpm ;;
     kernels) only_debian kernels qemu-system-x86 busybox-static ;;
     bench) only_debian bench bpftrace bpfcc-tools libbpf-tools strace linux-perf ;;
     pythons) unit_environments ;;
@@ -225,10 +227,10 @@ set_up() {
     esac
 }
 
-usage='usage: config/setup.sh run|dev|check|e2e|runtimes|kernels|bench|preview|pythons...'
+usage='usage: config/setup.sh run|dev|check|e2e|packages|runtimes|kernels|bench|preview|pythons...'
 [ $# -gt 0 ] || die "$usage"
 for each; do
-    case $each in run | dev | check | e2e | runtimes | kernels | bench | preview | pythons) ;; *) die "$usage" ;; esac
+    case $each in run | dev | check | e2e | packages | runtimes | kernels | bench | preview | pythons) ;; *) die "$usage" ;; esac
 done
 cd "$(dirname "$0")/.."
 # One at a time in a checkout.

@@ -15,11 +15,9 @@ wheels=$(realpath -m "${1:-dist}")
 cd "$(dirname "$0")/.."
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} || die "not a git checkout: set SOURCE_DATE_EPOCH"
-export SOURCE_DATE_EPOCH
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-git ls-files -z | tar -c --null -T - --mode=u=rwX,go=rX | tar -x -C "$folder" --no-same-owner
+copy_source "$folder"
 cd "$folder"
 $python -m pip wheel -q --disable-pip-version-check --no-index --no-deps --no-build-isolation --wheel-dir "$wheels" . ||
     die "could not build the wheel: see above"

@@ -44,6 +44,7 @@ def test_check_needs_venv(plan9: Path) -> None:
     ("target", "package"),
     [
         ("e2e", "chromium"),
+        ("packages", "debhelper"),
         ("runtimes", "golang-go"),
         ("kernels", "qemu-system-x86"),
         ("bench", "bpftrace"),
