@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, Optional
 
@@ -47,12 +48,13 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
     if isinstance(output, io.TextIOWrapper):
         output.reconfigure(errors="backslashreplace")  # a comm may not fit the locale's encoding
     gate = Gate(options.max_stall_ms or DEFAULT_MAX_STALL_MS)
+    followed: list[OutputFile] = []
     with contextlib.ExitStack() as cleanup:
         try:
             filter = _filter(options)
             if options.output not in (None, _STANDARD_OUTPUT):
-                output = _open(options.output, cleanup)
-            saved = [JsonLines(_open(options.report, cleanup))] if options.report else []
+                output = _open(options.output, cleanup, followed)
+            saved = [JsonLines(_open(options.report, cleanup, followed))] if options.report else []
             pages = [
                 (cleanup.enter_context(contextlib.closing(OutputFile(path))), draw)
                 for path, draw in (
@@ -68,14 +70,21 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         shown = JsonLines(output) if options.json else Text(console, options.steps, options.each)
         drawings = [Drawing(file, draw) for file, draw in pages]
         sinks: list[Sink] = [shown, *saved, *drawings, gate]
-        # What the page and the trace need at the end to get their names.
-        keep = _REPLACE_FILES if any(file.is_in_foreign_folder for file, _draw in pages) else ()
+        files = [*followed, *(file for file, _draw in pages)]
+        # What a file needs to get its name, after the start or at the end.
+        keep = _REPLACE_FILES if any(file.is_in_foreign_folder for file in files) else ()
+
+        def started() -> None:
+            for file in followed:
+                file.publish()
+
         try:
             if options.replay:
                 status = _replay(Path(options.replay), sinks)
             else:
                 reports = Reports(sinks, options.all, filter)
-                status = _live(options, reports, output, command, prepared, console, keep)
+                status = _live(options, reports, output, command, prepared, console, keep, started)
+            started()
             if isinstance(shown, Text):
                 shown.finish()
             for drawing in drawings:
@@ -102,11 +111,12 @@ def _live(
     prepared: Optional[Prepared],
     console: Console,
     keep: Collection[Capability],
+    started: Callable[[], None],
 ) -> int:
     if prepared is None:
         return _snapshot(options, reports, output)
     status_console = _status_console(options, console, command)
-    return session.run(options, reports, command, prepared, status_console, keep)
+    return session.run(options, reports, command, prepared, status_console, keep, started)
 
 
 def _judged(gate: Gate, status: int, failed: int) -> int:
@@ -142,14 +152,21 @@ def _default_output(options: argparse.Namespace, command: Optional[Command]) -> 
     return sys.stdout if command is None or options.output == _STANDARD_OUTPUT else sys.stderr
 
 
-def _open(path: str, cleanup: contextlib.ExitStack) -> IO[str]:
-    """A file that readers can follow: the reports are written to it as they are made."""
-    with contextlib.closing(OutputFile(path)) as file:
-        stream = file.text()
-        file.publish()
+def _open(path: str, cleanup: contextlib.ExitStack, opened: list[OutputFile]) -> IO[str]:
+    """A file that readers can follow: the reports are written to it as they are made.
+
+    It is published when tracing starts.  If that fails, an empty file is not published.
+    """
+    file = cleanup.enter_context(contextlib.closing(OutputFile(path)))
+    stream = file.text()
+    opened.append(file)
 
     def close() -> None:
         with contextlib.suppress(OSError):  # a write error has been reported already
+            stream.flush()
+            if os.fstat(stream.fileno()).st_size:
+                file.publish()
+        with contextlib.suppress(OSError):
             stream.close()
 
     cleanup.callback(close)

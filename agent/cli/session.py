@@ -81,11 +81,12 @@ def run(
     prepared: Prepared,
     console: Optional[Console],
     keep: Collection[Capability],
+    started: Callable[[], None],
 ) -> int:
     """Trace until the end that the options set; return the exit status.  Raises UserError.
 
     console: the terminal for the status line, None for no status line.
-    keep: capabilities that are needed after the end.
+    keep: capabilities that are needed after the start.  started: called when reports can come.
     """
     pids = list(prepared.options.targets)
     following = Following(reports.found)
@@ -98,6 +99,7 @@ def run(
             tracer = Tracer(prepared, reports.stall, reports.spawn, reports.stuck)
         except TraceError as error:
             if error.no_ebpf and options.pid:
+                started()
                 return _sample(options, reports, following, stop, str(error))
             raise
         with tracer:
@@ -106,6 +108,7 @@ def run(
             failure = tracer.start()
             if failure is not None:
                 raise UserError(f"the self-test failed, so nothing is traced: {failure}")
+            started()
             if command is not None:
                 command.release()
             else:

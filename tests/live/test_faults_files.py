@@ -141,6 +141,19 @@ def test_a_strangers_link_in_a_shared_folder(lab: Lab, option: str) -> None:
     assert target.read_text() == "precious"
 
 
+def test_no_files_if_tracing_cannot_start(lab: Lab) -> None:
+    """Nor is one that was there before replaced."""
+    there = lab.folder / "there"
+    there.mkdir()
+    (there / "report").write_text("old")
+    without = "-bpf,-perfmon,-sys_admin"
+    command = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *lab.trace_popen]
+    done = _run(lab, [*command, *_outputs(there), "--", "true"])
+    assert done.returncode == 2
+    assert [path.name for path in there.iterdir()] == ["report"]
+    assert (there / "report").read_text() == "old"
+
+
 def test_files_that_are_mount_points(lab: Lab) -> None:
     """As with docker run --volume FILE:FILE: they cannot be replaced."""
     inside, outside = lab.folder / "inside", lab.folder / "outside"
