@@ -1,29 +1,23 @@
 # The agent and trace-popen. One image serves every kernel: the probes need no kernel headers.
 #
-#     podman build -t spawnstall .
-#     podman build -t spawnstall --build-arg BASE_IMAGE=quay.io/centos/centos:stream9 .    # not tested
+#     podman build -t spawnstall --build-arg REVISION=$(git rev-parse HEAD) --build-arg CREATED=$(date -u +%FT%TZ) .
 #
-# The base image must be Debian or a derivative, or have dnf with python3-bcc in its repositories (UBI 9 needs a
-# subscription for it). How to run the image: config/INSTALL.md.
+# The base image must be Debian or a derivative; config/rpm/Containerfile makes an image of CentOS Stream from the RPM.
+# About 300 MB of the image are LLVM, which libbpfcc compiles the probes with. How to run it: config/INSTALL.md.
 #
 # config/pin.sh (make pin) writes the digest of the base image behind its tag.
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS base
-RUN if command -v apt-get >/dev/null; then \
-        apt-get -qq update && \
-        DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-bpfcc && \
-        rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin; \
-    else \
-        dnf -qy --setopt=install_weak_deps=False install python3 python3-bcc && dnf -q clean all; \
-    fi
+RUN apt-get -qq update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-bpfcc && \
+    apt-get -qq clean && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
 
 FROM base AS build
 # pip reads these, for a mirror of PyPI or a directory of wheels.
 ARG PIP_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX
-RUN if command -v apt-get >/dev/null; then \
-        apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-venv; \
-    fi
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install python3-venv
 WORKDIR /src
 COPY . .
 RUN python3 -m venv --system-site-packages /opt/spawnstall && \
@@ -42,11 +36,17 @@ RUN python3 config/sbom.py --image /opt/spawnstall >sbom.cdx.json
 FROM base
 ARG VERSION=0.2.0
 ARG REVISION=unknown
+ARG CREATED=unknown
 LABEL org.opencontainers.image.title="spawnstall" \
       org.opencontainers.image.description="Finds the process that keeps subprocess.Popen waiting" \
+      org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)" \
+      org.opencontainers.image.url="https://github.com/spawnstall/spawnstall" \
       org.opencontainers.image.source="https://github.com/spawnstall/spawnstall" \
+      org.opencontainers.image.documentation="https://github.com/spawnstall/spawnstall/blob/main/README.md" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+COPY LICENSE /usr/share/licenses/spawnstall/LICENSE
 COPY --from=build /opt/spawnstall /opt/spawnstall
 COPY --from=sbom /src/sbom.cdx.json /opt/spawnstall/share/spawnstall/sbom.cdx.json
 COPY config/agent.yaml /etc/spawnstall/agent.yaml

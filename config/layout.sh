@@ -45,6 +45,7 @@ install -D -m 644 -p -t "$root$zsh" config/manual/_*
 
 share=$root/usr/share/spawnstall
 install -D -m 644 -p -t "$share" config/snapshot/snapshot.py
+install -D -m 644 -p -t "$share/seccomp" config/seccomp/*
 install -D -m 644 -p -t "$share/prometheus" config/prometheus/*
 install -D -m 644 -p -t "$share/dashboards" dashboards/generated/*.json
 for folder in dashboards/provisioning/*; do

@@ -22,8 +22,8 @@ digest_of() {
     fi
 }
 
-image='docker.io/library/debian:[a-z0-9.-]*'
-files='Dockerfile .github/workflows/ci.yaml'
+image='\(docker.io/library/debian\|quay.io/centos/centos\):[a-z0-9.-]*'
+files='Dockerfile config/rpm/Containerfile .github/workflows/ci.yaml'
 # shellcheck disable=SC2086
 images=$(grep -oh "$image" $files | sort -u)
 script=''

@@ -18,9 +18,10 @@ from typing import Any
 
 from tests.live.lab import Object, json_lines
 
-__all__ = ["TOOLS", "TRACEFS", "Container", "Engine"]
+__all__ = ["CREATED", "REVISION", "TOOLS", "TRACEFS", "Container", "Engine"]
 
 TOOLS = ("podman", "runc", "debootstrap")
+REVISION, CREATED = "0" * 40, "2026-11-26T00:00:00Z"
 TRACEFS = ("--volume", "/sys/kernel/tracing:/sys/kernel/tracing:ro")
 _IMAGE, _BUILD = "localhost/spawnstall:e2e", "localhost/spawnstall-build:e2e"
 _CONF = """\
@@ -78,6 +79,7 @@ class Engine:
         wheels = self._wheels()
         options = ("--format", "docker", "--network", "host", "--volume", f"{wheels}:/wheels:ro")
         arguments = {"BASE_IMAGE": base, "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1"}
+        arguments |= {"REVISION": REVISION, "CREATED": CREATED}
         values = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         # A tag keeps the layers of the first stage for the next build.
         for name, target in ((_BUILD, ["--target", "build"]), (_IMAGE, [])):

@@ -20,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent import __version__
-from tests.e2e.containers import TOOLS, TRACEFS, Container, Engine
+from tests.e2e.containers import CREATED, REVISION, TOOLS, TRACEFS, Container, Engine
 from tests.e2e.servers import eventually
 from tests.live.lab import Lab, Object, json_lines
 
@@ -305,12 +305,20 @@ def test_in_a_pid_namespace_of_its_own(engine: Engine) -> None:
     assert "--pid=host" in said
 
 
-def test_what_is_in_the_image(engine: Engine) -> None:
+def test_what_is_in_the_image(repo_root: Path, engine: Engine) -> None:
     (image,) = json.loads(engine("image", "inspect", engine.image).stdout)
     labels = image["Labels"]
-    assert labels["org.opencontainers.image.version"] == __version__
+    names = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert (names["version"], names["revision"], names["created"]) == (__version__, REVISION, CREATED)
+    assert {"title", "description", "licenses", "url", "source", "documentation"} <= names.keys()
     assert engine("run", "--rm", engine.image, "--version").stdout == f"trace-popen {__version__}\n"
-    look = "ls /src /opt/spawnstall/bin/pip; command -v gcc cc make git pip curl wget"
+    caches = "/var/lib/apt/lists/*_* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"
+    look = f"ls /src /opt/spawnstall/bin/pip {caches}; command -v gcc cc make git pip curl wget"
     done = engine("run", "--rm", "--entrypoint", "sh", engine.image, "-c", look, check=False)
     assert done.stdout == ""
-    assert image["Size"] < 700e6
+    text = (repo_root / "LICENSE").read_text()
+    shown = engine(
+        "run", "--rm", "--entrypoint", "cat", engine.image, "/usr/share/licenses/spawnstall/LICENSE"
+    )
+    assert shown.stdout == text
+    assert image["Size"] <= 440e6

@@ -202,6 +202,7 @@ def test_the_same_capabilities_everywhere(
 def test_the_same_version_everywhere(repo_root: Path) -> None:
     files = {
         "Dockerfile": r"ARG VERSION=(\S+)",
+        "config/rpm/Containerfile": r"ARG VERSION=(\S+)",
         "config/podman/spawnstall.container": r"Image=\S+:(\S+)",
         "config/rpm/spawnstall.spec": r"(?m)^Version: +(\S+)",
         "config/compose/compose.yaml": r"image: spawnstall:(\S+)",

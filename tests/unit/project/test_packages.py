@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 _DEBIAN = {"pyyaml": "yaml"}
 _BCC = "0.26"
 _LIBRARY = "usr/lib/spawnstall"
-_IN_NO_PACKAGE = {"kubernetes", "podman", "seccomp", "systemd"}
+_IN_NO_PACKAGE = {"kubernetes", "podman", "systemd"}
 """Folders of the wheel's share/spawnstall that only containers need, or that the packages have elsewhere."""
 
 

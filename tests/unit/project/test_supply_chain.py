@@ -89,12 +89,13 @@ def test_actions_are_pinned_by_commit(repo_root: Path) -> None:
 
 # -- config/pin.sh --
 
+_WITH_IMAGES = ("Dockerfile", "config/rpm/Containerfile", ".github/workflows/ci.yaml")
+
 
 @pytest.fixture
 def checkout(repo_root: Path, tmp_path: Path) -> Path:
     """The files that config/pin.sh reads and writes."""
-    names = ("config/pin.sh", "config/packages.sh", "Dockerfile", ".github/workflows/ci.yaml")
-    for name in names:
+    for name in ("config/pin.sh", "config/packages.sh", *_WITH_IMAGES):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repo_root / name, tmp_path / name)
     return tmp_path
@@ -119,7 +120,7 @@ def _without_digests(text: str) -> str:
 
 def test_pin_writes_the_digest_of_each_tag(checkout: Path) -> None:
     """Anew if there is one already, and without mixing up a tag and a longer one."""
-    before = {name: (checkout / name).read_text() for name in ("Dockerfile", ".github/workflows/ci.yaml")}
+    before = {name: (checkout / name).read_text() for name in _WITH_IMAGES}
     for salt in ("1", "2"):
         status, said = _pin(checkout, f'echo "sha256:$(echo "$image {salt}" | sha256sum | cut -d" " -f1)"')
         assert status == 0, said
@@ -127,11 +128,11 @@ def test_pin_writes_the_digest_of_each_tag(checkout: Path) -> None:
         for name, text in before.items():
             now = (checkout / name).read_text()
             assert _without_digests(now) == _without_digests(text)
-            found = re.findall(r"(debian:[a-z-]+)@(sha256:[0-9a-f]{64})", now)
-            assert len(found) == len(re.findall(r"library/debian:", text))
+            found = re.findall(r"((?:debian|centos):[a-z0-9-]+)@(sha256:[0-9a-f]{64})", now)
+            assert len(found) == len(re.findall(r"library/debian:|centos/centos:", text)) > 0
             digests |= set(found)
-        assert len(digests) == 2  # of bookworm and of bookworm-slim
-        assert len({digest for _tag, digest in digests}) == 2
+        assert len(digests) == 3  # of bookworm, of bookworm-slim and of CentOS Stream
+        assert len({digest for _tag, digest in digests}) == 3
 
 
 @pytest.mark.parametrize("answer", ["exit 1", "echo not found"])
