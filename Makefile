@@ -3,12 +3,13 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup run demo check test test-pythons setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
-	setup-packages rpm deb snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only \
+	setup-packages rpm deb packages snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only \
 	fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
 PROGRAMS ?= 10000
+SUITES ?= bookworm trixie
 PLAYS ?= 10000
 FUZZ_EXAMPLES ?= 2000
 ENGINE ?= docker
@@ -136,6 +137,9 @@ rpm: setup-packages ## build the RPM for RHEL 9 and 10 into dist, reproducibly
 
 deb: setup-packages ## build the deb into dist, reproducibly
 	@config/deb.sh dist
+
+packages: dev wheel rpm deb ## build all packages twice, and run each in clean roots (SUITES="bookworm trixie"; root, eBPF)
+	SUITES="$(SUITES)" $(PYTHON) -m pytest tests/e2e/test_packages.py
 
 sbom: ## list the packages that a host or an image gets (CycloneDX), in dist (IMAGE=of an image)
 	@mkdir -p dist
