@@ -115,7 +115,7 @@ class Text(Lines):
             self._console.print(stall_text(stall, steps=not self._steps), crop=False)
             table = step_table(stall) if self._steps else None
             if table is not None:
-                self._console.print(table)
+                self._console.print(table, crop=False)
             if stall["state"] == "ongoing":
                 self._in_progress.add(key)
         elif key in self._in_progress:

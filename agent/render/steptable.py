@@ -3,24 +3,33 @@
 
 It has a column for each thread and each process, with ``-`` for a closed copy, as in the original write-up
 of the problem.  It is made from the steps of a stall's JSON object and shows only what was recorded: both
-ends of the pipe for the parent, only the write end for children and holders.
+ends of the pipe for the parent, only the write end for children and holders.  On a narrow console it is in
+several parts: nothing but the action wraps, and nothing is cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Optional
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from agent.model import StepKind
 from agent.render.words import count
 from agent.reports.types import HolderObject, ParentObject, StallObject
 
-__all__ = ["step_table"]
+__all__ = ["Column", "StepTable", "step_table"]
 
 _MAX_HOLDERS = 4
+_NARROW_ACTION = 16
+"""The action wraps to this width before a column moves to the next part."""
+_GAP = 2
 _CLOSED = "-"
 _ENDS = {
     StepKind.PARENT_CLOSED_WRITE_END,
@@ -59,25 +68,76 @@ _CALLS: dict[str, str] = {
 """What the spawning thread does, shown in its column."""
 
 
-def step_table(stall: StallObject) -> Optional[Table]:
+@dataclass(frozen=True)
+class Column:
+    """A column of the step table: its header of one or two lines, and a cell for each step."""
+
+    header: str
+    cells: Sequence[str]
+
+    @property
+    def width(self) -> int:
+        """The room that the column takes if nothing in it wraps, gap included."""
+        return max(map(cell_len, (*self.header.split("\n"), *self.cells))) + _GAP
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """The table.  Columns that do not fit follow below, in tables with the same steps and times.
+
+    times: the number and the time of each step.  others: the columns of threads and processes.
+    left_out: the number of holders that have no column.
+    """
+
+    times: Sequence[Column]
+    action: Column
+    others: Sequence[Column]
+    left_out: int = 0
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - _width(self.times)
+        narrow = min(self.action.width, _NARROW_ACTION + _GAP)
+        shown = _fitting(self.others, room - narrow)
+        action = max(narrow, min(self.action.width, room - _width(shown)))
+        yield self._part(shown, action - _GAP)
+        rest = self.others[len(shown) :]
+        while rest:
+            shown = _fitting(rest, room) or rest[:1]
+            yield self._part(shown)
+            rest = rest[len(shown) :]
+        if self.left_out:
+            yield Text(f" {count(self.left_out, 'more holder')} not shown", "italic")
+
+    def _part(self, others: Sequence[Column], action: Optional[int] = None) -> Table:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        shown = [*self.times, *others]
+        for column in self.times:
+            table.add_column(column.header, justify="right", no_wrap=True, width=column.width - _GAP)
+        if action is not None:
+            shown.insert(len(self.times), self.action)
+            table.add_column(self.action.header, overflow="fold", width=action)
+        for column in others:
+            table.add_column(column.header, no_wrap=True, width=column.width - _GAP)
+        for cells in zip(*(column.cells for column in shown)):
+            table.add_row(*map(Text, cells))
+        table.width = _width(shown) + (0 if action is None else action + _GAP - self.action.width)
+        return table
+
+
+def step_table(stall: StallObject) -> Optional[StepTable]:
     """The table, or None if the stall has no steps (because it was found in /proc)."""
     if not stall["steps"] or stall["child"] is None:
         return None
     parent, child, errpipe = stall["parent"], stall["child"], stall["errpipe"]
     holders = [holder for holder in stall["holders"] if holder["pid"] is not None]
     shown = holders[:_MAX_HOLDERS]
-    left_out = len(holders) - len(shown)
-    more = f"{count(left_out, 'more holder')} not shown" if left_out else None
     threads = _threads(parent, shown)
     processes = [parent["pid"], child["pid"], *(holder["pid"] or 0 for holder in shown)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=more)
-    table.add_column("step", justify="right")
-    table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column("action", min_width=16)
-    for tid in threads:
-        table.add_column(f"thread\n{tid}", no_wrap=True)
-    for pid, role in zip(processes, ("parent", "child", *("holder" for _ in shown))):
-        table.add_column(f"{role}\n{pid}", no_wrap=True)
+    headers = [f"thread\n{tid}" for tid in threads]
+    headers += [
+        f"{role}\n{pid}" for pid, role in zip(processes, ("parent", "child", *("holder" for _ in shown)))
+    ]
+    rows: list[list[str]] = []
     open_fds: dict[int, str] = {}
     blocked = ""
     for number, step in enumerate(stall["steps"], 1):
@@ -100,14 +160,27 @@ def step_table(stall: StallObject) -> Optional[Table]:
         elif what == StepKind.HOLDER_FORKED:
             calls.update({tid: "fork" for tid in threads if tid == _forker(shown, pid)})
         holder = "holder" if len(holders) == 1 else f"holder {pid}"
-        table.add_row(
-            str(number),
-            f"{step['seconds'] * 1e3:,.3f}",
-            _ACTIONS.get(what, what).format(holder=holder),
-            *(calls.get(tid, "") for tid in threads),
-            *(open_fds.get(pid, "") for pid in processes),
+        rows.append(
+            [
+                str(number),
+                f"{step['seconds'] * 1e3:,.3f}",
+                _ACTIONS.get(what, what).format(holder=holder),
+                *(calls.get(tid, "") for tid in threads),
+                *(open_fds.get(pid, "") for pid in processes),
+            ]
         )
-    return table
+    numbers, ms, action, *others = map(Column, ("step", "ms", "action", *headers), zip(*rows))
+    return StepTable((numbers, ms), action, others, len(holders) - len(shown))
+
+
+def _width(columns: Iterable[Column]) -> int:
+    return sum(column.width for column in columns)
+
+
+def _fitting(columns: Sequence[Column], room: int) -> Sequence[Column]:
+    """As many of the first columns as there is room for."""
+    widths = accumulate(column.width for column in columns)
+    return columns[: sum(width <= room for width in widths)]
 
 
 def _threads(parent: ParentObject, holders: Iterable[HolderObject]) -> list[int]:

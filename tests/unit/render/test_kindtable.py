@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
 
+import pytest
+from rich.cells import cell_len
+
+from agent.escape import printable
 from agent.model import Cause
 from agent.render.kindtable import KindTable
+from agent.render.words import duration
 from agent.reports.kinds import Kinds
 from agent.reports.objects import stall_object
 from tests.unit.render.test_text import shown
@@ -45,3 +50,29 @@ def test_kinds_beyond_the_limit_are_counted() -> None:
     text = _table(80, number=30)
     assert text.count("own_descendant") == 20
     assert "and 10 more kinds (30 stalls)" in text
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+@pytest.mark.parametrize(
+    "comm", [b"\x1b[2J\x1b[31m\x07\xff\n\t\r", b"[red]a[/red]:x:", "界界界界界".encode(), b" "]
+)
+def test_hostile_names_and_long_times_are_whole(width: int, comm: bytes) -> None:
+    """A name wraps; figures do not, whatever the names and times are."""
+    kinds = Kinds()
+    of = spawn(comm=comm)
+    for number in range(1200):
+        stalled = holder(comm=comm, cause=Cause.OWN_DESCENDANT)
+        ended = BEGAN + 100 * 24 * 3600 * 1000 * MS + number * 3600 * 1000 * MS
+        kinds.add(stall_object(stall(stalled, of=dataclasses.replace(of, id=number), ended=ended), CLOCK))
+    text = shown(KindTable(kinds.worst_first()), width)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "…" not in text
+    whole = "".join(text.split())
+    [kind] = kinds.worst_first()
+    times = [duration(seconds * 1e9) for seconds in (kind.total, *kind.quantiles(0.5, 0.99, 1))]
+    figures = ["".join(figure.split()) for figure in ("1,200", *times, f"{kind.last:%H:%M:%S}")]
+    assert all(figure in whole for figure in figures)
+    names = whole.replace("".join(figures), "")  # in a table, they are beside the first line of the names
+    assert names.count("".join(printable(comm).split())) >= 2  # who waited, held by
+    if width >= 40:
+        assert max(map(cell_len, text.splitlines())) <= width

@@ -4,30 +4,40 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import Any
 
-from rich.console import Console
+import pytest
 
 from agent.diagnosis import judge, ongoing_stall
 from agent.model import Stall
-from agent.render.steptable import step_table
+from agent.render.steptable import Column, StepTable, step_table
 from agent.reports.objects import stall_object
+from tests.unit.render.test_text import shown
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.samples import ENDED, MS, UNSEEN, holder, release, spawn, stall, waiting
+from tests.unit.samples import ENDED, MS, SECOND, UNSEEN, holder, release, spawn, stall, waiting
+
+HOUR = 3600 * SECOND
 
 
-def rows(made: Stall, width: int = 120) -> list[list[str]]:
-    """The cells of each row."""
+def table_of(made: Stall) -> StepTable:
+    """The step table, which the stall must have."""
     table = step_table(stall_object(made, CLOCK))
     assert table is not None
-    return [[str(cell) for cell in cells] for cells in zip(*(column._cells for column in table.columns))]
+    return table
+
+
+def columns(table: StepTable) -> list[Column]:
+    """All columns, in the order in which they are shown."""
+    return [*table.times, table.action, *table.others]
+
+
+def rows(made: Stall) -> list[list[str]]:
+    """The cells of each row."""
+    return [list(cells) for cells in zip(*(column.cells for column in columns(table_of(made))))]
 
 
 def headers(made: Stall) -> list[str]:
-    table = step_table(stall_object(made, CLOCK))
-    assert table is not None
-    return [str(column.header).replace("\n", " ") for column in table.columns]
+    return [column.header.replace("\n", " ") for column in columns(table_of(made))]
 
 
 def test_table_of_an_ended_stall() -> None:
@@ -68,9 +78,7 @@ def test_holders_after_the_fourth_are_only_counted() -> None:
     made = judge(spawn(releases=releases), 10 * MS, True).stall
     assert made is not None
     assert sum(header.startswith("holder") for header in headers(made)) == 4
-    table = step_table(stall_object(made, CLOCK))
-    assert table is not None
-    assert str(table.caption).startswith("2 more holders")
+    assert "2 more holders not shown" in shown(table_of(made))
     assert any("holder 2005 exits" in row[2] for row in rows(made))
 
 
@@ -89,7 +97,7 @@ def test_unknown_thread_has_no_column() -> None:
     report["holders"][0]["forked_by"]["tid"] = None
     table = step_table(report)
     assert table is not None
-    threads = [column for column in table.columns if "thread" in str(column.header)]
+    threads = [column for column in table.others if "thread" in column.header]
     assert len(threads) == 1
 
 
@@ -97,10 +105,40 @@ def test_stall_without_steps_has_no_table() -> None:
     assert step_table(stall_object(dataclasses.replace(stall(UNSEEN), steps=()), CLOCK)) is None
 
 
-def test_table_fits_eighty_columns() -> None:
-    made = judge(spawn(releases=(release(),)), 10 * MS, True).stall
+def _held_for_hours(holders: int) -> Stall:
+    releases = tuple(
+        release(
+            pid=4_194_300 - number,
+            forker=4_194_200 - number,
+            fd=100_000,
+            at=ENDED + (holders - number) * HOUR,
+        )
+        for number in range(holders)
+    )
+    of = spawn(releases=releases, read_fd=99_999, write_fd=100_000, read_ended=ENDED + 700 * HOUR)
+    made = judge(of, 10 * MS, True).stall
     assert made is not None
-    output = io.StringIO()
-    table = step_table(stall_object(made, CLOCK))
-    Console(file=output, width=80).print(table)
-    assert max(map(len, output.getvalue().splitlines())) <= 80
+    return made
+
+
+@pytest.mark.parametrize("holders", [1, 4])
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_nothing_is_lost_or_cut_on_a_narrow_console(width: int, holders: int) -> None:
+    """Columns without room follow below.  Only where a single one does not fit are lines too long."""
+    table = table_of(_held_for_hours(holders))
+    text = shown(table, width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= max(width, 44)
+    words = text.split()
+    for column in columns(table):
+        assert all(word in words for word in column.header.split())
+        if column is not table.action:
+            assert all(words.count(cell) >= column.cells.count(cell) for cell in column.cells if cell)
+    assert "2,520,000,505.000" in words
+    assert "…" not in text
+
+
+def test_wide_console_has_one_table() -> None:
+    made = _held_for_hours(4)
+    assert shown(table_of(made), 200).count("step") == 1
+    assert shown(table_of(made), 60).count("step") > 1
