@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Optional, Protocol, Union, cast
+from typing import IO, Any, Optional, Protocol, Union, cast
 
 from rich.console import Console
 
@@ -274,6 +274,18 @@ class Reports:
         else:
             self.snapshot(found)
 
+    def lasting(self, stalls: Iterable[Stall]) -> dict[Any, float]:
+        """Return how many seconds each of these stalls in progress that passes the filter has lasted.
+
+        The keys are those of ``stall_key``.
+        """
+        now = time.monotonic_ns()
+        return {
+            (stall_id(stall), stall.spawn.pid, stall.spawn.tid): (now - stall.began) / 1e9
+            for stall in stalls
+            if self._filter.passes_stall(stall)
+        }
+
     def end(self, lost_records: int, ongoing: Sequence[Stall], not_followed: Mapping[str, int]) -> None:
         """Report the stalls in progress that have not been reported, and the summary.
 
@@ -282,7 +294,12 @@ class Reports:
         for stall in ongoing:
             if stall.spawn.id not in self._passed:
                 self.stall(stall)
-        self._write(self.summary.object(lost_records, self.count(ongoing), not_followed, len(self._waiting)))
+        lasted_ns = int(sum(self.lasting(ongoing).values()) * 1e9)
+        self._write(
+            self.summary.object(
+                lost_records, self.count(ongoing), not_followed, len(self._waiting), lasted_ns
+            )
+        )
 
     def _passes(self, found: Union[Finding, Wait]) -> bool:
         return self._filter.passes(found.comm, lambda: identify(found.pid, time.monotonic_ns()))

@@ -20,6 +20,7 @@ from agent.render.words import (
     container_words,
     count,
     duration,
+    headline_words,
     late_words,
     seen_words,
     stack_lines,
@@ -79,19 +80,30 @@ def end_line(stall: StallObject) -> Text:
 def summary_text(summary: SummaryObject) -> Text:
     """The summary of a run, without its kinds of stalls (kindtable.py)."""
     text = Text()
+    total = summary.get("stall_total_seconds")
+    # Reports of earlier versions have only what was seen and has ended.
+    p99 = (
+        summary["spawn_seconds"]["p99"]
+        if "spawn_p99_seconds" not in summary
+        else summary["spawn_p99_seconds"]
+    )
+    words = headline_words(
+        None if p99 is None else p99 * 1e9,
+        (summary["stalled_seconds"] if total is None else total) * 1e9,
+        summary["spawns"],
+        summary["lost_records"],
+    )
+    text.append(f"{summary['seconds']:.1f} s: {words}\n", "bold")
     text.append(
-        f"{summary['seconds']:.1f} s: {count(summary['spawns'], 'spawn')},"
-        f" {count(summary['stalls'], 'stall')}, {count(summary['exec_failures'], 'failed exec')},"
-        f" {count(summary['lost_records'], 'lost record')}\n",
-        "bold",
+        f"  {count(summary['spawns'], 'spawn')}, {count(summary['stalls'], 'stall')},"
+        f" {count(summary['exec_failures'], 'failed exec')},"
+        f" {count(summary['lost_records'], 'lost record')}\n"
     )
     took = summary["spawn_seconds"]
     known = (("p50", took["p50"]), ("p95", took["p95"]), ("p99", took["p99"]), ("max", took["max"]))
     quantiles = ", ".join(f"{name} {duration(value * 1e9)}" for name, value in known if value is not None)
     if quantiles:
         text.append(f"  spawn time: {quantiles}\n")
-    if summary["stalls"]:
-        text.append(f"  total stall time: {duration(summary['stalled_seconds'] * 1e9)}\n")
     if summary["ongoing"]:
         text.append(f"  still in progress: {count(summary['ongoing'], 'stall')}\n", "bold red")
     for line in exposure_lines(summary.get("exposures") or ()):

@@ -18,6 +18,7 @@ __all__ = [
     "container_words",
     "count",
     "duration",
+    "headline_words",
     "late_words",
     "seen_words",
     "stack_lines",
@@ -67,6 +68,19 @@ def duration(nanoseconds: float) -> str:
     if seconds >= 0.0009995:
         return f"{seconds * 1e3:.1f} ms"
     return f"{seconds * 1e6:.0f} us"
+
+
+def headline_words(p99_ns: Optional[float], stalled_ns: float, spawns: int, lost_records: int) -> str:
+    """What people look for first: the p99 of all spawns, and the time that stalls took.
+
+    p99_ns: None if it is not known.  It is an upper bound if records were lost.
+    """
+    stalled = f"{duration(stalled_ns)} lost to stalls" if stalled_ns else "no time lost to stalls"
+    if not spawns:
+        return stalled
+    if p99_ns is None:
+        return f"p99 of a spawn unknown, {stalled}"
+    return f"p99 of a spawn {'at most ' if lost_records else ''}{duration(p99_ns)}, {stalled}"
 
 
 def clock_words(stall: StallObject, seconds: Optional[float]) -> Optional[str]:

@@ -19,8 +19,8 @@ from agent.clock import Clock
 from agent.escape import printable
 from agent.host.pyspy import Taken
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
+from agent.reports.durations import Durations
 from agent.reports.exposures import Exposures
-from agent.reports.kinds import nearest_rank
 from agent.reports.losses import LOSSES
 from agent.reports.types import (
     HolderObject,
@@ -163,7 +163,7 @@ class Summary:
     exec_failures: int = 0
     stalls: int = 0
     stalled_ns: int = 0
-    spawn_ns: list[int] = field(default_factory=list)
+    spawn_times: Durations = field(default_factory=Durations)
     spawns: int = 0
     waits: int = 0
     holders: dict[tuple[bytes, Cause], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
@@ -177,7 +177,7 @@ class Summary:
         if spawn.outcome is Outcome.EXEC_FAILED:
             self.exec_failures += 1
         if spawn.outcome is not Outcome.ABANDONED and spawn.read_ended is not None:
-            self.spawn_ns.append(spawn.read_ended - spawn.created)
+            self.spawn_times.add(spawn.read_ended - spawn.created)
 
     def add_stall(self, stall: Stall) -> None:
         """Count an ended stall under the holder whose release ended it; ignore one in progress."""
@@ -202,18 +202,28 @@ class Summary:
         culprit[0] += 1
         culprit[1] += stalled
 
+    def spawn_p99_ns(self, lost_records: int) -> Optional[int]:
+        """The time within which 99 % of all spawns ended, at most; None if it is not known.
+
+        The record of a spawn can be lost, and the spawn can have taken any time.
+        """
+        return self.spawn_times.quantile(0.99, missing=lost_records)
+
     def object(
         self,
         lost_records: int,
         ongoing: int = 0,
         not_followed: Mapping[str, int] = {},
         waits_in_progress: int = 0,
+        ongoing_ns: int = 0,
     ) -> SummaryObject:
         """Make the object of the summary; percentiles are null if no spawn ended.
 
         ongoing: stalls whose end was not seen.  not_followed: as ``losses.not_followed`` returns it; a
         missing name counts as 0.  waits_in_progress: waits whose end was not seen.
+        ongoing_ns: how long the stalls in progress have lasted so far, in total.
         """
+        p99 = self.spawn_p99_ns(lost_records)
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
         return {
             "type": "summary",
@@ -226,6 +236,8 @@ class Summary:
             "exec_failures": self.exec_failures,
             "lost_records": lost_records,
             "not_followed": {name: not_followed.get(name, 0) for name, _, _ in LOSSES},
+            "spawn_p99_seconds": None if p99 is None else p99 / 1e9,
+            "stall_total_seconds": (self.stalled_ns + ongoing_ns) / 1e9,
             "spawn_seconds": self._quantiles(),
             "stalled_seconds": self.stalled_ns / 1e9,
             "holders": [
@@ -241,14 +253,11 @@ class Summary:
         }
 
     def _quantiles(self) -> QuantilesObject:
-        ordered = sorted(self.spawn_ns)
-        if not ordered:
-            return {"p50": None, "p95": None, "p99": None, "max": None}
+        def at(fraction: float) -> Optional[float]:
+            ns = self.spawn_times.quantile(fraction)
+            return None if ns is None else ns / 1e9
 
-        def at(fraction: float) -> float:
-            return nearest_rank(ordered, fraction) / 1e9
-
-        return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": ordered[-1] / 1e9}
+        return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": at(1)}
 
 
 def _stack_object(stack: Optional[Stack]) -> Optional[StackObject]:

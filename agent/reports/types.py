@@ -273,6 +273,10 @@ class _LaterSummaryKeys(TypedDict, total=False):
     """null: they are not counted, as this needs the kernel's types."""
     waits: _Number
     waits_in_progress: _Number
+    spawn_p99_seconds: Optional[_Span]
+    """An upper bound if records were lost; null if it is not known."""
+    stall_total_seconds: Optional[_Span]
+    """With the stalls in progress."""
 
 
 class SummaryObject(_LaterSummaryKeys):

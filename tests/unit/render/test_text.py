@@ -291,23 +291,47 @@ def test_summary() -> None:
     made.add_spawn(spawn(outcome=Outcome.EXEC_FAILED))
     made.add_stall(stall())
     made.add_stall(stall(UNSEEN))
-    lines = summary_text(made.object(0, ongoing=1)).plain.splitlines()
-    assert re.fullmatch(r"2\.\d s: 4 spawns, 2 stalls, 1 failed exec, 0 lost records", lines[0])
-    assert lines[1] == "  spawn time: p50 505.0 ms, p95 505.0 ms, p99 505.0 ms, max 505.0 ms"
-    assert lines[2:] == ["  total stall time: 1.00 s", "  still in progress: 1 stall"]
+    lines = summary_text(made.object(0, ongoing=1, ongoing_ns=2 * SECOND)).plain.splitlines()
+    assert re.fullmatch(r"2\.\d s: p99 of a spawn 505\.0 ms, 3\.00 s lost to stalls", lines[0])
+    assert lines[1] == "  4 spawns, 2 stalls, 1 failed exec, 0 lost records"
+    assert lines[2] == "  spawn time: p50 505.0 ms, p95 505.0 ms, p99 505.0 ms, max 505.0 ms"
+    assert lines[3:] == ["  still in progress: 1 stall"]
 
 
-def test_empty_summary_is_one_line() -> None:
-    assert summary_text(Summary().object(0)).plain.count("\n") == 0
+def test_empty_summary() -> None:
+    lines = summary_text(Summary().object(0)).plain.splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(" s: no time lost to stalls")
+
+
+def test_p99_is_an_upper_bound_or_unknown_if_records_were_lost() -> None:
+    made = Summary()
+    for number in range(1, 1001):
+        made.add_spawn(spawn(read_ended=CREATED + number * MS))
+    heads = [summary_text(made.object(lost)).plain.splitlines()[0] for lost in (0, 5, 50)]
+    assert [re.sub(r"\.\d ms", "", head.split("p99 of a spawn ")[1].split(",")[0]) for head in heads] == [
+        "990",
+        "at most 995",
+        "unknown",
+    ]
+
+
+def test_summary_of_an_earlier_version_has_what_it_knew() -> None:
+    made = Summary()
+    made.add_spawn(spawn())
+    made.add_stall(stall())
+    old = made.object(0, ongoing_ns=SECOND)
+    del old["spawn_p99_seconds"], old["stall_total_seconds"]
+    assert "p99 of a spawn 505.0 ms, 500.0 ms lost" in summary_text(old).plain
 
 
 def test_each_kind_of_loss_is_a_line() -> None:
     lost = {"records_lost": 2, "slots_overflowed": 12, "walks_cut": 1, "tables_shared": 0}
     lines = summary_text(Summary().object(2, 0, lost)).plain.splitlines()
-    assert len(lines) == 4
-    assert lines[1].startswith("  records were lost: ")
-    assert " 12 " in lines[2] and lines[2].endswith("(slots_overflowed)")
-    assert " 1 " in lines[3] and lines[3].endswith("(walks_cut)")
+    assert len(lines) == 5
+    assert lines[2].startswith("  records were lost: ")
+    assert " 12 " in lines[3] and lines[3].endswith("(slots_overflowed)")
+    assert " 1 " in lines[4] and lines[4].endswith("(walks_cut)")
 
 
 def test_each_kind_of_exposure_is_a_line() -> None:
@@ -321,7 +345,7 @@ def test_each_kind_of_exposure_is_a_line() -> None:
 def test_summary_of_an_earlier_version_has_no_losses() -> None:
     old = Summary().object(0)
     del old["not_followed"], old["exposures"]
-    assert summary_text(old).plain.count("\n") == 0
+    assert "not followed" not in summary_text(old).plain
 
 
 def test_lost_records_are_reported() -> None:

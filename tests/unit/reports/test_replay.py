@@ -51,6 +51,7 @@ def report(tmp_path: Path) -> _Report:
 _LATER_KEYS = {
     *("release", "late_wakeup_seconds", "not_followed", "exposures"),
     *("waits", "waits_in_progress"),
+    *("spawn_p99_seconds", "stall_total_seconds"),
 }
 """Keys that earlier versions did not write."""
 
