@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Optional
@@ -32,11 +33,16 @@ class Kind:
     """The stalls of one kind.  Durations are in seconds.
 
     last: when the latest of them ended or was seen in progress, None: unknown.
+    latest, longest: the one that was reported last, and the one that lasted longest when it was reported.
     """
 
     name: KindName
     last: Optional[datetime] = None
+    latest: Optional[StallObject] = None
+    longest: Optional[StallObject] = None
     _seconds: array[float] = field(default_factory=lambda: array("d"))
+    """In ascending order, because adding one is faster than sorting all."""
+    _ended_total: float = 0.0
     _ongoing: dict[Any, float] = field(default_factory=dict)
 
     @property
@@ -52,12 +58,30 @@ class Kind:
     @property
     def total(self) -> float:
         """The time of all stalls, those in progress included."""
-        return sum(self._seconds) + sum(self._ongoing.values())
+        return self._ended_total + sum(self._ongoing.values())
 
     def quantiles(self, *fractions: float) -> list[float]:
         """The nearest rank for each fraction; 1 is the longest."""
-        ordered = sorted([*self._seconds, *self._ongoing.values()])
+        ordered: Sequence[float] = self._seconds
+        if self._ongoing:
+            ordered = sorted([*self._seconds, *self._ongoing.values()])
         return [nearest_rank(ordered, fraction) for fraction in fractions]
+
+    def _end(self, seconds: float) -> None:
+        insort(self._seconds, seconds)
+        self._ended_total += seconds
+
+    def _show(self, stall: StallObject) -> None:
+        self.latest = stall
+        if self.longest is None or _seconds(stall) >= _seconds(self.longest):
+            self.longest = stall
+
+    def _forget(self, key: Any) -> None:
+        """Show another stall in place of one that has ended, perhaps as another kind."""
+        if self.latest is not None and stall_key(self.latest) == key:
+            self.latest = None
+        if self.longest is not None and stall_key(self.longest) == key:
+            self.longest = self.latest
 
 
 class Kinds:
@@ -83,19 +107,37 @@ class Kinds:
         before = self._ongoing.pop(key, None)
         if before is not None:
             del before._ongoing[key]
+            before._forget(key)
             if not before.count:
                 del self._kinds[before.name]
         kind = self._kinds.setdefault(name, Kind(name))
-        seconds = stall["stall_seconds"] or 0.0
         if stall["state"] == "ongoing":
             self._ongoing[key] = kind
-            kind._ongoing[key] = seconds
+            kind._ongoing[key] = _seconds(stall)
         else:
-            kind._seconds.append(seconds)
+            kind._end(_seconds(stall))
+        kind._show(stall)
         last = _last(stall)
         if last is not None:
             kind.last = last if kind.last is None else max(kind.last, last)
         return is_new
+
+    @property
+    def ongoing(self) -> Collection[Any]:
+        """The keys (``stall_key``) of the stalls in progress."""
+        return self._ongoing.keys()
+
+    def lasts(self, key: Any, seconds: float, now: datetime) -> None:
+        """Note how long a stall in progress has lasted by now; ignore one that was not added."""
+        kind = self._ongoing.get(key)
+        if kind is not None:
+            kind._ongoing[key] = seconds
+            kind.last = now if kind.last is None else max(kind.last, now)
+
+    def end(self, key: Any) -> None:
+        """Note that a stall in progress is over although its end was not reported."""
+        kind = self._ongoing.pop(key)
+        kind._end(kind._ongoing.pop(key))
 
     def worst_first(self) -> Sequence[Kind]:
         """The kinds by the time that they took."""
@@ -120,6 +162,10 @@ def stall_key(stall: StallObject) -> Any:
     parent = stall["parent"]
     # A stall from a snapshot can lack an id, but a thread is in one read at a time.
     return (stall["id"] or stall["errpipe"]["read_fd"], parent["pid"], parent["tid"])
+
+
+def _seconds(stall: StallObject) -> float:
+    return stall["stall_seconds"] or 0.0
 
 
 def _name(stall: StallObject) -> KindName:

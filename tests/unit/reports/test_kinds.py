@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -61,3 +62,36 @@ def test_the_number_of_kinds_is_bounded() -> None:
     assert len(found) == 1001
     assert sum(kind.count for kind in found) == 1200
     assert {kind.name.holder for kind in found if kind.count > 1} == {"~other"}
+
+
+def test_the_latest_and_the_longest_stall_are_kept() -> None:
+    [kind] = _kinds(_lasting(100, id=1), _lasting(300, id=2), _lasting(200, id=3))
+    assert kind.latest is not None and kind.longest is not None
+    assert (kind.latest["stall_seconds"], kind.longest["stall_seconds"]) == (0.2, 0.3)
+
+
+def test_a_stall_that_ends_as_another_kind_is_not_shown_as_the_first() -> None:
+    kinds = Kinds()
+    kinds.add(stall_object(_lasting(100, UNSEEN, id=1), CLOCK))
+    kinds.add(stall_object(stall(UNSEEN, of=spawn(id=2), ended=None), CLOCK))
+    kinds.add(stall_object(_lasting(300, holder(), id=2), CLOCK))
+    unseen = next(kind for kind in kinds.worst_first() if kind.name.holder is None)
+    for shown in (unseen.latest, unseen.longest):
+        assert shown is None or shown["stall_seconds"] == 0.1
+
+
+def test_stalls_in_progress_grow_until_they_end() -> None:
+    kinds = Kinds()
+    report = stall_object(stall(of=spawn(id=1), ended=None), CLOCK)
+    kinds.add(report)
+    kinds.add(stall_object(_lasting(200, id=2), CLOCK))
+    [key] = kinds.ongoing
+    now = datetime(2100, 1, 1, tzinfo=timezone.utc)
+    kinds.lasts(key, 30.0, now)
+    kinds.lasts("another", 30.0, now)
+    [kind] = kinds.worst_first()
+    assert (kind.count, kind.ongoing, kind.total, kind.last) == (2, 1, 30.2, now)
+    kinds.end(key)
+    [kind] = kinds.worst_first()
+    assert (kind.count, kind.ongoing, kind.total) == (2, 0, 30.2)
+    assert kind.quantiles(0.5, 1) == [0.2, 30.0]
