@@ -146,6 +146,11 @@ def trace_parser() -> Parser:
     output.add_argument(
         "--each", action="store_true", help="print each stall, not only the first one of each kind"
     )
+    output.add_argument(
+        "--no-tui",
+        action="store_true",
+        help="on a terminal, print stalls as in a pipe instead of showing the live table",
+    )
     output.add_argument("--steps", action="store_true", help="print the step table of each stall")
     output.add_argument(
         "--stacks",

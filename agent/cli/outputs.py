@@ -84,6 +84,25 @@ class Text(Lines):
         self._kinds = Kinds()
         self._left_out = 0
         self._in_progress: set[object] = set()
+        self._held: Optional[dict[object, ReportObject]] = None
+        self._released: set[object] = set()
+
+    def hold(self) -> None:
+        """Keep what would be printed: the terminal shows something else."""
+        self._held = {}
+
+    def release(self, lasting: Mapping[Any, float]) -> None:
+        """Print what was kept: each stall as it was reported last.
+
+        lasting: the seconds so far of those that are still in progress, by ``stall_key``.
+        """
+        held, self._held = self._held or {}, None
+        for key, report in held.items():
+            if report["type"] == "stall":
+                self._released.add(key)
+                if report["state"] == "ongoing" and key in lasting:
+                    report = {**report, "stall_seconds": lasting[key]}
+            self.write(report)
 
     def finish(self) -> None:
         """Print the table if stalls were left out and no summary has counted them."""
@@ -97,7 +116,9 @@ class Text(Lines):
             self._console.print(KindTable(kinds, all_ended), crop=False)
 
     def _put(self, report: ReportObject) -> None:
-        if report["type"] == "summary":
+        if self._held is not None and report["type"] != "stall":
+            self._held[len(self._held)] = report
+        elif report["type"] == "summary":
             self._console.print(summary_text(report))
             self._print_kinds(all_ended=not report["ongoing"])
         elif report["type"] == "spawn":
@@ -110,19 +131,29 @@ class Text(Lines):
             self._put_stall(report)
 
     def _put_stall(self, stall: StallObject) -> None:
-        key, is_first = stall_key(stall), self._kinds.add(stall)
-        if is_first or self._each:
-            self._console.print(stall_text(stall, steps=not self._steps), crop=False)
-            table = step_table(stall) if self._steps else None
-            if table is not None:
-                self._console.print(table, crop=False)
-            if stall["state"] == "ongoing":
-                self._in_progress.add(key)
+        key = stall_key(stall)
+        if key in self._released:
+            self._released.discard(key)
+            self._print_stall(stall)
+            return
+        is_first = self._kinds.add(stall)
+        if self._held is not None and (is_first or key in self._held):
+            self._held[key] = stall
+        elif is_first or self._each:
+            self._print_stall(stall)
         elif key in self._in_progress:
             self._in_progress.discard(key)
             self._console.print(end_line(stall), soft_wrap=True)
         else:
             self._left_out += 1
+
+    def _print_stall(self, stall: StallObject) -> None:
+        self._console.print(stall_text(stall, steps=not self._steps), crop=False)
+        table = step_table(stall) if self._steps else None
+        if table is not None:
+            self._console.print(table, crop=False)
+        if stall["state"] == "ongoing":
+            self._in_progress.add(stall_key(stall))
 
 
 class Drawing:

@@ -19,7 +19,9 @@ from rich.console import Console
 
 from agent.cli import session
 from agent.cli.command import Command
+from agent.cli.display import Display, StatusLine
 from agent.cli.files import OutputFile
+from agent.cli.livetable import LiveTable, keyboard
 from agent.cli.outputs import Drawing, JsonLines, Lines, Reports, Sink, Text, html, text_console, trace
 from agent.errors import UserError
 from agent.filter import Filter
@@ -70,6 +72,13 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
         shown = JsonLines(output) if options.json else Text(console, options.steps, options.each)
         drawings = [Drawing(file, draw) for file, draw in pages]
         sinks: list[Sink] = [shown, *saved, *drawings, gate]
+        display: Display = StatusLine(_status_console(options, console, command))
+        if isinstance(shown, Text) and prepared is not None and _may_show_table(options, command):
+            keys = keyboard(console)
+            if keys is not None:
+                cleanup.callback(os.close, keys)
+                display = table = LiveTable(console, keys, shown)
+                sinks.append(table)
         files = [*followed, *(file for file, _draw in pages)]
         # What a file needs to get its name, after the start or at the end.
         keep = _REPLACE_FILES if any(file.is_in_foreign_folder for file in files) else ()
@@ -83,7 +92,7 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
                 status = _replay(Path(options.replay), sinks)
             else:
                 reports = Reports(sinks, options.all, filter)
-                status = _live(options, reports, output, command, prepared, console, keep, started)
+                status = _live(options, reports, output, command, prepared, display, keep, started)
             started()
             if isinstance(shown, Text):
                 shown.finish()
@@ -109,14 +118,13 @@ def _live(
     output: IO[str],
     command: Optional[Command],
     prepared: Optional[Prepared],
-    console: Console,
+    display: Display,
     keep: Collection[Capability],
     started: Callable[[], None],
 ) -> int:
     if prepared is None:
         return _snapshot(options, reports, output)
-    status_console = _status_console(options, console, command)
-    return session.run(options, reports, command, prepared, status_console, keep, started)
+    return session.run(options, reports, command, prepared, display, keep, started)
 
 
 def _judged(gate: Gate, status: int, failed: int) -> int:
@@ -178,6 +186,11 @@ def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) ->
         if not options.json:
             print(sentence, file=output)
     return 0
+
+
+def _may_show_table(options: argparse.Namespace, command: Optional[Command]) -> bool:
+    """A traced COMMAND has the terminal to itself; the options print line by line."""
+    return not (command is not None or options.no_tui or options.each or options.all or options.debug)
 
 
 def _status_console(

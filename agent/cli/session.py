@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import math
 import signal
 import sys
@@ -14,19 +15,16 @@ from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Optional, Union
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
 from agent import snapshot
 from agent.cli.command import Command
+from agent.cli.display import Display
 from agent.cli.following import Following
 from agent.cli.outputs import Reports
 from agent.errors import UserError
 from agent.host import privileges, procfs, pyspy
 from agent.host.privileges import Capability
 from agent.model import Cause
-from agent.render.words import count
+from agent.render.livetable import Status
 from agent.reports.exposures import Exposures
 from agent.reports.losses import loss_lines, not_followed
 from agent.tracing.prepared import Prepared, TraceError
@@ -79,13 +77,13 @@ def run(
     reports: Reports,
     command: Optional[Command],
     prepared: Prepared,
-    console: Optional[Console],
+    display: Display,
     keep: Collection[Capability],
     started: Callable[[], None],
 ) -> int:
     """Trace until the end that the options set; return the exit status.  Raises UserError.
 
-    console: the terminal for the status line, None for no status line.
+    display: what the terminal shows meanwhile.
     keep: capabilities that are needed after the start.  started: called when reports can come.
     """
     pids = list(prepared.options.targets)
@@ -117,23 +115,41 @@ def run(
             if tracer.counts_exposures:
                 reports.summary.exposures = Exposures()
             ends = math.inf if options.duration is None else time.monotonic() + options.duration
-            with _status_line(console) as update:
-                losses = _Losses(tracer, update.say)
-                while not stop.requested and time.monotonic() < ends:
+            with display:
+                losses = _Losses(tracer, display.say)
+                status = functools.partial(_status, reports, tracer, losses, _target(pids))
+                while not (stop.requested or display.quit) and time.monotonic() < ends:
                     tracer.run_once(min(_POLL_SECONDS, max(0.001, ends - time.monotonic())))
                     losses.poll()
                     following.poll(tracer.ongoing)
-                    update(reports, tracer)
+                    display.update(status)
                     if command is not None and command.poll():
                         break
                     if command is None and pids and not any(procfs.is_alive(pid) for pid in pids):
                         exited = "has exited" if len(pids) == 1 else "have exited"
-                        print(f"trace-popen: pid {_listed(pids)} {exited}", file=sys.stderr)
+                        display.say(f"trace-popen: pid {_listed(pids)} {exited}")
                         break
             tracer.drain()
             following.finish(tracer.ongoing)
             reports.end(tracer.counters()["records_lost"], tracer.ongoing, losses.report())
         return 0 if command is None else command.wait(stop.requested)
+
+
+def _status(reports: Reports, tracer: Tracer, losses: _Losses, target: str) -> Status:
+    summary, ongoing = reports.summary, tracer.ongoing
+    lost_records, lasting = tracer.counters()["records_lost"], reports.lasting(ongoing)
+    return Status(
+        seconds=(time.monotonic_ns() - summary.began) / 1e9,
+        target=target,
+        spawns=summary.spawns,
+        stalls=summary.stalls,
+        ongoing=reports.count(ongoing),
+        p99_ns=summary.spawn_p99_ns(lost_records),
+        stalled_ns=summary.stalled_ns + int(sum(lasting.values()) * 1e9),
+        lost_records=lost_records,
+        losses=tuple(loss_lines(losses.read())),
+        lasting=lasting,
+    )
 
 
 def _target(pids: list[int]) -> str:
@@ -188,9 +204,13 @@ class _Losses:
             self.report()
             self._next = time.monotonic() + _LOSSES_SECONDS
 
+    def read(self) -> dict[str, int]:
+        """Return what was lost since the start, by the metric's name."""
+        return not_followed(self._before, self._tracer.counters())
+
     def report(self) -> dict[str, int]:
         """Report new kinds of loss; return what was lost since the start, by the metric's name."""
-        lost = not_followed(self._before, self._tracer.counters())
+        lost = self.read()
         new = {name: number for name, number in lost.items() if number and name not in self._reported}
         self._reported.update(new)
         for line in loss_lines(new):
@@ -218,40 +238,3 @@ class _Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class _Update:
-    """Updates the status line."""
-
-    def __init__(self, live: Optional[Live]) -> None:
-        self._live = live
-        self._began = time.monotonic()
-
-    def say(self, line: str) -> None:
-        """Print a line to standard error, above the status line if there is one."""
-        live = self._live if self._live is not None and self._live.is_started else None
-        if live is not None:
-            live.stop()
-        print(line, file=sys.stderr)
-        if live is not None:
-            live.start()
-
-    def __call__(self, reports: Reports, tracer: Tracer) -> None:
-        if self._live is None:
-            return
-        lost, ongoing = tracer.counters()["records_lost"], reports.count(tracer.ongoing)
-        line = Text(f"{time.monotonic() - self._began:.0f} s", "dim", no_wrap=True, overflow="ellipsis")
-        line.append(f"  {count(reports.summary.spawns, 'spawn')}, {count(reports.summary.stalls, 'stall')}")
-        if ongoing:
-            line.append(f", {ongoing} in progress", "bold red")
-        line.append(f", {count(lost, 'lost record')}", "red" if lost else "dim")
-        self._live.update(line)
-
-
-@contextlib.contextmanager
-def _status_line(console: Optional[Console]) -> Iterator[_Update]:
-    if console is None:
-        yield _Update(None)
-        return
-    with Live(console=console, refresh_per_second=4, transient=True, redirect_stderr=False) as live:
-        yield _Update(live)

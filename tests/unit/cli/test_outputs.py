@@ -278,3 +278,42 @@ def test_filtered_waits_are_neither_reported_nor_counted() -> None:
     reports.end(lost_records=0, ongoing=(), not_followed={})
     [summary] = [json.loads(line) for line in output.getvalue().splitlines()]
     assert summary["waits_in_progress"] == 0
+
+
+# -- text while the terminal shows the live table --
+
+
+def test_held_text_has_the_last_report_of_the_first_stall_of_each_kind() -> None:
+    output = io.StringIO()
+    text = Text(text_console(output), steps=False)
+    reports = Reports([text])
+    text.hold()
+    reports.stall(stall(ended=None))
+    reports.stall(stall(UNSEEN, of=spawn(id=2)))
+    reports.stall(stall(of=spawn(id=3)))
+    reports.stall(stall())
+    assert output.getvalue() == ""
+    text.release({})
+    lines = output.getvalue().splitlines()
+    assert sum(line.startswith("STALL  ") for line in lines) == 2
+    assert not any("IN PROGRESS" in line for line in lines)
+    reports.end(lost_records=0, ongoing=[], not_followed={})
+    lines = output.getvalue().splitlines()
+    assert any("3 stalls" in line for line in lines)
+    assert sum(line.startswith("STALL  ") for line in lines) == 2
+
+
+def test_the_end_of_a_released_stall_is_a_line() -> None:
+    output = io.StringIO()
+    text = Text(text_console(output), steps=False)
+    reports = Reports([text])
+    text.hold()
+    ongoing = stall(ended=None)
+    reports.stall(ongoing)
+    [key] = reports.lasting([ongoing])
+    text.release({key: 93.0})
+    assert output.getvalue().startswith("STALL IN PROGRESS")
+    assert "has been blocked for 93.00 s" in " ".join(output.getvalue().split())
+    reports.stall(stall())
+    assert output.getvalue().count("ENDED") == 1
+    assert output.getvalue().count("STALL") == 1

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from agent.cli import session
+from agent.cli.display import StatusLine
+from agent.render.livetable import Status
 from agent.reports.losses import LOSSES, loss_lines, not_followed
 
 NONE = {counter: 0 for _, counter, _ in LOSSES}
@@ -56,7 +58,7 @@ class _Tracer:
 def test_each_kind_is_reported_once_when_it_first_counts(capsys: pytest.CaptureFixture[str]) -> None:
     tracer = _Tracer()
     tracer.counts["misses"] = 3  # before the start
-    losses = session._Losses(tracer, session._Update(None).say)  # type: ignore[arg-type]
+    losses = session._Losses(tracer, StatusLine(None).say)  # type: ignore[arg-type]
 
     def said() -> list[str]:
         losses._next = 0.0
@@ -84,15 +86,17 @@ def test_each_kind_is_reported_once_when_it_first_counts(capsys: pytest.CaptureF
 
 def test_a_line_is_printed_above_the_status_line(capsys: pytest.CaptureFixture[str]) -> None:
     screen = io.StringIO()
-    with session._status_line(Console(file=screen, force_terminal=True, width=60)) as update:
-        assert update._live is not None
-        update._live.update("counting", refresh=True)
-        update.say("a loss")
-        assert update._live.is_started
-        cleared = screen.getvalue()
-    assert "counting" in cleared
-    update.say("at the end")
-    assert not update._live.is_started
+    display = StatusLine(Console(file=screen, force_terminal=True, width=60))
+    with display:
+        assert display._live is not None
+        display.update(lambda: Status(1.0, "", spawns=123))
+        display._live.refresh()
+        display.say("a loss")
+        assert display._live.is_started
+        shown = screen.getvalue()
+    assert "123 spawns" in shown
+    display.say("at the end")
+    assert not display._live.is_started
     assert capsys.readouterr().err == "a loss\nat the end\n"
 
 
