@@ -230,13 +230,17 @@ def test_without_the_table_stalls_are_printed_as_in_a_pipe(
     lab: Lab, app: list[str], options: list[str]
 ) -> None:
     with table(lab, *options) as terminal:
-        terminal.wait_for("lost to stalls")  # the status line
+        terminal.wait_for(" lost records, no time lost to stalls")  # the status line
         stalls(app, 1)
-        terminal.wait_for("STALL")
+        terminal.resize(80, 24)
+        terminal.wait_for("read returns")
+        terminal.wait_for(" 1 stall, ")
         terminal.type("\x03")
         assert terminal.end() == 0
         assert ENTER_SCREEN not in terminal.sent
+        assert terminal.sent.rindex(b"\x1b[?25h") > terminal.sent.rindex(b"\x1b[?25l")
         assert terminal.settings() == terminal.modes
+        assert any("who waited" in line for line in terminal.lines())
 
 
 def test_no_table_on_a_dumb_terminal_in_a_file_or_in_the_background(lab: Lab, app: list[str]) -> None:

@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import pwd
-import select
 import signal
-import struct
 import subprocess
-import termios
 import time
 from pathlib import Path
 
@@ -319,41 +314,6 @@ def test_closed_output_ends_a_trace(lab: Lab, option: list[str]) -> None:
     printed = other.read()
     assert process.wait(30) == 128 + signal.SIGPIPE
     assert printed == ""
-
-
-def test_on_a_terminal_the_status_line_appears_and_disappears(lab: Lab) -> None:
-    """It is resized in the middle, and ended by Ctrl-C, which the terminal turns into a signal."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(lab.root)
-        os.environ["TERM"] = "xterm-256color"
-        os.execv(lab.trace_popen[0], [*lab.trace_popen, "--min-ms", "50"])
-    shown = b""
-
-    def wait_for(what: bytes) -> None:
-        nonlocal shown
-        deadline = time.monotonic() + 30
-        while what not in shown:
-            assert time.monotonic() < deadline, shown
-            if select.select([terminal], [], [], 0.1)[0]:
-                shown += os.read(terminal, 65536)
-
-    def resize(columns: int) -> None:
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-    resize(100)
-    wait_for(b" lost records")
-    subprocess.run(_forced(lab), stdout=subprocess.DEVNULL, check=True)
-    resize(80)
-    wait_for(b"read returns")
-    wait_for(b"1 stall")
-    os.write(terminal, b"\x03")
-    wait_for(b"who waited")
-    with contextlib.suppress(OSError):  # EIO: the other side is closed
-        while os.read(terminal, 65536):
-            pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
 
 
 def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
