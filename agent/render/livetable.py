@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import zip_longest
 from typing import Any, NamedTuple, Optional
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 from rich.text import Text
 
 from agent.render.words import count, duration, headline_words
@@ -222,9 +222,19 @@ def _header(names: str, widths: Sequence[int], column: int) -> Text:
 def _stacked(names: tuple[str, str, str], room: int) -> Iterator[str]:
     """The names within a column: who waited, and below it, indented, by whom it was held and why."""
     who, held_by, cause = names
-    yield from chop_cells(who, room)
-    for line in chop_cells(f"{held_by}, {cause}", room - 1):
+    yield from _folded(who, room)
+    for line in _folded(f"{held_by}, {cause}", room - 1):
         yield f" {line}"
+
+
+def _folded(text: str, room: int) -> Iterator[str]:
+    line = ""
+    for char in text:
+        if line and cell_len(line + char) > room:
+            yield line
+            line = ""
+        line += char
+    yield line
 
 
 def _beside(mark: str, names: Iterable[str], figures: str, room: int, style: str) -> list[Text]:

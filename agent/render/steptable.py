@@ -17,6 +17,7 @@ from typing import Optional
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +31,8 @@ _MAX_HOLDERS = 4
 _NARROW_ACTION = 16
 """The action wraps to this width before a column moves to the next part."""
 _GAP = 2
+_EDGE = 1  # rich before 14 pads the last column too
+_UNLIMITED = 10_000
 _CLOSED = "-"
 _ENDS = {
     StepKind.PARENT_CLOSED_WRITE_END,
@@ -94,22 +97,22 @@ class StepTable:
     others: Sequence[Column]
     left_out: int = 0
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width - _width(self.times)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - _EDGE - _width(self.times)
         narrow = min(self.action.width, _NARROW_ACTION + _GAP)
         shown = _fitting(self.others, room - narrow)
         action = max(narrow, min(self.action.width, room - _width(shown)))
-        yield self._part(shown, action - _GAP)
+        yield _whole(self._part(shown, action - _GAP), console, options)
         rest = self.others[len(shown) :]
         while rest:
             shown = _fitting(rest, room) or rest[:1]
-            yield self._part(shown)
+            yield _whole(self._part(shown), console, options)
             rest = rest[len(shown) :]
         if self.left_out:
             yield Text(f" {count(self.left_out, 'more holder')} not shown", "italic")
 
     def _part(self, others: Sequence[Column], action: Optional[int] = None) -> Table:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         shown = [*self.times, *others]
         for column in self.times:
             table.add_column(column.header, justify="right", no_wrap=True, width=column.width - _GAP)
@@ -120,7 +123,6 @@ class StepTable:
             table.add_column(column.header, no_wrap=True, width=column.width - _GAP)
         for cells in zip(*(column.cells for column in shown)):
             table.add_row(*map(Text, cells))
-        table.width = _width(shown) + (0 if action is None else action + _GAP - self.action.width)
         return table
 
 
@@ -171,6 +173,14 @@ def step_table(stall: StallObject) -> Optional[StepTable]:
         )
     numbers, ms, action, *others = map(Column, ("step", "ms", "action", *headers), zip(*rows))
     return StepTable((numbers, ms), action, others, len(holders) - len(shown))
+
+
+def _whole(table: Table, console: Console, options: ConsoleOptions) -> Table:
+    """The table, as wide as it must be: rich would cut it to the width of the console."""
+    needed = Measurement.get(console, options.update(width=_UNLIMITED), table).minimum
+    if needed > options.max_width:
+        table.width = needed
+    return table
 
 
 def _width(columns: Iterable[Column]) -> int:
