@@ -22,6 +22,7 @@ from agent.render.kindtable import KindTable
 from agent.render.steptable import step_table
 from agent.render.text import end_line, spawn_line, stall_text, summary_text
 from agent.render.wait_text import WaitText, wait_end_line
+from agent.render.words import count
 from agent.reports.collection import Collection
 from agent.reports.kinds import Kinds, stall_key
 from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_id, stall_object
@@ -29,6 +30,9 @@ from agent.reports.types import ReportObject, StallObject, WaitObject
 from agent.snapshot import Finding, Wait
 
 __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
+
+_MAX_HELD = 2000
+"""Reports kept while the terminal shows the live table; there are at most half as many kinds of stalls."""
 
 
 class Sink(Protocol):
@@ -86,6 +90,7 @@ class Text(Lines):
         self._in_progress: set[object] = set()
         self._held: Optional[dict[object, ReportObject]] = None
         self._released: set[object] = set()
+        self._not_held = 0
 
     def hold(self) -> None:
         """Keep what would be printed: the terminal shows something else."""
@@ -103,6 +108,9 @@ class Text(Lines):
                 if report["state"] == "ongoing" and key in lasting:
                     report = {**report, "stall_seconds": lasting[key]}
             self.write(report)
+        if self._not_held:
+            self._console.print(f"and {count(self._not_held, 'more report')} of waits that are not stalls")
+            self._not_held = 0
 
     def finish(self) -> None:
         """Print the table if stalls were left out and no summary has counted them."""
@@ -117,7 +125,10 @@ class Text(Lines):
 
     def _put(self, report: ReportObject) -> None:
         if self._held is not None and report["type"] != "stall":
-            self._held[len(self._held)] = report
+            if len(self._held) < _MAX_HELD:
+                self._held[len(self._held)] = report
+            else:
+                self._not_held += 1
         elif report["type"] == "summary":
             self._console.print(summary_text(report))
             self._print_kinds(all_ended=not report["ongoing"])

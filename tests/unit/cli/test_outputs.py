@@ -317,3 +317,16 @@ def test_the_end_of_a_released_stall_is_a_line() -> None:
     reports.stall(stall())
     assert output.getvalue().count("ENDED") == 1
     assert output.getvalue().count("STALL") == 1
+
+
+def test_held_waits_are_bounded_and_the_others_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.cli.outputs._MAX_HELD", 2)
+    output = io.StringIO()
+    text = Text(text_console(output), steps=False)
+    reports = Reports([text])
+    text.hold()
+    for id_ in "abcde":
+        reports.wait(wait(id=id_))
+    text.release({})
+    assert output.getvalue().count("WAIT ") == 2
+    assert "and 3 more reports of waits" in output.getvalue()
