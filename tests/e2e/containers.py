@@ -24,6 +24,10 @@ TOOLS = ("podman", "runc", "debootstrap")
 REVISION, CREATED = "0" * 40, "2026-11-26T00:00:00Z"
 TRACEFS = ("--volume", "/sys/kernel/tracing:/sys/kernel/tracing:ro")
 _IMAGE, _BUILD = "localhost/spawnstall:e2e", "localhost/spawnstall-build:e2e"
+# What https://github.com/debuerreotype/debuerreotype leaves out of Debian's slim images.
+_DOCUMENTS = [f"usr/share/{name}/*" for name in ("doc", "groff", "info", "lintian", "locale", "man")]
+_CACHES = ["var/cache/apt/archives/*.deb", "var/cache/apt/*.bin", "var/lib/apt/lists/*"]
+_SLIM = "".join(f"path-exclude /{path}\n" for path in _DOCUMENTS)
 _CONF = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
@@ -99,13 +103,16 @@ class Engine:
             self("rm", "--force", "--time", "0", running.id)
 
     def _base(self) -> str:
-        """Create a Debian image from this host, because there is no registry."""
+        """Create an image like Debian's slim one, because there is no registry."""
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-        name = f"localhost/spawnstall-base:{suite}"
+        name = f"localhost/spawnstall-slim:{suite}"
         if self("image", "exists", name, check=False).returncode != 0:
             with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-                _shell(["debootstrap", "--variant=minbase", suite, f"{folder}/root"])
-                _shell(["tar", "-C", f"{folder}/root", "-cf", f"{folder}/root.tar", "."])
+                root = Path(folder, "root")
+                _shell(["debootstrap", "--variant=minbase", suite, str(root)])
+                (root / "etc" / "dpkg" / "dpkg.cfg.d" / "slim").write_text(_SLIM)
+                left_out = [f"--exclude=./{path}" for path in (*_DOCUMENTS, *_CACHES)]
+                _shell(["tar", "-C", str(root), *left_out, "-cf", f"{folder}/root.tar", "."])
                 self("import", f"{folder}/root.tar", name, timeout=300)
         return name
 
