@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import time
@@ -99,15 +98,14 @@ def test_waits_are_no_stalls(lab: Lab, state: str) -> None:
 # -- stalls --
 
 
-def test_a_stall_that_ends_before_the_probes_are_ready_has_ended_once(lab: Lab) -> None:
+def test_a_stall_that_ends_while_tracing_starts_has_ended_once(lab: Lab) -> None:
+    """Usually the probes are not ready yet, so that only the look at /proc knows of it."""
     with hung(lab) as (pid, holder):
         tracer = _start(lab, [pid], "--duration", "2", "--fail-on-stall")
-        assert tracer.stderr is not None
         deadline = time.monotonic() + 30
         while not (lab.folder / "report").exists() or not _reports(lab):
             assert time.monotonic() < deadline
         os.kill(holder, signal.SIGKILL)
-        assert not select.select([tracer.stderr], [], [], 0)[0]  # it does not trace yet
         tracer.communicate(timeout=60)
     *stalls, summary = (each for each in _reports(lab) if each["type"] != "wait")
     assert [stall["state"] for stall in stalls] == ["ongoing", "ended"]

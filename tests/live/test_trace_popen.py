@@ -161,7 +161,7 @@ def test_killed_command_gives_a_shells_status(lab: Lab) -> None:
 
 def test_target_killed_during_a_stall(lab: Lab) -> None:
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "30", "--plain", "0")
-    with subprocess.Popen(["sh", "-c", f"sleep 6; exec {' '.join(command)}"]) as target:
+    with subprocess.Popen(["sh", "-c", f"sleep 15; exec {' '.join(command)}"]) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
         assert tracer.stdout is not None
         waiting = json.loads(tracer.stdout.readline())
