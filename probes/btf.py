@@ -65,7 +65,7 @@ class Btf:
             self._strings = data[header + strings_at :][:strings_length]
             self._types = data[header + types_at :][:types_length]
             self._positions: list[int] = [0]  # of each type id in the section; id 0 is void
-            self._structures: dict[int, int] = {}  # position by offset of the name
+            self._structures: dict[int, list[int]] = {}  # positions by offset of the name
             self._functions: dict[int, int] = {}  # type id, likewise
             self._index()
         except OSError as error:
@@ -86,7 +86,7 @@ class Btf:
             if tail is None:
                 raise BtfError(f"BTF kind {kind} is newer than this program")
             if kind == _KIND_STRUCT:
-                self._structures.setdefault(name, position)
+                self._structures.setdefault(name, []).append(position)
             elif kind == _KIND_FUNCTION:
                 self._functions.setdefault(name, len(self._positions) - 1)
             position += 12 + tail[0] + tail[1] * (info & 0xFFFF)
@@ -94,19 +94,21 @@ class Btf:
     def offset(self, structure: str, member: str) -> int:
         """Offset of a member in bytes from the start of its structure.
 
-        Members of anonymous structures and unions inside count as the structure's own, as in C.
-        Raises BtfError when there is no such structure or member.
+        Members of anonymous structures and unions inside count as the structure's own, as in C.  If several
+        structures have the name, the first one with the member counts (structures inside functions can have
+        the same name).  Raises BtfError when there is no such structure or member.
         """
         try:
-            position = self._structures.get(self._name(structure))
-            if position is None:
+            positions = self._structures.get(self._name(structure), [])
+            if not positions:
                 raise BtfError(f"no struct {structure}")
-            offset = self._member(position, member)
+            for position in positions:
+                offset = self._member(position, member)
+                if offset is not None:
+                    return offset
         except (struct.error, IndexError, ValueError) as error:
             raise BtfError(f"struct {structure}: damaged BTF ({error})") from error
-        if offset is None:
-            raise BtfError(f"struct {structure} has no member {member}")
-        return offset
+        raise BtfError(f"struct {structure} has no member {member}")
 
     def function(self, name: str) -> int:
         """The type id of a kernel function, which attaching a program takes.  Raises BtfError."""

@@ -16,6 +16,7 @@ from probes.btf import Btf, BtfError
 __all__ = [
     "FEATURES",
     "Feature",
+    "arguments_are_misplaced",
     "flags",
     "has_tracepoint",
     "kernel_offsets",
@@ -156,6 +157,13 @@ FEATURES = (
         flag="BTF",
     ),
     Feature(
+        "arguments of system calls where the format files of their tracepoints say",
+        "always, except in RHEL 9.3 (5.14.0-362): its `trace_entry` has grown, so the arguments are 8 bytes"
+        " beyond that place, and the kernel refuses a program that reads there",
+        "the kernel's types: `ret` has the same offset in `syscall_tp_t` and `syscall_trace_exit`",
+        "no tracing at tracepoints, only at functions",
+    ),
+    Feature(
         "raw tracepoints",
         "4.17 (c4f6699dfcb8)",
         "the kernel takes the programs",
@@ -258,6 +266,17 @@ def _first_of(btf: Btf, alternatives: Sequence[_Members]) -> dict[str, int]:
         else:
             return {**offsets, **members.constants}
     raise problem
+
+
+def arguments_are_misplaced(btf: Btf) -> bool:
+    """Return whether the arguments of system calls are elsewhere than the format files say (RHEL 9.3).
+
+    A format file describes syscall_trace_enter or syscall_trace_exit; a program gets a syscall_tp_t.
+    """
+    try:
+        return btf.offset("syscall_tp_t", "ret") != btf.offset("syscall_trace_exit", "ret")
+    except BtfError:  # not known: the self-test finds out
+        return False
 
 
 def has_tracepoint(tracefs: Path, name: str) -> bool:

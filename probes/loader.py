@@ -12,6 +12,7 @@ import ctypes
 import errno
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from probes.btf import Btf, BtfError
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
 from probes.openfiles import OpenFiles
 from probes.perfbuffer import PerfBuffer
+from probes.preflight import UnsupportedError
 from probes.records import (
     CommStats,
     Counter,
@@ -38,7 +40,17 @@ from probes.records import (
 from probes.stacks import ForkStacks
 from probes.syscallfunctions import AT_FUNCTIONS, NoFunctionsError, SyscallFunctions, find
 
-__all__ = ["CompilerProcess", "LoadError", "Loading", "Options", "ProbeStatus", "Probes", "Record"]
+__all__ = [
+    "CompilerProcess",
+    "LoadError",
+    "Loading",
+    "Options",
+    "ProbeStatus",
+    "Probes",
+    "Record",
+    "Ways",
+    "find_ways",
+]
 
 Record = Union[Spawn, Notice]
 
@@ -93,7 +105,8 @@ class Options:
     followed.
     every: all spawns are sent to user space, not only the long ones.
     stacks: the user stack of each fork that gives a foreign process a copy is kept.
-    use_btf: False only for tests of what happens without the kernel's types.
+    use_btf: False only for tests of what happens without the kernel's types (misplaced arguments are noticed
+    nevertheless).
     tracepoints: use the tracepoints of the system calls even if the kernel accepts programs at their
     functions, which cost less.
     max_*: entries of the maps (max_spawns: a multiple of 512, or 64).
@@ -114,12 +127,48 @@ class Options:
     buffer_pages: int = 128
 
 
+@dataclass(frozen=True)
+class Ways:
+    """How the probes can be loaded and attached on this kernel.
+
+    attempts: best first; knows_types: whether the kernel's types are known;
+    why_no_iterator: why there will be no iterator over open files; None: there will be one, unless the kernel
+    refuses it;
+    why_no_tracepoints: why the tracepoints of system calls cannot be used; None: they can.
+    """
+
+    attempts: Sequence[Attempt]
+    knows_types: bool
+    why_no_iterator: Optional[str]
+    why_no_tracepoints: Optional[str]
+
+
+def find_ways(tracefs: Path, options: Options) -> Ways:
+    """Find out how the probes can be attached.  Raises preflight.UnsupportedError."""
+    btf = _kernel_types()
+    no_tracepoints = None
+    if btf is not None and features.arguments_are_misplaced(btf):
+        no_tracepoints = _no_tracepoints(options)
+    if not options.use_btf:
+        btf = None
+    offsets = _kernel_offsets(btf) if btf is not None else None
+    iterators: dict[str, int] = {}
+    why_no_iterator: Optional[str] = "the kernel's types are unknown"
+    if btf is not None and offsets is not None:
+        iterators, why_no_iterator = _iterators(btf)
+    attempts = _attempts(tracefs, options, offsets, None if options.tracepoints else btf, iterators)
+    if no_tracepoints is not None:
+        attempts = [attempt for attempt in attempts if not _reads_at_tracepoints(attempt)]
+        if not attempts:
+            raise UnsupportedError(no_tracepoints)
+    return Ways(attempts, offsets is not None, why_no_iterator, no_tracepoints)
+
+
 class Loading:
     """Probes that another process is compiling, loading and attaching.
 
     process: that process, which the caller waits for; default: a new one.
-    why_no_iterator: why there will be no iterator over open files; None: there will be one, unless the kernel
-    refuses it.
+    ways: how they can be attached.
     Raises preflight.PreflightError, whose message is for the user.
     """
 
@@ -129,23 +178,16 @@ class Loading:
         with contextlib.ExitStack() as undo:
             if process is None:
                 process = undo.enter_context(CompilerProcess())
-            btf = _kernel_types() if options.use_btf else None
-            self._offsets = _kernel_offsets(btf) if btf is not None else None
+            self.ways = find_ways(self.tracefs, options)
             for feature in features.lost(self.tracefs):
                 _log.warning("this kernel lacks %s: %s", feature.name, feature.without)
-            iterators: dict[str, int] = {}
-            self.why_no_iterator: Optional[str] = "the kernel's types are unknown"
-            if btf is not None and self._offsets is not None:
-                iterators, self.why_no_iterator = _iterators(btf)
             mirrors = _mirrors(options)
-            if iterators:
+            if self.ways.why_no_iterator is None:
                 mirrors[_ASKED] = (ctypes.c_uint64, ctypes.c_uint32)
             self._compilation = Compilation(
                 process=process,
                 sources=_SOURCES,
-                attempts=_attempts(
-                    self.tracefs, options, self._offsets, None if options.tracepoints else btf, iterators
-                ),
+                attempts=self.ways.attempts,
                 needed=[_function(name) for name in features.needed()],
                 maps=mirrors,
                 tracefs=self.tracefs,
@@ -155,14 +197,19 @@ class Loading:
     def result(self) -> Compiled:
         """Wait for the programs; to be called once.  Raises preflight.PreflightError or LoadError."""
         with self._process:
-            compiled = self._compilation.result()
+            try:
+                compiled = self._compilation.result()
+            except LoadError as error:
+                if self.ways.why_no_tracepoints is None:
+                    raise
+                raise UnsupportedError(f"{error}; {self.ways.why_no_tracepoints}") from error
         _log.debug("the probes were %s", "in the cache" if compiled.cached else "compiled")
         if compiled.refused is None:
             return compiled
         if _UNROLL not in compiled.attempt.flags:
             _log.warning("%s: %s", _AT_TRACEPOINTS, compiled.refused)
         else:
-            log = _log.debug if self._offsets is None else _log.warning
+            log = _log.warning if self.ways.knows_types else _log.debug
             log("the probes use neither loops nor the kernel's types: %s", compiled.refused)
         return compiled
 
@@ -215,7 +262,7 @@ class Probes:
         self._why_no_iterator: Optional[str] = None
         if link is None:
             refused = self._compiled.no_iterators.get(_OPEN_FILES, self._compiled.refused)
-            self._why_no_iterator = loading.why_no_iterator or refused
+            self._why_no_iterator = loading.ways.why_no_iterator or refused
             _log.debug("no iterator over the open files: %s", self._why_no_iterator)
 
     def __enter__(self) -> Probes:
@@ -471,6 +518,20 @@ def _attempts(
         )
         attempts.insert(0, at_functions)
     return attempts
+
+
+def _reads_at_tracepoints(attempt: Attempt) -> bool:
+    """Whether a program reads the arguments or the result of a system call at its tracepoint."""
+    return any(event.startswith(_SYSCALLS) for event in attempt.functions.values())
+
+
+def _no_tracepoints(options: Options) -> str:
+    """What to say on a kernel like RHEL 9.3's."""
+    functions = "set probes.attach to auto, or " if options.tracepoints else ""
+    return (
+        f"this kernel ({platform.release()}) passes the arguments of system calls to programs at tracepoints"
+        f" in the wrong place, as RHEL 9.3 does: {functions}boot a later kernel, such as RHEL 9.4's"
+    )
 
 
 def _iterators(btf: Btf) -> tuple[dict[str, int], Optional[str]]:

@@ -29,7 +29,9 @@ class PreflightError(Exception):
 
 
 class UnsupportedError(PreflightError):
-    """The kernel lacks eBPF or a required tracepoint, or bcc cannot be imported: privileges do not help."""
+    """This host cannot be traced, and privileges do not help: the kernel lacks eBPF or a required tracepoint,
+    misplaces the arguments of system calls (RHEL 9.3), or bcc cannot be imported.
+    """
 
 
 def check(sys_root: Path = Path("/sys"), proc: Path = Path("/proc")) -> Path:

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from probes.bpfcall import BPF_SYSCALL
-from probes.preflight import PreflightError, find_tracefs
+from probes.loader import Options, find_ways
+from probes.preflight import PreflightError, UnsupportedError, find_tracefs
 
 # No deadline, because machines that run tests are busy. The examples are the same in each run, except with
 # FUZZ_EXAMPLES (`make fuzz`). FUZZ_PROFILE=quick (`make check`) and few
@@ -67,7 +68,18 @@ def _why_not_live() -> Optional[str]:
     except PreflightError as error:
         return str(error)
     refused = _bpf_error()
-    return refused and f"bpf(2) fails: {refused}"
+    if refused:
+        return f"bpf(2) fails: {refused}"
+    return _why_not(Options())
+
+
+def _why_not(options: Options) -> Optional[str]:
+    """Return why this kernel cannot be traced with these options (RHEL 9.3), or None."""
+    try:
+        find_ways(find_tracefs(), options)
+    except UnsupportedError as error:
+        return str(error)
+    return None
 
 
 def _live_required() -> bool:
@@ -87,6 +99,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("live"):
             live.append(item)
     reason = _why_not_live() if live else None
+    at_tracepoints = [item for item in live if item.get_closest_marker("tracepoints")]
+    if at_tracepoints and not reason:
+        live, reason = at_tracepoints, _why_not(Options(tracepoints=True))
     if reason:
         for item in live:
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -24,7 +24,7 @@ _MAX_RECORDS = 16384
 class TraceError(UserError):
     """Tracing cannot start; one line says why and what to do.
 
-    no_ebpf: this host does not support eBPF, so only /proc can be used.
+    no_ebpf: this host cannot be traced by eBPF, so only /proc can be used.
     """
 
     def __init__(self, message: str, no_ebpf: bool = False) -> None:

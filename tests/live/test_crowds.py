@@ -150,7 +150,9 @@ def test_every_hidden_stall_is_reported_once(lab: Lab, compiled: Callable[..., s
         }
 
 
-@pytest.mark.parametrize("use_btf", [True, False], ids=["iterator", "proc"])
+@pytest.mark.parametrize(
+    "use_btf", [True, pytest.param(False, marks=pytest.mark.tracepoints)], ids=["iterator", "proc"]
+)
 def test_stalls_beside_two_hundred_thousand_open_files(lab: Lab, use_btf: bool) -> None:
     """Without the kernel's types the holder is found in /proc, which takes seconds."""
     stalls: list[Stall] = []

@@ -20,6 +20,8 @@ from agent.tracing.tracer import Tracer
 from probes import compiled, compiler, loader
 from probes.compiled import Compiled
 
+pytestmark = pytest.mark.tracepoints
+
 _INSTRUCTIONS = 4096
 _WALKED = 131072  # BPF_COMPLEXITY_LIMIT_INSNS there, for all paths of one program
 # The helpers of RHEL 7's kernel by number (linux/bpf.h), and those that bcc replaces by probe_read there.

@@ -277,6 +277,7 @@ def test_while_processes_come_and_go(open_files: OpenFiles, pipe: Pipe) -> None:
                 shell.kill()
 
 
+@pytest.mark.tracepoints
 def test_no_iterator_without_kernel_types() -> None:
     with Probes(Options(threshold_ns=1, use_btf=False), lambda record: None) as probes:
         assert probes.open_files is None

@@ -184,6 +184,7 @@ def test_a_full_map_is_counted_and_unused_entries_are_removed(lab: Lab) -> None:
     assert second.missing == ()
 
 
+@pytest.mark.tracepoints
 def test_without_btf(lab: Lab) -> None:
     """A kernel without types has another program at the fork."""
     stalls: list[Stall] = []

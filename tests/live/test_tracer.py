@@ -32,6 +32,7 @@ def test_every_probe_attaches_and_the_self_test_passes() -> None:
         assert {name for name, status in tracer.probes().items() if not status.attached} == set()
 
 
+@pytest.mark.tracepoints
 def test_without_btf_a_confirmed_holder_is_named(lab: Lab) -> None:
     """Inherited copies are only assumed then, so a holder is named only if /proc confirms it."""
     stalls: list[Stall] = []
@@ -90,12 +91,14 @@ def test_no_child_inherits_the_probes() -> None:
         assert [fd for fd in ours if os.get_inheritable(fd)] == []
 
 
+@pytest.mark.tracepoints
 def test_at_tracepoints_on_request() -> None:
     with Tracer(TracerOptions(tracepoints=True), lambda stall: None) as tracer:
         assert tracer.start() is None
         assert {place.split(":")[0] for place in tracer.probes()} == {"syscalls", "sched", "task"}
 
 
+@pytest.mark.tracepoints
 def test_kernel_with_only_the_required_features(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,6 +118,7 @@ def test_kernel_with_only_the_required_features(
     ]
 
 
+@pytest.mark.tracepoints
 def test_functions_that_the_kernel_rejects_in_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,6 +143,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     monkeypatch.setattr(loader, "_plain_events", events)
 
 
+@pytest.mark.tracepoints
 def test_probe_that_does_not_attach_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     _refuse(monkeypatch, "syscalls:sys_enter_dup")
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
@@ -148,6 +153,7 @@ def test_probe_that_does_not_attach_is_reported(monkeypatch: pytest.MonkeyPatch)
     assert set(attached.values()) == {True}
 
 
+@pytest.mark.tracepoints
 def test_without_a_needed_probe_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     _refuse(monkeypatch, "syscalls:sys_enter_close")
     with pytest.raises(TraceError, match="syscalls:no_such_event"):

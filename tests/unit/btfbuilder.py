@@ -24,11 +24,13 @@ class Builder:
         self._next = 1
 
     def _string(self, text: str) -> int:
+        """The offset of a string, which the section has once."""
+        entry = b"\0" + text.encode() + b"\0"
         if not text:
             return 0
-        at = len(self._strings)
-        self._strings += text.encode() + b"\0"
-        return at
+        if entry not in self._strings:
+            self._strings += entry[1:]
+        return self._strings.index(entry) + 1
 
     def add(
         self, kind: int, name: str = "", word: int = 0, tail: bytes = b"", vlen: int = 0, flag: int = 0

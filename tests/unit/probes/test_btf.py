@@ -130,6 +130,18 @@ def test_a_structure_is_found_by_its_whole_name_and_first_definition(file: Path)
             btf.offset(name, "x")
 
 
+def test_of_structures_with_one_name_the_first_with_the_member_counts(file: Path) -> None:
+    """As syscall_tp_t, which two functions of the kernel define for themselves."""
+    built = Builder()
+    number = built.integer()
+    for member, place in (("args", 64), ("ret", 128), ("ret", 192)):
+        built.structure("syscall_tp_t", [("nr", number, 0), (member, number, place)])
+    btf = written(file, built)
+    assert (btf.offset("syscall_tp_t", "args"), btf.offset("syscall_tp_t", "ret")) == (8, 16)
+    with pytest.raises(BtfError, match="struct syscall_tp_t has no member none"):
+        btf.offset("syscall_tp_t", "none")
+
+
 def test_no_file(file: Path) -> None:
     with pytest.raises(BtfError, match="vmlinux: No such file or directory"):
         Btf(file)

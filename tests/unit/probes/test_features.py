@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from probes import features
-from probes.btf import BtfError
+from probes.btf import Btf, BtfError
 from probes.features import FEATURES, Feature, has_tracepoint, kernel_offsets
+from tests.unit.btfbuilder import Builder
 
 OPTIONAL = [
     feature for feature in FEATURES if feature.tracepoints and not feature.required and not feature.field
@@ -142,6 +143,23 @@ def test_kernel_offsets() -> None:
 def test_types_that_lack_a_member() -> None:
     with pytest.raises(BtfError, match="struct file has no member f_mode"):
         offsets("file.f_mode")
+
+
+def test_arguments_that_are_elsewhere_than_the_format_says(tmp_path: Path) -> None:
+    def misplaced(*structures: tuple[str, str, int]) -> bool:
+        built = Builder()
+        number = built.integer()
+        for structure, member, place in structures:
+            built.structure(structure, [(member, number, 8 * place)])
+        file = tmp_path / "vmlinux"
+        file.write_bytes(built.bytes())
+        return features.arguments_are_misplaced(Btf(file))
+
+    entry, format_ = ("syscall_tp_t", "args", 24), ("syscall_trace_exit", "ret", 16)
+    assert misplaced(entry, ("syscall_tp_t", "ret", 24), format_)  # RHEL 9.3
+    assert not misplaced(entry, ("syscall_tp_t", "ret", 16), format_)
+    assert not misplaced(entry, format_)  # not known
+    assert not misplaced(("syscall_tp_t", "ret", 24))
 
 
 def test_each_offset_is_used(repo_root: Path) -> None:

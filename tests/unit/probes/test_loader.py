@@ -7,16 +7,20 @@ import ctypes
 import errno
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
 
-from probes import loader, perfevent
+from probes import features, loader, perfevent
+from probes.btf import Btf, BtfError
 from probes.compiled import Attempt
 from probes.loader import Options
+from probes.preflight import UnsupportedError
 from probes.records import Spawn, process_type, watched_type
+from probes.syscallfunctions import NoFunctionsError, SyscallFunctions
 
 BASE = {
     "-DMAX_SPAWNS=4608",
@@ -78,6 +82,73 @@ def test_offsets(tracefs: Path) -> None:
         "-DOFF_TASK_FILES=2920",
         "-DFILE_COUNT_ONE=0",
     }
+
+
+class _Kernel93:
+    """Types of a kernel like RHEL 9.3's; it has every member that is read."""
+
+    def offset(self, structure: str, member: str) -> int:
+        return 24 if (structure, member) == ("syscall_tp_t", "ret") else 16
+
+    def function(self, name: str) -> int:
+        raise BtfError(f"no function {name}")
+
+
+def _no_functions(btf: Btf, programs: Sequence[str]) -> SyscallFunctions:
+    raise NoFunctionsError("load: not supported")
+
+
+def _functions(btf: Btf, programs: Sequence[str]) -> SyscallFunctions:
+    return SyscallFunctions({name: f"fentry:{name}" for name in programs}, dict.fromkeys(programs, 1), [])
+
+
+@pytest.fixture
+def kernel93(tracefs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in features.needed():
+        folder = tracefs / "events" / name.replace(":", "/")
+        folder.mkdir(parents=True)
+        (folder / "format").touch()
+    monkeypatch.setattr(loader, "Btf", _Kernel93)
+    monkeypatch.setattr(loader, "find", _functions)
+    return tracefs
+
+
+def test_no_program_reads_arguments_at_tracepoints_if_they_are_misplaced(kernel93: Path) -> None:
+    [attempt] = loader.find_ways(kernel93, Options()).attempts
+    assert "fentry:sys_enter_close" in attempt.functions.values()
+    assert {place.split(":")[0] for place in attempt.functions.values()} == {"fentry", "sched", "raw"}
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        (Options(), "boot a later kernel"),
+        (Options(tracepoints=True), "set probes.attach to auto"),
+        (Options(use_btf=False), "boot a later kernel"),
+    ],
+)
+def test_misplaced_arguments_without_functions_are_one_line(
+    options: Options, cure: str, kernel93: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not options.tracepoints and options.use_btf:
+        monkeypatch.setattr(loader, "find", _no_functions)
+    with pytest.raises(UnsupportedError, match=r"RHEL 9\.3") as caught:
+        loader.find_ways(kernel93, options)
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_misplaced_arguments_are_named_if_the_functions_are_refused_in_the_end(
+    kernel93: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise loader.LoadError("the kernel refused the probes: Operation not permitted")
+
+    monkeypatch.setattr("probes.preflight.check", lambda: kernel93)
+    monkeypatch.setattr(loader, "Compilation", lambda **_: SimpleNamespace(result=refuse))
+    with pytest.raises(UnsupportedError, match=r"not permitted; .*RHEL 9\.3") as caught:
+        loader.Loading(Options()).result()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
