@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from probes.preflight import UnsupportedError
 
 __all__ = ["Attempt", "Compilation", "Compiled", "CompilerProcess", "LoadError"]
 
+_log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 _MAX_FDS = 253  # SCM_MAX_FD
 
@@ -158,6 +160,8 @@ class Compilation:
     def result(self) -> Compiled:
         """Wait for the programs.  Raises LoadError or UnsupportedError."""
         answer, fds = self._process.answer()
+        if answer.get("output"):
+            _log.debug("the compiler's output:\n%s", answer["output"])
         if "error" in answer:
             raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
         sizes = answer["maps"]

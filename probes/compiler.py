@@ -23,7 +23,7 @@ Reads a JSON object:
     needed: programs that must attach
 
 Sends the fds of each map, program, accepted iterator's link and attachment, in this order, and a JSON object
-with ``error`` and ``no_bcc``, or with:
+with ``output``, all that clang printed, and with ``error`` and ``no_bcc``, or:
     maps: [size of key, size of value] by name
     attached: by program, null or why it is not attached
     iterators: by program, null or why the kernel refused it
@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import platform
@@ -65,10 +66,13 @@ of the compile time."""
 
 _LOADERS = 4
 _RAW = "raw:"
+_OLDEST_BCC = (0, 26)
+"""0.18 finds no tracefs outside debugfs, and its LLVM crashes.  No version between the two was tried."""
+_PACKAGES = "Debian: python3-bpfcc, RHEL/Fedora: python3-bcc"
 
 
 class NoBccError(Exception):
-    """bcc cannot be imported; the message is one line."""
+    """There is no bcc that can be used; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,13 @@ def main() -> None:
     if not question:
         return  # the other side closed the socket, or was killed
     fds: list[int] = []
+    output: list[str] = []
     try:
-        answer = _compile(json.loads(question), cache, fds)
+        answer = _compile(json.loads(question), cache, fds, output)
     except Exception as error:  # bcc raises plain Exception
         answer = {"error": str(error), "no_bcc": isinstance(error, NoBccError)}
         fds = []
+    answer["output"] = "\n".join(output)
     text = json.dumps(answer).encode()
     with contextlib.suppress(BrokenPipeError):  # the other side is gone
         socket.send_fds(connection, [len(text).to_bytes(4, "big")], fds)
@@ -116,11 +122,11 @@ def main() -> None:
     os._exit(0)  # bcc and LLVM take a while to clean up
 
 
-def _compile(request: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str, Any]:
+def _compile(request: dict[str, Any], cache: Cache, fds: list[int], output: list[str]) -> dict[str, Any]:
     # Maps and programs count as locked memory before Linux 5.11.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    loaded, attempt, refused, cached = _load(request, cache)
+    loaded, attempt, refused, cached = _load(request, cache, output)
     used = request["attempts"][attempt]
     tracefs, attachments = Path(request["tracefs"]), dict(loaded.attachments)
     attached: dict[str, Optional[str]] = {}
@@ -161,22 +167,34 @@ def _compile(request: dict[str, Any], cache: Cache, fds: list[int]) -> dict[str,
 
 def import_bcc() -> Any:
     """Return the module bcc.  Raises NoBccError."""
+    found = importlib.util.find_spec("bcc")
+    folders = (found and found.submodule_search_locations) or []
+    if found is not None and not any(Path(folder, "libbcc.py").exists() for folder in folders):
+        raise NoBccError(
+            f"{found.origin or 'bcc'} is another project named bcc, perhaps from PyPI: remove it"
+            f" ('pip uninstall bcc'), and install the distribution's package ({_PACKAGES})"
+        )
     try:
         import bcc
-    except (ImportError, OSError) as error:
+    except Exception as error:  # an old one can fail in any way on a new Python
         raise NoBccError(
-            f"bcc cannot be imported ({error}): install the distribution's package"
-            " (Debian: python3-bpfcc, RHEL/Fedora: python3-bcc) and use its python3"
+            f"bcc cannot be imported ({error}): install the distribution's package ({_PACKAGES})"
+            " and use its python3"
         ) from error
-    if not hasattr(bcc, "BPF"):
+    version = str(bcc.__version__)
+    numbers = re.match(r"v?(\d+)\.(\d+)", version)
+    if numbers and tuple(map(int, numbers.groups())) < _OLDEST_BCC:
+        needed = ".".join(map(str, _OLDEST_BCC))
         raise NoBccError(
-            f"{getattr(bcc, '__file__', 'bcc')} is another project named bcc, from PyPI:"
-            " 'pip uninstall bcc' and install the distribution's python3-bpfcc or python3-bcc"
+            f"bcc {version} is too old, {needed} or later is needed: upgrade the distribution's package"
+            f" ({_PACKAGES}), or use the container image, which has its own"
         )
     return bcc
 
 
-def _load(request: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[str], bool]:
+def _load(
+    request: dict[str, Any], cache: Cache, output: list[str]
+) -> tuple[Loaded, int, Optional[str], bool]:
     """Return what the kernel accepts first, the index of that attempt, why the first one was refused, and
     whether the bytecode is from the cache.
     """
@@ -188,7 +206,7 @@ def _load(request: dict[str, Any], cache: Cache) -> tuple[Loaded, int, Optional[
             if kept is not None:
                 return load(Bytecode.decode(kept), attempt), index, refused[0] if refused else None, True
         try:
-            bytecode = compile_(request, attempt)
+            bytecode = compile_(request, attempt, output)
             loaded = load(bytecode, attempt)
         except RuntimeError as error:
             refused.append(str(error))
@@ -212,8 +230,8 @@ def _names(attempt: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*attempt["functions"], *tails, *attempt["iterators"]]))
 
 
-def compile_(request: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
-    """Compile one attempt.  Raises RuntimeError or NoBccError."""
+def compile_(request: dict[str, Any], attempt: dict[str, Any], output: list[str]) -> Bytecode:
+    """Compile one attempt; add what clang prints to the output.  Raises RuntimeError or NoBccError."""
     bcc = import_bcc()
     with tempfile.TemporaryDirectory(prefix="spawnstall-") as folder:
         shim = Path(folder) / "shim"
@@ -221,7 +239,7 @@ def compile_(request: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
         (shim / "include/linux/version.h").write_text(version_header(platform.release()))
         (shim / "include/uapi/linux/version.h").write_text("")
         os.environ["BCC_KERNEL_SOURCE"] = str(shim)  # a few headers instead of a kernel tree
-        with _captured_stderr(Path(folder) / "stderr") as output:
+        with _captured_stderr(Path(folder) / "stderr") as printed:
             try:
                 bpf = bcc.BPF(text=joined(request["sources"]), cflags=[*_ONCE, *attempt["flags"]])
                 programs = {name: bpf.dump_func(name.encode()) for name in _names(attempt)}
@@ -229,7 +247,10 @@ def compile_(request: dict[str, Any], attempt: dict[str, Any]) -> Bytecode:
                 maps = {name: bpf[name.encode()].map_fd for name in named if name not in attempt["without"]}
                 return extract(str(getattr(bcc, "__version__", "unknown")), programs, maps)
             except Exception as error:  # bcc raises plain Exception
-                raise RuntimeError(f"the probes do not compile: {error}{output()}") from error
+                raise RuntimeError(f"the probes do not compile: {error}{_reason(printed())}") from error
+            finally:
+                if printed():
+                    output.append(printed())
 
 
 def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
@@ -320,20 +341,28 @@ def version_header(release: str) -> str:
 
 @contextlib.contextmanager
 def _captured_stderr(path: Path) -> Iterator[Callable[[], str]]:
-    """Capture what clang prints; yields a function that returns its first line."""
+    """Capture what clang prints; yields a function that returns it."""
     saved = os.dup(2)
     with path.open("w+b") as file:
         os.dup2(file.fileno(), 2)
 
         def output() -> str:
-            lines = path.read_text(errors="replace").strip().splitlines()
-            return f" ({lines[0][:200]})" if lines else ""
+            return path.read_text(errors="replace").strip()
 
         try:
             yield output
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def _reason(output: str) -> str:
+    """Return clang's first error, and where the rest is; warnings can come before it."""
+    lines = output.splitlines()
+    if not lines:
+        return ""
+    first = next((line for line in lines if "error: " in line), lines[0])
+    return f" ({first[:200]}); --debug, or log.level: debug, shows the compiler's whole output"
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def loaded(
         assert not probes.sees_fd_tables
     [body] = asked
     attempt = body["attempts"][0]
-    loaded = compiler.load(compiler.compile_(body, attempt), attempt)
+    loaded = compiler.load(compiler.compile_(body, attempt, []), attempt)
     yield loaded
     loaded.close()
 

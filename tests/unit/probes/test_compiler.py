@@ -6,31 +6,76 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from probes import compiler
 
 
-def test_no_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bcc", None)
-    with pytest.raises(compiler.NoBccError, match="python3-bpfcc"):
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The only folder with packages."""
+    real = sys.modules.pop("bcc", None)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    yield tmp_path
+    sys.modules.pop("bcc", None)
+    if real is not None:
+        sys.modules["bcc"] = real
+
+
+def install(packages: Path, text: str, *more: str) -> None:
+    """Make a package bcc with these files beside its __init__.py."""
+    folder = packages / "bcc"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(text)
+    for name in more:
+        (folder / name).touch()
+
+
+def why_no_bcc() -> str:
+    with pytest.raises(compiler.NoBccError) as caught:
         compiler.import_bcc()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_the_wrong_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bcc", ModuleType("bcc"))
-    with pytest.raises(compiler.NoBccError, match="pip uninstall bcc"):
-        compiler.import_bcc()
+def test_no_bcc(packages: Path) -> None:
+    assert "python3-bpfcc" in why_no_bcc()
 
 
-def test_the_right_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    bcc = ModuleType("bcc")
-    bcc.BPF = object  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bcc", bcc)
-    assert compiler.import_bcc() is bcc
+@pytest.mark.parametrize("text", ["", "import not_installed_either", "print 'Python 2'"])
+def test_another_project_named_bcc(text: str, packages: Path) -> None:
+    """Whether or not it can be imported."""
+    install(packages, text, "bcc.py")
+    said = why_no_bcc()
+    assert "another project named bcc" in said and "pip uninstall bcc" in said
+    assert f"{packages}/bcc/__init__.py" in said
+
+
+def test_a_module_named_bcc(packages: Path) -> None:
+    (packages / "bcc.py").touch()
+    assert "another project named bcc" in why_no_bcc()
+
+
+def test_bcc_for_another_python(packages: Path) -> None:
+    install(packages, "raise AttributeError('MutableMapping')", "libbcc.py")
+    said = why_no_bcc()
+    assert "cannot be imported (MutableMapping)" in said and "python3-bcc" in said
+
+
+@pytest.mark.parametrize("version", ["0.18.0", "0.25.0+ds", "v0.9"])
+def test_an_old_bcc(version: str, packages: Path) -> None:
+    install(packages, f"__version__ = '{version}'", "libbcc.py")
+    said = why_no_bcc()
+    assert version in said and "0.26" in said and "upgrade" in said
+
+
+@pytest.mark.parametrize("version", ["0.26.0", "0.35.0+ds-1", "v0.100", "1.0", "@REVISION@"])
+def test_a_bcc_that_is_new_enough(version: str, packages: Path) -> None:
+    install(packages, f"__version__ = '{version}'", "libbcc.py")
+    assert compiler.import_bcc().__version__ == version
 
 
 @pytest.mark.parametrize(
@@ -56,7 +101,7 @@ def test_version_header(release: str, version: tuple[int, int, int]) -> None:
 def test_standard_error_is_captured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with compiler._captured_stderr(tmp_path / "stderr") as said:
         os.write(2, b"error: no \xff such thing\nsecond line\n")
-        assert said() == " (error: no \ufffd such thing)"
+        assert said() == "error: no \ufffd such thing\nsecond line"
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
 
@@ -64,6 +109,18 @@ def test_standard_error_is_captured(tmp_path: Path, capfd: pytest.CaptureFixture
 def test_nothing_on_standard_error(tmp_path: Path) -> None:
     with compiler._captured_stderr(tmp_path / "stderr") as said:
         assert said() == ""
+
+
+@pytest.mark.parametrize("before", ["", "a.c:1:1: warning: unused\n  int a;\n"])
+def test_the_reason_is_the_first_error(before: str) -> None:
+    said = compiler._reason(f"{before}a.c:2:1: error: this\na.c:3:1: error: that\n2 errors generated.")
+    assert said.startswith(" (a.c:2:1: error: this);")
+    assert "--debug" in said
+
+
+def test_output_without_an_error() -> None:
+    assert compiler._reason("") == ""
+    assert compiler._reason(f"LLVM ERROR: {'x' * 999}\nmore").startswith(f" (LLVM ERROR: {'x' * 188});")
 
 
 def test_sources_are_joined(tmp_path: Path) -> None:

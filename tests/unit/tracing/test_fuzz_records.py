@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import mmap
+import os
 import struct
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Optional
 
@@ -50,6 +53,9 @@ class Kernel(loader.Probes):
         self.sent = []
         self.waiting = []
         self.row = None
+
+    def close(self) -> None:
+        pass
 
     def poll(self, timeout_ms: int) -> None:
         for data in self.sent:
@@ -133,11 +139,12 @@ def test_any_record_is_judged_or_counted(every: bool, sent: list[bytes]) -> None
     with pytest.MonkeyPatch.context() as patch:
         replace_probes(patch, Kernel)
         tracer = Tracer(TracerOptions(every=every), stalls.append, spawns.append)
-    kernel = tracer._probes
-    assert isinstance(kernel, Kernel)
-    kernel.sent = list(sent)
-    tracer.run_once(0.001)
-    tracer._judge(1 << 65)
+    with tracer:
+        kernel = tracer._probes
+        assert isinstance(kernel, Kernel)
+        kernel.sent = list(sent)
+        tracer.run_once(0.001)
+        tracer._judge(1 << 65)
     read = [parse(data) for data in sent]
     assert kernel.unreadable() == read.count(None)
     seen = {
@@ -193,15 +200,15 @@ def _looked_at(waiting: records.Spawn, row: Any) -> list[Stall]:
             procfs, "write_ends", lambda pid, links, most: ({inode: [5] for inode in links.values()}, True)
         )
         patch.setattr(procfs, "still_has", lambda pid, fds, inode: True)
-        tracer = Tracer(TracerOptions(), stalls.append)
-        kernel = tracer._probes
-        assert isinstance(kernel, Kernel)
-        kernel.waiting = [waiting]
-        kernel.row = row
-        tracer._look(3 * SECOND, 60 * SECOND)
-        tracer._look(4 * SECOND, 60 * SECOND)
-        stalls += tracer.ongoing
-        tracer._judge(1 << 65)
+        with Tracer(TracerOptions(), stalls.append) as tracer:
+            kernel = tracer._probes
+            assert isinstance(kernel, Kernel)
+            kernel.waiting = [waiting]
+            kernel.row = row
+            tracer._look(3 * SECOND, 60 * SECOND)
+            tracer._look(4 * SECOND, 60 * SECOND)
+            stalls += tracer.ongoing
+            tracer._judge(1 << 65)
     return stalls
 
 
@@ -211,14 +218,15 @@ def test_the_unchanged_records_are_a_stall() -> None:
     with pytest.MonkeyPatch.context() as patch:
         replace_probes(patch, Kernel)
         tracer = Tracer(TracerOptions(), stalls.append)
-    kernel = tracer._probes
-    assert isinstance(kernel, Kernel)
-    kernel.sent = [
-        bytes(records.Notice(**_NOTICE)),
-        bytes(records.Spawn(**{**SPAWN, **_STALLED, "last": (records.Release(**_HELD),)})),
-    ]
-    tracer.run_once(0.001)
-    tracer._judge(1 << 65)
+    with tracer:
+        kernel = tracer._probes
+        assert isinstance(kernel, Kernel)
+        kernel.sent = [
+            bytes(records.Notice(**_NOTICE)),
+            bytes(records.Spawn(**{**SPAWN, **_STALLED, "last": (records.Release(**_HELD),)})),
+        ]
+        tracer.run_once(0.001)
+        tracer._judge(1 << 65)
     [stall] = stalls
     assert (stall.culprit.pid, stall.culprit.comm) == (RELEASE["pid"], RELEASE["comm"])
 
@@ -259,16 +267,19 @@ def test_unreadable_records_are_lost_records(monkeypatch: pytest.MonkeyPatch) ->
 # -- the ring --
 
 
-def _ring(content: bytes, tail: int, head: int) -> perfbuffer._Ring:
+@contextlib.contextmanager
+def _ring(content: bytes, tail: int, head: int) -> Iterator[perfbuffer._Ring]:
     """A ring of one page with this content, as written by the kernel."""
     ring = object.__new__(perfbuffer._Ring)
+    ring.fd = os.open(os.devnull, os.O_RDONLY)
     ring._size = mmap.PAGESIZE
     ring._memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
     ring._memory[mmap.PAGESIZE :] = content
     ring._head = ctypes.c_uint64.from_buffer(ring._memory, 1024)
     ring._tail = ctypes.c_uint64.from_buffer(ring._memory, 1032)
     ring._head.value, ring._tail.value = head, tail
-    return ring
+    yield ring
+    ring.close()
 
 
 @example(content=b"\0", tail=8, length=64)  # a size of 0
@@ -280,10 +291,10 @@ def _ring(content: bytes, tail: int, head: int) -> perfbuffer._Ring:
 )
 def test_reading_a_ring_of_garbage_ends(content: bytes, tail: int, length: int) -> None:
     full = (content * mmap.PAGESIZE)[: mmap.PAGESIZE]
-    ring = _ring(full, tail, tail + length)
     taken: list[bytes] = []
-    ring.take(taken.append)
-    assert ring._tail.value == ring._head.value
+    with _ring(full, tail, tail + length) as ring:
+        ring.take(taken.append)
+        assert ring._tail.value == ring._head.value
     assert sum(map(len, taken)) <= length
     if content == b"\0" and length:
         assert taken == [b""]  # which is counted as unreadable
@@ -305,5 +316,6 @@ def test_a_ring_returns_what_was_written(samples: list[bytes], others: list[int]
     for number, byte in enumerate(written):
         content[(start + number) % mmap.PAGESIZE] = byte
     taken: list[bytes] = []
-    _ring(bytes(content), start, start + len(written)).take(taken.append)
+    with _ring(bytes(content), start, start + len(written)) as ring:
+        ring.take(taken.append)
     assert taken == samples
