@@ -67,8 +67,9 @@ setup-runtimes: ## install the runtimes that tests/runtimes plays (Debian; a gig
 setup-kernels: ## install what tests/kernels boots other kernels with: QEMU (Debian)
 	@config/setup.sh kernels
 
-test-kernels: dev setup-kernels ## run the live tests' core on other kernels, emulated (KERNEL=image MODULES=folder)
-	@$(PYTHON) -m tests.kernels $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES))
+test-kernels: dev setup-kernels ## run the live tests' core on other kernels, emulated (ARCH=arm64 KERNEL=image MODULES=folder CPUS=2)
+	@$(PYTHON) -m tests.kernels $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES)) \
+		$(if $(ARCH),--arch $(ARCH)) $(if $(CPUS),--cpus $(CPUS))
 
 manual: dev ## regenerate the man page and the shell completions (config/manual)
 	@$(PYTHON) config/make-manual.py

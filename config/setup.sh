@@ -213,7 +213,7 @@ set_up() {
             rustc tcl
         ;;
     packages) only_debian packages debhelper dh-python mmdebstrap rpm ;;
-    kernels) only_debian kernels qemu-system-x86 busybox-static ;;
+    kernels) only_debian kernels qemu-system-x86 qemu-system-arm busybox-static ;;
     bench) only_debian bench bpftrace bpfcc-tools libbpf-tools strace linux-perf ;;
     pythons) unit_environments ;;
     preview)

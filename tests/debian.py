@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Optional
 
 __all__ = ["DebianError", "Release", "run"]
 
@@ -31,24 +32,29 @@ class DebianError(Exception):
 class Release:
     """A Debian release as a context manager: fetches its package lists, and removes them at the end.
 
-    suite: its name, such as bullseye or testing.  folder: for the lists.
+    suite: its name, such as bullseye or testing.  folder: for the lists.  architecture: as Debian names it,
+    None: this machine's.
     """
 
-    def __init__(self, suite: str, folder: Path) -> None:
+    def __init__(self, suite: str, folder: Path, architecture: Optional[str] = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._work = tempfile.TemporaryDirectory(prefix=f"{suite}.", dir=folder)
         work = Path(self._work.name)
         for name in ("sources", "lists/partial", "cache/archives/partial"):
             (work / name).mkdir(parents=True)
         (work / "sources" / f"{suite}.sources").write_text(_sources(suite))
-        settings = {
+        (work / "status").touch()  # of the installed packages: none
+        settings: dict[str, object] = {
             "Dir::Etc::sourcelist": "/dev/null",
             "Dir::Etc::sourceparts": work / "sources",
             "Dir::State::Lists": work / "lists",
+            "Dir::State::Status": work / "status",
             "Dir::Cache": work / "cache",
             "APT::Sandbox::User": "root",
             "APT::Update::Error-Mode": "any",  # otherwise an unreachable mirror is only a warning
         }
+        if architecture:
+            settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
         self._options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
     def __enter__(self) -> Release:
@@ -73,8 +79,18 @@ class Release:
         debs = Path(self._work.name) / "debs"
         debs.mkdir()
         run(["apt-get", "-q", *self._options, "download", *packages], debs)
-        for deb in sorted(debs.glob("*.deb")):
-            run(["dpkg", "-x", str(deb), str(root)])
+        _unpack(debs, root)
+
+    def unpack_all(self, packages: Sequence[str], root: Path) -> None:
+        """The same, with all packages that they depend on; none of their scripts runs."""
+        wanted = ["-y", "--no-install-recommends", "--download-only", "install", *packages]
+        run(["apt-get", "-q", *self._options, *wanted])
+        _unpack(Path(self._work.name) / "cache" / "archives", root)
+
+
+def _unpack(debs: Path, root: Path) -> None:
+    for deb in sorted(debs.glob("*.deb")):
+        run(["dpkg", "-x", str(deb), str(root)])
 
 
 def run(args: Sequence[str], cwd: Path = Path("/")) -> str:

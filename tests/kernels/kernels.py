@@ -8,34 +8,33 @@ import tempfile
 from pathlib import Path
 
 from tests.debian import DebianError, Release
+from tests.kernels.architectures import Architecture
 from tests.kernels.machine import Kernel
 from tests.kernels.modules import closure
 
-__all__ = ["SUITES", "fetch"]
-
-SUITES = ("bullseye", "bookworm", "trixie", "forky")
-"""5.10, 6.1, 6.12 (on which RHEL 10 is based), and the newest."""
+__all__ = ["fetch"]
 
 
-def fetch(suite: str, cache: Path) -> Kernel:
+def fetch(suite: str, architecture: Architecture, cache: Path) -> Kernel:
     """Return the kernel of a Debian release, from the cache if possible.  Raises DebianError."""
-    kept = cache / suite
+    kept = cache / (f"{suite}-{architecture.debian}" if architecture.is_foreign else suite)
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{suite}.", dir=cache) as work:
-            _download(suite, Path(work))
+            _download(suite, architecture.debian, Path(work))
             (Path(work) / "kept").rename(kept)  # complete or not at all
     [image] = kept.glob("vmlinuz-*")
-    return Kernel(image.name.removeprefix("vmlinuz-"), image, kept / "modules")
+    return Kernel(image.name.removeprefix("vmlinuz-"), image, kept / "modules", architecture)
 
 
-def _download(suite: str, work: Path) -> None:
+def _download(suite: str, architecture: str, work: Path) -> None:
     root, kept = work / "root", work / "kept"
-    with Release(suite, work) as release:
+    metapackage = f"linux-image-{architecture}"
+    with Release(suite, work, architecture) as release:
         # The metapackage depends on the plain kernel; the cloud kernels have no 9p.
-        images = [name for name in release.depends("linux-image-amd64") if name.startswith("linux-image-")]
+        images = [name for name in release.depends(metapackage) if name.startswith("linux-image-")]
         if not images:
-            raise DebianError(f"{suite}: linux-image-amd64 depends on no kernel")
+            raise DebianError(f"{suite}: {metapackage} depends on no kernel")
         version = images[0].removeprefix("linux-image-")
         # In forky image, modules and the lists of modules are separate packages.
         parts = {f"linux-{part}-{version}" for part in ("base", "binary", "modules")}

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kernels import initramfs
+from tests.kernels.architectures import HOST, Architecture
 
 __all__ = ["Kernel", "MachineError", "run"]
 
 _QEMU = (
-    "qemu-system-x86_64",
-    *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536"),
+    *("-accel", "tcg,thread=multi"),
     *("-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot"),
-    *("-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"),
-    *("-device", "virtio-9p-pci,fsdev=root,mount_tag=root"),
-    *("-append", "console=ttyS0 quiet panic=-1"),
 )
 
 
@@ -38,19 +35,43 @@ class Kernel:
     name: str
     image: Path
     modules: Path | None
+    architecture: Architecture
 
 
-def run(kernel: Kernel, folder: Path, command: Sequence[str], console: Path, seconds: float) -> Iterator[str]:
-    """Run a command of the host in a folder of the host under a kernel; yield its lines of output.
+def run(
+    kernel: Kernel,
+    cpus: int,
+    root: Path | None,
+    folder: Path,
+    command: Sequence[str],
+    console: Path,
+    seconds: float,
+) -> Iterator[str]:
+    """Run a command in a folder of the host under a kernel; yield its lines of output.
 
-    console: file for the kernel's messages.  Raises MachineError if the command fails, or takes too long.
+    root: a foreign root, None: the host's.  console: file for the kernel's messages.  Raises MachineError if
+    the command fails, or takes too long.
     """
+    architecture = kernel.architecture
+    size = ("-smp", str(cpus), "-m", str(1472 + 32 * cpus))
+    roots = {"root": root, HOST: Path("/")} if root else {"root": Path("/")}
+    shared = [word for tag, path in roots.items() for word in _shared(tag, path)]
     with tempfile.NamedTemporaryFile(suffix=".cpio.gz") as packed:
-        packed.write(initramfs.build(kernel.modules, folder, command))
+        packed.write(initramfs.build(kernel.modules, root, folder, command, architecture.port))
         packed.flush()
         files = ("-kernel", str(kernel.image), "-initrd", packed.name)
-        ports = ("-serial", f"file:{console}", "-serial", "stdio")
-        yield from _lines([*_QEMU, *files, *ports], console, seconds)
+        append = ("-append", f"console={architecture.console} quiet panic=-1")
+        ports = ("-serial", f"file:{console}", *architecture.stdio)
+        qemu = [*architecture.qemu, *_QEMU, *size, *shared, *files, *append, *ports]
+        yield from _lines(qemu, console, seconds)
+
+
+def _shared(tag: str, path: Path) -> Sequence[str]:
+    """Options that share a folder read-only."""
+    return (
+        *("-fsdev", f"local,id={tag},path={path},security_model=none,readonly=on,multidevs=remap"),
+        *("-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+    )
 
 
 def _lines(qemu: Sequence[str], console: Path, seconds: float) -> Iterator[str]:

@@ -24,7 +24,7 @@ def lab(repo_root: Path, tmp_path: Path) -> Lab:
 @pytest.fixture(scope="session")
 def python27(repo_root: Path) -> str:
     """The path of a real Python 2.7."""
-    return os.fspath(install(repo_root / ".cache" / "python2.7"))
+    return os.fspath(install(repo_root))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 PYTHON = "/usr/bin/python3"
 TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.1"))
+_PATIENCE_SECONDS = float(os.environ.get("TEST_PATIENCE_SECONDS", "0"))
+"""The least time that anything may take; an emulated machine is slow."""
 Object = dict[str, Any]
 
 
@@ -78,7 +80,7 @@ class Lab:
             cwd=self.root,
             stdout=subprocess.PIPE,
             text=True,
-            timeout=timeout,
+            timeout=max(timeout, _PATIENCE_SECONDS),
             check=False,
         )
         return Traced(json_lines(done.stdout), json_lines(reports.read_text()), done.returncode)
@@ -119,7 +121,7 @@ class RunningAgent:
 
     def wait_until_ready(self) -> None:
         """Wait until /healthz answers."""
-        deadline = time.monotonic() + 120  # an emulated machine takes half a minute to compile
+        deadline = time.monotonic() + max(120, _PATIENCE_SECONDS)
         while True:
             assert self.process.poll() is None, self._log.read_text()
             try:
@@ -147,7 +149,7 @@ class RunningAgent:
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
         """Wait until a condition holds; fail after some seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + max(seconds, _PATIENCE_SECONDS)
         while not holds():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
@@ -157,5 +159,5 @@ class RunningAgent:
         began = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(10)
+            self.process.wait(max(10, _PATIENCE_SECONDS))
         return time.monotonic() - began

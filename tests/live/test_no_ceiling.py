@@ -145,7 +145,9 @@ def test_spawns_in_flight_at_once(lab: Lab, compiled: Callable[..., str]) -> Non
         printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
         assert int(printed) == processes * threads
         counted = (("comm", "in_flight"), ("outcome", "ok"))
-        agent.wait_until(lambda: agent.metrics()["spawnstall_spawns_total", counted] == processes * threads)
+        agent.wait_until(
+            lambda: agent.metrics()["spawnstall_spawns_total", counted] == processes * threads, seconds=60
+        )
         metrics = agent.metrics()
     for lost in ("slots_overflowed", "map_updates_failed", "pipes_forgotten"):
         assert metrics[f"spawnstall_{lost}_total", ()] == 0

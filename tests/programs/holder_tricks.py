@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from _spawns import TRUE, HookedEnv, done, is_pipe, spawn
 
-_SYS_EXIT, _SYS_CLOSE_RANGE = 60, 436
+_SYS_EXIT, _SYS_CLOSE_RANGE = {"x86_64": 60, "aarch64": 93}[os.uname().machine], 436
 _FIONCLEX, _FIOCLEX = 0x5450, 0x5451
 _CLOSE_RANGE_CLOEXEC = 4
 _KEEP = 0.3

@@ -16,7 +16,7 @@ from tests.kernels.modules import ModuleError, closure, contents
 def module(folder: Path, name: str, depends: str) -> Path:
     data = b"ELF\0license=GPL\0depends=" + depends.encode() + b"\0retpoline=Y\0"
     file = folder / "kernel" / name
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(lzma.compress(data) if name.endswith(".xz") else data)
     return file
 
@@ -42,14 +42,16 @@ def test_module_that_cannot_be_unpacked(tmp_path: Path) -> None:
         contents(module(tmp_path, "9p.ko.zst", ""))
 
 
-def test_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive(tmp_path: Path) -> None:
     """In the format that the kernel's documentation describes."""
     for name in ("virtio_pci", "9pnet_virtio", "9p"):
-        module(tmp_path, f"{name}.ko", "")
-    busybox = tmp_path / "busybox"
-    busybox.write_bytes(b"12345")
-    monkeypatch.setattr(initramfs, "_BUSYBOX", busybox)
-    data = gzip.decompress(initramfs.build(tmp_path, Path("/a folder"), ["say", "it's"]))
+        module(tmp_path / "modules", f"{name}.ko", "")
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin/busybox").write_bytes(b"12345")
+    data = gzip.decompress(
+        initramfs.build(tmp_path / "modules", root, Path("/a folder"), ["say", "it's"], "ttyS7")
+    )
     found: dict[str, tuple[int, bytes]] = {}
     at = 0
     while "TRAILER!!!" not in found:
@@ -69,4 +71,14 @@ def test_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "modules/02-9p.ko",
     ]
     assert b"00-virtio_pci.ko 01-9pnet_virtio.ko 02-9p.ko" in found["init"][1]
-    assert b"cd '\"'\"'/a folder'\"'\"' && exec say" in found["init"][1]
+    assert b"cd '\"'\"'/host/a folder'\"'\"' && exec say" in found["init"][1]
+    assert b">/dev/ttyS7" in found["init"][1]
+    assert found["init"][1].count(b"mount -t 9p") == 2
+
+
+def test_archive_for_the_hosts_own_files(tmp_path: Path) -> None:
+    if not Path("/bin/busybox").exists():
+        pytest.skip("no busybox: make setup-kernels installs it")
+    data = gzip.decompress(initramfs.build(None, None, Path("/folder"), ["say"], "ttyS1"))
+    assert b"cd /folder && exec say" in data
+    assert data.count(b"mount -t 9p") == 1
