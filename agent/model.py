@@ -276,6 +276,7 @@ class Stall:
     late: nanoseconds from ended to the end of the read: the late wake-up of a reader that was stopped, frozen
     or starved of CPU time.
     identity: of the parent.
+    thread: comm of the blocked thread, None if it was not read: a thread can have a name of its own.
     reader_stack: of the blocked thread.
     missing: for each missing stack a line that says why; None if no stacks were requested.
     """
@@ -287,6 +288,7 @@ class Stall:
     steps: tuple[Step, ...] = field(default=())
     late: int = 0
     identity: Optional[Identity] = None
+    thread: Optional[bytes] = None
     reader_stack: Optional[Stack] = None
     missing: Optional[tuple[str, ...]] = None
 

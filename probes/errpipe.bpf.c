@@ -106,7 +106,7 @@ struct walk {
     u32 seen;  /* result of glance */
     u32 clean; /* exec: no write end of a followed pipe is open any more */
     u32 unused;
-    char comm[COMM_LEN]; /* of the current thread */
+    char comm[COMM_LEN]; /* of the current process */
 };
 
 #define HOW_FORK 4

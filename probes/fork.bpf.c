@@ -56,7 +56,7 @@ ENTER(close_range)
 #endif
     if (!walk) {
         struct walk fresh = {.ns = bpf_ktime_get_ns(), .how = HOW_CLOSE, .first = first, .last = last};
-        bpf_get_current_comm(fresh.comm, COMM_LEN);
+        process_comm(fresh.comm);
         walk = begin_walk(tid, &fresh);
     }
 #ifdef FENTRY
@@ -352,7 +352,7 @@ INLINE void begin_let_go(void *ctx, u32 key, u32 how)
         return;
     u32 tid = thread_id();
     struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how, .last = ~0U};
-    bpf_get_current_comm(walk.comm, COMM_LEN);
+    process_comm(walk.comm);
 #ifdef BTF
     end_stray(row, key, how, walk.ns);
     walk.clean = how == HOW_EXEC && is_clean();

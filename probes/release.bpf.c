@@ -209,7 +209,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         if (!spawn->held && how != HOW_EXIT)
             return GO_ON;
         char comm[COMM_LEN];
-        bpf_get_current_comm(comm, COMM_LEN);
+        process_comm(comm);
         return foreign_released(row, key, spawn, fd, how, ns, left, comm);
     }
 #else

@@ -127,6 +127,14 @@ def comm_of(pid: int, proc: Path = PROC) -> bytes:
         return b""
 
 
+def thread_comm(pid: int, tid: int, proc: Path = PROC) -> Optional[bytes]:
+    """The comm of a thread, None if it is gone."""
+    try:
+        return contents(f"{proc}/{pid}/task/{tid}/comm")[:_MAX_COMM].rstrip(b"\n")
+    except OSError:
+        return None
+
+
 def descendants(pid: int, proc: Path = PROC) -> list[int]:
     """The descendants of a process, in no particular order."""
     children: dict[int, list[int]] = {}

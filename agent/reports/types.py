@@ -101,8 +101,16 @@ class ParentObject(TypedDict):
     comm: _Word
 
 
-class StalledParentObject(ParentObject, IdentityObject):
-    """The thread that is blocked."""
+class _LaterParentKeys(TypedDict, total=False):
+    thread: Optional[_Word]
+
+
+class StalledParentObject(ParentObject, IdentityObject, _LaterParentKeys):
+    """The thread that is blocked.
+
+    comm: of its process; thread: of the thread itself, null if it could not be read; missing if the stall was
+    found in /proc.
+    """
 
 
 class ChildObject(TypedDict):

@@ -256,7 +256,14 @@ def _stall(finding: snapshot.Finding, inode: int, now: int) -> Stall:
         read_began=began,
         held=True,
     )
-    return Stall(spawn, began, None, _holders(finding, now), identity=identify(finding.pid, now))
+    return Stall(
+        spawn,
+        began,
+        None,
+        _holders(finding, now),
+        identity=identify(finding.pid, now),
+        thread=procfs.thread_comm(finding.pid, finding.tid),
+    )
 
 
 def _stuck(wait: snapshot.Wait, child: int, now: int) -> StuckExec:

@@ -37,6 +37,7 @@ class Known:
     was ever seen waiting in poll, select or epoll before it read; blocked: whether it was blocked on its
     socket; runs: whether it was not stopped.
     shown: the stall in progress, as made from this spawn and these holders.
+    thread: comm of the waiting thread.
     reported: whether the stall was reported while in progress.
     forks: by the holder's pid and the time of its fork.
     python, asked: the request to py-spy, and when it was made.
@@ -52,6 +53,7 @@ class Known:
     runs: bool = False
     shown: Optional[tuple[Spawn, tuple[Holder, ...], Stall]] = None
     identities: dict[int, Optional[Identity]] = field(default_factory=dict)
+    thread: Optional[bytes] = None
     reported: bool = False
     forks: dict[tuple[int, int], Fork] = field(default_factory=dict)
     python: Optional[Future[pyspy.Taken]] = None

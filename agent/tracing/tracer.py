@@ -526,7 +526,9 @@ class Tracer:
                     holder = dataclasses.replace(holder, identity=identity)
             holders.append(holder)
         parent = self._known.who(known, spawn.pid, spawn.created)
-        return dataclasses.replace(stall, holders=tuple(holders), identity=parent)
+        if parent is not None and known.thread is None:
+            known.thread = procfs.thread_comm(spawn.pid, spawn.tid)
+        return dataclasses.replace(stall, holders=tuple(holders), identity=parent, thread=known.thread)
 
 
 def _is_late(spawn: records.Spawn, now: int) -> bool:

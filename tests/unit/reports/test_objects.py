@@ -144,7 +144,8 @@ def test_stall_object() -> None:
         seen=CREATED + 250 * MS,
         identity=identity,
     )
-    written = stall_object(Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,)), CLOCK)
+    stalled = Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,), thread=b"Thread-1 (\x1b")
+    written = stall_object(stalled, CLOCK)
     assert written == {
         **COMMON,
         "type": "stall",
@@ -156,6 +157,7 @@ def test_stall_object() -> None:
             "exe": None,
             "uid": None,
             "container": None,
+            "thread": "Thread-1 (\\x1b",
         },
         "state": "ended",
         "advice": advise(Cause.FORKED).text,
