@@ -38,7 +38,7 @@ check: ## lint, types and the unit tests: a minute, without root, bcc or a kerne
 test: announce-test lint test-pythons ## lint, types, and all tests (as root, with eBPF; half an hour)
 	$(PYTHON) -m pytest
 
-test-pythons: ## the unit tests on Python 3.9 and on the newest one, of PATH or pyenv
+test-pythons: ## the unit tests on Python 3.9, the newest one of PATH or pyenv, and 3.14
 	@config/setup.sh pythons
 	@for python in .cache/unit-*/bin/python; do \
 		[ -x "$$python" ] || continue; \
@@ -51,7 +51,7 @@ announce-test:
 	@echo "make test: takes about 35 minutes if everything is installed, and up to 5 more to install:"
 	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
 	@echo "  config/requirements-dev.txt; in .cache a Python 2.7, unpacked from Debian's archives, and virtual environments of"
-	@echo "  Python 3.9 and of the newest one, where PATH or pyenv has them."
+	@echo "  Python 3.9 and of the newest one, where PATH or pyenv has them, and of 3.14, unpacked from Debian's archives too."
 	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-packages setup-runtimes installs them."
 	@echo "  make check takes a minute."
 

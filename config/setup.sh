@@ -13,7 +13,7 @@
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
 #     bench     tests/bench: bpftrace, execsnoop, strace, perf
 #     preview   dashboards/preview: Prometheus, Chromium, npm and its packages
-#     pythons   the unit tests on Python 3.9 and on the newest one: .cache/unit-*, as any user
+#     pythons   the unit tests on Python 3.9, the newest one, and 3.14: .cache/unit-*, as any user
 #
 # From e2e on they need Debian or a derivative. Safe to repeat, and quick if nothing is missing. Exit status
 # 2: one line names a problem that only the operator can solve.
@@ -82,9 +82,10 @@ pythons() {
     done 2>/dev/null
 }
 
-# The virtual environment .cache/unit-$1 of the Python $2 with the packages of config/requirements-$1.txt.
+# The virtual environment .cache/unit-$3 (default: unit-$1) of the Python $2 with the packages of
+# config/requirements-$1.txt.
 unit_environment() {
-    folder=.cache/unit-$1
+    folder=.cache/unit-${3:-$1}
     wanted="$2 $(cksum <"config/requirements-$1.txt")"
     if [ "$(cat "$folder/.setup" 2>/dev/null)" = "$wanted" ]; then return 0; fi
     say "installing the packages in config/requirements-$1.txt for $2 into $folder"
@@ -100,6 +101,12 @@ unit_environments() {
     newest=$(echo "$found" | sort -n | sed -n 's/^31[2-9] //p' | tail -n 1)
     if [ -n "$oldest" ]; then unit_environment oldest "$oldest"; else say "no Python 3.9: not tested"; fi
     if [ -n "$newest" ]; then unit_environment newest "$newest"; else say "no Python after 3.11: not tested"; fi
+    case $(echo "$found" | sort -n | tail -n 1) in 31[4-9]*) return 0 ;; esac
+    if debian=$(command -v apt-get >/dev/null && $python -m tests.python314 .cache); then
+        unit_environment newest "$debian" 3.14
+    else
+        say "no Python 3.14: not tested"
+    fi
 }
 
 # Every time: a reboot unmounts it.
