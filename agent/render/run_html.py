@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from string import Template
-from typing import Optional
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
 
 from agent import __version__
 from agent.model import Cause
-from agent.render.markup import moment, part, source_hash
+from agent.render.markup import moment, part, render, source_hash
 from agent.render.overview import overview
-from agent.render.stall_html import child_name, holder_name, stall_details, stall_span
-from agent.render.wait_html import wait_section
+from agent.render.stall_html import child_name, holder_name, stall_span, stall_view
+from agent.render.wait_html import wait_views
 from agent.render.words import count, duration
 from agent.reports.collection import Collection
 from agent.reports.losses import loss_lines
@@ -41,23 +39,27 @@ def html_report(collection: Collection) -> str:
     listed = sorted(longest[:_MAX_ROWS], key=lambda stall: str(stall["time"]))
     number = len(stalls) + collection.stalls_left_out
     style = part("stall_html.css") + part("timeline.css") + part("run_html.css")
-    return Template(part("run_html.html")).substitute(
-        policy=escape(
-            f"default-src 'none'; style-src {source_hash(style)}; base-uri 'none'; form-action 'none'"
+    first_day = min((str(stall["time"]) for stall in detailed), default="")[:10]
+    return render(
+        "run_html.html",
+        policy=(
+            f"default-src 'none'; style-src {source_hash(style)}; img-src data:; base-uri 'none';"
+            " form-action 'none'"
         ),
-        title=escape(f"{count(number, 'stall')} seen by trace-popen"),
+        title=f"{count(number, 'stall')} seen by trace-popen",
         style=style,
-        parts="\n".join(
-            (
-                _header(stalls),
-                _summary(collection, number),
-                _when(listed, links),
-                _details(detailed, links, number),
-                _table(listed, links, number),
-                wait_section(collection.waits, collection.waits_left_out),
-                f"<footer>trace-popen {escape(__version__)}. Times are UTC.</footer>",
-            )
-        ),
+        script="",
+        span=_span_of_time(stalls),
+        **_summary(collection, number),
+        overview=overview((f"#{links.get(id(stall), 'all')}", stall) for stall in listed),
+        number=number,
+        detailed=[
+            stall_view(stall, links[id(stall)], first_day, place < _OPEN)
+            for place, stall in enumerate(detailed)
+        ],
+        listed=[_row(stall, links.get(id(stall)), str(listed[0]["time"])[:10]) for stall in listed],
+        waits=wait_views(collection.waits, collection.waits_left_out),
+        version=__version__,
     )
 
 
@@ -69,18 +71,16 @@ def _length(stall: StallObject) -> float:
 # -- the parts --
 
 
-def _header(stalls: Sequence[StallObject]) -> str:
+def _span_of_time(stalls: Sequence[StallObject]) -> str:
     times = sorted(str(stall["time"]) for stall in stalls)
     if not times:
-        span = ""
-    elif moment(times[0]) == moment(times[-1]):
-        span = moment(times[0])
-    else:
-        span = f"{moment(times[0])} to {moment(times[-1])}"
-    return f"<header><h1>trace-popen <small>{escape(span)}</small></h1></header>"
+        return ""
+    if moment(times[0]) == moment(times[-1]):
+        return moment(times[0])
+    return f"{moment(times[0])} to {moment(times[-1])}"
 
 
-def _summary(collection: Collection, number: int) -> str:
+def _summary(collection: Collection, number: int) -> dict[str, Any]:
     summary, stalls = collection.summary, collection.stalls
     known = [stall["stall_seconds"] for stall in stalls if stall["stall_seconds"] is not None]
     ongoing = sum(stall["state"] == "ongoing" for stall in stalls)
@@ -109,14 +109,14 @@ def _summary(collection: Collection, number: int) -> str:
             notes.append(f"The report contains {collection.summaries} runs; the figures are of the last one.")
     if ongoing:
         notes.append(f"{count(ongoing, 'stall')} still in progress at the end of the report.")
-    tiles = "".join(
-        f'<div><dt>{what}</dt><dd class="{kind}">{escape(value)}</dd></div>' for what, value, kind in facts
-    )
-    note_lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-    return (
-        f'<section id="summary"><dl class="facts">{tiles}</dl>{note_lines}'
-        f'<div class="panels">{_worst(culprits)}{_quantiles(summary)}</div></section>'
-    )
+    return {
+        "facts": facts,
+        "notes": notes,
+        "culprits": culprits[:_MAX_CULPRITS],
+        "more_culprits": len(culprits[_MAX_CULPRITS:]),
+        "most": max((culprit["seconds"] for culprit in culprits), default=0.0) or 1.0,
+        "quantiles": _quantiles(summary),
+    }
 
 
 def _culprits(stalls: Iterable[StallObject]) -> list[SummaryHolderObject]:
@@ -132,85 +132,36 @@ def _culprits(stalls: Iterable[StallObject]) -> list[SummaryHolderObject]:
     ]
 
 
-def _worst(culprits: Sequence[SummaryHolderObject]) -> str:
-    if not culprits:
-        return ""
-    most = max(culprit["seconds"] for culprit in culprits) or 1.0
-    rows = "".join(
-        f"<tr><td>{escape(culprit['comm'] or 'unknown')}</td>"
-        f'<td><span class="chip">{escape(culprit["cause"])}</span></td>'
-        f"<td>{count(culprit['stalls'], 'stall')}</td><td>{_span(culprit['seconds'])}</td>"
-        f'<td><svg width="100%" height="8" aria-hidden="true"><rect rx="2" height="8"'
-        f' width="{culprit["seconds"] / most * 100:.1f}%"/></svg></td></tr>'
-        for culprit in culprits[:_MAX_CULPRITS]
-    )
-    more = len(culprits) - _MAX_CULPRITS
-    if more > 0:
-        rows += f'<tr><td colspan="5">and {more:,} more</td></tr>'
-    return f'<section class="worst"><h3>Held by</h3><table>{rows}</table></section>'
-
-
-def _quantiles(summary: Optional[SummaryObject]) -> str:
+def _quantiles(summary: Optional[SummaryObject]) -> Sequence[tuple[str, str]]:
     if summary is None or summary["spawn_seconds"]["max"] is None:
-        return ""
-    rows = "".join(
-        f"<tr><td>{name}</td><td>{_span(summary['spawn_seconds'][name] or 0.0)}</td></tr>"
-        for name in ("p50", "p95", "p99", "max")
-    )
-    return f'<section class="took"><h3>Spawn time</h3><table>{rows}</table></section>'
+        return ()
+    found = summary["spawn_seconds"]
+    return [
+        (name, _span(value or 0.0))
+        for name, value in (
+            ("p50", found["p50"]),
+            ("p95", found["p95"]),
+            ("p99", found["p99"]),
+            ("max", found["max"]),
+        )
+    ]
 
 
-def _when(listed: Sequence[StallObject], links: Mapping[int, str]) -> str:
-    drawn = overview((f"#{links.get(id(stall), 'all')}", stall) for stall in listed)
-    return f'<section id="when"><h2>Timeline</h2><figure>{drawn}</figure></section>' if drawn else ""
-
-
-def _details(detailed: Sequence[StallObject], links: Mapping[int, str], number: int) -> str:
-    if not detailed:
-        return '<main><p class="empty">No stall seen.</p></main>'
-    today = min(str(stall["time"]) for stall in detailed)[:10]
-    which = f"the longest {len(detailed)} of {number:,}" if len(detailed) < number else "longest first"
-    shown = "\n".join(
-        stall_details(stall, links[id(stall)], today, place < _OPEN) for place, stall in enumerate(detailed)
-    )
-    return f"<main><h2>Stalls <small>{which}</small></h2>\n{shown}\n</main>"
-
-
-def _table(listed: Sequence[StallObject], links: Mapping[int, str], number: int) -> str:
-    if not listed:
-        return ""
-    left_out = number - len(listed)
-    which = "in order of time"
-    if left_out:
-        which = f"the longest {len(listed):,}, in order of time; {left_out:,} shorter ones omitted"
-    today = str(listed[0]["time"])[:10]
-    rows = "\n".join(_row(stall, links.get(id(stall)), today) for stall in listed)
-    return (
-        f'<section id="all"><h2>All stalls <small>{which}</small></h2><table class="all"><thead><tr>'
-        "<th>created</th><th>duration</th><th>parent</th><th>child</th><th>holder</th><th>cause</th>"
-        f"</tr></thead><tbody>\n{rows}\n</tbody></table></section>"
-    )
-
-
-def _row(stall: StallObject, link: Optional[str], today: str) -> str:
-    parent, culprit = stall["parent"], stall["holders"][0]
+def _row(stall: StallObject, link: Optional[str], today: str) -> dict[str, Any]:
     time = str(stall["time"])
-    when = escape(time[11:23] if time.startswith(today) else f"{time[:10]} {time[11:23]}")
-    child = "" if stall["child"] is None else _pid(stall["child"]["pid"])
-    more = len(stall["holders"]) - 1
-    span = stall_span(stall) + (", in progress" if stall["state"] == "ongoing" else "")
-    if link:
-        when = f'<a href="#{link}">{when}</a>'
-    return (
-        f'<tr class="{stall["state"]}"><td>{when}</td><td>{span}</td>'
-        f"<td>{escape(parent['comm'])}{_pid(parent['pid'])}</td><td>{escape(child_name(stall))}{child}</td>"
-        f"<td>{escape(holder_name(culprit))}{_pid(culprit['pid'])}{f' and {more} more' if more else ''}</td>"
-        f"<td>{escape(culprit['cause'])}</td></tr>"
-    )
-
-
-def _pid(pid: Optional[int]) -> str:
-    return "" if pid is None else f" <small>{pid}</small>"
+    return {
+        "state": stall["state"],
+        "link": link,
+        "when": time[11:23] if time.startswith(today) else f"{time[:10]} {time[11:23]}",
+        "span": stall_span(stall) + (", in progress" if stall["state"] == "ongoing" else ""),
+        "parent": stall["parent"],
+        "child": child_name(stall),
+        "child_pid": None if stall["child"] is None else stall["child"]["pid"],
+        "holder": holder_name(stall["holders"][0]),
+        "holder_pid": stall["holders"][0]["pid"],
+        "more": len(stall["holders"]) - 1,
+        "cause": Cause(stall["holders"][0]["cause"]).value,
+    }
 
 
 def _span(seconds: float) -> str:

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stall as HTML, made from its JSON object: the answer on one line, and all details below it."""
+"""One stall for ``stall_html.html``, made from its JSON object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import Optional, Union
+from collections.abc import Iterable
+from typing import Any, Optional, Union
 
 from agent.model import Cause
-from agent.render.markup import moment
 from agent.render.timeline import CAPTION, timeline
 from agent.render.words import (
     WHY,
@@ -21,7 +19,7 @@ from agent.render.words import (
 )
 from agent.reports.types import HolderObject, StalledParentObject, StallObject
 
-__all__ = ["child_name", "holder_name", "stall_details", "stall_span"]
+__all__ = ["child_name", "holder_name", "stall_span", "stall_view"]
 
 _MAX_HOLDERS = 12
 _MAX_STEPS = 60
@@ -29,33 +27,42 @@ _MAX_EVIDENCE = 30
 _NO_TIMES = "Found in /proc: who holds the pipe's write end (dashed) and who waits. Start time unknown."
 
 
-def stall_details(stall: StallObject, name: str, today: str, is_open: bool) -> str:
-    """A ``<details>`` with ``name`` as its id; the date is shown unless it is ``today`` (YYYY-MM-DD)."""
-    ongoing = stall["state"] == "ongoing"
-    parent, culprit = stall["parent"], stall["holders"][0]
-    verb = "waits to start" if ongoing else "waited to start"
+def stall_view(stall: StallObject, name: str, today: str, is_open: bool) -> dict[str, Any]:
+    """What ``stall_html.html`` shows of a stall; the date is shown unless it is ``today`` (YYYY-MM-DD).
+
+    name: the id of its element.
+    """
+    verb = "waits to start" if stall["state"] == "ongoing" else "waited to start"
     if stall.get("certainty") == "possible":
         verb = f"possibly {verb}"
+    parent, culprit = stall["parent"], stall["holders"][0]
     more = len(stall["holders"]) - 1
-    others = f" and {more} more" if more else ""
-    day = "" if stall["time"].startswith(today) else f"{escape(stall['time'][:10])} "
-    caption = CAPTION if stall["steps"] else _NO_TIMES
-    return (
-        f'<details class="stall {stall["state"]}" id="{escape(name)}"'
-        f' data-state="{stall["state"]}" data-parent="{parent["pid"]}"{" open" if is_open else ""}>'
-        f'<summary><time datetime="{escape(stall["time"])}" title="{escape(moment(stall["time"]))}">'
-        f"{day}{escape(stall['time'][11:19])}</time>"
-        f'<span class="story"><b>{escape(parent["comm"])}</b> {verb} <b>{escape(child_name(stall))}</b>,'
-        f' <span class="by">held by <b>{escape(holder_name(culprit))}</b>{others}</span>'
-        f' <span class="chip">{escape(culprit["cause"])}</span></span>'
-        f'<span class="span">{stall_span(stall)}</span></summary>'
-        f'<div class="body">{_release(stall)}<p class="advice">{escape(stall["advice"])}'
-        f' <span class="see">{escape(stall["advice_source"])}</span></p>{_late(stall)}'
-        f'<ul class="holders"><li><b>{escape(parent["comm"])}</b> {escape("; ".join(_parent(parent)))}</li>'
-        f"{''.join(_holders(stall))}</ul>{_stacks(stall, name)}"
-        f"<figure>{timeline(stall)}<figcaption>{escape(caption)}</figcaption></figure>"
-        f"{_evidence(stall.get('evidence') or ())}{_steps(stall)}</div></details>"
-    )
+    day = "" if stall["time"].startswith(today) else f"{stall['time'][:10]} "
+    evidence = list(stall.get("evidence") or ())
+    return {
+        "name": name,
+        "is_open": is_open,
+        "state": stall["state"],
+        "time": stall["time"],
+        "clock": day + stall["time"][11:19],
+        "parent": parent,
+        "verb": verb,
+        "child": child_name(stall),
+        "holder": holder_name(culprit),
+        "others": f" and {more} more" if more else "",
+        "cause": Cause(culprit["cause"]).value,
+        "span": stall_span(stall),
+        "release": stall.get("release"),
+        "advice": stall["advice"],
+        "advice_source": stall["advice_source"],
+        "late": late_words(stall),
+        "processes": [(parent["comm"], "; ".join(_parent(parent))), *_holders(stall)],
+        "stacks": list(stack_lines(stall["stacks"])) if stall.get("stacks") else [],
+        "timeline": timeline(stall),
+        "caption": CAPTION if stall["steps"] else _NO_TIMES,
+        "evidence": _cut(evidence, _MAX_EVIDENCE),
+        "steps": _steps(stall),
+    }
 
 
 def holder_name(holder: HolderObject) -> str:
@@ -74,22 +81,11 @@ def stall_span(stall: StallObject) -> str:
     return "duration unknown" if seconds is None else duration(seconds * 1e9)
 
 
-def _release(stall: StallObject) -> str:
-    """How to end a stall in progress now."""
-    now = stall.get("release")
-    return f'<p class="advice"><b>Now:</b> {escape(now)}</p>' if now else ""
-
-
-def _late(stall: StallObject) -> str:
-    sentence = late_words(stall)
-    return "" if sentence is None else f'<p class="late">{escape(sentence)}</p>'
-
-
-def _holders(stall: StallObject) -> Iterable[str]:
+def _holders(stall: StallObject) -> Iterable[tuple[str, str]]:
     holders = stall["holders"]
     for holder in holders[:_MAX_HOLDERS]:
         if holder["pid"] is None:
-            yield "<li><b>an unknown process</b>, whose copy was not observed</li>"
+            yield "an unknown process,", "whose copy was not observed"
             continue
         facts = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
         if holder["fds"]:
@@ -97,20 +93,10 @@ def _holders(stall: StallObject) -> Iterable[str]:
         seen = seen_words(holder, stall)
         if seen is not None:
             facts.append(seen)
-        yield f"<li><b>{escape(holder_name(holder))}</b> {escape('; '.join(facts))}</li>"
+        yield holder_name(holder), "; ".join(facts)
     more = len(holders) - _MAX_HOLDERS
     if more > 0:
-        yield f"<li>and {more} more</li>"
-
-
-def _stacks(stall: StallObject, name: str) -> str:
-    if not stall.get("stacks"):
-        return ""
-    return (
-        f'<details class="stacks" id="stacks-{escape(name)}" data-state="{stall["state"]}">'
-        f"<summary>Stacks</summary><pre>{escape(chr(10).join(stack_lines(stall['stacks'])))}</pre>"
-        "</details>"
-    )
+        yield "", f"and {more} more"
 
 
 def _parent(parent: StalledParentObject) -> list[str]:
@@ -125,19 +111,14 @@ def _identity(process: Union[StalledParentObject, HolderObject]) -> Iterable[str
         yield container_words(process["container"])
 
 
-def _evidence(lines: Sequence[str]) -> str:
-    if not lines:
-        return ""
-    shown = list(lines[:_MAX_EVIDENCE])
-    if len(lines) > _MAX_EVIDENCE:
-        shown.append(f"and {len(lines) - _MAX_EVIDENCE} more")
-    return f'<ul class="evidence">{"".join(f"<li>{escape(line)}</li>" for line in shown)}</ul>'
+def _cut(lines: list[str], limit: int) -> list[str]:
+    more = len(lines) - limit
+    return lines if more <= 0 else [*lines[:limit], f"and {more} more"]
 
 
-def _steps(stall: StallObject) -> str:
+def _steps(stall: StallObject) -> list[tuple[str, str, str, str]]:
+    """Number, time, process and action of each step."""
     errpipe, steps = stall["errpipe"], stall["steps"]
-    if not steps:
-        return ""
     parent, child = stall["parent"], stall["child"]
     names: dict[Optional[int], Optional[str]] = {parent["pid"]: parent["comm"]}
     if child is not None:
@@ -146,10 +127,8 @@ def _steps(stall: StallObject) -> str:
     rows = []
     for number, step in enumerate(steps[:_MAX_STEPS], 1):
         what = what_happened(step["what"], errpipe["read_fd"], errpipe["write_fd"], child and child["pid"])
-        rows.append(
-            f"<tr><td>{number}</td><td>{step['seconds'] * 1e3:,.3f} ms</td>"
-            f"<td>{escape(names.get(step['pid']) or '')} {step['pid']}</td><td>{escape(what)}</td></tr>"
-        )
+        who = f"{names.get(step['pid']) or ''} {step['pid']}"
+        rows.append((str(number), f"{step['seconds'] * 1e3:,.3f} ms", who, what))
     if len(steps) > _MAX_STEPS:
-        rows.append(f"<tr><td></td><td></td><td></td><td>and {len(steps) - _MAX_STEPS} more</td></tr>")
-    return f'<table class="steps">{"".join(rows)}</table>'
+        rows.append(("", "", "", f"and {len(steps) - _MAX_STEPS} more"))
+    return rows

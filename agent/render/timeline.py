@@ -3,6 +3,7 @@
 
 The rows are the parent, its own child and each foreign holder.  The picture fills the available width: x is
 in percent, y and text are in pixels, so it stays readable on a phone.  Colours come from ``timeline.css``.
+Made by hand: each element is computed, so a template would have nothing but expressions.
 """
 
 from __future__ import annotations

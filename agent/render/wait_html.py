@@ -1,42 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits that are not stalls, as a section of a page: the words of ``snapshot.py``."""
+"""Waits that are not stalls, for a section of a page: the words of ``snapshot.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
+from typing import Any
 
 from agent.render.words import wait_end_words
 from agent.reports.types import WaitObject
 from agent.snapshot import wait_entries
 
-__all__ = ["wait_section"]
+__all__ = ["wait_views"]
 
 _MAX_WAITS = 100
 
 
-def wait_section(
-    waits: Sequence[WaitObject], left_out: int = 0, title: str = "Waits that are not stalls"
-) -> str:
-    """Each wait as a paragraph and a list; empty if there are none."""
-    if not waits:
-        return ""
-    more = left_out + len(waits[_MAX_WAITS:])
-    note = f'<p class="note">{more:,} more are left out.</p>' if more else ""
-    shown = "\n".join(map(_wait, waits[:_MAX_WAITS]))
-    return f'<section id="waits"><h2>{escape(title)}</h2>\n{shown}\n{note}</section>'
-
-
-def _wait(wait: WaitObject) -> str:
-    (_, headline), *entries = wait_entries(wait)
-    end = wait_end_words(wait)
-    if end is not None:
-        entries.insert(0, ("ended", end))
-    items = "".join(_items(entries))
-    return f"<p>{escape(headline)}</p>" + (f"<ul>{items}</ul>" if items else "")
-
-
-def _items(entries: Iterable[tuple[str, str]]) -> Iterable[str]:
-    for label, words in entries:
-        what = f"<b>{escape(label)}</b> " if label else ""
-        yield f"<li>{what}{escape(words)}</li>"
+def wait_views(waits: Sequence[WaitObject], left_out: int = 0) -> dict[str, Any]:
+    """What ``wait_html.html`` shows: headline and entries of each wait, and the number of those left out."""
+    shown = []
+    for wait in waits[:_MAX_WAITS]:
+        (_, headline), *entries = wait_entries(wait)
+        end = wait_end_words(wait)
+        if end is not None:
+            entries.insert(0, ("ended", end))
+        shown.append((headline, entries))
+    return {"shown": shown, "left_out": left_out + len(waits[_MAX_WAITS:])}

@@ -44,7 +44,7 @@ class Document(HTMLParser):
     def __init__(self, source: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, Optional[str]]]] = []
-        self.text = ""
+        self._words: list[str] = []
         self.inline: dict[str, str] = {}
         self._path: list[str] = []
         self.feed(source)
@@ -66,7 +66,12 @@ class Document(HTMLParser):
         if self._path and self._path[-1] in ("style", "script"):
             self.inline[self._path[-1]] = self.inline.get(self._path[-1], "") + data
         else:
-            self.text += data
+            self._words.append(data)
+
+    @property
+    def text(self) -> str:
+        """The text of the page, with single spaces."""
+        return " ".join("".join(self._words).split())
 
     def stalls(self) -> list[tuple[Optional[str], bool]]:
         """State and openness of each ``<details>``, in document order."""
@@ -267,6 +272,7 @@ def test_news_change_when_another_stall_has_ended() -> None:
         b"\xff" * 15,
         b"</style><svg/>",
         b"$x${y}&lt;",
+        b"{{ title }}",
     ],
 )
 def test_hostile_comms_are_escaped(comm: bytes) -> None:

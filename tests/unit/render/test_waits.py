@@ -10,7 +10,7 @@ from rich.console import Console
 
 from agent import snapshot
 from agent.render.run_html import html_report
-from agent.render.wait_html import wait_section
+from agent.render.wait_html import wait_views
 from agent.render.wait_text import WaitText, wait_end_line
 from agent.reports.collection import Collection
 from agent.snapshot import Wait, WaitHolder
@@ -78,4 +78,6 @@ def test_the_end_of_a_wait_is_one_line_and_part_of_its_paragraph() -> None:
 def test_what_is_left_out_of_a_page_is_counted() -> None:
     collection = Collection([_wait()] * 7, limit=5)
     assert (len(collection.waits), collection.waits_left_out) == (5, 2)
-    assert "102 more are left out" in wait_section([_wait()] * 200, 2)
+    assert "2 more are left out." in html_report(collection)
+    views = wait_views([_wait()] * 200, 2)
+    assert (len(views["shown"]), views["left_out"]) == (100, 102)
