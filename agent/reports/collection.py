@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Optional, TypeVar
 
-from agent.reports.kinds import stall_key
+from agent.reports.kinds import Kinds, stall_key
 from agent.reports.types import ReportObject, SpawnObject, StallObject, SummaryObject, WaitObject
 
 __all__ = ["Collection"]
@@ -29,6 +29,8 @@ class Collection:
     def __init__(self, objects: Iterable[ReportObject] = (), limit: int = _LIMIT) -> None:
         self.summary: Optional[SummaryObject] = None
         self.summaries = 0
+        self.kinds = Kinds()
+        """Of all stalls, also of those that are not kept."""
         self._stalls = _Longest(_stall_seconds, limit)
         self._spawns = _Longest(_spawn_seconds, limit)
         self._waits: dict[str, WaitObject] = {}
@@ -87,6 +89,7 @@ class Collection:
         if stall["state"] == "ongoing":
             self._ongoing[key] = number
         self._stalls.put(number, stall)
+        self.kinds.add(stall)
 
 
 def _stall_seconds(stall: StallObject) -> Optional[float]:

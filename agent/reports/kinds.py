@@ -5,18 +5,35 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import insort
-from collections.abc import Collection, Sequence
+from bisect import bisect_left, insort
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, Optional
 
 from agent.model import Cause
-from agent.reports.types import StallObject
+from agent.reports.overtime import OverTime, on_one_axis
+from agent.reports.types import BucketObject, KindObject, KindsObject, StallObject
 
-__all__ = ["Kind", "KindName", "Kinds", "nearest_rank", "stall_key", "time_in"]
+__all__ = [
+    "Kind",
+    "KindName",
+    "Kinds",
+    "buckets",
+    "histogram",
+    "kind_name",
+    "nearest_rank",
+    "stall_key",
+    "time_in",
+]
 
-_MAX_KINDS = 1000
+_BOUNDS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
+    *(60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0),
+)
+"""Of the histogram, in seconds."""
+
 _OTHER = "~other"
 
 
@@ -40,15 +57,24 @@ class Kind:
     last: Optional[datetime] = None
     latest: Optional[StallObject] = None
     longest: Optional[StallObject] = None
+    kept: Optional[int] = None
+    """How many of the latest durations are kept for quantiles; None: all."""
+    _ended: int = 0
+    _ended_total: float = 0.0
+    _ended_longest: float = 0.0
     _seconds: array[float] = field(default_factory=lambda: array("d"))
     """In ascending order, because adding one is faster than sorting all."""
-    _ended_total: float = 0.0
+    _in_order: deque[float] = field(default_factory=deque)
+    """The same in the order in which they were added, unless all are kept."""
+    _times: OverTime = field(default_factory=OverTime)
     _ongoing: dict[Any, float] = field(default_factory=dict)
+    _reports: dict[Any, StallObject] = field(default_factory=dict)
+    """Of the stalls in progress."""
 
     @property
     def count(self) -> int:
         """Number of stalls, ended or in progress."""
-        return len(self._seconds) + len(self._ongoing)
+        return self._ended + len(self._ongoing)
 
     @property
     def ongoing(self) -> int:
@@ -60,6 +86,11 @@ class Kind:
         """The time of all stalls, those in progress included."""
         return self._ended_total + sum(self._ongoing.values())
 
+    @property
+    def longest_seconds(self) -> float:
+        """The time of the longest one."""
+        return max(self._ended_longest, *self._ongoing.values(), 0.0)
+
     def quantiles(self, *fractions: float) -> list[float]:
         """The nearest rank for each fraction; 1 is the longest."""
         ordered: Sequence[float] = self._seconds
@@ -67,9 +98,28 @@ class Kind:
             ordered = sorted([*self._seconds, *self._ongoing.values()])
         return [nearest_rank(ordered, fraction) for fraction in fractions]
 
-    def _end(self, seconds: float) -> None:
+    def over_time(self) -> OverTime:
+        """When the stalls began, as far as that is known."""
+        found = OverTime()
+        found.join(self._times)
+        for stall in self._reports.values():
+            _add_time(found, stall)
+        return found
+
+    def _begin(self, key: Any, stall: StallObject) -> None:
+        self._ongoing[key] = _seconds(stall)
+        self._reports[key] = stall
+
+    def _end(self, stall: StallObject, seconds: float) -> None:
         insort(self._seconds, seconds)
+        if self.kept is not None:
+            self._in_order.append(seconds)
+            if len(self._in_order) > self.kept:
+                del self._seconds[bisect_left(self._seconds, self._in_order.popleft())]
+        self._ended += 1
         self._ended_total += seconds
+        self._ended_longest = max(self._ended_longest, seconds)
+        _add_time(self._times, stall)
 
     def _show(self, stall: StallObject) -> None:
         self.latest = stall
@@ -77,7 +127,8 @@ class Kind:
             self.longest = stall
 
     def _forget(self, key: Any) -> None:
-        """Show another stall in place of one that has ended, perhaps as another kind."""
+        """Remove a stall in progress, which has perhaps ended as another kind, and show another one."""
+        del self._ongoing[key], self._reports[key]
         if self.latest is not None and stall_key(self.latest) == key:
             self.latest = None
         if self.longest is not None and stall_key(self.longest) == key:
@@ -89,33 +140,33 @@ class Kinds:
 
     A stall that was reported in progress and again when it ended is one stall, of the kind that it has at
     its end.
-    There are at most 1,000 kinds; further stalls count as ``~other``.
+    There are at most ``limit`` kinds; further stalls count as ``~other``.
+    kept: how many of the latest durations of a kind are kept for its quantiles; None: all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 1000, kept: Optional[int] = None) -> None:
+        self._limit = limit
+        self._kept = kept
         self._kinds: dict[KindName, Kind] = {}
         self._ongoing: dict[Any, Kind] = {}
+        self._histogram: Counter[int] = Counter()
 
     def add(self, stall: StallObject) -> bool:
         """Add a stall; return whether it is the first of its kind."""
         key = stall_key(stall)
-        name = _name(stall)
+        name = kind_name(stall)
         is_new = name not in self._kinds
-        if is_new and len(self._kinds) >= _MAX_KINDS:
+        if is_new and len(self._kinds) >= self._limit:
             name = KindName(_OTHER, _OTHER, stall["holders"][0]["cause"])
             is_new = name not in self._kinds
-        before = self._ongoing.pop(key, None)
-        if before is not None:
-            del before._ongoing[key]
-            before._forget(key)
-            if not before.count:
-                del self._kinds[before.name]
-        kind = self._kinds.setdefault(name, Kind(name))
+        self._forget(key)
+        kind = self._kinds.setdefault(name, Kind(name, kept=self._kept))
         if stall["state"] == "ongoing":
             self._ongoing[key] = kind
-            kind._ongoing[key] = _seconds(stall)
+            kind._begin(key, stall)
         else:
-            kind._end(_seconds(stall))
+            kind._end(stall, _seconds(stall))
+            self._histogram[bisect_left(_BOUNDS, _seconds(stall))] += 1
         kind._show(stall)
         last = _last(stall)
         if last is not None:
@@ -137,7 +188,38 @@ class Kinds:
     def end(self, key: Any) -> None:
         """Note that a stall in progress is over although its end was not reported."""
         kind = self._ongoing.pop(key)
-        kind._end(kind._ongoing.pop(key))
+        seconds = kind._ongoing.pop(key)
+        kind._end(kind._reports.pop(key), seconds)
+        self._histogram[bisect_left(_BOUNDS, seconds)] += 1
+
+    def set_ongoing(self, stalls: Iterable[StallObject]) -> None:
+        """Replace the stalls in progress by these."""
+        for key in [*self._ongoing]:
+            self._forget(key)
+        for stall in stalls:
+            self.add(stall)
+
+    def object(self) -> KindsObject:
+        """The kinds, the costliest first, and the histogram of all stalls."""
+        kinds = self.worst_first()
+        counts = Counter(self._histogram)
+        for kind in kinds:
+            counts.update(bisect_left(_BOUNDS, seconds) for seconds in kind._ongoing.values())
+        began, interval, over_time = on_one_axis([kind.over_time() for kind in kinds])
+        return {
+            "began": _moment(began) if kinds else None,
+            "interval_seconds": interval,
+            "histogram": buckets(_BOUNDS, counts),
+            "kinds": [_object(kind, numbers) for kind, numbers in zip(kinds, over_time)],
+        }
+
+    def _forget(self, key: Any) -> None:
+        """Remove a stall in progress, and its kind if nothing else is of it."""
+        kind = self._ongoing.pop(key, None)
+        if kind is not None:
+            kind._forget(key)
+            if not kind.count:
+                del self._kinds[kind.name]
 
     def worst_first(self) -> Sequence[Kind]:
         """The kinds by the time that they took."""
@@ -164,13 +246,69 @@ def stall_key(stall: StallObject) -> Any:
     return (stall["id"] or stall["errpipe"]["read_fd"], parent["pid"], parent["tid"])
 
 
+def kind_name(stall: StallObject) -> KindName:
+    """The kind of a stall, unless there are too many kinds."""
+    holder = stall["holders"][0]
+    return KindName(stall["parent"]["comm"], holder["comm"], Cause(holder["cause"]))
+
+
+def buckets(bounds: Sequence[float], counts: Mapping[int, int]) -> list[BucketObject]:
+    """A histogram, from the first bucket that is not empty to the last one.
+
+    bounds: the upper bounds of all buckets but the last one.  counts: by the place of the bucket.
+    """
+    found = [place for place, number in counts.items() if number]
+    if not found:
+        return []
+    lower = [0.0, *bounds]
+    upper = [*bounds, None]
+    return [
+        {"above": lower[place], "le": upper[place], "count": counts.get(place, 0)}
+        for place in range(min(found), max(found) + 1)
+    ]
+
+
+def histogram(seconds: Iterable[float]) -> list[BucketObject]:
+    """A histogram of durations."""
+    return buckets(_BOUNDS, Counter(bisect_left(_BOUNDS, each) for each in seconds))
+
+
+def _object(kind: Kind, over_time: list[int]) -> KindObject:
+    p50, p99 = kind.quantiles(0.5, 0.99)
+    return {
+        "comm": kind.name.comm,
+        "holder": kind.name.holder,
+        "cause": kind.name.cause,
+        "stalls": kind.count,
+        "ongoing": kind.ongoing,
+        "seconds": kind.total,
+        "p50_seconds": p50,
+        "p99_seconds": p99,
+        "longest_seconds": kind.longest_seconds,
+        "last": None if kind.last is None else _rfc3339(kind.last),
+        "over_time": over_time,
+    }
+
+
 def _seconds(stall: StallObject) -> float:
     return stall["stall_seconds"] or 0.0
 
 
-def _name(stall: StallObject) -> KindName:
-    holder = stall["holders"][0]
-    return KindName(stall["parent"]["comm"], holder["comm"], Cause(holder["cause"]))
+def _add_time(times: OverTime, stall: StallObject) -> None:
+    began = None if stall["began_seconds"] is None else time_in(stall, stall["began_seconds"])
+    if began is not None:
+        times.add(began.timestamp())
+
+
+def _moment(seconds: float) -> Optional[str]:
+    try:
+        return _rfc3339(datetime.fromtimestamp(seconds, timezone.utc))
+    except (OverflowError, ValueError):  # a saved report can contain any time
+        return None
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _last(stall: StallObject) -> Optional[datetime]:

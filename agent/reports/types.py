@@ -17,6 +17,7 @@ from agent.shape import Check, Keywords, Length, Pattern, Range, Tag
 
 __all__ = [
     "AgentObject",
+    "BucketObject",
     "ChildObject",
     "ContainerObject",
     "ErrpipeObject",
@@ -25,12 +26,15 @@ __all__ = [
     "FrameObject",
     "HolderObject",
     "IdentityObject",
+    "KindObject",
+    "KindsObject",
     "MapObject",
     "ParentObject",
     "ProbeObject",
     "QuantilesObject",
     "ReportObject",
     "SpawnObject",
+    "SpawnsObject",
     "StackObject",
     "StacksObject",
     "StallObject",
@@ -357,6 +361,57 @@ ReportObject = Annotated[Union[StallObject, SpawnObject, SummaryObject, WaitObje
 # -- /api/stalls --
 
 
+class BucketObject(TypedDict):
+    """A bucket of a histogram: more than ``above`` and at most ``le`` seconds; le null: no bound."""
+
+    above: float
+    le: Optional[float]
+    count: int
+
+
+class KindObject(TypedDict):
+    """The stalls with one comm of the parent, one of the first holder (null: not seen), and one cause.
+
+    p50_seconds, p99_seconds: of the latest 1,000.  last: when the latest ended or was seen in progress.
+    over_time: how many began in each interval; intervals at the end that have none are missing.
+    """
+
+    comm: str
+    holder: Optional[str]
+    cause: Cause
+    stalls: int
+    ongoing: int
+    seconds: float
+    p50_seconds: float
+    p99_seconds: float
+    longest_seconds: float
+    last: Optional[_Time]
+    over_time: list[int]
+
+
+class KindsObject(TypedDict):
+    """The kinds of stalls, the costliest first.
+
+    began, interval_seconds: the first interval of ``over_time``, and the length of each.
+    """
+
+    began: Optional[_Time]
+    interval_seconds: float
+    histogram: list[BucketObject]
+    kinds: list[KindObject]
+
+
+class SpawnsObject(TypedDict):
+    """The spawns of the programs that have started others within the last hour.
+
+    p99_seconds: the upper bound of its bucket; null if there was no spawn, or no bound.
+    """
+
+    count: int
+    p99_seconds: Optional[float]
+    histogram: list[BucketObject]
+
+
 class ProbeObject(TypedDict):
     """A program of the kernel side; counts are null while the kernel does not count them."""
 
@@ -397,9 +452,12 @@ class AgentObject(TypedDict):
 class StatusObject(TypedDict):
     """The answer of /api/stalls: ongoing stalls oldest first, ended ones newest first.
 
+    kinds: of all stalls since the agent has started.
     waits: parents whose own child has not called exec for more than a second.
     """
 
+    kinds: KindsObject
+    spawns: SpawnsObject
     ongoing: list[StallObject]
     waits: list[WaitObject]
     ended: list[StallObject]

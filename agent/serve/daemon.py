@@ -21,6 +21,7 @@ from agent.reports.objects import stall_object
 from agent.serve.history import History
 from agent.serve.metrics import Metrics
 from agent.serve.notify import Notifier
+from agent.serve.stallkinds import StallKinds
 from agent.serve.stalllog import StallLog
 from agent.serve.status import Status
 from agent.serve.unixserver import SocketFile
@@ -47,6 +48,7 @@ class _Agent:
         self._updated = 0.0
         self._config = config
         self._history = History(config.web.history)
+        self._kinds = StallKinds()
         self.tracer = Tracer(prepared, self._stall, on_stuck=self._stuck)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self.log = StallLog(config.log.stalls_per_minute, self.metrics.add_not_logged)
@@ -81,7 +83,9 @@ class _Agent:
             return
         self.metrics.add_stall(stall)
         self._history.add(stall)
-        self.log.add(json.dumps(stall_object(stall, self._clock)))
+        report = stall_object(stall, self._clock)
+        self._kinds.add(report)
+        self.log.add(json.dumps(report))
 
     def _stuck(self, stuck: StuckExec) -> None:
         if self._filter.passes_comm(stuck.spawn.comm):
@@ -89,7 +93,15 @@ class _Agent:
 
     def status(self) -> Status:
         """The agent's status; call when tracing starts."""
-        return Status(self.tracer, self._history, self._clock, self.is_healthy, self.tracer.bcc_version)
+        return Status(
+            self.tracer,
+            self._history,
+            self._kinds,
+            self.metrics.spawn_counts,
+            self._clock,
+            self.is_healthy,
+            self.tracer.bcc_version,
+        )
 
     def poll(self) -> None:
         self.tracer.run_once(_POLL_SECONDS)

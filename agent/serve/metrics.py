@@ -31,9 +31,9 @@ from agent.serve.labels import OTHER, Label, Recent
 from agent.serve.server import REFUSALS
 from agent.serve.totals import Totals
 from agent.settings import agentfile
-from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
+from agent.tracing.translate import BUCKET_BOUNDS_NS, NOTHING, CommStats, ProbeStatus
 
-__all__ = ["Metrics", "Source", "evictions"]
+__all__ = ["BOUNDS_SECONDS", "Metrics", "Source", "evictions"]
 
 _Durations = Callable[[CommStats], tuple[Sequence[int], int]]
 _DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
@@ -56,7 +56,7 @@ _DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
 """The histograms by comm: name, help text, and a function that returns buckets and sum in nanoseconds."""
 
 _PAIRS_PER_LABEL = 5
-_BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
+BOUNDS_SECONDS = tuple(bound / 1e9 for bound in BUCKET_BOUNDS_NS)
 
 
 class Source(Protocol):
@@ -111,7 +111,7 @@ class Metrics(Collector):
             "spawnstall_stall_seconds",
             "Time that readers of errpipes waited for foreign holders (ended stalls).",
             self._stall_labels,
-            buckets=_BOUNDS_SECONDS,
+            buckets=BOUNDS_SECONDS,
             registry=self.registry,
         )
         self._stall_series: set[tuple[str, ...]] = set()
@@ -157,6 +157,12 @@ class Metrics(Collector):
         """Add the kernel side's new counts to the totals, before it forgets an unused comm."""
         with self._changing:
             self._totals.update(self._source.comm_stats(), self._counted_as)
+
+    def spawn_counts(self) -> Sequence[int]:
+        """How many spawns of all comms took how long: one number for each of BOUNDS_SECONDS, and the rest."""
+        with self._changing:
+            self.update()
+            return sum(self._totals.read().values(), NOTHING).spawn_buckets
 
     def _counted_as(self, comm: bytes) -> Optional[str]:
         if comm == OTHER.encode():
@@ -420,7 +426,7 @@ def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int
 def _add_histogram(family: HistogramMetricFamily, comm: str, counts: Sequence[int], sum_ns: int) -> None:
     total = 0
     buckets = []
-    for bound, number in zip((*_BOUNDS_SECONDS, None), counts):
+    for bound, number in zip((*BOUNDS_SECONDS, None), counts):
         total += number
         buckets.append(("+Inf" if bound is None else repr(bound), total))
     family.add_metric((comm,), buckets, sum_ns / 1e9)

@@ -3,36 +3,50 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import platform
 import socket
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from agent import __version__
 from agent.clock import Clock
+from agent.reports.kinds import buckets
 from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_object
-from agent.reports.types import AgentObject, StatusObject, WaitObject
+from agent.reports.types import AgentObject, SpawnsObject, StatusObject, WaitObject
 from agent.serve.history import History
-from agent.serve.metrics import Source, evictions
+from agent.serve.metrics import BOUNDS_SECONDS, Source, evictions
+from agent.serve.stallkinds import StallKinds
 
 __all__ = ["Status"]
 
+_P99 = 0.99
+
 
 class Status:
-    """The agent's status; create it when tracing starts, so that CPU time excludes the start."""
+    """The agent's status; create it when tracing starts, so that CPU time excludes the start.
+
+    spawns: returns how many spawns took how long, by the buckets of the metrics.
+    """
 
     def __init__(
         self,
         source: Source,
         history: History,
+        kinds: StallKinds,
+        spawns: Callable[[], Sequence[int]],
         clock: Clock,
         healthy: Callable[[], bool],
         bcc_version: str,
     ) -> None:
         self._source = source
         self._history = history
+        self._kinds = kinds
+        self._spawns = spawns
         self._clock = clock
         self._healthy = healthy
         self._bcc_version = bcc_version
@@ -40,15 +54,18 @@ class Status:
         self._cpu_began = time.process_time()
 
     def read(self) -> StatusObject:
-        """The object with ``ongoing`` (oldest first), ``ended`` (newest first) and ``agent``."""
+        """The object with ``kinds``, ``ongoing`` (oldest first), ``ended`` (newest first) and ``agent``."""
         # A stall that ends between the two reads is in both lists: drop it from ongoing.
         ongoing = sorted(self._source.ongoing, key=lambda stall: stall.began)
         ended, total = self._history.read()
         ended_ids = {stall.spawn.id for stall in ended}
+        in_progress = [
+            stall_object(stall, self._clock) for stall in ongoing if stall.spawn.id not in ended_ids
+        ]
         return {
-            "ongoing": [
-                stall_object(stall, self._clock) for stall in ongoing if stall.spawn.id not in ended_ids
-            ],
+            "kinds": self._kinds.read(in_progress),
+            "spawns": _spawns(self._spawns()),
+            "ongoing": in_progress,
             "waits": [cast(WaitObject, stuck.wait) for stuck in self._source.execs_in_progress],
             "ended": [stall_object(stall, self._clock) for stall in ended],
             "agent": self._agent(total),
@@ -89,3 +106,15 @@ class Status:
                 for name, (used, limit) in self._source.map_entries().items()
             },
         }
+
+
+def _spawns(counts: Sequence[int]) -> SpawnsObject:
+    up_to = [*itertools.accumulate(counts)]
+    number = up_to[-1]
+    place = bisect_left(up_to, math.ceil(_P99 * number))
+    is_known = number > 0 and place < len(BOUNDS_SECONDS)
+    return {
+        "count": number,
+        "p99_seconds": BOUNDS_SECONDS[place] if is_known else None,
+        "histogram": buckets(BOUNDS_SECONDS, dict(enumerate(counts))),
+    }

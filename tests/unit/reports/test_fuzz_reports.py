@@ -29,6 +29,7 @@ from agent.render.agent_html import page
 from agent.reports.objects import stall_object
 from agent.serve.history import History
 from agent.serve.metrics import Metrics
+from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
 from agent.settings import agentfile
 from tests.unit import reportsamples
@@ -227,7 +228,11 @@ def test_hostile_names(names: list[bytes]) -> None:
     history = History(10)
     history.add(made)
     source = FakeSource(ongoing=(made,))
-    _check_page(page(Status(source, history, CLOCK, lambda: True, "0.26.0").read()))
+    _check_page(
+        page(
+            Status(source, history, StallKinds(), lambda: (1, 0, 99, 0), CLOCK, lambda: True, "0.26.0").read()
+        )
+    )
 
     source.by_comm = {name[:15]: program(1, 2, 3) for name in names}
     metrics = Metrics(source, CLOCK, agentfile.Labels(container=True), "0.26.0")

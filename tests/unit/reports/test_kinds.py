@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.model import Cause
-from agent.reports.kinds import Kind, Kinds
+from agent.reports.kinds import Kind, Kinds, histogram
 from agent.reports.objects import stall_object
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, UNSEEN, holder, spawn, stall
@@ -95,3 +95,34 @@ def test_stalls_in_progress_grow_until_they_end() -> None:
     [kind] = kinds.worst_first()
     assert (kind.count, kind.ongoing, kind.total) == (2, 0, 30.2)
     assert kind.quantiles(0.5, 1) == [0.2, 30.0]
+
+
+def test_the_object_of_the_kinds() -> None:
+    kinds = Kinds()
+    for one in (*(_lasting(ms, id=ms) for ms in (15, 18, 400)), stall(UNSEEN, ended=None)):
+        kinds.add(stall_object(one, CLOCK))
+    found = kinds.object()
+    unseen, forked = found["kinds"]
+    assert (unseen["holder"], unseen["ongoing"], unseen["cause"]) == (None, 1, "unknown")
+    assert (forked["comm"], forked["holder"], forked["stalls"], forked["ongoing"]) == (
+        "parent",
+        "worker",
+        3,
+        0,
+    )
+    assert forked["seconds"] == pytest.approx(0.433)
+    assert forked["last"] == "2026-11-24T10:23:20.405000Z"
+    assert found["began"] is not None and found["began"] <= "2026-11-24T10:23:20.005000Z"
+    assert [sum(kind["over_time"]) for kind in found["kinds"]] == [1, 3]
+    counts = {bucket["le"]: bucket["count"] for bucket in found["histogram"]}
+    assert (counts[0.02], counts[0.05], counts[0.5], sum(counts.values())) == (2, 0, 1, 4)
+    assert found["histogram"][0]["above"] == 0.01
+
+
+def test_a_bound_belongs_to_the_bucket_below_it() -> None:
+    assert histogram([0.001, 0.0011, 1e9])[:2] == [
+        {"above": 0.0, "le": 0.001, "count": 1},
+        {"above": 0.001, "le": 0.002, "count": 1},
+    ]
+    assert histogram([1e9]) == [{"above": 86400.0, "le": None, "count": 1}]
+    assert histogram([]) == []

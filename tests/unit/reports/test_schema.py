@@ -20,6 +20,7 @@ from agent.reports import schema
 from agent.reports.objects import stall_object
 from agent.reports.types import ReportObject
 from agent.serve.history import History
+from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
 from agent.shape import shape_of, validate
 from tests.unit.reports.test_objects import CLOCK
@@ -116,7 +117,9 @@ def test_the_answer_of_api_stalls() -> None:
     history = History(5)
     history.add(stall(of=spawn(id=1)))
     source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
-    status = Status(source, history, CLOCK, lambda: True, "0.26.0").read()
+    status = Status(
+        source, history, StallKinds(), lambda: (1, 0, 99, 0), CLOCK, lambda: True, "0.26.0"
+    ).read()
     validator = Draft202012Validator({**_STRICT, "oneOf": [{"$ref": "#/$defs/StatusObject"}]})
     validator.validate(_json(status))
 

@@ -24,7 +24,7 @@ from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_id
 from agent.serve import labels
 from agent.serve.labels import OTHER
-from agent.serve.metrics import Metrics
+from agent.serve.metrics import BOUNDS_SECONDS, Metrics
 from agent.settings.agentfile import Labels as LabelOptions
 from agent.settings.agentfile import Rule
 from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
@@ -338,6 +338,15 @@ def test_all_histograms_have_the_same_bounds() -> None:
     labels = {"comm": "parent", "holder": "worker", "cause": "forked"}
     assert list(scraped.buckets("spawnstall_stall_seconds", **labels)) == bounds
     assert bounds[0] == "6.4e-05"
+
+
+def test_spawns_of_all_programs_by_duration() -> None:
+    one, other = [0] * BUCKETS, [0] * BUCKETS
+    one[2], other[2], other[-1] = 5, 2, 1
+    by_comm = {b"a": program(spawn_buckets=tuple(one)), b"b": program(spawn_buckets=tuple(other))}
+    counts = metrics_of(FakeSource(by_comm=by_comm)).spawn_counts()
+    assert (len(counts), counts[2], counts[-1], sum(counts)) == (BUCKETS, 7, 1, 8)
+    assert len(BOUNDS_SECONDS) == BUCKETS - 1
 
 
 def test_programs_beyond_the_limit_are_added_up() -> None:

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Optional
+
+import pytest
 
 from agent.reports.objects import stall_object
 from agent.serve.history import History
+from agent.serve.metrics import BOUNDS_SECONDS
+from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, SECOND, spawn, stall, waiting
@@ -15,7 +19,9 @@ from tests.unit.serve.test_metrics import FakeSource
 
 
 def _status(source: FakeSource, history: History, healthy: bool = True) -> Any:
-    return Status(source, history, CLOCK, lambda: healthy, "0.26.0").read()
+    return Status(
+        source, history, StallKinds(), lambda: (1, 0, 99, 0), CLOCK, lambda: healthy, "0.26.0"
+    ).read()
 
 
 def test_stalls_have_the_format_of_reports() -> None:
@@ -85,3 +91,21 @@ def test_the_agents_health() -> None:
     assert agent["confirmations"] == {"confirmed": 0}
     assert 0 <= agent["uptime_seconds"] < 60
     assert 0 <= agent["cpu_seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    ("counts", "p99"),
+    [([0, 0], None), ([99, 1], 0.000064), ([98, 2], 0.000128), ([0] * len(BOUNDS_SECONDS) + [1], None)],
+)
+def test_spawns_by_duration(counts: list[int], p99: Optional[float]) -> None:
+    status = Status(
+        FakeSource(), History(1), StallKinds(), lambda: counts, CLOCK, lambda: True, "0.26.0"
+    ).read()
+    assert (status["spawns"]["count"], status["spawns"]["p99_seconds"]) == (sum(counts), p99)
+    assert sum(bucket["count"] for bucket in status["spawns"]["histogram"]) == sum(counts)
+
+
+def test_kinds_have_the_stalls_in_progress() -> None:
+    source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
+    [kind] = _status(source, History(5))["kinds"]["kinds"]
+    assert (kind["stalls"], kind["ongoing"]) == (1, 1)

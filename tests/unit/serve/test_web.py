@@ -31,6 +31,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.serve import server
 from agent.serve.documents import Queue
 from agent.serve.history import History
+from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
 from agent.serve.unixserver import SocketFile
 from agent.serve.web import WebError, WebServer
@@ -66,7 +67,15 @@ class Site:
         self.refused: list[str] = []
         self.registry = CollectorRegistry()
         self.history = History(100)
-        status = Status(FakeSource(), self.history, CLOCK, lambda: self.healthy, "0.26.0")
+        status = Status(
+            FakeSource(),
+            self.history,
+            StallKinds(),
+            lambda: (1, 0, 99, 0),
+            CLOCK,
+            lambda: self.healthy,
+            "0.26.0",
+        )
         self.server = WebServer(host, 0, security, unix, allowed_hosts)
         self.base = f"{self.server.scheme}://{f'[{host}]' if ':' in host else host}:{self.server.port}"
         self.server.start(self.registry, lambda: self.healthy, status.read, self.refused.append)
