@@ -1,4 +1,4 @@
-"use strict";
+// Follows tables.js in the page.
 const parse = html => new DOMParser().parseFromString(html, "text/html");
 const fetched = async query => {
   const answer = await fetch("./" + query, {cache: "no-store", signal: AbortSignal.timeout(10000)});
@@ -9,10 +9,11 @@ const shown = new Map();
 for (const part of document.querySelectorAll("[data-part]")) shown.set(part.id, part.innerHTML);
 // Keeps the topmost visible stall in place when others are inserted above it.
 const anchor = () => [...document.querySelectorAll("details.stall")]
-  .find(each => each.getBoundingClientRect().bottom > 0);
+  .find(each => each.checkVisibility() && each.getBoundingClientRect().bottom > 0);
 function swap(fresh, ids) {
   const seen = scrollY > 0 && anchor(), top = seen && seen.getBoundingClientRect().top;
-  const focused = document.activeElement?.closest?.("details.stall")?.id;
+  const focused = document.activeElement?.closest?.("details[id]")?.id;
+  const row = document.activeElement?.closest?.("#kinds tr")?.dataset.key;
   for (const id of ids) {
     const now = document.getElementById(id), next = fresh.getElementById(id);
     if (!next || shown.get(id) === next.innerHTML) continue;
@@ -23,6 +24,9 @@ function swap(fresh, ids) {
     }
     now.replaceWith(next);
   }
+  const table = document.getElementById("kinds-table");
+  arrange(table);
+  if (row) document.querySelector(`#kinds tr[data-key="${row}"] a`)?.focus({preventScroll: true});
   if (focused) document.getElementById(focused)?.querySelector("summary").focus({preventScroll: true});
   const same = seen && document.getElementById(seen.id);
   if (same) scrollBy({top: same.getBoundingClientRect().top - top, behavior: "instant"});
@@ -35,7 +39,7 @@ async function refresh() {
     let fresh = await fetched("?news");
     const before = document.getElementById("state").dataset.ended;
     if (fresh.getElementById("state").dataset.ended !== before) fresh = await fetched("");
-    swap(fresh, ["state", "ongoing", "ended", "health"]);
+    swap(fresh, ["state", "figures", "kinds", "ongoing", "ended", "health"]);
     lost.className = "";
   } catch (error) {
     if (!lost.className) {

@@ -12,10 +12,12 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent.render.kind_html import groups_view, histogram_view, kind_id, kinds_view
 from agent.render.markup import moment, part, render, source_hash
 from agent.render.stall_html import stall_view
 from agent.render.wait_html import wait_views
-from agent.render.words import count
+from agent.render.words import count, duration
+from agent.reports.kinds import KindName, kind_name
 from agent.reports.types import AgentObject, ProbeObject, StallObject, StatusObject
 
 __all__ = ["NEWS", "content_security_policy", "news", "page"]
@@ -24,10 +26,15 @@ NEWS = "news"
 """The query string that requests the page without the ended stalls."""
 
 _MAX_STALLS = 100
+_MAX_OPEN = 3  # of the stalls in progress
 
 
 def _style() -> str:
-    return part("stall_html.css") + part("timeline.css") + part("agent_html.css")
+    return part("stall_html.css") + part("timeline.css") + part("kind_html.css") + part("agent_html.css")
+
+
+def _script() -> str:
+    return part("tables.js") + part("agent_html.js")
 
 
 @functools.cache
@@ -35,7 +42,7 @@ def content_security_policy() -> str:
     """The page's Content-Security-Policy: its own style and script, and nothing else."""
     return (
         "default-src 'none'; "
-        f"script-src {source_hash(part('agent_html.js'))}; style-src {source_hash(_style())}; "
+        f"script-src {source_hash(_script())}; style-src {source_hash(_style())}; "
         "connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
@@ -47,7 +54,7 @@ def page(status: StatusObject) -> str:
         "agent_html.html",
         title=f"spawnstall on {status['agent']['host']}",
         style=_style(),
-        script=part("agent_html.js"),
+        script=_script(),
         **_values(status, is_news=False),
     )
 
@@ -59,20 +66,30 @@ def news(status: StatusObject) -> str:
 
 def _values(status: StatusObject, is_news: bool) -> dict[str, Any]:
     """What ``agent_parts.html`` shows."""
-    agent = status["agent"]
+    agent, kinds = status["agent"], status["kinds"]
     today = agent["time"][:10]
-    ended = [] if is_news else status["ended"][:_MAX_STALLS]
-    ongoing = [_stall(stall, today, True) for stall in status["ongoing"][:_MAX_STALLS]]
+    # News have no ended stalls, but rows that link to them.
+    ended = status["ended"][:_MAX_STALLS]
+    groups = {} if is_news else _groups(ended, today)
+    few = len(status["ongoing"]) <= _MAX_OPEN
+    ongoing = [_stall(stall, today, few) for stall in status["ongoing"][:_MAX_STALLS]]
     up = agent["uptime_seconds"]
     return {
         "is_news": is_news,
         "agent": agent,
         "generation": _generation(agent),
         "verdict": _verdict(status),
+        "facts": _facts(status),
+        "charts": [
+            histogram_view("Stalls by duration", "stall", kinds["histogram"]),
+            histogram_view("Spawns by duration", "spawn", status["spawns"]["histogram"]),
+        ],
+        "kinds": kinds_view(kinds, today, _links(status["ongoing"][:_MAX_STALLS], ended)),
+        "nothing": f"No stall seen since {moment(agent['started'])}.",
         "ongoing": ongoing,
         "more_ongoing": len(status["ongoing"]) - len(ongoing),
         "waits": wait_views(status["waits"]),
-        "ended": [_stall(stall, today, False) for stall in ended],
+        "groups": groups_view(groups, kinds, "the last"),
         "which": _which(status),
         "uptime": _long(up),
         "cpu_percent": agent["cpu_seconds"] / up * 100 if up > 0 else 0.0,
@@ -80,6 +97,42 @@ def _values(status: StatusObject, is_news: bool) -> dict[str, Any]:
         "missing": [name for name, probe in agent["probes"].items() if not probe["attached"]],
         "run_time": _run_time(agent["probes"]),
     }
+
+
+def _facts(status: StatusObject) -> list[tuple[str, str, str]]:
+    """What people look for first: name, value, and good, bad or nothing."""
+    spawns, kinds = status["spawns"], status["kinds"]["kinds"]
+    p99 = spawns["p99_seconds"]
+    if not spawns["count"]:
+        took = "no spawn"
+    elif p99 is None:
+        took = f"more than {duration(spawns['histogram'][-1]['above'] * 1e9)}"
+    else:
+        took = f"at most {duration(p99 * 1e9)}"
+    stalls = sum(kind["stalls"] for kind in kinds)
+    lost = sum(kind["seconds"] for kind in kinds)
+    return [
+        ("p99 of a spawn", took, ""),
+        ("time lost to stalls", duration(lost * 1e9) if lost else "none", ""),
+        ("stalls", f"{stalls:,}", "bad" if stalls else "good"),
+        ("spawns", f"{spawns['count']:,}", ""),
+    ]
+
+
+def _links(ongoing: Iterable[StallObject], ended: Iterable[StallObject]) -> dict[KindName, str]:
+    """The id of what shows stalls of a kind: the oldest one in progress, or else those that ended."""
+    links = {kind_name(stall): kind_id(kind_name(stall)) for stall in ended}
+    found: dict[KindName, str] = {}
+    for stall in ongoing:
+        found.setdefault(kind_name(stall), f"stall-{stall['id']}")
+    return {**links, **found}
+
+
+def _groups(ended: Iterable[StallObject], today: str) -> dict[KindName, list[dict[str, Any]]]:
+    groups: dict[KindName, list[dict[str, Any]]] = {}
+    for stall in ended:
+        groups.setdefault(kind_name(stall), []).append(_stall(stall, today, False))
+    return groups
 
 
 def _verdict(status: StatusObject) -> dict[str, str]:
@@ -97,16 +150,17 @@ def _verdict(status: StatusObject) -> dict[str, str]:
 
 
 def _which(status: StatusObject) -> str:
-    """Which of the ended stalls are shown, or why there are none."""
+    """Which of the ended stalls are shown, or why none is; nothing if there was none."""
     agent = status["agent"]
-    total, since = agent["stalls_ended"], moment(agent["started"])
+    total = agent["stalls_ended"]
     shown = len(status["ended"][:_MAX_STALLS])
     if shown:
         which = f"the last {shown} of {total:,}, newest first" if shown < total else "newest first"
         return f"{which}, times in UTC"
     if total:
+        since = moment(agent["started"])
         return f"{count(total, 'stall')} ended since {since}; none are kept (web.history)."
-    return f"No stall {'has ended' if status['ongoing'] else 'seen'} since {since}."
+    return ""
 
 
 def _stall(stall: StallObject, today: str, is_open: bool) -> dict[str, Any]:

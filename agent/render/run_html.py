@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of trace-popen as one self-contained HTML page without scripts.
+"""A run of trace-popen as one self-contained HTML page, which is complete without its script.
 
 Its size is bounded, and it states how many stalls it omits.
 """
@@ -8,56 +8,68 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, cast
 
 from agent import __version__
 from agent.model import Cause
+from agent.render.kind_html import groups_view, histogram_view, kind_id, kinds_view
 from agent.render.markup import moment, part, render, source_hash
-from agent.render.overview import overview
 from agent.render.stall_html import child_name, holder_name, stall_span, stall_view
 from agent.render.wait_html import wait_views
 from agent.render.words import count, duration
 from agent.reports.collection import Collection
+from agent.reports.kinds import KindName, histogram, kind_name
 from agent.reports.losses import loss_lines
-from agent.reports.types import StallObject, SummaryHolderObject, SummaryObject
+from agent.reports.types import KindsObject, StallObject
 
 __all__ = ["html_report"]
 
 _MAX_DETAILS = 100
 _MAX_ROWS = 2000
-_MAX_CULPRITS = 20
-_OPEN = 3  # number of details that are open initially
 
 
 def html_report(collection: Collection) -> str:
-    """The page: the summary, the longest stalls in detail, and a table of the stalls."""
+    """The page: the figures, a row for each kind of stall, and the stalls of each kind."""
     stalls = collection.stalls
-    longest = sorted(stalls, key=_length, reverse=True)
-    detailed = longest[:_MAX_DETAILS]
-    links = {id(stall): f"stall-{number}" for number, stall in enumerate(detailed, 1)}
-    listed = sorted(longest[:_MAX_ROWS], key=lambda stall: str(stall["time"]))
+    kinds = collection.kinds.object()
     number = len(stalls) + collection.stalls_left_out
-    style = part("stall_html.css") + part("timeline.css") + part("run_html.css")
-    first_day = min((str(stall["time"]) for stall in detailed), default="")[:10]
+    detailed = _of_each_kind(stalls)
+    links = {id(stall): f"stall-{place}" for place, stall in enumerate(detailed, 1)}
+    listed = sorted(
+        sorted(stalls, key=_length, reverse=True)[:_MAX_ROWS], key=lambda stall: str(stall["time"])
+    )
+    today = min((str(stall["time"]) for stall in stalls), default="")[:10]
+    views: dict[KindName, list[dict[str, Any]]] = defaultdict(list)
+    for place, stall in enumerate(detailed):
+        views[kind_name(stall)].append(stall_view(stall, links[id(stall)], today, place == 0))
+    style = part("stall_html.css") + part("timeline.css") + part("kind_html.css") + part("run_html.css")
+    script = part("tables.js")
     return render(
         "run_html.html",
         policy=(
-            f"default-src 'none'; style-src {source_hash(style)}; img-src data:; base-uri 'none';"
-            " form-action 'none'"
+            f"default-src 'none'; script-src {source_hash(script)}; style-src {source_hash(style)};"
+            " img-src data:; base-uri 'none'; form-action 'none'"
         ),
         title=f"{count(number, 'stall')} seen by trace-popen",
         style=style,
-        script="",
+        script=script,
         span=_span_of_time(stalls),
-        **_summary(collection, number),
-        overview=overview((f"#{links.get(id(stall), 'all')}", stall) for stall in listed),
-        number=number,
-        detailed=[
-            stall_view(stall, links[id(stall)], first_day, place < _OPEN)
-            for place, stall in enumerate(detailed)
+        facts=_facts(collection, kinds, number),
+        notes=_notes(collection),
+        charts=[
+            histogram_view("Stalls by duration", "stall", kinds["histogram"]),
+            histogram_view("Spawns by duration", "spawn", _spawns(collection)),
         ],
-        listed=[_row(stall, links.get(id(stall)), str(listed[0]["time"])[:10]) for stall in listed],
+        kinds=kinds_view(kinds, today, {name: kind_id(name) for name in views}, _all_ended(collection)),
+        exposures=_later(collection, "exposures") or (),
+        groups=groups_view(views, kinds, "the longest"),
+        which="longest first" if len(detailed) == number else f"{len(detailed)} of {number:,} in detail",
+        detailed=len(detailed),
+        listed=[_row(stall, links.get(id(stall)), today) for stall in listed],
+        listed_note=""
+        if len(listed) == number
+        else f"the longest {len(listed):,}; {number - len(listed):,} shorter ones omitted",
         waits=wait_views(collection.waits, collection.waits_left_out),
         version=__version__,
     )
@@ -66,6 +78,18 @@ def html_report(collection: Collection) -> str:
 def _length(stall: StallObject) -> float:
     seconds = stall["stall_seconds"]
     return math.inf if seconds is None else float(seconds)
+
+
+def _of_each_kind(stalls: Sequence[StallObject]) -> list[StallObject]:
+    """The stalls shown in detail: the longest of each kind, then the second longest of each, and so on."""
+    seen: dict[KindName, int] = defaultdict(int)
+    ranks = {}
+    longest = sorted(stalls, key=_length, reverse=True)
+    for stall in longest:
+        ranks[id(stall)] = seen[kind_name(stall)]
+        seen[kind_name(stall)] += 1
+    chosen = sorted(longest, key=lambda stall: ranks[id(stall)])[:_MAX_DETAILS]
+    return sorted(chosen, key=_length, reverse=True)
 
 
 # -- the parts --
@@ -80,71 +104,63 @@ def _span_of_time(stalls: Sequence[StallObject]) -> str:
     return f"{moment(times[0])} to {moment(times[-1])}"
 
 
-def _summary(collection: Collection, number: int) -> dict[str, Any]:
-    summary, stalls = collection.summary, collection.stalls
-    known = [stall["stall_seconds"] for stall in stalls if stall["stall_seconds"] is not None]
-    ongoing = sum(stall["state"] == "ongoing" for stall in stalls)
-    notes = []
-    facts = [("stalls", f"{number:,}", "bad" if number else "good")]
+def _facts(collection: Collection, kinds: KindsObject, number: int) -> list[tuple[str, str, str]]:
+    """What people look for first, and the other figures: name, value, and good, bad or nothing."""
+    summary = collection.summary
+    stalled = sum(kind["seconds"] for kind in kinds["kinds"])
+    if summary is not None:
+        stalled = _later(collection, "stall_total_seconds", stalled or summary["stalled_seconds"])
+    lost = ("time lost to stalls", _span(stalled) if stalled else "none", "")
+    stalls = ("stalls", f"{number:,}", "bad" if number else "good")
     if summary is None:
-        notes.append("The report has no summary: the figures are computed from the stalls in it.")
-        facts += [("total stall time", _span(sum(known)), "")]
-        culprits = _culprits(stalls)
+        return [lost, stalls]
+    p99 = _later(collection, "spawn_p99_seconds", summary["spawn_seconds"]["p99"])
+    return [
+        ("p99 of a spawn", "unknown" if p99 is None else _span(p99), ""),
+        lost,
+        stalls,
+        ("spawns", f"{summary['spawns']:,}", ""),
+        ("failed execs", f"{summary['exec_failures']:,}", ""),
+        ("lost records", f"{summary['lost_records']:,}", "bad" if summary["lost_records"] else ""),
+        ("traced for", _span(summary["seconds"]), ""),
+    ]
+
+
+def _notes(collection: Collection) -> list[tuple[str, str]]:
+    """Sentences, each with ``bad`` if something is wrong."""
+    summary = collection.summary
+    notes = []
+    if summary is None:
+        notes.append(("The report has no summary: the figures are computed from the stalls in it.", ""))
     else:
-        facts += [
-            ("total stall time", _span(summary["stalled_seconds"]), ""),
-            ("spawns", f"{summary['spawns']:,}", ""),
-            ("failed execs", f"{summary['exec_failures']:,}", ""),
-            ("lost records", f"{summary['lost_records']:,}", "bad" if summary["lost_records"] else ""),
-            ("traced for", _span(summary["seconds"]), ""),
-        ]
-        culprits = summary["holders"]
         if summary["lost_records"]:
-            notes.append("Records were lost: stalls may be missing from this report.")
+            notes.append(("Records were lost: stalls may be missing from this report.", "bad"))
         notes += [
-            f"Not followed: {line}."
+            (f"Not followed: {line}.", "bad")
             for line in loss_lines(summary.get("not_followed", {}), besides="records_lost")
         ]
         if collection.summaries > 1:
-            notes.append(f"The report contains {collection.summaries} runs; the figures are of the last one.")
-    if ongoing:
-        notes.append(f"{count(ongoing, 'stall')} still in progress at the end of the report.")
-    return {
-        "facts": facts,
-        "notes": notes,
-        "culprits": culprits[:_MAX_CULPRITS],
-        "more_culprits": len(culprits[_MAX_CULPRITS:]),
-        "most": max((culprit["seconds"] for culprit in culprits), default=0.0) or 1.0,
-        "quantiles": _quantiles(summary),
-    }
+            notes.append(
+                (f"The report contains {collection.summaries} runs; the figures are of the last one.", "")
+            )
+    ongoing = sum(stall["state"] == "ongoing" for stall in collection.stalls)
+    if ongoing and not _all_ended(collection):
+        notes.append((f"{count(ongoing, 'stall')} still in progress at the end of the report.", "bad"))
+    return notes
 
 
-def _culprits(stalls: Iterable[StallObject]) -> list[SummaryHolderObject]:
-    """Holders as in a summary: by comm and cause, the longest stall time first."""
-    found: dict[tuple[Optional[str], Cause], list[float]] = defaultdict(list)
-    for stall in stalls:
-        culprit = stall["holders"][0]
-        found[culprit["comm"], culprit["cause"]].append(stall["stall_seconds"] or 0.0)
-    worst = sorted(found.items(), key=lambda item: sum(item[1]), reverse=True)
-    return [
-        {"comm": comm, "cause": cause, "stalls": len(spans), "seconds": sum(spans)}
-        for (comm, cause), spans in worst
-    ]
+def _all_ended(collection: Collection) -> bool:
+    """Whether nothing was in progress at the end, even if the end of a stall was not reported."""
+    return collection.summary is not None and not collection.summary["ongoing"]
 
 
-def _quantiles(summary: Optional[SummaryObject]) -> Sequence[tuple[str, str]]:
-    if summary is None or summary["spawn_seconds"]["max"] is None:
-        return ()
-    found = summary["spawn_seconds"]
-    return [
-        (name, _span(value or 0.0))
-        for name, value in (
-            ("p50", found["p50"]),
-            ("p95", found["p95"]),
-            ("p99", found["p99"]),
-            ("max", found["max"]),
-        )
-    ]
+def _spawns(collection: Collection) -> Any:
+    """A histogram of all spawns, empty if the report does not have each of them (``--all``)."""
+    if collection.spawns_left_out:
+        return []
+    return histogram(
+        spawn["spawn_seconds"] for spawn in collection.spawns if spawn["spawn_seconds"] is not None
+    )
 
 
 def _row(stall: StallObject, link: Optional[str], today: str) -> dict[str, Any]:
@@ -152,7 +168,9 @@ def _row(stall: StallObject, link: Optional[str], today: str) -> dict[str, Any]:
     return {
         "state": stall["state"],
         "link": link,
+        "time": time,
         "when": time[11:23] if time.startswith(today) else f"{time[:10]} {time[11:23]}",
+        "seconds": "" if stall["stall_seconds"] is None else stall["stall_seconds"],
         "span": stall_span(stall) + (", in progress" if stall["state"] == "ongoing" else ""),
         "parent": stall["parent"],
         "child": child_name(stall),
@@ -162,6 +180,11 @@ def _row(stall: StallObject, link: Optional[str], today: str) -> dict[str, Any]:
         "more": len(stall["holders"]) - 1,
         "cause": Cause(stall["holders"][0]["cause"]).value,
     }
+
+
+def _later(collection: Collection, key: str, otherwise: Any = None) -> Any:
+    """A key of the summary that reports of earlier versions do not have."""
+    return cast(Mapping[str, Any], collection.summary or {}).get(key, otherwise)
 
 
 def _span(seconds: float) -> str:

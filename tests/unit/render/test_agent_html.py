@@ -17,7 +17,10 @@ from agent import diagnosis
 from agent.advice import advise
 from agent.model import Cause, Container, Holder, Identity, Stall
 from agent.render.agent_html import content_security_policy, news, page
+from agent.reports.objects import stall_object
 from agent.serve.history import History
+from agent.serve.metrics import BOUNDS_SECONDS
+from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import (
@@ -35,7 +38,8 @@ from tests.unit.samples import (
 )
 from tests.unit.serve.test_metrics import FakeSource
 
-_VOID = {"meta", "link", "br"}
+_VOID = {"meta", "link", "br", "input"}
+_CELLS = {"td", "th", "dt", "dd"}
 
 
 class Document(HTMLParser):
@@ -61,6 +65,8 @@ class Document(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self._path.pop() == tag
+        if tag in _CELLS:
+            self._words.append(" ")
 
     def handle_data(self, data: str) -> None:
         if self._path and self._path[-1] in ("style", "script"):
@@ -74,11 +80,15 @@ class Document(HTMLParser):
         return " ".join("".join(self._words).split())
 
     def stalls(self) -> list[tuple[Optional[str], bool]]:
-        """State and openness of each ``<details>``, in document order."""
+        """State and openness of each stall, in document order."""
+        return [(attributes["data-state"], "open" in attributes) for attributes in self.details("stall")]
+
+    def details(self, kind: str) -> list[dict[str, Optional[str]]]:
+        """The attributes of each ``<details>`` of a class."""
         return [
-            (attributes["data-state"], "open" in attributes)
+            attributes
             for tag, attributes in self.elements
-            if tag == "details"
+            if tag == "details" and kind in str(attributes.get("class")).split()
         ]
 
 
@@ -89,12 +99,13 @@ def _status(
     limit: int = 1000,
     healthy: bool = True,
 ) -> Any:
-    history = History(limit)
+    history, kinds = History(limit), StallKinds()
     for each in ended:
         history.add(each)
+        kinds.add(stall_object(each, CLOCK))
     source = source or FakeSource()
     source.ongoing = ongoing
-    return Status(source, history, CLOCK, lambda: healthy, "0.26.0").read()
+    return Status(source, history, kinds, lambda: (1, 0, 99, 0), CLOCK, lambda: healthy, "0.26.0").read()
 
 
 def _in_progress(*holders: Holder) -> Stall:
@@ -121,7 +132,7 @@ def test_stalls_in_progress_are_open_and_above_ended_ones() -> None:
     document = Document(page(_status((_in_progress(),), (_ended(1), _ended(2)))))
     assert document.stalls() == [("ongoing", True), ("ended", False), ("ended", False)]
     assert "1 stall in progress" in document.text
-    ids = [attributes["id"] for tag, attributes in document.elements if tag == "details"]
+    ids = [attributes["id"] for attributes in document.details("stall")]
     assert ids == ["stall-00000000000001f4", "stall-0000000000000002", "stall-0000000000000001"]
 
 
@@ -171,7 +182,7 @@ def test_at_most_a_hundred_ended_stalls_are_shown() -> None:
     document = Document(page(_status(ended=tuple(_ended(number) for number in range(250)))))
     assert len(document.stalls()) == 100
     assert "the last 100 of 250" in document.text
-    ids = [attributes["id"] for tag, attributes in document.elements if tag == "details"]
+    ids = [attributes["id"] for attributes in document.details("stall")]
     assert ids[0] == f"stall-{249:016x}"
 
 
@@ -179,7 +190,7 @@ def test_long_lists_of_holders_are_cut() -> None:
     crowd = [holder(pid=3000 + number, acquired=CREATED + number) for number in range(1000)]
     source = page(_status((_in_progress(*crowd),)))
     assert "and 988 more" in source
-    assert len(source) < 60_000
+    assert len(source) < 70_000
 
 
 def test_page_without_history() -> None:
@@ -194,10 +205,10 @@ def test_health_of_the_agent() -> None:
     source.entries["processes"] = (4000, 4096)
     text = Document(page(_status(source=source))).text
     for words in (
-        "records lost1,234,567",
-        "evicted from processes0",
-        "processes4,000 of 4,096",
-        "Self-testpassed",
+        "records lost 1,234,567",
+        "evicted from processes 0",
+        "processes 4,000 of 4,096",
+        "Self-test passed",
     ):
         assert words in text
 
@@ -246,8 +257,8 @@ def test_news_have_every_part_except_the_ended_stalls() -> None:
     def parts(source: str) -> set[Optional[str]]:
         return {attributes["id"] for _, attributes in Document(source).elements if "data-part" in attributes}
 
-    assert parts(page(status)) == {"state", "ongoing", "ended", "health"}
-    assert parts(news(status)) == {"state", "ongoing", "health"}
+    assert parts(page(status)) == {"state", "figures", "kinds", "ongoing", "ended", "health"}
+    assert parts(news(status)) == {"state", "figures", "kinds", "ongoing", "health"}
 
 
 def test_news_change_when_another_stall_has_ended() -> None:
@@ -276,9 +287,11 @@ def test_news_change_when_another_stall_has_ended() -> None:
     ],
 )
 def test_hostile_comms_are_escaped(comm: bytes) -> None:
-    in_progress = _in_progress(holder(comm=comm))
-    plain = page(_status((_in_progress(),), (_ended(),)))
-    hostile = page(_status((in_progress,), (_ended(comm=comm, child_comm=comm),)))
+    def shown_for(comm: bytes) -> str:
+        in_progress = _in_progress(holder(comm=comm))
+        return page(_status((in_progress,), (_ended(comm=comm, child_comm=comm),)))
+
+    plain, hostile = shown_for(b"plain"), shown_for(comm)
     assert [tag for tag, _ in Document(hostile).elements] == [tag for tag, _ in Document(plain).elements]
     shown = comm.decode("utf-8", "backslashreplace").replace("\x1b", r"\x1b")
     assert Document(hostile).text.count(shown) >= 3
@@ -289,7 +302,9 @@ def test_untrusted_text_does_not_change_the_structure(comm: bytes, failure: str)
     status = _status(
         (_in_progress(holder(comm=comm)),), (_ended(comm=comm),), FakeSource(self_test_failure=failure)
     )
-    plain = _status((_in_progress(),), (_ended(),), FakeSource(self_test_failure="x"))
+    plain = _status(
+        (_in_progress(holder(comm=b"plain")),), (_ended(comm=b"plain"),), FakeSource(self_test_failure="x")
+    )
     assert [tag for tag, _ in Document(page(status)).elements] == [
         tag for tag, _ in Document(page(plain)).elements
     ]
@@ -297,7 +312,8 @@ def test_untrusted_text_does_not_change_the_structure(comm: bytes, failure: str)
 
 def test_stacks_are_shown() -> None:
     document = Document(page(_status((with_stacks(_in_progress()),), (_ended(1),))))
-    [of_stall, stacks, _] = [attributes for tag, attributes in document.elements if tag == "details"]
+    [stacks] = document.details("stacks")
+    of_stall = document.details("stall")[0]
     assert stacks["id"] == "stacks-" + str(of_stall["id"])
     assert stacks["data-state"] == "ongoing"  # keeps it open when the page is refreshed
     for words in ("stack of the blocked thread", "/srv/_execute_child.py:1", "_Fork", "holder 9: something"):
@@ -324,6 +340,67 @@ def test_executable_user_and_container_of_each_process() -> None:
 
 def test_probes_that_are_not_attached_are_listed() -> None:
     text = Document(page(_status())).text
-    assert "attached1 of 2" in text
-    assert "syscalls:sys_enter_dupnot attached" in text
-    assert "run time0.00 s" in text
+    assert "attached 1 of 2" in text
+    assert "syscalls:sys_enter_dup not attached" in text
+    assert "run time 0.00 s" in text
+
+
+# -- kinds --
+
+
+def test_the_figures_are_at_the_top() -> None:
+    status = _status((_in_progress(),), (_ended(1), _ended(2)))
+    status["ongoing"][0]["stall_seconds"] = 2.0
+    status["kinds"]["kinds"][0]["seconds"] = 3.0
+    text = Document(page(status)).text
+    places = [
+        text.index(words)
+        for words in (
+            "p99 of a spawn at most 256 us",
+            "time lost to stalls 3.00 s",
+            "stalls 3",
+            "spawns 100",
+            "Stalls by duration",
+            "Spawns by duration",
+            "Who waits for whom",
+            "In progress",
+            "Ended",
+        )
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((0, 0, 0), "p99 of a spawn no spawn"),
+        ((99, 1), "p99 of a spawn at most 64 us"),
+        ((0,) * 30 + (1,), "more than"),
+    ],
+)
+def test_p99_of_a_spawn(counts: tuple[int, ...], words: str) -> None:
+    bounds = BOUNDS_SECONDS
+    counts = counts if len(counts) <= len(bounds) else (0,) * len(bounds) + (1,)
+    status = Status(FakeSource(), History(1), StallKinds(), lambda: counts, CLOCK, lambda: True, "0.26.0")
+    assert words in Document(page(status.read())).text
+
+
+def test_a_row_leads_to_the_stalls_of_its_kind() -> None:
+    one, other = _ended(1), _ended(2, comm=b"other")
+    document = Document(page(_status((_in_progress(),), (one, other, _ended(3, comm=b"other")))))
+    groups = {str(attributes["id"]) for attributes in document.details("kind")}
+    links = [str(attributes["href"]) for tag, attributes in document.elements if tag == "a"]
+    targets = [link[1:] for link in links if link.startswith("#")]
+    # The kind with a stall in progress leads there.
+    assert len(targets) == 2 and "stall-00000000000001f4" in targets
+    assert set(targets) - groups == {"stall-00000000000001f4"}
+    assert "other, held by worker forked 2 stalls" in document.text
+
+
+def test_rows_stay_when_their_stalls_are_dropped() -> None:
+    document = Document(page(_status(ended=tuple(_ended(number, comm=b"x") for number in range(9)), limit=2)))
+    assert "the last 2 of 9 stalls" in document.text
+    document = Document(page(_status(ended=(_ended(),), limit=0)))
+    assert document.details("kind") == []
+    assert "parent worker forked 1 500.0 ms" in document.text
+    assert not any(str(attributes.get("href")).startswith("#") for _, attributes in document.elements)

@@ -35,4 +35,4 @@ def test_only_our_own_files_and_pictures_are_not_escaped() -> None:
         for line in template.read_text().split("{{")[1:]
         if "| safe" in line.split("}}")[0]
     }
-    assert unescaped == {"style", "script", "stall.timeline", "overview"}
+    assert unescaped == {"style", "script", "stall.timeline"}
