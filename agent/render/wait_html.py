@@ -16,7 +16,7 @@ _MAX_WAITS = 100
 
 
 def wait_views(waits: Sequence[WaitObject], left_out: int = 0) -> dict[str, Any]:
-    """What ``wait_html.html`` shows: headline and entries of each wait, and the number of those left out."""
+    """What the template shows: headline and entries of each wait, and the number of those left out."""
     shown = []
     for wait in waits[:_MAX_WAITS]:
         (_, headline), *entries = wait_entries(wait)

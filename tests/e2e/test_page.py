@@ -117,13 +117,14 @@ def test_a_reader_is_not_disturbed(lab: Lab, browser: Browser) -> None:
         page = _open(browser, agent, width=1000, height=500)
         read = f"stall-{_status(agent)['ended'][-6]['id']}"
         element = f"document.getElementById({read!r})"
+        page.evaluate(f"{element}.closest('details.kind').open = true")
         page.evaluate(f"{element}.querySelector('summary').click()")
         page.evaluate(f"{element}.scrollIntoView()")
         page.evaluate(f"{element}.querySelector('summary').focus()")
         top = page.evaluate(f"{element}.getBoundingClientRect().top")
-        before = page.evaluate("document.querySelectorAll('#ended details').length")
+        before = page.evaluate("document.querySelectorAll('#ended details.stall').length")
         _play(lab, count="3")
-        page.wait_for(f"document.querySelectorAll('#ended details').length >= {before + 3}")
+        page.wait_for(f"document.querySelectorAll('#ended details.stall').length >= {before + 3}")
         assert page.evaluate(f"{element}.open") is True
         assert abs(page.evaluate(f"{element}.getBoundingClientRect().top") - top) < 3
         assert page.evaluate(f"document.activeElement.closest('details').id === {read!r}") is True

@@ -17,7 +17,7 @@ from agent.render.perfetto import trace_events
 from agent.render.run_html import html_report
 from agent.reports.collection import Collection
 from agent.reports.replay import read_report
-from tests.e2e.browser import Browser
+from tests.e2e.browser import Browser, Page
 from tests.live.lab import Lab, Object
 from tests.traceformat import check
 
@@ -77,17 +77,71 @@ def test_every_stall_is_shown_and_hostile_names_are_harmless(
     summaries = "[...document.querySelectorAll('details.stall > summary')]"
     shown = page.evaluate(f"{summaries}.map(each => [...each.querySelectorAll('b')].map(b => b.textContent))")
     assert sorted(shown) == sorted(_names(dict(stall)) for stall in collection.stalls)
-    rows = page.evaluate("[...document.querySelectorAll('.all tbody tr')].map(row => row.innerText)")
+    rows = page.evaluate("[...document.querySelectorAll('#all tbody tr')].map(row => row.textContent)")
     assert len(rows) == len(collection.stalls)
     for stall in collection.stalls:
         assert any(str(stall["parent"]["pid"]) in row and stall["parent"]["comm"] in row for row in rows)
     # Every timeline has a bar for the reader and one for the holder, with a link to it.
     drawn = "[...document.querySelectorAll('.timeline')]"
     assert page.evaluate(f"{drawn}.every(each => each.querySelector('.waits, .holder, .unseen'))") is True
-    links = "[...document.querySelectorAll('.all a, .overview a')].map(each => each.getAttribute('href'))"
+    links = "[...document.querySelectorAll('table a')].map(each => each.getAttribute('href'))"
     assert page.evaluate(f"{links}.every(link => document.querySelector('details' + link))") is True
-    assert page.evaluate("document.querySelectorAll('.overview a').length") == len(collection.stalls) - 1
-    assert page.evaluate("document.scripts.length + document.images.length") == 0
+    assert page.evaluate("document.querySelectorAll('#all a').length") == len(collection.stalls)
+    kinds = {tuple(_names(dict(stall))[::2]) for stall in collection.stalls}
+    shown = (
+        "[...document.querySelectorAll('#kinds tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert {tuple(row[:2]) for row in page.evaluate(shown)} == kinds
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.evaluate("document.images.length") == 0
+    assert page.complaints() == []
+
+
+def _column(page: Page, place: int) -> list[str]:
+    cells = f"[...document.querySelectorAll('#kinds tr:not([hidden])')].map(row => row.cells[{place}])"
+    return list(page.evaluate(f"{cells}.map(cell => cell.dataset.value ?? cell.textContent)"))
+
+
+def test_the_kinds_are_sorted_and_searched(collection: Collection, browser: Browser, tmp_path: Path) -> None:
+    page = browser.open(_write(tmp_path, collection))
+    header = "document.querySelectorAll('#kinds-table thead th')[{}]"
+    totals = [float(value) for value in _column(page, 4)]
+    assert totals == sorted(totals, reverse=True)
+    assert page.evaluate(header.format(4) + ".ariaSort") == "descending"
+    page.evaluate(header.format(4) + ".querySelector('button').click()")
+    assert [float(value) for value in _column(page, 4)] == sorted(totals)
+    assert page.evaluate(header.format(4) + ".ariaSort") == "ascending"
+    page.evaluate(header.format(0) + ".querySelector('button').click()")
+    names = [name.lower() for name in _column(page, 0)]
+    assert names == sorted(names)
+    assert page.evaluate("document.querySelectorAll('#kinds-table [aria-sort]').length") == 1
+    search = "document.querySelector('input[type=search]')"
+    page.evaluate(f"{search}.value = 'IMG'; {search}.dispatchEvent(new Event('input'))")
+    assert _column(page, 0) == ["<img onerror=a>"]
+    assert page.evaluate("document.querySelector('output').textContent").startswith("1 of ")
+    assert page.complaints() == []
+
+
+def test_a_row_opens_its_stalls_and_the_arrow_keys_move(
+    collection: Collection, browser: Browser, tmp_path: Path
+) -> None:
+    page = browser.open(_write(tmp_path, collection))
+    links = "[...document.querySelectorAll('#kinds a')]"
+    assert page.evaluate(f"{links}.filter(each => each.tabIndex === 0).length") == 1
+    page.evaluate(f"{links}[0].focus()")
+    for key, place in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", -1)):
+        page.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        assert page.evaluate(f"{links}.at({place}) === document.activeElement") is True
+        assert page.evaluate(f"{links}.at({place}).tabIndex") == 0
+    kind = page.evaluate(f"{links}.at(-1).hash.slice(1)")
+    assert page.evaluate(f"document.getElementById('{kind}').open") is False
+    page.evaluate(f"{links}.at(-1).click()")
+    page.wait_for(f"document.getElementById('{kind}').open")
+    # A row of the list opens the stall and the kind around it.
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = false; })")
+    stall = page.evaluate("document.querySelector('#all a').hash.slice(1)")
+    page.evaluate("document.querySelector('#all a').click()")
+    page.wait_for(f"document.getElementById('{stall}').querySelector('.body').checkVisibility()")
     assert page.complaints() == []
 
 
@@ -114,7 +168,7 @@ def test_on_paper_everything_is_open(collection: Collection, browser: Browser, t
     heights = (
         "[...document.querySelectorAll('details > .body')].filter(each => each.checkVisibility()).length"
     )
-    assert page.evaluate(heights) == 3
+    assert page.evaluate(heights) == 1
     page.call("Emulation.setEmulatedMedia", media="print")
     assert page.evaluate(heights) == len(collection.stalls)
 
