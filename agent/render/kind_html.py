@@ -20,6 +20,7 @@ _SPARK_HEIGHT = 18
 _CHART_HEIGHT = 100
 _LEAST_HEIGHT = 3  # of a bar that is not empty
 _MOST_LABELS = 7
+_LEAST_BUCKETS = 10  # a chart of a few has no wider bars
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
@@ -93,7 +94,7 @@ def histogram_view(title: str, noun: str, buckets: Sequence[BucketObject]) -> Op
     if not buckets:
         return None
     most = max(bucket["count"] for bucket in buckets)
-    share = 100 / len(buckets)
+    share = 100 / max(len(buckets), _LEAST_BUCKETS)
     every = -(-len(buckets) // _MOST_LABELS)
     bars: list[dict[str, str]] = []
     for place, bucket in enumerate(buckets):

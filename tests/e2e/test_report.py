@@ -150,7 +150,7 @@ def test_nothing_is_cut_at_any_width(
     dark: bool, collection: Collection, browser: Browser, tmp_path: Path
 ) -> None:
     address = _write(tmp_path, collection)
-    for width in (400, 620, 900, 1400):
+    for width in (400, 620, 1000, 1150, 1400):
         page = browser.open(address, width, dark=dark)
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
