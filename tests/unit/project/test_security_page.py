@@ -40,7 +40,7 @@ def test_its_numbers(page: str, repo_root: Path) -> None:
     assert f"requests of at most {server._REQUEST_BYTES // 1024} KiB" in page
     assert f"{server._REQUEST_SECONDS} s for TLS handshake and request" in page
     assert f"of up to {hidden_ms:.0f} ms" in page
-    assert "on four Python packages" in page and len(project["dependencies"]) == 4
+    assert "on five Python packages" in page and len(project["dependencies"]) == 5
 
 
 @pytest.mark.parametrize("name", [".github/SECURITY.md", ".github/CONTRIBUTING.md", "CHANGELOG.md"])
