@@ -148,7 +148,7 @@ quadlet() {
 
 # The virtual environment .cache/ansible: Ansible and ansible-lint.
 ansible() {
-    wanted="$(readlink -f $python) $(cksum <config/requirements-ansible.txt)"
+    wanted="$PWD $(readlink -f $python) $(cksum <config/requirements-ansible.txt)"
     if [ "$(cat .cache/ansible/.setup 2>/dev/null)" = "$wanted" ]; then return 0; fi
     say "installing the packages in config/requirements-ansible.txt into .cache/ansible"
     $python -m venv --clear .cache/ansible
