@@ -167,6 +167,11 @@ def trace_parser() -> Parser:
         " standard output)",
     )
     output.add_argument("--report", metavar="FILE", help="also write the JSON objects to FILE")
+    output.add_argument(
+        "--record-arguments",
+        action="store_true",
+        help="record the arguments of COMMAND too, not only their number: they can contain secrets",
+    )
     output.add_argument("--html", metavar="FILE", help="at the end, write an HTML page of all stalls")
     output.add_argument("--trace", metavar="FILE", help="at the end, write a trace file for Perfetto")
     output.add_argument(

@@ -29,6 +29,7 @@ class CommandError(UserError):
 class Command:
     """A forked child that waits for ``release`` and then executes the command.
 
+    words: the program and its arguments.
     It is a context manager; leaving it without ``release`` ends the child, and the command never runs.
     user: as whom the command runs, None: as the caller.
     Raises CommandError if there is no such program, or if it cannot be executed.
@@ -37,6 +38,7 @@ class Command:
     def __init__(self, arguments: Sequence[str], user: Optional[pwd.struct_passwd] = None) -> None:
         if shutil.which(arguments[0]) is None:
             raise _obstacle(arguments[0])
+        self.words = tuple(arguments)
         self._status: Optional[int] = None
         go_read, self._go_write = os.pipe()
         sys.stdout.flush()

@@ -110,7 +110,7 @@ def _trace(arguments: list[str]) -> int:
             prepared.begin(_tracer_options(options, options.pid or ([command.pid] if command else [])))
         from agent.cli import run  # imports rich while the probes are compiled
 
-        return run.run(options, command, prepared)
+        return run.run(options, arguments, command, prepared)
 
 
 def _tracer_options(options: argparse.Namespace, pids: Sequence[int]) -> TracerOptions:

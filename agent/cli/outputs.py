@@ -20,13 +20,13 @@ from agent.host.pyspy import Taken
 from agent.model import Spawn, Stall, StuckExec
 from agent.render.kindtable import KindTable
 from agent.render.steptable import step_table
-from agent.render.text import end_line, spawn_line, stall_text, summary_text
+from agent.render.text import end_line, run_line, spawn_line, stall_text, summary_text
 from agent.render.wait_text import WaitText, wait_end_line
 from agent.render.words import count
 from agent.reports.collection import Collection
 from agent.reports.kinds import Kinds, stall_key
-from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_id, stall_object
-from agent.reports.types import ReportObject, StallObject, WaitObject
+from agent.reports.objects import Summary, run_object, snapshot_object, spawn_object, stall_id, stall_object
+from agent.reports.types import ReportObject, RunObject, StallObject, WaitObject
 from agent.snapshot import Finding, Wait
 
 __all__ = ["Drawing", "JsonLines", "Lines", "Reports", "Sink", "Text", "html", "text_console", "trace"]
@@ -86,6 +86,7 @@ class Text(Lines):
         self._steps = steps
         self._each = each
         self._kinds = Kinds()
+        self._run: Optional[RunObject] = None
         self._left_out = 0
         self._in_progress: set[object] = set()
         self._held: Optional[dict[object, ReportObject]] = None
@@ -113,9 +114,15 @@ class Text(Lines):
             self._not_held = 0
 
     def finish(self) -> None:
-        """Print the table if stalls were left out and no summary has counted them."""
+        """Print what no summary has printed: where the report comes from, and stalls that were left out."""
+        self._print_run(None)
         if self._left_out:
             self._print_kinds(all_ended=False)
+
+    def _print_run(self, until: Optional[str]) -> None:
+        if self._run is not None:
+            self._console.print(run_line(self._run, until), crop=False)
+            self._run = None
 
     def _print_kinds(self, all_ended: bool) -> None:
         self._left_out = 0
@@ -124,13 +131,17 @@ class Text(Lines):
             self._console.print(KindTable(kinds, all_ended), crop=False)
 
     def _put(self, report: ReportObject) -> None:
-        if self._held is not None and report["type"] != "stall":
+        if report["type"] == "run":
+            self._print_run(None)
+            self._run = report
+        elif self._held is not None and report["type"] != "stall":
             if len(self._held) < _MAX_HELD:
                 self._held[len(self._held)] = report
             else:
                 self._not_held += 1
         elif report["type"] == "summary":
             self._console.print(summary_text(report))
+            self._print_run(report.get("time"))
             self._print_kinds(all_ended=not report["ongoing"])
         elif report["type"] == "spawn":
             self._console.print(spawn_line(report), soft_wrap=True)
@@ -214,18 +225,33 @@ class Reports:
     """Makes the object of each stall that passes the filter, counts it, and passes it to each sink.
 
     every: report spawns too, not only stalls.
+    make_run: makes the object of the run when it begins.
     """
 
-    def __init__(self, sinks: list[Sink], every: bool = False, filter: Optional[Filter] = None) -> None:
+    def __init__(
+        self,
+        sinks: list[Sink],
+        every: bool = False,
+        filter: Optional[Filter] = None,
+        make_run: Callable[[], RunObject] = run_object,
+    ) -> None:
         self.summary = Summary()
         self._sinks = sinks
         self._every = every
+        self._make_run = make_run
+        self._has_begun = False
         self._filter = filter or Filter()
         self._clock = Clock()
         self._passed: set[int] = set()
         self._found: set[str] = set()
         self._found_ended: set[str] = set()
         self._waiting: set[str] = set()
+
+    def begin(self) -> None:
+        """Report that the run begins, unless an earlier report has done so."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._write(self._make_run())
 
     def stall(self, stall: Stall) -> None:
         """Report a stall, in progress or ended."""
@@ -351,6 +377,7 @@ class Reports:
         self._found_ended.add(id_)
 
     def _write(self, report: ReportObject) -> None:
+        self.begin()
         for sink in self._sinks:
             sink.write(report)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -31,7 +32,9 @@ from agent.render.github import workflow_commands
 from agent.render.junit import junit
 from agent.render.verdict import verdict_lines
 from agent.reports.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS, Gate
+from agent.reports.objects import command_object, run_object
 from agent.reports.replay import read_report
+from agent.reports.types import RunObject
 from agent.tracing.prepared import Prepared
 
 __all__ = ["run"]
@@ -40,9 +43,15 @@ _STANDARD_OUTPUT = "-"
 _REPLACE_FILES = (Capability.DAC_OVERRIDE, Capability.FOWNER)
 
 
-def run(options: argparse.Namespace, command: Optional[Command], prepared: Optional[Prepared]) -> int:
+def run(
+    options: argparse.Namespace,
+    words: Sequence[str],
+    command: Optional[Command],
+    prepared: Optional[Prepared],
+) -> int:
     """Carry out the options; return the exit status.
 
+    words: the options as they were given.
     command: the command to trace, if any.
     prepared: the probes being compiled, or None for a snapshot or a replay.
     """
@@ -91,7 +100,8 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             if options.replay:
                 status = _replay(Path(options.replay), sinks)
             else:
-                reports = Reports(sinks, options.all, filter)
+                begin = functools.partial(_run_object, options, words, command)
+                reports = Reports(sinks, options.all, filter, begin)
                 status = _live(options, reports, output, command, prepared, display, keep, started)
             started()
             if isinstance(shown, Text):
@@ -110,6 +120,11 @@ def run(options: argparse.Namespace, command: Optional[Command], prepared: Optio
             for line in workflow_commands(gate, is_error=options.fail_on_stall):
                 print(line, file=sys.stderr)
         return _judged(gate, status, options.exit_code or DEFAULT_STATUS) if options.fail_on_stall else status
+
+
+def _run_object(options: argparse.Namespace, words: Sequence[str], command: Optional[Command]) -> RunObject:
+    traced = None if command is None else command_object(command.words, options.record_arguments)
+    return run_object(words, options.pid, traced)
 
 
 def _live(
@@ -182,7 +197,9 @@ def _open(path: str, cleanup: contextlib.ExitStack, opened: list[OutputFile]) ->
 
 
 def _snapshot(options: argparse.Namespace, reports: Reports, output: IO[str]) -> int:
-    for sentence in session.take_snapshot(options.pid, reports, options.stacks):
+    sentences = session.take_snapshot(options.pid, reports, options.stacks)
+    reports.begin()
+    for sentence in sentences:
         if not options.json:
             print(sentence, file=output)
     return 0

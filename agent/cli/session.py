@@ -111,6 +111,7 @@ def run(
                 command.release()
             else:
                 print(f"trace-popen: tracing {_target(pids)}; press Ctrl-C to stop", file=sys.stderr)
+            reports.begin()
             reports.summary.began = time.monotonic_ns()
             if tracer.counts_exposures:
                 reports.summary.exposures = Exposures()
@@ -170,6 +171,7 @@ def _sample(
     if obstacles:
         raise UserError(f"{why}, and /proc cannot be used either: {obstacles[0]}")
     print(f"trace-popen: {why}; polling /proc every {options.interval:g} s instead", file=sys.stderr)
+    reports.begin()
     samplers = {pid: snapshot.Sampler(pid, options.min_ms / 1e3) for pid in options.pid}
     ends = math.inf if options.duration is None else time.monotonic() + options.duration
 

@@ -57,6 +57,7 @@ def trace_events(collection: Collection) -> dict[str, Any]:
             "time_zero": min((spawn["time"] for spawn in spawns), default=None),
             "stalls_left_out": collection.stalls_left_out,
             "spawns_left_out": collection.spawns_left_out,
+            "run": collection.run,
             "summary": collection.summary,
         },
     }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, Optional, cast
+from collections.abc import Sequence
+from typing import Any, Optional
 
 from agent import __version__
 from agent.model import Cause
@@ -17,7 +17,7 @@ from agent.render.kind_html import groups_view, histogram_view, kind_id, kinds_v
 from agent.render.markup import moment, part, render, source_hash
 from agent.render.stall_html import child_name, holder_name, stall_span, stall_view
 from agent.render.wait_html import wait_views
-from agent.render.words import count, duration
+from agent.render.words import count, duration, run_words
 from agent.reports.collection import Collection
 from agent.reports.kinds import KindName, histogram, kind_name
 from agent.reports.losses import loss_lines
@@ -62,7 +62,7 @@ def html_report(collection: Collection) -> str:
             histogram_view("Spawns by duration", "spawn", _spawns(collection)),
         ],
         kinds=kinds_view(kinds, today, {name: kind_id(name) for name in views}, _all_ended(collection)),
-        exposures=_later(collection, "exposures") or (),
+        exposures=() if collection.summary is None else collection.summary.get("exposures") or (),
         groups=groups_view(views, kinds, "the longest"),
         which="longest first" if len(detailed) == number else f"{len(detailed)} of {number:,} in detail",
         detailed=len(detailed),
@@ -71,6 +71,7 @@ def html_report(collection: Collection) -> str:
         if len(listed) == number
         else f"the longest {len(listed):,}; {number - len(listed):,} shorter ones omitted",
         waits=wait_views(collection.waits, collection.waits_left_out),
+        origin=_origin(collection),
         version=__version__,
     )
 
@@ -95,6 +96,12 @@ def _of_each_kind(stalls: Sequence[StallObject]) -> list[StallObject]:
 # -- the parts --
 
 
+def _origin(collection: Collection) -> str:
+    """Where the report comes from; empty if it does not say so."""
+    run, summary = collection.run, collection.summary
+    return "" if run is None else run_words(run, None if summary is None else summary.get("time"))
+
+
 def _span_of_time(stalls: Sequence[StallObject]) -> str:
     times = sorted(str(stall["time"]) for stall in stalls)
     if not times:
@@ -109,12 +116,12 @@ def _facts(collection: Collection, kinds: KindsObject, number: int) -> list[tupl
     summary = collection.summary
     stalled = sum(kind["seconds"] for kind in kinds["kinds"])
     if summary is not None:
-        stalled = _later(collection, "stall_total_seconds", stalled or summary["stalled_seconds"])
+        stalled = summary.get("stall_total_seconds") or stalled or summary["stalled_seconds"]
     lost = ("time lost to stalls", _span(stalled) if stalled else "none", "")
     stalls = ("stalls", f"{number:,}", "bad" if number else "good")
     if summary is None:
         return [lost, stalls]
-    p99 = _later(collection, "spawn_p99_seconds", summary["spawn_seconds"]["p99"])
+    p99 = summary.get("spawn_p99_seconds", summary["spawn_seconds"]["p99"])
     return [
         ("p99 of a spawn", "unknown" if p99 is None else _span(p99), ""),
         lost,
@@ -180,11 +187,6 @@ def _row(stall: StallObject, link: Optional[str], today: str) -> dict[str, Any]:
         "more": len(stall["holders"]) - 1,
         "cause": Cause(stall["holders"][0]["cause"]).value,
     }
-
-
-def _later(collection: Collection, key: str, otherwise: Any = None) -> Any:
-    """A key of the summary that reports of earlier versions do not have."""
-    return cast(Mapping[str, Any], collection.summary or {}).get(key, otherwise)
 
 
 def _span(seconds: float) -> str:

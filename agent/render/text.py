@@ -8,7 +8,7 @@ results are renderables of rich: coloured and as wide as the terminal, or plain 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
@@ -22,15 +22,16 @@ from agent.render.words import (
     duration,
     headline_words,
     late_words,
+    run_words,
     seen_words,
     stack_lines,
     what_happened,
 )
 from agent.reports.exposures import exposure_lines
 from agent.reports.losses import loss_lines
-from agent.reports.types import HolderObject, SpawnObject, StallObject, SummaryObject
+from agent.reports.types import HolderObject, RunObject, SpawnObject, StallObject, SummaryObject
 
-__all__ = ["end_line", "spawn_line", "stall_text", "summary_text"]
+__all__ = ["end_line", "run_line", "spawn_line", "stall_text", "summary_text"]
 
 _OUTCOME_STYLES = {"ok": "green", "exec_failed": "red", "abandoned": "yellow"}
 
@@ -75,6 +76,11 @@ def end_line(stall: StallObject) -> Text:
         text.append(f", until {_process(holder)} released its copy by {holder['released_by']}")
     text.append(".")
     return text
+
+
+def run_line(run: RunObject, until: Optional[str] = None) -> _Hanging:
+    """Where a report comes from; until: the end of the run, None if unknown."""
+    return _Hanging("  ", "    ", Text(run_words(run, until), "dim"))
 
 
 def summary_text(summary: SummaryObject) -> Text:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, Optional
@@ -10,7 +11,15 @@ from typing import Literal, Optional
 from agent import snapshot
 from agent.model import Cause, StepKind
 from agent.reports.kinds import time_in
-from agent.reports.types import ContainerObject, HolderObject, StacksObject, StallObject, WaitObject
+from agent.reports.types import (
+    CommandObject,
+    ContainerObject,
+    HolderObject,
+    RunObject,
+    StacksObject,
+    StallObject,
+    WaitObject,
+)
 
 __all__ = [
     "WHY",
@@ -20,6 +29,7 @@ __all__ = [
     "duration",
     "headline_words",
     "late_words",
+    "run_words",
     "seen_words",
     "stack_lines",
     "wait_end_words",
@@ -51,7 +61,7 @@ _STACKS: tuple[tuple[Literal["reader", "fork", "holder"], str], ...] = (
     ("holder", "stack of the holder"),
 )
 _MAX_FRAMES = 16
-
+_MAX_WORDS = 1000
 
 _DAY = 86400
 
@@ -156,6 +166,33 @@ def container_words(container: ContainerObject) -> str:
     user = container.get("user")
     created = "" if user is None else f", created by uid {user}"
     return f"container {container['id'][:12]}{runtime}{pod}{created}"
+
+
+def run_words(run: RunObject, until: Optional[str]) -> str:
+    """Where, when and by which command a run was made; until: its end, None if unknown.
+
+    As in ``on web-1 (Linux 6.1.0, x86_64) from 2026-11-24 09:51:40 to 09:51:43 UTC by trace-popen 0.2.0
+    --min-ms 5 -- make (2 arguments)``.
+    """
+    day, clock = run["time"][:10], run["time"][11:19]
+    span = f"from {day} {clock}"
+    if until is not None:
+        span += f" to {until[11:19]}" if until.startswith(day) else f" to {until[:10]} {until[11:19]}"
+    command = [f"trace-popen {run['version']}", *map(shlex.quote, run["options"])]
+    if run["command"] is not None:
+        command += ["--", _command_words(run["command"])]
+    host = f"{run['host']} (Linux {run['kernel']}, {run['machine']})"
+    line = f"on {host} {span} UTC by {' '.join(command)}"
+    return line if len(line) <= _MAX_WORDS else f"{line[:_MAX_WORDS]}..."
+
+
+def _command_words(command: CommandObject) -> str:
+    program = shlex.quote(command["program"])
+    if command["arguments"] is None:
+        return f"{program} ({count(command['argument_count'], 'argument')})"
+    more = command["argument_count"] - len(command["arguments"])
+    left_out = f" (and {count(more, 'more argument')})" if more > 0 else ""
+    return " ".join([program, *map(shlex.quote, command["arguments"])]) + left_out
 
 
 def count(number: int, what: str) -> str:

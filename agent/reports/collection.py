@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Optional, TypeVar
 
 from agent.reports.kinds import Kinds, stall_key
-from agent.reports.types import ReportObject, SpawnObject, StallObject, SummaryObject, WaitObject
+from agent.reports.types import ReportObject, RunObject, SpawnObject, StallObject, SummaryObject, WaitObject
 
 __all__ = ["Collection"]
 
@@ -27,6 +27,7 @@ class Collection:
     """
 
     def __init__(self, objects: Iterable[ReportObject] = (), limit: int = _LIMIT) -> None:
+        self.run: Optional[RunObject] = None
         self.summary: Optional[SummaryObject] = None
         self.summaries = 0
         self.kinds = Kinds()
@@ -42,9 +43,11 @@ class Collection:
             self.add(each)
 
     def add(self, report: ReportObject) -> None:
-        """Add a stall, spawn or summary."""
+        """Add one object; a file can contain several runs, and the last one has no summary yet."""
         self._number += 1
-        if report["type"] == "summary":
+        if report["type"] == "run":
+            self.run, self.summary = report, None
+        elif report["type"] == "summary":
             self.summary = report
             self.summaries += 1
         elif report["type"] == "spawn":

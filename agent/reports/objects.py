@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the JSON objects of spawns, stalls and summaries; ``types.py`` has their keys, JSON.md explains them.
+"""Makes the JSON objects of a report; ``types.py`` has their keys, JSON.md explains them.
 
 Seconds in an object count from the creation of the errpipe.  A comm is any 15 bytes: bytes that are not UTF-8
 or not printable are escaped (``\\xff``), so that every reader and terminal can show it.
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, cast
 
+from agent import __version__
 from agent.advice import advise, release
 from agent.clock import Clock
 from agent.escape import printable
@@ -23,9 +24,11 @@ from agent.reports.durations import Durations
 from agent.reports.exposures import Exposures
 from agent.reports.losses import LOSSES
 from agent.reports.types import (
+    CommandObject,
     HolderObject,
     IdentityObject,
     QuantilesObject,
+    RunObject,
     SpawnObject,
     StackObject,
     StacksObject,
@@ -33,15 +36,51 @@ from agent.reports.types import (
     StepObject,
     SummaryObject,
 )
+from agent.shape import truncated
 
 __all__ = [
     "Summary",
+    "command_object",
+    "run_object",
     "snapshot_object",
     "spawn_object",
     "stacks_object",
     "stall_id",
     "stall_object",
 ]
+
+_MAX_ARGUMENT = 4096
+_MAX_ARGUMENTS = 1000
+
+
+def run_object(
+    options: Sequence[str] = (),
+    pids: Sequence[int] = (),
+    command: Optional[CommandObject] = None,
+) -> RunObject:
+    """Make the object of a run that begins now; pids and command: what is traced, else the whole host."""
+    host = os.uname()
+    return {
+        "type": "run",
+        "time": Clock().rfc3339(time.monotonic_ns()),
+        "host": _printable_text(host.nodename),
+        "kernel": _printable_text(host.release),
+        "machine": host.machine,
+        "version": __version__,
+        "pids": list(pids),
+        "command": command,
+        "options": _arguments(options),
+    }
+
+
+def command_object(words: Sequence[str], with_arguments: bool) -> CommandObject:
+    """Make the object of a COMMAND: its program, and its arguments only on request, as they can be secret."""
+    program, *arguments = words
+    return {
+        "program": _arguments([program])[0],
+        "argument_count": len(arguments),
+        "arguments": _arguments(arguments) if with_arguments else None,
+    }
 
 
 def stall_id(stall: Stall) -> str:
@@ -231,9 +270,11 @@ class Summary:
         """
         p99 = self.spawn_p99_ns(lost_records)
         worst = sorted(self.holders.items(), key=lambda item: item[1][1], reverse=True)
+        now = time.monotonic_ns()
         return {
             "type": "summary",
-            "seconds": (time.monotonic_ns() - self.began) / 1e9,
+            "time": Clock().rfc3339(now),
+            "seconds": (now - self.began) / 1e9,
             "spawns": self.spawns,
             "stalls": self.stalls,
             "ongoing": ongoing,
@@ -280,6 +321,10 @@ def _stack_object(stack: Optional[Stack]) -> Optional[StackObject]:
             for frame in stack.frames
         ],
     }
+
+
+def _arguments(words: Sequence[str]) -> list[str]:
+    return [truncated(printable(os.fsencode(word)), _MAX_ARGUMENT) for word in words[:_MAX_ARGUMENTS]]
 
 
 def _printable_text(text: str) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "AgentObject",
     "BucketObject",
     "ChildObject",
+    "CommandObject",
     "ContainerObject",
     "ErrpipeObject",
     "ExposureObject",
@@ -33,6 +34,7 @@ __all__ = [
     "ProbeObject",
     "QuantilesObject",
     "ReportObject",
+    "RunObject",
     "SpawnObject",
     "SpawnsObject",
     "StackObject",
@@ -220,7 +222,33 @@ class ExposureObject(TypedDict):
     count: _Number
 
 
+class CommandObject(TypedDict):
+    """The traced COMMAND; arguments is null if they were not to be recorded."""
+
+    program: _Text
+    argument_count: _Number
+    arguments: Optional[Annotated[list[_Text], Length(_MAX_ITEMS)]]
+
+
 # -- the objects of a report, one a line --
+
+
+class RunObject(TypedDict):
+    """Where a report comes from; the first object of a run.
+
+    pids and command: what is traced; [] and null: the whole host.
+    options: of trace-popen, as they were given.
+    """
+
+    type: Literal["run"]
+    time: _Time
+    host: _Word
+    kernel: _Word
+    machine: _Word
+    version: _Word
+    pids: Annotated[list[_Pid], Length(_MAX_ITEMS)]
+    command: Optional[CommandObject]
+    options: Annotated[list[_Text], Length(_MAX_ITEMS)]
 
 
 def _has_name(holder: HolderObject) -> None:
@@ -280,6 +308,7 @@ class SpawnObject(TypedDict):
 
 
 class _LaterSummaryKeys(TypedDict, total=False):
+    time: _Time
     not_followed: Annotated[dict[_Name, _Number], Length(_MAX_ITEMS)]
     exposures: Optional[Annotated[list[ExposureObject], Length(_MAX_ITEMS)]]
     """null: they are not counted, as this needs the kernel's types."""
@@ -292,7 +321,7 @@ class _LaterSummaryKeys(TypedDict, total=False):
 
 
 class SummaryObject(_LaterSummaryKeys):
-    """The end of a run."""
+    """The end of a run, which is at ``time``."""
 
     type: Literal["summary"]
     seconds: _Span
@@ -354,7 +383,7 @@ class WaitObject(_LaterWaitKeys):
     advice: _Text
 
 
-ReportObject = Annotated[Union[StallObject, SpawnObject, SummaryObject, WaitObject], Tag("type")]
+ReportObject = Annotated[Union[RunObject, StallObject, SpawnObject, SummaryObject, WaitObject], Tag("type")]
 """One line of a report."""
 
 

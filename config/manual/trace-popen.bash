@@ -7,7 +7,7 @@
 
 
 
-_shtab_trace_popen_option_strings=(-h --help -p --pid -u --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --no-tui --steps --stacks --json -o --report --html --trace --junit --github --debug --version)
+_shtab_trace_popen_option_strings=(-h --help -p --pid -u --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --no-tui --steps --stacks --json -o --report --record-arguments --html --trace --junit --github --debug --version)
 
 _shtab_trace_popen___replay_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen__o_COMPGEN=_shtab_compgen_files
@@ -28,6 +28,7 @@ _shtab_trace_popen___no_tui_nargs=0
 _shtab_trace_popen___steps_nargs=0
 _shtab_trace_popen___stacks_nargs=0
 _shtab_trace_popen___json_nargs=0
+_shtab_trace_popen___record_arguments_nargs=0
 _shtab_trace_popen___github_nargs=0
 _shtab_trace_popen___debug_nargs=0
 _shtab_trace_popen___version_nargs=0

@@ -107,7 +107,7 @@ def test_trace_popen_of_the_whole_host(lab: Lab, option: tuple[str, ...]) -> Non
             check=True,
         )
     if option:
-        *stalls, summary = json_lines(done.stdout)
+        _run, *stalls, summary = json_lines(done.stdout)
         assert [(each["parent"]["pid"], each["state"]) for each in stalls] == [(pid, "ongoing")]
         assert (summary["stalls"], summary["ongoing"]) == (0, 1)
     else:

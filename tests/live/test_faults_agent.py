@@ -165,8 +165,8 @@ def test_trace_popen_killed_with_a_stall_in_progress(lab: Lab) -> None:
     tracer = subprocess.Popen(
         [*lab.trace_popen, "--report", str(report), "--", *forced], cwd=lab.root, stdout=subprocess.DEVNULL
     )
-    _until(lambda: report.exists() and json_lines(report.read_text()), "the stall")
-    [stall] = json_lines(report.read_text())
+    _until(lambda: report.exists() and len(json_lines(report.read_text())) == 2, "the stall")
+    _run, stall = json_lines(report.read_text())
     parent, holder = stall["parent"]["pid"], stall["holders"][0]["pid"]
     try:
         _assert_gone(_kill(tracer))

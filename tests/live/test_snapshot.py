@@ -109,7 +109,7 @@ def test_live_tracing_begins_with_a_snapshot(lab: Lab) -> None:
             check=True,
             timeout=30,
         )
-    found, *_waits, summary = json_lines(done.stdout)
+    _run, found, *_waits, summary = json_lines(done.stdout)
     assert found["source"] == "snapshot"
     assert summary["type"] == "summary"
 
@@ -130,7 +130,7 @@ def test_without_ebpf_proc_is_sampled(lab: Lab) -> None:
         )
     [line] = done.stderr.splitlines()
     assert "/proc every 0.05 s" in line
-    ongoing, ended, summary = (one for one in json_lines(done.stdout) if one["type"] != "wait")
+    ongoing, ended, summary = (one for one in json_lines(done.stdout) if one["type"] not in ("run", "wait"))
     assert [ongoing["state"], ended["state"]] == ["ongoing", "ended"]
     assert ongoing["id"] == ended["id"]
     assert 9 < ended["stall_seconds"] < 12

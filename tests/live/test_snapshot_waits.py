@@ -95,9 +95,10 @@ def test_text_json_and_replay(lab: Lab) -> None:
         )
     alone = done.stdout
     assert done.returncode == 1
-    [wait] = json_lines(report.read_text())
+    run, wait = json_lines(report.read_text())
+    assert run["type"] == "run"
     assert (wait["type"], wait["kind"]) == ("wait", "output")
-    assert _words(text) == _words(alone)
+    assert _words(text.partition(f"  on {run['host']}")[0]) == _words(alone)
     assert f"sleep (pid {printed['holder']}), fd 1" in " ".join(text.split())
     assert str(printed["holder"]) in page.read_text()
     again = subprocess.run(

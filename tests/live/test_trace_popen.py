@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import __version__
 from tests.live.lab import PYTHON, Lab, json_lines
 
 
@@ -70,7 +72,8 @@ def test_ctrl_c_ends_with_a_summary(lab: Lab) -> None:
     time.sleep(0.3)
     tracer.send_signal(signal.SIGINT)
     out, _ = tracer.communicate(timeout=10)
-    *waits, summary = json_lines(out)
+    run, *waits, summary = json_lines(out)
+    assert run["type"] == "run"
     assert {each["type"] for each in waits} <= {"wait"}
     assert summary["type"] == "summary"
     assert summary["spawns"] == 1
@@ -87,6 +90,43 @@ def test_duration_and_text_without_a_terminal(lab: Lab) -> None:
     assert "held by" in out
     assert "cause forked" in out
     assert "1 stall," in out
+
+
+@pytest.mark.parametrize("option", [(), ("--record-arguments",)])
+def test_a_report_says_where_it_comes_from(lab: Lab, option: tuple[str, ...]) -> None:
+    """In each output, and COMMAND's arguments only on request, because they can contain secrets."""
+    secret, host = "4711.04711040", os.uname()
+    page, trace = lab.folder / "page.html", lab.folder / "trace.json"
+    options = ["--min-ms", "50", "--html", str(page), "--trace", str(trace), *option]
+    traced = lab.trace(["/bin/echo", secret], *options)
+    run, summary = traced.reports[0], traced.summary
+    assert run["type"] == "run"
+    assert (run["host"], run["kernel"], run["machine"]) == (host.nodename, host.release, host.machine)
+    assert (run["version"], run["pids"]) == (__version__, [])
+    assert run["options"][-len(options) :] == options
+    assert (run["command"]["program"], run["command"]["argument_count"]) == ("/bin/echo", 1)
+    assert run["command"]["arguments"] == ([secret] if option else None)
+    assert summary["time"] > run["time"]
+    text = _replayed(lab)
+    assert text.count(f"on {host.nodename} (Linux {host.release}") == 1
+    for each in (json.dumps(traced.reports), text, page.read_text(), trace.read_text()):
+        assert (secret in each) == bool(option)
+        assert host.nodename in each
+
+
+def test_nothing_is_red_where_nothing_is_wrong(lab: Lab) -> None:
+    lab.trace(["/bin/sh", "-c", "for n in 1 2 3 4 5; do /bin/true; done"])
+    text = _replayed(lab, FORCE_COLOR="1", TERM="xterm-256color")
+    assert re.search(r"\x1b\[[\d;]*m", text)
+    assert not re.search(r"\x1b\[([\d;]*;)?(31|33|91|93)m", text), text
+
+
+def _replayed(lab: Lab, **variables: str) -> str:
+    """The text of the report that lab.trace has written last."""
+    command = [*lab.trace_popen, "--replay", str(lab.folder / "reports.json")]
+    environ = {**os.environ, "COLUMNS": "300", **variables}
+    replayed = subprocess.run(command, cwd=lab.root, env=environ, capture_output=True, text=True, check=True)
+    return replayed.stdout + replayed.stderr
 
 
 @pytest.mark.parametrize("code", [0, 7])
@@ -125,7 +165,7 @@ def test_report_of_a_command(lab: Lab, options: list[str], where: str) -> None:
     report = texts.pop(where)
     assert set(texts.values()) == {""}
     if options:
-        assert [each["type"] for each in json_lines(report)] == ["summary"]
+        assert [each["type"] for each in json_lines(report)] == ["run", "summary"]
     else:
         assert "0 stalls" in report
 
@@ -164,7 +204,8 @@ def test_target_killed_during_a_stall(lab: Lab) -> None:
     with subprocess.Popen(["sh", "-c", f"sleep 15; exec {' '.join(command)}"]) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
         assert tracer.stdout is not None
-        waiting = json.loads(tracer.stdout.readline())
+        run, waiting = (json.loads(tracer.stdout.readline()) for _ in range(2))
+        assert run["pids"] == [target.pid]
         assert (waiting["type"], waiting["kind"]) == ("wait", "child")  # the shell, for its sleep
         lines = map(json.loads, iter(tracer.stdout.readline, ""))
         ongoing = next(each for each in lines if each["type"] == "stall")  # the wait has ended
@@ -363,7 +404,10 @@ def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
     [
         ("", "is empty"),
         ("[]\n", ":1: "),
-        ('{"type": "news"}\n', ":1: {'type': 'news'}: expected an object with type stall, spawn, summary"),
+        (
+            '{"type": "news"}\n',
+            ":1: {'type': 'news'}: expected an object with type run, stall, spawn, summary",
+        ),
     ],
 )
 def test_invalid_report(lab: Lab, content: str, message: str) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,13 +12,31 @@ from agent import diagnosis
 from agent.diagnosis import spawn_steps
 from agent.model import Cause, Confirmation, Outcome
 from agent.reports.losses import LOSSES
-from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
+from agent.reports.objects import (
+    Summary,
+    command_object,
+    run_object,
+    snapshot_object,
+    spawn_object,
+    stall_object,
+)
 from agent.snapshot import Finding, Wait
 from agent.snapshot import Holder as SnapshotHolder
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, holder, release, spawn, waiting
 
-__all__ = ["ended", "found", "objects", "ongoing", "places", "plain_spawn", "stalls", "summary", "wait"]
+__all__ = [
+    "ended",
+    "found",
+    "objects",
+    "ongoing",
+    "places",
+    "plain_spawn",
+    "run",
+    "stalls",
+    "summary",
+    "wait",
+]
 
 Object = Any  # tests modify them freely
 
@@ -82,6 +100,12 @@ def plain_spawn(**changes: Any) -> Object:
     """A spawn without a stall."""
     made = spawn(**changes)
     return spawn_object(made, spawn_steps(made), CLOCK)
+
+
+def run(*words: str, options: Sequence[str] = ("--min-ms", "5"), with_arguments: bool = False) -> Object:
+    """The beginning of a run on a host of that name; words: the COMMAND."""
+    made = run_object(options, (), command_object(words, with_arguments) if words else None)
+    return {**made, "time": "2026-11-24T09:51:40.500000Z", "host": "web-1", "kernel": "6.1.0"}
 
 
 def summary(spawns: int = 1) -> Object:
@@ -190,6 +214,26 @@ _spawns = st.fixed_dictionaries(
     }
 )
 _counts = st.integers(0, 1 << 63)
+_runs = st.fixed_dictionaries(
+    {
+        "type": st.just("run"),
+        "time": _times,
+        "host": _text,
+        "kernel": _text,
+        "machine": _text,
+        "version": _text,
+        "pids": st.lists(_pids, max_size=3),
+        "command": st.none()
+        | st.fixed_dictionaries(
+            {
+                "program": _text,
+                "argument_count": _counts,
+                "arguments": st.none() | st.lists(_text, max_size=3),
+            }
+        ),
+        "options": st.lists(_text, max_size=3),
+    }
+)
 _summaries = st.fixed_dictionaries(
     {
         "type": st.just("summary"),
@@ -216,9 +260,10 @@ _summaries = st.fixed_dictionaries(
         ),
     },
     optional={
+        "time": _times,
         "not_followed": st.dictionaries(
             st.sampled_from([*(name for name, _, _ in LOSSES), "later_loss"]), _counts, max_size=3
-        )
+        ),
     },
 )
-objects = st.lists(stalls | _spawns | _summaries, max_size=6)
+objects = st.lists(_runs | stalls | _spawns | _summaries, max_size=6)

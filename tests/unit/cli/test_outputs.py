@@ -20,7 +20,7 @@ from agent.filter import Filter
 from agent.model import Cause, Identity, Outcome
 from agent.reports.exposures import Exposures
 from agent.snapshot import FOUND
-from tests.unit.reportsamples import finding, wait
+from tests.unit.reportsamples import finding, run, summary, wait
 from tests.unit.samples import UNSEEN, holder, spawn, stall, waiting
 
 
@@ -54,6 +54,7 @@ def test_json_has_one_object_per_line() -> None:
     _send(Reports([JsonLines(output)], every=True))
     objects = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [(each["type"], each.get("state")) for each in objects] == [
+        ("run", None),
         ("stall", "ongoing"),
         ("stall", "ended"),
         ("stall", "ended"),
@@ -61,7 +62,7 @@ def test_json_has_one_object_per_line() -> None:
         ("spawn", "ended"),
         ("summary", None),
     ]
-    assert objects[1]["holders"][0]["comm"] == r"\x1b[31m\n"
+    assert objects[2]["holders"][0]["comm"] == r"\x1b[31m\n"
     keys = ("spawns", "stalls", "exec_failures", "lost_records", "ongoing")
     assert {key: objects[-1][key] for key in keys} == {
         "spawns": 2,
@@ -76,14 +77,14 @@ def test_json_has_one_object_per_line() -> None:
 
 def test_only_stalls_are_reported_by_default_but_all_spawns_are_counted() -> None:
     objects = _objects()
-    assert [each["type"] for each in objects] == ["stall", "stall", "stall", "summary"]
+    assert [each["type"] for each in objects] == ["run", "stall", "stall", "stall", "summary"]
     assert objects[-1]["spawns"] == 2
 
 
 def test_filtered_spawns_and_stalls_are_not_counted() -> None:
     objects = _objects(filter=Filter(comms=["other"]), every=True)
-    assert [each["type"] for each in objects] == ["summary"]
-    assert (objects[0]["spawns"], objects[0]["stalls"]) == (0, 0)
+    assert [each["type"] for each in objects] == ["run", "summary"]
+    assert (objects[1]["spawns"], objects[1]["stalls"]) == (0, 0)
 
 
 def test_stalls_in_progress_at_the_end_are_reported_once() -> None:
@@ -92,7 +93,7 @@ def test_stalls_in_progress_at_the_end_are_reported_once() -> None:
     reports.stall(stall(of=waiting(id=1), ended=None))
     reports.end(0, [stall(of=waiting(id=number), ended=None) for number in (1, 2)], {})
     objects = [json.loads(line) for line in output.getvalue().splitlines()]
-    assert [each["id"][-1] for each in objects[:-1]] == ["1", "2"]
+    assert [each["id"][-1] for each in objects[1:-1]] == ["1", "2"]
     assert objects[-1]["ongoing"] == 2
 
 
@@ -103,7 +104,7 @@ def test_exposures_are_counted_by_comm_and_cause() -> None:
     for comm in (b"a", b"a", b"b", b"\xff"):
         reports.spawn(spawn(comm=comm, exposures=((Cause.FORKED, 2), (Cause.LATE_EXEC, 1))))
     reports.end(0, (), {})
-    assert json.loads(output.getvalue())["exposures"] == [
+    assert json.loads(output.getvalue().splitlines()[-1])["exposures"] == [
         {"comm": "a", "cause": "forked", "count": 4},
         {"comm": "a", "cause": "late_exec", "count": 2},
         {"comm": "\\xff", "cause": "forked", "count": 2},
@@ -119,7 +120,7 @@ def test_exposures_of_a_parent_that_has_exited_pass_by_its_identity() -> None:
         identity = None if uid is None else Identity(None, uid, None)
         reports.spawn(spawn(pid=1 << 23, exposures=((Cause.FORKED, 1),), identity=identity))
     reports.end(0, (), {})
-    assert [each["count"] for each in json.loads(output.getvalue())["exposures"]] == [1]
+    assert [each["count"] for each in json.loads(output.getvalue().splitlines()[-1])["exposures"]] == [1]
 
 
 def test_exposures_that_are_not_counted_are_null() -> None:
@@ -154,6 +155,35 @@ def test_stalls_that_no_summary_counts_are_in_a_table() -> None:
     reports.stall(stall(of=spawn(id=2)))
     text.finish()
     assert output.getvalue().count("who waited") == 1
+
+
+def test_a_run_begins_once_before_its_first_report() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)])
+    assert output.getvalue() == ""
+    reports.begin()
+    assert json.loads(output.getvalue())["type"] == "run"
+    reports.stall(stall())
+    reports.begin()
+    assert [json.loads(line)["type"] for line in output.getvalue().splitlines()] == ["run", "stall"]
+
+
+def test_text_says_once_for_each_run_where_it_is_from() -> None:
+    """Several reports can be in one file, and the last one can be without its summary."""
+    output = io.StringIO()
+    text = Text(
+        text_console(
+            output,
+        ),
+        steps=False,
+    )
+    for report in (run(), summary(), run("make"), run("ls")):
+        text.write(report)
+    text.finish()
+    text.finish()
+    words = " ".join(output.getvalue().split())
+    assert words.count("on web-1 (Linux 6.1.0") == 3
+    assert words.index("-- make") < words.index("-- ls")
 
 
 def test_text_has_one_entry_per_report() -> None:
@@ -214,7 +244,7 @@ def test_full_disk_is_reported_and_other_outputs_continue() -> None:
         assert lines.failure.startswith("/dev/full: No space left on device: ")
         with contextlib.suppress(OSError):
             full.close()
-    assert len(other.getvalue().splitlines()) == 4
+    assert len(other.getvalue().splitlines()) == 5
 
 
 # -- a stall that /proc shows again and again --
@@ -226,7 +256,7 @@ def test_a_stall_found_in_proc_is_reported_once_and_when_it_ends() -> None:
     for state in ("ongoing", "ongoing", "ended"):
         reports.snapshot(finding(state=state, seconds=5.0))
     written = [json.loads(line) for line in output.getvalue().splitlines()]
-    assert [one["state"] for one in written] == ["ongoing", "ended"]
+    assert [one.get("state") for one in written] == [None, "ongoing", "ended"]
     assert reports.summary.stalls == 1
 
 
@@ -246,7 +276,8 @@ def test_a_stall_that_two_follow_ends_once() -> None:
     reports.stall(traced)
     assert not reports.snapshot(found)
     assert reports.count([traced]) == 0
-    assert [json.loads(line)["state"] for line in output.getvalue().splitlines()] == ["ongoing", "ended"]
+    _run, *stalls = (json.loads(line) for line in output.getvalue().splitlines())
+    assert [one["state"] for one in stalls] == ["ongoing", "ended"]
     assert reports.summary.stalls == 1
 
 
@@ -259,7 +290,7 @@ def test_waits_are_counted_apart_from_stalls() -> None:
     reports.end(lost_records=0, ongoing=(), not_followed={})
     lines = output.getvalue().splitlines()
     objects = [json.loads(line) for line in lines if line.startswith("{")]
-    assert [(one["type"], one.get("state"), one.get("id")) for one in objects[:4]] == [
+    assert [(one["type"], one.get("state"), one.get("id")) for one in objects[1:5]] == [
         ("wait", "ongoing", "a"),
         ("wait", "ongoing", "b"),
         ("wait", "ongoing", "c"),
@@ -276,8 +307,8 @@ def test_filtered_waits_are_neither_reported_nor_counted() -> None:
     reports = Reports([JsonLines(output)], filter=Filter(comms=("other",)))
     assert not reports.wait(wait())
     reports.end(lost_records=0, ongoing=(), not_followed={})
-    [summary] = [json.loads(line) for line in output.getvalue().splitlines()]
-    assert summary["waits_in_progress"] == 0
+    _run, counted = (json.loads(line) for line in output.getvalue().splitlines())
+    assert counted["waits_in_progress"] == 0
 
 
 # -- text while the terminal shows the live table --

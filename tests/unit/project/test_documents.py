@@ -16,7 +16,7 @@ from agent.render.words import what_happened
 from agent.reports.objects import stall_object
 from tests.bench.fleet.hosts import series_by_part
 from tests.examples.examples import EXAMPLES, Example, current, shown
-from tests.unit.reportsamples import ended, found, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, plain_spawn, run, summary
 from tests.unit.samples import stall, with_stacks
 from tests.unit.serve.test_metrics import FakeSource
 
@@ -140,6 +140,12 @@ def test_the_page_of_json_has_every_key_of_a_stall() -> None:
     assert identity <= documented
     made = (ended(), found(), stall_object(with_stacks(stall()), Clock()))
     assert documented - identity == _innermost({key for each in made for key in _keys(each)})
+
+
+def test_the_page_of_json_has_every_key_of_a_run() -> None:
+    made = run("make")
+    documented = _keys_of_rows(_json_section("run"))
+    assert documented == _innermost({*made, *(f"command.{key}" for key in made["command"])})
 
 
 def test_the_page_of_json_has_every_key_of_a_spawn_and_a_summary() -> None:

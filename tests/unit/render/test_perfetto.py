@@ -16,7 +16,7 @@ from agent.reports.collection import Collection
 from agent.reports.objects import stall_object
 from tests.traceformat import check, enclosing
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, run, summary
 from tests.unit.samples import BEGAN, CHILD, CREATED, ENDED, HOLDER, MS, PARENT, SPAWNER, release, spawn
 
 _Event = dict[str, Any]
@@ -211,10 +211,11 @@ def test_stalled_spawn_is_drawn_once() -> None:
 
 
 def test_omitted_stalls_are_counted() -> None:
-    counted = summary()
-    trace = _trace(*(ended(number) for number in range(30)), counted, limit=10)
+    began, counted = run(), summary()
+    trace = _trace(began, *(ended(number) for number in range(30)), counted, limit=10)
     assert trace["otherData"]["stalls_left_out"] == 20
     assert trace["otherData"]["summary"] == counted
+    assert trace["otherData"]["run"] == began
     assert len(_of(trace, "X", "stall")) == 10
 
 

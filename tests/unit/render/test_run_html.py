@@ -18,7 +18,7 @@ from agent.reports.collection import Collection
 from agent.reports.objects import stall_object
 from tests.unit.render.test_agent_html import Document
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, run, summary
 from tests.unit.samples import UNSEEN, holder, stall
 
 
@@ -38,6 +38,8 @@ def _attributes(document: Document, tag: str, name: str) -> list[Optional[str]]:
     return [attributes[name] for each, attributes in document.elements if each == tag and name in attributes]
 
 
+_LATER = {"spawn_p99_seconds", "stall_total_seconds"}
+"""Keys that reports of earlier versions do not have."""
 _SUMMARY = {
     **summary(),
     "seconds": 61.2,
@@ -65,8 +67,21 @@ def test_all_details_of_a_stall_are_shown() -> None:
         assert words in text
 
 
+def test_the_page_says_where_the_report_comes_from() -> None:
+    began, ended_at = run("make<x>", "test"), {**_SUMMARY, "time": "2026-11-24T09:51:43.900000Z"}
+    text = _document(began, ended(), ended_at).text
+    for words in (
+        "on web-1 (Linux 6.1.0",
+        "from 2026-11-24 09:51:40 to 09:51:43 UTC",
+        "make<x>' (1 argument)",
+    ):
+        assert words in text
+    assert "web-1" not in _document(ended(), _SUMMARY).text
+
+
 def test_figures_of_the_summary() -> None:
-    text = _document(_lasting(1, 1.5), _SUMMARY).text
+    earlier = {key: value for key, value in _SUMMARY.items() if key not in _LATER}
+    text = _document(_lasting(1, 1.5), earlier).text
     for words in (
         "p99 of a spawn 1.3 ms",
         "time lost to stalls 1.50 s",

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from agent import __version__
 from agent.diagnosis import judge
 from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.render.steptable import step_table
-from agent.render.text import end_line, spawn_line, stall_text, summary_text
+from agent.render.text import end_line, run_line, spawn_line, stall_text, summary_text
 from agent.render.words import stack_lines
 from agent.reports.exposures import Exposures
 from agent.reports.objects import Summary, spawn_object, stall_object
@@ -353,6 +354,32 @@ def test_lost_records_are_reported() -> None:
     assert "records were lost" not in summary_text(Summary().object(0)).plain
 
 
+def _run_text(report: Any, until: Optional[str] = None, width: int = 300) -> str:
+    return shown(run_line(report, until), width=width).rstrip("\n")
+
+
+def test_a_run_says_where_and_when() -> None:
+    host = "  on web-1 (Linux 6.1.0, x86_64) from 2026-11-24 09:51:40"
+    command = f"UTC by trace-popen {__version__} --min-ms 5"
+    made = {**reportsamples.run(), "machine": "x86_64"}
+    assert _run_text(made) == f"{host} {command}"
+    assert _run_text(made, "2026-11-24T09:51:43.9Z") == f"{host} to 09:51:43 {command}"
+    assert _run_text(made, "2026-11-25T09:51:43.9Z") == f"{host} to 2026-11-25 09:51:43 {command}"
+
+
+def test_a_run_of_a_command_shows_its_arguments_only_if_they_are_recorded() -> None:
+    assert _run_text(reportsamples.run("make", "a", "b")).endswith("--min-ms 5 -- make (2 arguments)")
+    recorded = reportsamples.run("make", "a b", with_arguments=True)
+    assert _run_text(recorded).endswith("-- make 'a b'")
+    assert _run_text(reportsamples.run("x", *["y"] * 1200, with_arguments=True)).endswith("...")
+
+
+def test_a_run_on_a_narrow_terminal_is_indented() -> None:
+    _first, *others = _run_text(reportsamples.run("make"), width=40).splitlines()
+    assert others
+    assert all(line.startswith("    ") and len(line) <= 40 for line in others)
+
+
 # -- hostile comms --
 
 
@@ -402,6 +429,8 @@ def test_every_valid_report_can_be_shown(reports: list[Any]) -> None:
     for report in reports:
         if report["type"] == "summary":
             shown(summary_text(report))
+        elif report["type"] == "run":
+            shown(run_line(report))
         elif report["type"] == "spawn":
             shown(spawn_line(report))
         else:

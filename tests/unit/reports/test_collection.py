@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.reports.collection import Collection
-from tests.unit.reportsamples import ended, found, ongoing, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, ongoing, plain_spawn, run, summary
 
 
 def test_a_stall_reported_in_progress_and_ended_is_one() -> None:
@@ -53,6 +53,14 @@ def test_the_last_summary_counts() -> None:
     assert collection.summary is not None
     assert (collection.summary["spawns"], collection.summaries) == (5, 2)
     assert Collection().summary is None
+
+
+def test_the_last_run_counts() -> None:
+    """A file can contain several runs, one after another; a summary belongs to the run before it."""
+    first, last = run("make"), run()
+    collection = Collection([first, summary(1), last])
+    assert (collection.run, collection.summary) == (last, None)
+    assert Collection([summary(1)]).run is None
 
 
 def test_the_longest_are_kept_in_their_order() -> None:

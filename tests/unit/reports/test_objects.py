@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import __version__
 from agent.advice import advise
 from agent.clock import Clock
 from agent.diagnosis import spawn_steps
@@ -19,7 +22,14 @@ from agent.escape import printable
 from agent.host.pyspy import Taken
 from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step, StepKind
 from agent.reports.losses import LOSSES
-from agent.reports.objects import Summary, snapshot_object, spawn_object, stall_object
+from agent.reports.objects import (
+    Summary,
+    command_object,
+    run_object,
+    snapshot_object,
+    spawn_object,
+    stall_object,
+)
 from tests.unit.samples import (
     BEGAN,
     CHILD,
@@ -340,6 +350,45 @@ def test_hostile_comms_in_an_object(parent: bytes, child: bytes, other: bytes) -
     assert json.loads(line) == written
 
 
+# -- run --
+
+
+def _seconds_ago(rfc3339: str) -> float:
+    return time.time() - datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).timestamp()
+
+
+def test_a_run_names_host_version_and_what_is_traced() -> None:
+    written: Any = run_object(["--min-ms", "5"], [4711])
+    assert abs(_seconds_ago(written.pop("time"))) < 60
+    host = os.uname()
+    assert written == {
+        "type": "run",
+        "host": host.nodename,
+        "kernel": host.release,
+        "machine": host.machine,
+        "version": __version__,
+        "pids": [4711],
+        "command": None,
+        "options": ["--min-ms", "5"],
+    }
+
+
+def test_arguments_of_a_command_are_counted_and_recorded_only_on_request() -> None:
+    words = ["/bin/login", "--password=4711"]
+    assert command_object(words, False) == {"program": "/bin/login", "argument_count": 1, "arguments": None}
+    assert command_object(words, True)["arguments"] == ["--password=4711"]
+
+
+def test_hostile_arguments_are_escaped_and_bounded() -> None:
+    words = ["x", os.fsdecode(b"\xff\x1b"), "y" * 100_000, *["z"] * 5000]
+    written = command_object(words, True)
+    assert written["argument_count"] == 5002
+    assert written["arguments"] is not None
+    assert written["arguments"][0] == r"\xff\x1b"
+    assert len(written["arguments"]) == 1000
+    assert len(written["arguments"][1]) == 4096
+
+
 # -- summary --
 
 
@@ -353,6 +402,7 @@ def summary(*durations: int) -> Summary:
 def test_an_empty_summary() -> None:
     written: Any = Summary().object(0)
     assert written.pop("seconds") >= 0
+    assert abs(_seconds_ago(written.pop("time"))) < 60
     assert written == {
         "type": "summary",
         "spawns": 0,

@@ -16,7 +16,7 @@ from agent.reports import replay
 from agent.reports.objects import stall_object
 from agent.reports.replay import ReplayError, read_report
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, objects, ongoing, plain_spawn, run, summary
 from tests.unit.samples import UNSEEN, stall
 
 _FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,9 +49,18 @@ def report(tmp_path: Path) -> _Report:
 
 
 _LATER_KEYS = {
-    *("release", "late_wakeup_seconds", "not_followed", "exposures"),
-    *("waits", "waits_in_progress"),
-    *("spawn_p99_seconds", "stall_total_seconds"),
+    "run": set(),
+    "stall": {"release", "late_wakeup_seconds"},
+    "spawn": set(),
+    "summary": {
+        "time",
+        "not_followed",
+        "exposures",
+        "waits",
+        "waits_in_progress",
+        "spawn_p99_seconds",
+        "stall_total_seconds",
+    },
 }
 """Keys that earlier versions did not write."""
 
@@ -127,10 +136,13 @@ def test_empty_lines_are_ignored(report: _Report) -> None:
         (b"\0" * 100 + b"\n", ":1: not JSON"),
         (b"[1, 2]\n", ":1: [1, 2]: expected an object"),
         (b"17\n", ":1: 17: expected an object"),
-        (b'{"kind": "x"}\n', ":1: {'kind': 'x'}: expected an object with type stall, spawn, summary, wait"),
+        (
+            b'{"kind": "x"}\n',
+            ":1: {'kind': 'x'}: expected an object with type run, stall, spawn, summary, wait",
+        ),
         (
             b'{"type": ["x"]}\n',
-            ":1: {'type': ['x']}: expected an object with type stall, spawn, summary, wait",
+            ":1: {'type': ['x']}: expected an object with type run, stall, spawn, summary, wait",
         ),
         (b'{"type": "stall"}\n', ":1: id: missing"),
         (b'{"type": "summary"}\n', ":1: seconds: missing"),
@@ -195,10 +207,10 @@ def test_values_that_are_nested_too_deeply(depth: int, key: str, report: _Report
     assert report.problem(line.encode()).startswith(":1: ")
 
 
-@pytest.mark.parametrize("kind", ["stall", "spawn", "summary"])
+@pytest.mark.parametrize("kind", _LATER_KEYS)
 def test_every_key_is_required(kind: str, report: _Report) -> None:
-    whole = {"stall": ended(), "spawn": plain_spawn(), "summary": summary()}[kind]
-    for key in whole.keys() - {"type"} - _LATER_KEYS:
+    whole = {"run": run(), "stall": ended(), "spawn": plain_spawn(), "summary": summary()}[kind]
+    for key in whole.keys() - {"type"} - _LATER_KEYS[kind]:
         without = {name: value for name, value in whole.items() if name != key}
         assert report.problem(_lines(without)).startswith(f":1: {key}: missing: expected ")
 
@@ -206,7 +218,7 @@ def test_every_key_is_required(kind: str, report: _Report) -> None:
 def test_a_report_of_an_earlier_version(report: _Report) -> None:
     stalled, counted = ended(), summary()
     del stalled["late_wakeup_seconds"], counted["not_followed"], counted["exposures"]
-    del counted["waits"], counted["waits_in_progress"]
+    del counted["waits"], counted["waits_in_progress"], counted["time"]
     del stalled["holders"][0]["last_seen_seconds"]
     stalled["holders"][0]["confirmation"] = "mismatch"
     assert report.read(_lines(stalled, counted)) == [stalled, counted]

@@ -24,7 +24,7 @@ from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
 from agent.shape import shape_of, validate
 from tests.unit.reports.test_objects import CLOCK
-from tests.unit.reportsamples import ended, found, objects, ongoing, places, plain_spawn, summary
+from tests.unit.reportsamples import ended, found, objects, ongoing, places, plain_spawn, run, summary
 from tests.unit.samples import UNSEEN, spawn, stall, waiting, with_stacks
 from tests.unit.serve.test_metrics import FakeSource
 
@@ -42,6 +42,8 @@ _SAMPLES = {
     "unseen": stall_object(stall(UNSEEN), CLOCK),
     "stacks": stall_object(with_stacks(stall()), CLOCK),
     "spawn": plain_spawn(),
+    "run": run("make", "test", with_arguments=True),
+    "run on the host": run(),
     "summary": summary(),
 }
 
