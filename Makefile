@@ -71,7 +71,7 @@ test-kernels: dev setup-kernels ## run the live tests' core on other kernels, em
 	@$(PYTHON) -m tests.kernels $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES)) \
 		$(if $(ARCH),--arch $(ARCH)) $(if $(CPUS),--cpus $(CPUS))
 
-manual: dev ## regenerate the man page and the shell completions (config/manual)
+manual: dev ## regenerate the man pages and the shell completions (config/manual)
 	@$(PYTHON) config/make-manual.py
 
 manifests: dev setup-e2e ## regenerate the schema of the Helm chart and the plain manifests (config/helm, config/kubernetes)

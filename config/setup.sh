@@ -7,7 +7,7 @@
 #     run       the agent: bcc, .venv, tracefs
 #     dev       the tests: the same, a C compiler, openssl, and the locked development tools in .venv
 #     check     lint and the unit tests: only .venv, as any user
-#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, axe-core (npm), podman, quadlet, helm, Ansible, ...
+#     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, axe-core (npm), podman, quadlet, helm, Ansible, groff, zsh, ...
 #     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
 #     packages  the RPM and the deb, and tests/e2e/test_packages.py: rpm, debhelper, mmdebstrap
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
@@ -211,7 +211,7 @@ set_up() {
         # Where systemd runs, the packages start servers on 9090 and 9093. The tests start their own on free
         # ports. Chromium needs a font to draw text. From uidmap on: what podman runs without its network.
         # shellcheck disable=SC2046
-        only_debian e2e chromium fonts-dejavu-core prometheus prometheus-alertmanager \
+        only_debian e2e chromium fonts-dejavu-core prometheus prometheus-alertmanager groff-base zsh \
             podman runc debootstrap docker-compose systemd uidmap conmon catatonit $(npm_package)
         quadlet
         ansible

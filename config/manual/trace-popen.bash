@@ -5,10 +5,12 @@
 #    source ~/.local/share/bash_completion/trace-popen
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
+_shtab_trace_popen_subparsers=(agent)
 
-
+_shtab_trace_popen_agent_option_strings=(-h --help --config --check --set)
 _shtab_trace_popen_option_strings=(-h --help -p --pid -u --comm --container --user --min-ms --all --duration --snapshot --interval --fail-on-stall --max-stall-ms --exit-code --replay --each --no-tui --steps --stacks --json -o --report --record-arguments --html --trace --junit --github --debug --version)
 
+_shtab_trace_popen_agent___config_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___replay_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen__o_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___report_COMPGEN=_shtab_compgen_files
@@ -16,8 +18,12 @@ _shtab_trace_popen___html_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___trace_COMPGEN=_shtab_compgen_files
 _shtab_trace_popen___junit_COMPGEN=_shtab_compgen_files
 
+_shtab_trace_popen_pos_0_choices=(agent)
 
-
+_shtab_trace_popen_agent__h_nargs=0
+_shtab_trace_popen_agent___help_nargs=0
+_shtab_trace_popen_agent___check_nargs=0
+_shtab_trace_popen_pos_0_nargs=A...
 _shtab_trace_popen__h_nargs=0
 _shtab_trace_popen___help_nargs=0
 _shtab_trace_popen___all_nargs=0

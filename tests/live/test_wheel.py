@@ -102,6 +102,8 @@ def test_files_beside_the_packages(repo_root: Path, installed: Installed) -> Non
     share = installed.prefix / "share"
     same = {
         "man/man1/trace-popen.1": "config/manual/trace-popen.1",
+        "man/man1/trace-popen-agent.1": "config/manual/trace-popen-agent.1",
+        "man/man5/trace-popen-agent.yaml.5": "config/manual/trace-popen-agent.yaml.5",
         "bash-completion/completions/trace-popen.bash": "config/manual/trace-popen.bash",
         "zsh/site-functions/_trace-popen": "config/manual/_trace-popen",
         "spawnstall/agent.yaml": "config/agent.yaml",
