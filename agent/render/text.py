@@ -45,8 +45,9 @@ def stall_text(stall: StallObject, steps: bool = True) -> Group:
     now = stall.get("release")
     if now:
         entries.append(_entry("now", Text(now, "bold")))
-    entries.append(_entry("advice", Text(stall["advice"], "green")))
-    entries.append(_entry("", Text(stall["advice_source"], "dim", no_wrap=True)))
+    if "advice" in stall:
+        entries.append(_entry("advice", Text(stall["advice"], "green")))
+        entries.append(_entry("", Text(stall.get("advice_source", ""), "dim", no_wrap=True)))
     entries += _listed("process", _identities(stall))
     entries += _listed("evidence", stall.get("evidence", ()))
     lines = [f"  {line}" for line in stack_lines(stall["stacks"])] if "stacks" in stall else []

@@ -16,6 +16,8 @@ from agent.shape import shape_of
 
 __all__ = ["PATH", "schema_text"]
 
+_ID = "https://raw.githubusercontent.com/spawnstall/spawnstall/main/agent/reports/schema.json"
+
 PATH = Path(__file__).with_name("schema.json")
 
 
@@ -26,7 +28,9 @@ def schema_text() -> str:
     shape_of(StatusObject).schema(definitions)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": _ID,
         "title": "One line of trace-popen --json",
+        "description": "JSON.md explains the objects. $defs/StatusObject is the answer of /api/stalls.",
         **root,
         "$defs": dict(sorted(definitions.items())),
     }

@@ -261,6 +261,9 @@ _Holders = Annotated[list[Annotated[HolderObject, Check(_has_name)]], Length(_MA
 
 
 class _OptionalStallKeys(TypedDict, total=False):
+    advice: _Text
+    advice_source: _Text
+    """These two not in the objects that ``snapshot.py`` prints on its own."""
     late_wakeup_seconds: _Span
     release: Optional[_Text]
     """How to end it now, and what that costs; null if it has ended, or if that is not known."""
@@ -288,8 +291,6 @@ class StallObject(_OptionalStallKeys):
     stall_seconds: Optional[_Span]
     holders: _Holders
     steps: _Steps
-    advice: _Text
-    advice_source: _Text
 
 
 class SpawnObject(TypedDict):

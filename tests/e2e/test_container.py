@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent import __version__
+from tests import contract
 from tests.e2e.containers import CREATED, REVISION, TOOLS, TRACEFS, Container, Engine
 from tests.e2e.servers import eventually
 from tests.live.lab import Lab, Object, json_lines
@@ -133,7 +134,7 @@ def _check_ongoing(agent: Agent, other: Container) -> Object:
     """The stall in another container is reported while in progress, with host pids and container ID."""
 
     def ongoing() -> list[Object]:
-        stalls = json.loads(agent.get("/api/stalls"))["ongoing"]
+        stalls = contract.checked_status(json.loads(agent.get("/api/stalls")))["ongoing"]
         return [one for one in stalls if (one["parent"]["container"] or {}).get("id") == other.id]
 
     eventually(lambda: bool(ongoing()), agent.container.log, 30)

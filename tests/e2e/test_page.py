@@ -38,7 +38,7 @@ def _open(browser: Browser, agent: RunningAgent, width: int = 1100, height: int 
 
 
 def _status(agent: RunningAgent) -> Object:
-    return dict(json.loads(agent.get("/api/stalls")))
+    return agent.status()
 
 
 def _play(lab: Lab, live: str = "0.2", count: str = "1") -> list[Object]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -36,4 +35,4 @@ def test_step_of_the_clock_during_a_stall(repo_root: Path, tmp_path: Path) -> No
         assert ended["holders"][0]["pid"] == spawn["worker"]
         assert ended["stall_seconds"] == pytest.approx(_LIVE_SECONDS, abs=10)
         assert ended["time"] > ongoing["time"]
-        assert json.loads(agent.get("/api/stalls"))["ended"]
+        assert agent.status()["ended"]

@@ -19,6 +19,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import contract
+
 PYTHON = "/usr/bin/python3"
 TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.1"))
 _PATIENCE_SECONDS = float(os.environ.get("TEST_PATIENCE_SECONDS", "0"))
@@ -54,8 +56,14 @@ class Traced:
 
 
 def json_lines(text: str) -> list[Object]:
-    """Parse JSON lines."""
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    """Parse the JSON lines in a text."""
+    return [json_line(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def json_line(line: str) -> Object:
+    """Parse one: of a program, or an object of ours, which must have the shape of the published schema."""
+    found: Object = json.loads(line)
+    return contract.checked(found) if "type" in found else found
 
 
 class Lab:
@@ -118,6 +126,10 @@ class RunningAgent:
         """Return the body of a page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return str(answer.read().decode())
+
+    def status(self) -> Object:
+        """Return the answer of /api/stalls, which must have the shape of the published schema."""
+        return contract.checked_status(json.loads(self.get("/api/stalls")))
 
     def wait_until_ready(self) -> None:
         """Wait until /healthz answers."""

@@ -127,7 +127,7 @@ def test_ongoing_stall_is_reported_confirmed_and_then_ends(lab: Lab) -> None:
         assert (ongoing["state"], ended["state"]) == ("ongoing", "ended")
         assert 1 <= ongoing["stall_seconds"] < 3
         assert ongoing["id"] == ended["id"]
-        assert ended in json.loads(agent.get("/api/stalls"))["ended"]
+        assert ended in agent.status()["ended"]
         assert ongoing["holders"][0]["released_seconds"] is None
         assert ongoing["holders"][0]["confirmed"]
         assert ended["holders"][0]["confirmed"]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -56,7 +55,7 @@ def test_the_agent_reports_a_hang_that_is_older_than_itself(lab: Lab) -> None:
     with hung(lab) as (pid, holder), lab.agent(filter={"comm": [_COMM]}) as agent:
         agent.wait_until(lambda: agent.metrics().get((_IN_PROGRESS, _LABELS)) == 1)
         assert 0 < time.time() - agent.metrics()[_OLDEST, ()] < 60
-        [ongoing] = json.loads(agent.get("/api/stalls"))["ongoing"]
+        [ongoing] = agent.status()["ongoing"]
         assert ongoing["parent"]["pid"] == pid
         assert [each["pid"] for each in ongoing["holders"]] == [holder]
         assert ongoing["stall_seconds"] > 1

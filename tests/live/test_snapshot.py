@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -90,10 +89,10 @@ def test_one_file_without_dependencies(lab: Lab, python: Path, tmp_path: Path) -
     command = lab.program("fork_beside_popen.py", "--force", "1", "--live", "20", "--plain", "0")
     with _running(command) as pid:
         done = subprocess.run(
-            [str(python), "-I", "-S", str(copy), "--json", str(pid)], stdout=subprocess.PIPE
+            [str(python), "-I", "-S", str(copy), "--json", str(pid)], stdout=subprocess.PIPE, text=True
         )
     assert done.returncode == 1
-    [stall] = [one for one in map(json.loads, done.stdout.splitlines()) if one["type"] == "stall"]
+    [stall] = [one for one in json_lines(done.stdout) if one["type"] == "stall"]
     assert stall["certainty"] == "certain"
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -43,7 +42,7 @@ def test_an_own_child_that_is_stuck_is_reported_and_a_worker_is_not(lab: Lab) ->
                 agent.wait_until(lambda: agent.metrics().get(number) == 1, 20)
                 began = agent.metrics()["spawnstall_exec_start_timestamp_seconds", (("comm", "stuck-app"),)]
                 assert began > 0
-                [wait] = [one for one in json.loads(agent.get("/api/stalls"))["waits"]]
+                [wait] = [one for one in agent.status()["waits"]]
                 assert wait["parent"]["pid"] == stuck.pid
                 assert wait["kind"] == "own_child"
                 assert "have not called exec" in agent.get("/")
@@ -51,7 +50,7 @@ def test_an_own_child_that_is_stuck_is_reported_and_a_worker_is_not(lab: Lab) ->
                 assert logged["type"] == "wait" and logged["child"] == wait["child"]
                 os.kill(wait["child"]["pid"], signal.SIGKILL)
                 agent.wait_until(lambda: number not in agent.metrics())
-                agent.wait_until(lambda: json.loads(agent.get("/api/stalls"))["waits"] == [])
+                agent.wait_until(lambda: agent.status()["waits"] == [])
                 agent.wait_until(lambda: len(json_lines(agent.log())) == 2)
                 ended = json_lines(agent.log())[1]
                 assert (ended["id"], ended["state"]) == (wait["id"], "ended")
@@ -98,7 +97,7 @@ def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> No
             for _ in range(2):
                 with lab.agent(filter={"comm": ["stuck-app"]}) as agent:
                     agent.wait_until(lambda agent=agent: agent.metrics().get(number) == 1, 20)  # type: ignore[misc]
-                    [wait] = json.loads(agent.get("/api/stalls"))["waits"]
+                    [wait] = agent.status()["waits"]
                     assert (wait["parent"]["pid"], wait["kind"]) == (stuck.pid, "own_child")
                     assert "have not called exec" in agent.get("/")
                     [logged] = json_lines(agent.log())
@@ -107,7 +106,7 @@ def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> No
                     if len(seen) == 2:
                         os.kill(wait["child"]["pid"], signal.SIGKILL)
                         agent.wait_until(lambda agent=agent: number not in agent.metrics())  # type: ignore[misc]
-                        assert json.loads(agent.get("/api/stalls"))["waits"] == []
+                        assert agent.status()["waits"] == []
                         assert len(json_lines(agent.log())) == 1
         finally:
             os.killpg(stuck.pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
-from tests.live.lab import PYTHON, Lab, json_lines
+from tests.live.lab import PYTHON, Lab, json_line, json_lines
 
 
 def _start(lab: Lab, *options: str) -> subprocess.Popen[str]:
@@ -204,10 +204,10 @@ def test_target_killed_during_a_stall(lab: Lab) -> None:
     with subprocess.Popen(["sh", "-c", f"sleep 15; exec {' '.join(command)}"]) as target:
         tracer = _start(lab, "--pid", str(target.pid), "--json")
         assert tracer.stdout is not None
-        run, waiting = (json.loads(tracer.stdout.readline()) for _ in range(2))
+        run, waiting = (json_line(tracer.stdout.readline()) for _ in range(2))
         assert run["pids"] == [target.pid]
         assert (waiting["type"], waiting["kind"]) == ("wait", "child")  # the shell, for its sleep
-        lines = map(json.loads, iter(tracer.stdout.readline, ""))
+        lines = map(json_line, iter(tracer.stdout.readline, ""))
         ongoing = next(each for each in lines if each["type"] == "stall")  # the wait has ended
         target.kill()
     out, _ = tracer.communicate(timeout=20)

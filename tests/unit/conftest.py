@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from agent.cli.outputs import Reports
+from agent.reports.types import ReportObject, StatusObject
+from agent.serve.status import Status
+from tests import contract
 from tests.unit.certificates import Authority, Pair
 
 
@@ -37,6 +42,24 @@ class _NoCompiler:
 
     def answer(self) -> tuple[dict[str, Any], list[int]]:
         return {"error": "unit tests do not compile"}, []
+
+
+@pytest.fixture(autouse=True)
+def published_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object that a test makes trace-popen or the agent write has the shape of the published schema."""
+    write, read = Reports._write, Status.read
+
+    def write_checked(self: Reports, report: ReportObject) -> None:
+        contract.checked(json.loads(json.dumps(report)))
+        write(self, report)
+
+    def read_checked(self: Status) -> StatusObject:
+        status = read(self)
+        contract.checked_status(json.loads(json.dumps(status)))
+        return status
+
+    monkeypatch.setattr(Reports, "_write", write_checked)
+    monkeypatch.setattr(Status, "read", read_checked)
 
 
 @pytest.fixture(autouse=True)
