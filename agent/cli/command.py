@@ -10,7 +10,7 @@ import pwd
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -30,12 +30,18 @@ class Command:
     """A forked child that waits for ``release`` and then executes the command.
 
     words: the program and its arguments.
+    variables: added to its environment.
     It is a context manager; leaving it without ``release`` ends the child, and the command never runs.
     user: as whom the command runs, None: as the caller.
     Raises CommandError if there is no such program, or if it cannot be executed.
     """
 
-    def __init__(self, arguments: Sequence[str], user: Optional[pwd.struct_passwd] = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        user: Optional[pwd.struct_passwd] = None,
+        variables: Mapping[str, str] = {},
+    ) -> None:
         if shutil.which(arguments[0]) is None:
             raise _obstacle(arguments[0])
         self.words = tuple(arguments)
@@ -46,6 +52,7 @@ class Command:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._go_write)
+            os.environ.update(variables)
             _become(arguments, user, go_read)
         os.close(go_read)
 

@@ -98,10 +98,16 @@ def _trace(arguments: list[str]) -> int:
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="trace-popen: %(message)s",
     )
+    # For pytest --spawnstall.
+    variables = {"TRACE_POPEN_REPORT": str(Path(options.report).absolute())} if options.report else {}
     with contextlib.ExitStack() as cleanup:
         try:
             # Forked before there is any other thread, which the fork would lose.
-            command = cleanup.enter_context(Command(command_line, options.run_as)) if command_line else None
+            command = (
+                cleanup.enter_context(Command(command_line, options.run_as, variables))
+                if command_line
+                else None
+            )
         except OSError as error:
             raise UserError(f"fork: {error.strerror}") from error
         prepared = None

@@ -141,3 +141,21 @@ def test_it_traces_beside_packages_of_the_same_names(lab: Lab, installed: Instal
     (printed,) = [line for line in json_lines(done.stdout) if line.get("worker")]
     (stall,) = [line for line in json_lines(report.read_text()) if line["type"] == "stall"]
     assert (stall["child"]["pid"], stall["holders"][0]["pid"]) == (printed["child"], printed["worker"])
+
+
+def test_pytest_finds_the_plugin(installed: Installed, tmp_path: Path) -> None:
+    """Beside packages of the same names, which can be those of the tests."""
+    variables = foreign.environment(tmp_path / "foreign")
+    variables["PYTHONPATH"] += os.pathsep + str(Path(pytest.__file__).parents[1])
+    command = [
+        str(installed.prefix / "bin" / "python"),
+        "-m",
+        "pytest",
+        "--spawnstall-agent",
+        "http://127.0.0.1:1",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no agent answers at http://127.0.0.1:1" in done.stderr

@@ -46,6 +46,14 @@ def test_arguments_are_passed_unchanged(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr().out == "a b||*|--|--pid|grün|"
 
 
+def test_variables_are_those_of_the_command_only(capfd: pytest.CaptureFixture[str]) -> None:
+    with Command(["sh", "-c", "echo $TRACED"], variables={"TRACED": "yes"}) as command:
+        command.release()
+        assert command.wait(terminate=False) == 0
+    assert capfd.readouterr().out == "yes\n"
+    assert "TRACED" not in os.environ
+
+
 def test_command_keeps_the_pid_of_the_fork(capfd: pytest.CaptureFixture[str]) -> None:
     with Command(["sh", "-c", "echo $$"]) as command:
         command.release()
