@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from agent.settings.agentfile import Config
 from tests.metrics_contract import contract
 
@@ -235,8 +237,10 @@ def test_options_exist() -> None:
 
 
 def test_metrics_exist() -> None:
+    """And the variables of the Ansible role, which begin like metrics."""
     names = contract(_ROOT).keys()
     known = {"spawnstall_", *names, *(re.sub(r"_(bucket|sum|count)$", "", name) for name in names)}
+    known |= yaml.safe_load((_ROOT / "config/ansible/roles/spawnstall/defaults/main.yml").read_text()).keys()
     _assert_none(
         f"{prose.where}: {name}"
         for prose in _project().prose
