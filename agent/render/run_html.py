@@ -121,9 +121,10 @@ def _facts(collection: Collection, kinds: KindsObject, number: int) -> list[tupl
     stalls = ("stalls", f"{number:,}", "bad" if number else "good")
     if summary is None:
         return [lost, stalls]
+    at_most = "at most " if summary["lost_records"] else ""
     p99 = summary.get("spawn_p99_seconds", summary["spawn_seconds"]["p99"])
     return [
-        ("p99 of a spawn", "unknown" if p99 is None else _span(p99), ""),
+        ("p99 of a spawn", "unknown" if p99 is None else at_most + _span(p99), ""),
         lost,
         stalls,
         ("spawns", f"{summary['spawns']:,}", ""),

@@ -41,7 +41,11 @@ def _attributes(document: Document, tag: str, name: str) -> list[Optional[str]]:
 _LATER = {"spawn_p99_seconds", "stall_total_seconds"}
 """Keys that reports of earlier versions do not have."""
 _SUMMARY = {
-    **summary(),
+    **{
+        key: value
+        for key, value in summary().items()
+        if key not in ("spawn_p99_seconds", "stall_total_seconds")
+    },
     "seconds": 61.2,
     "spawns": 5466,
     "stalls": 7,
@@ -97,6 +101,8 @@ def test_figures_of_the_summary() -> None:
     later = {**_SUMMARY, "spawn_p99_seconds": 0.25, "stall_total_seconds": 7.0}
     text = _document(ended(), later).text
     assert "p99 of a spawn 250.0 ms" in text and "time lost to stalls 7.00 s" in text
+    assert "p99 of a spawn at most 250.0 ms" in _document({**later, "lost_records": 1}).text
+    assert "p99 of a spawn unknown" in _document({**later, "spawn_p99_seconds": None}).text
 
 
 def test_figures_are_computed_from_the_stalls_without_a_summary() -> None:
