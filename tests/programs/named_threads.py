@@ -53,7 +53,7 @@ def stall(live: float) -> None:
         if fields["worker"] == 0:
             work(live)
 
-    spawn(TRUE, fields, env=HookedEnv(fork)).wait()
+    spawn(TRUE, fields, env=HookedEnv(lambda: run_named("Thread-1 (fork", fork))).wait()
     os.waitpid(fields["worker"], 0)
 
 
