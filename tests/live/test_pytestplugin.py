@@ -59,6 +59,8 @@ def test_an_agent(lab: Lab, folder: Path) -> None:
     with lab.agent() as agent:
         url = f"http://127.0.0.1:{agent.port}"
         done = pytestruns.run(folder, ["--spawnstall-fail", "--spawnstall-agent", url])
-    _check(done, f"the agent at {url}")
-    assert "exposures on this host" in done.stdout
+    assert f"from the agent at {url}" in done.stdout
+    assert "test_race: python3, forked: 1 exposure" in done.stdout
+    # The process that had the stall has ended with its test.
+    assert "1 more stall on this host" in done.stdout
     assert "stopped" not in done.stdout
