@@ -69,7 +69,7 @@ class Gate:
         if report["type"] == "stall":
             key = (report["parent"]["comm"], Cause(report["holders"][0]["cause"]))
             if self._kinds.add(report) and len(self._advice) < _MAX_ADVICE:
-                self._advice.setdefault(key, report["advice"])
+                self._advice.setdefault(key, report.get("advice", ""))
             if report["stall_seconds"] is None:  # how long it has lasted is not known
                 self._unmeasured.add(key)
         elif report["type"] == "summary":
