@@ -53,10 +53,13 @@ class Lines:
 
     def write(self, report: ReportObject) -> None:
         """Write one report, unless an earlier write failed."""
+        self._try(lambda: self._put(report))
+
+    def _try(self, put: Callable[[], None]) -> None:
         if self.failure is not None:
             return
         try:
-            self._put(report)
+            put()
             self._stream.flush()
         except BrokenPipeError:
             raise
@@ -110,11 +113,15 @@ class Text(Lines):
                     report = {**report, "stall_seconds": lasting[key]}
             self.write(report)
         if self._not_held:
-            self._console.print(f"and {count(self._not_held, 'more report')} of waits that are not stalls")
+            line = f"and {count(self._not_held, 'more report')} of waits that are not stalls"
+            self._try(lambda: self._console.print(line))
             self._not_held = 0
 
     def finish(self) -> None:
         """Print what no summary has printed: where the report comes from, and stalls that were left out."""
+        self._try(self._print_rest)
+
+    def _print_rest(self) -> None:
         self._print_run(None)
         if self._left_out:
             self._print_kinds(all_ended=False)
