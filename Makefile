@@ -36,7 +36,8 @@ check: ## lint, types and the unit tests: a minute, without root, bcc or a kerne
 	FUZZ_PROFILE=quick $(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
 
 test: announce-test lint test-pythons ## lint, types, and all tests (as root, with eBPF; half an hour)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
+	$(PYTHON) -m pytest tests/live tests/e2e tests/runtimes
 
 test-pythons: ## the unit tests on Python 3.9, the newest one of PATH or pyenv, and 3.14
 	@config/setup.sh pythons
