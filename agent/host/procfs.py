@@ -24,6 +24,7 @@ __all__ = [
     "contents",
     "descendants",
     "has_not_execed",
+    "has_open",
     "is_alive",
     "is_blocked_on",
     "is_in_exec",
@@ -175,6 +176,22 @@ def still_has(pid: int, fds: Collection[int], inode: int, proc: Path = PROC) -> 
             if os.readlink(f"{proc}/{pid}/fd/{fd}").endswith(f":[{inode}]"):  # noqa: PTH115 - the target is not a path
                 return True
     return False
+
+
+def has_open(pid: int, fd: int, inode: int, proc: Path = PROC) -> bool:
+    """Whether a process has this inode, of a pipe or a socket, open: at this fd or at any other.
+
+    True if it is unknown, as in ``still_has``; so is a process whose fds cannot be listed.
+    """
+    if still_has(pid, (fd,), inode, proc):
+        return True
+    try:
+        fds = _numbers(f"{proc}/{pid}/fd")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return still_has(pid, fds, inode, proc)
 
 
 def has_not_execed(pid: int, proc: Path = PROC) -> Optional[bool]:

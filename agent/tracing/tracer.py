@@ -491,7 +491,7 @@ class Tracer:
         return found
 
     def _free_unfinished(self, spawns: Collection[records.Spawn], now: int) -> None:
-        """Free and count the spawns whose parent or own child was removed from a full map."""
+        """Free and count the spawns whose parent, its thread or own child was removed from a full map."""
         for spawn in spawns:
             if (
                 spawn.outcome
@@ -502,6 +502,10 @@ class Tracer:
             child_is_missing = spawn.eof and not (spawn.own_released or spawn.is_socket)
             if child_is_missing or self._probes.process(spawn.pid) is None:
                 self._unfinished += self._probes.free(spawn.index, spawn.id)
+            elif _has_returned(spawn, now) and self._probes.free(spawn.index, spawn.id):
+                self._unfinished += 1
+                if spawn.id not in self._judged:
+                    self._judge_one(dataclasses.replace(to_spawn(spawn), reading=False, read_ended=now))
 
     def _look_at_own_children(self, late: list[records.Spawn], now: int) -> None:
         stuck, fresh, ended = self._stuck.look(now, list(map(to_spawn, late)))
@@ -536,6 +540,13 @@ def _is_late(spawn: records.Spawn, now: int) -> bool:
     if not spawn.own_pid or spawn.own_released or spawn.ended or now - spawn.forked < LATE_NS:
         return False
     return bool(spawn.reading) or (not spawn.parent_closed and procfs.is_in_vfork(spawn.pid, spawn.tid))
+
+
+def _has_returned(spawn: records.Spawn, now: int) -> bool:
+    """Whether the parent has closed the errpipe that it reads according to the kernel side."""
+    if not spawn.reading or now - spawn.read_began < SEARCHED_WITHIN_NS:
+        return False
+    return not procfs.has_open(spawn.pid, spawn.read_fd, spawn.inode)
 
 
 def _no_target(_pid: int) -> None:

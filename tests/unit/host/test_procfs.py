@@ -22,6 +22,7 @@ from agent.host.procfs import (
     comm_of,
     contents,
     descendants,
+    has_open,
     is_alive,
     is_blocked_on,
     is_in_exec,
@@ -414,6 +415,20 @@ def test_still_has() -> None:
         os.close(write_end)
     assert not still_has(own, [write_end], inode)
     assert not still_has(1 << 22, [write_end], inode)
+
+
+def test_has_open_finds_a_moved_fd() -> None:
+    read_end, write_end = os.pipe()
+    inode = os.fstat(write_end).st_ino
+    try:
+        assert has_open(os.getpid(), write_end, inode)
+        assert has_open(os.getpid(), write_end + 1000, inode)
+        assert has_open(os.getpid(), write_end, 0)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert not has_open(os.getpid(), write_end, inode)
+    assert not has_open(1 << 22, write_end, inode)
 
 
 @pytest.mark.parametrize(

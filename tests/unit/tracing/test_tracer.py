@@ -744,6 +744,25 @@ def test_spawns_whose_child_or_parent_is_missing_are_counted(kernel: list[_Kerne
     assert tracing.counters()["spawns_unfinished"] == 2
 
 
+@pytest.mark.parametrize(
+    ("still", "seconds", "ends"), [(True, 9, False), (False, 4, False), (False, 9, True)]
+)
+def test_a_parent_that_has_closed_its_errpipe_does_not_wait(
+    still: bool, seconds: int, ends: bool, kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel side has not seen the end of its read: the thread was removed from a full map."""
+    monkeypatch.setattr(procfs, "has_open", lambda pid, fd, inode: still)
+    looking = _Looking(kernel)
+    looking.kernel.known[UNUSED_PID] = looking.process()
+    looking.kernel.in_flight = looking.kernel.waiting
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.at = seconds * SECOND
+    looking.look(0)
+    assert looking.kernel.freed == ([(SPAWN["index"], SPAWN["id"])] if ends else [])
+    assert looking.tracing.counters()["spawns_unfinished"] == ends
+    assert [stall.ended for stall in looking.reported if stall.ended] == [seconds * SECOND] * ends
+
+
 def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
     hour = 3600 * SECOND
     tracing = Tracer(TracerOptions(), lambda stall: None)
