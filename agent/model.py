@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Literal, Optional
 
 __all__ = [
+    "KEEPS_COPY",
     "Cause",
     "Confirmation",
     "Container",
@@ -58,6 +59,10 @@ class Cause(_Word):
     OWN_DESCENDANT = "own_descendant"
     PASSED = "passed"
     UNKNOWN = "unknown"
+
+
+KEEPS_COPY = frozenset({Cause.FORKED, Cause.LEAKED, Cause.OWN_DESCENDANT, Cause.PASSED})
+"""Causes with which nothing but chance decides how long a process keeps its copy."""
 
 
 class Confirmation(_Word):

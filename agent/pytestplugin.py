@@ -177,16 +177,16 @@ class _Report:
         self._file = path.open("rb")
         self._rest = b""
 
-    def stalls(self) -> Iterator[_Object]:
-        """The stalls that have been written since the last call, in progress or ended."""
+    def reports(self) -> Iterator[_Object]:
+        """The stalls and exposures that have been written since the last call, in progress or ended."""
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
         for line in lines:
             report = json.loads(line)
-            if report["type"] == "stall":
+            if report["type"] in ("stall", "exposure"):
                 yield report
 
     def exposures(self) -> Mapping[tuple[str, str], int]:
-        """None: trace-popen counts exposures only at its end."""
+        """None by comm: each is an object of the report."""
         return {}
 
     def problems(self) -> list[str]:
@@ -222,7 +222,7 @@ class _Agent:
         self._ended = status["agent"]["stalls_ended"]
         self._time = _seconds(status["agent"]["time"])
 
-    def stalls(self) -> Iterator[_Object]:
+    def reports(self) -> Iterator[_Object]:
         """The stalls in progress, and those that have ended since the last call."""
         try:
             status = self._status()
@@ -306,8 +306,8 @@ class _UnixConnection(http.client.HTTPConnection):
 # -- which test had which stall --
 
 
-class _Stall(NamedTuple):
-    """The last state of a stall.
+class _Seen(NamedTuple):
+    """The last state of a stall, or an exposure.
 
     pids: of the parent and its ancestors; only the parent if it was gone.
     """
@@ -323,7 +323,8 @@ class _Watch:
         self._source = source
         self._fails = fails
         self._tests = _Tests()
-        self._stalls: dict[Any, _Stall] = {}
+        self._stalls: dict[Any, _Seen] = {}
+        self._exposed_spawns: list[_Seen] = []
         self._began = self._looked = time.time()
         self._exposed = dict(source.exposures())
         self._exposures: dict[tuple[str, str, tuple[str, ...]], int] = defaultdict(int)
@@ -342,19 +343,24 @@ class _Watch:
         if (
             self._fails
             and session.exitstatus == pytest.ExitCode.OK
-            and any(_fails(stall) for _, stall in self._found())
+            and (any(_fails(stall) for _, stall in self._found()) or any(self._exposures_by_test()))
         ):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _look(self) -> None:
-        for report in self._source.stalls():
+        for report in self._source.reports():
+            if report["type"] == "exposure":
+                parent = report["parent"]["pid"]
+                pids = (parent, *_ancestors(parent, _seconds(report["time"])))
+                self._exposed_spawns.append(_Seen(report, pids))
+                continue
             before, pid = self._stalls.get(_key(report)), report["parent"]["pid"]
             pids = (
                 before.pids
                 if before is not None and len(before.pids) > 1
                 else (pid, *_ancestors(pid, _began(report)))
             )
-            self._stalls[_key(report)] = _Stall(report, pids)
+            self._stalls[_key(report)] = _Seen(report, pids)
         now, exposed = time.time(), self._source.exposures()
         tests = tuple(self._tests.between(self._looked - _LOOK_SECONDS, now))
         for (comm, cause), number in exposed.items():
@@ -369,16 +375,29 @@ class _Watch:
     def _found(self) -> Iterator[tuple[str, _Object]]:
         """Each stall of the processes of this pytest, with the name of the test in which it began."""
         for stall in self._stalls.values():
-            when = _began(stall.report)
-            pid = next(filter(self._tests.ran_in, stall.pids), None)
-            if when < self._began:
-                continue
-            if pid is not None:
-                yield self._tests.at(when, pid) or _OUTSIDE, stall.report
-            elif os.getpid() in stall.pids:
-                yield _OUTSIDE, stall.report
-            elif self._source.only_ours:
-                yield _one_of(self._tests.all_at(when)), stall.report
+            name = self._test_of(stall.pids, _began(stall.report))
+            if name is not None:
+                yield name, stall.report
+
+    def _test_of(self, pids: Sequence[int], when: float) -> Optional[str]:
+        """The test in which a process, given with its ancestors, did something; None if it is not ours."""
+        if when < self._began:
+            return None
+        pid = next(filter(self._tests.ran_in, pids), None)
+        if pid is not None:
+            return self._tests.at(when, pid) or _OUTSIDE
+        if os.getpid() in pids:
+            return _OUTSIDE
+        return _one_of(self._tests.all_at(when)) if self._source.only_ours else None
+
+    def _exposures_by_test(self) -> Mapping[tuple[str, str, str], int]:
+        """The exposures that the source reports one by one, by test, comm and cause."""
+        found: dict[tuple[str, str, str], int] = defaultdict(int)
+        for report, pids in self._exposed_spawns:
+            name = self._test_of(pids, _seconds(report["time"]))
+            if name is not None:
+                found[name, report["parent"]["comm"], report["cause"]] += report["count"]
+        return found
 
     def _unidentified(self) -> int:
         """The number of stalls on this host whose process was gone before anybody could see whose it was."""
@@ -408,6 +427,11 @@ class _Watch:
             terminalreporter.write_line(line)
 
     def _exposure_lines(self) -> Iterator[str]:
+        by_test = self._exposures_by_test()
+        if by_test:
+            yield "exposures, each of which could have become a long stall:"
+        for (name, comm, cause), number in sorted(by_test.items())[:_MAX_ROWS]:
+            yield f"  {name}: {comm}, {cause}: {_count(number, 'exposure')}"
         if self._exposures:
             yield "exposures on this host, each of which could have become a stall, about the time of:"
         for (comm, cause, tests), number in sorted(self._exposures.items())[:_MAX_ROWS]:

@@ -25,7 +25,15 @@ from agent.render.wait_text import WaitText, wait_end_line
 from agent.render.words import count
 from agent.reports.collection import Collection
 from agent.reports.kinds import Kinds, stall_key
-from agent.reports.objects import Summary, run_object, snapshot_object, spawn_object, stall_id, stall_object
+from agent.reports.objects import (
+    Summary,
+    exposure_objects,
+    run_object,
+    snapshot_object,
+    spawn_object,
+    stall_id,
+    stall_object,
+)
 from agent.reports.types import ReportObject, RunObject, StallObject, WaitObject
 from agent.snapshot import Finding, Wait
 
@@ -138,7 +146,9 @@ class Text(Lines):
             self._console.print(KindTable(kinds, all_ended), crop=False)
 
     def _put(self, report: ReportObject) -> None:
-        if report["type"] == "run":
+        if report["type"] == "exposure":
+            pass  # the summary has their numbers
+        elif report["type"] == "run":
             self._print_run(None)
             self._run = report
         elif self._held is not None and report["type"] != "stall":
@@ -287,6 +297,8 @@ class Reports:
         ):
             return
         self.summary.add_spawn(spawn)
+        for exposed in exposure_objects(spawn, self._clock):
+            self._write(exposed)
         if self._every:
             self._write(spawn_object(spawn, spawn_steps(spawn), self._clock))
 

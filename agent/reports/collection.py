@@ -52,6 +52,8 @@ class Collection:
             self.summaries += 1
         elif report["type"] == "spawn":
             self._spawns.put(self._number, report)
+        elif report["type"] == "exposure":
+            pass  # the summary has their numbers
         elif report["type"] == "wait":
             id_ = report.get("id") or f"number {self._number}"
             if id_ in self._waits or len(self._waits) < self._limit:

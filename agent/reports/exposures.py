@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from agent.escape import printable
 from agent.model import Cause
-from agent.reports.types import ExposureObject
+from agent.reports.types import ExposureCountObject
 
 __all__ = ["Exposures", "exposure_lines"]
 
@@ -35,7 +35,7 @@ class Exposures:
                 key = (_OTHER, cause)
             self._numbers[key] += number
 
-    def objects(self) -> list[ExposureObject]:
+    def objects(self) -> list[ExposureCountObject]:
         """Make the objects, the largest number first."""
         return [
             {"comm": comm, "cause": cause, "count": number}
@@ -43,7 +43,7 @@ class Exposures:
         ]
 
 
-def exposure_lines(exposures: Sequence[ExposureObject]) -> Iterator[str]:
+def exposure_lines(exposures: Sequence[ExposureCountObject]) -> Iterator[str]:
     """Yield a line for each kind, such as ``12 exposures of python3, cause forked``, up to a limit."""
     for each in exposures[:_MAX_LINES]:
         noun = "exposure" if each["count"] == 1 else "exposures"

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from agent.advice import advise
-from agent.model import Cause
+from agent.model import KEEPS_COPY, Cause
 from agent.reports.kinds import Kinds
 from agent.reports.losses import loss_lines
 from agent.reports.types import ReportObject, SummaryObject
@@ -24,7 +24,6 @@ DEFAULT_STATUS = 3
 _MAX_ADVICE = 1000
 _NO_DOUBT = {"records_lost", "programs_full", "stacks_lost"}
 """Losses that hide nothing from the gate, and the one that fails it."""
-_AT_ANY_LENGTH = frozenset({Cause.FORKED, Cause.LEAKED, Cause.OWN_DESCENDANT, Cause.PASSED})
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Gate:
 
     def _finding(self, key: tuple[str, Cause], stalls: int, longest: float, exposures: int) -> Finding:
         comm, cause = key
-        fails = cause in _AT_ANY_LENGTH or longest > self._max_seconds or key in self._unmeasured
+        fails = cause in KEEPS_COPY or longest > self._max_seconds or key in self._unmeasured
         advice = self._advice.get(key) or advise(cause).text
         return Finding(comm, cause, stalls, longest, exposures, fails, advice)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, cast
 
@@ -19,14 +19,16 @@ from agent.advice import advise, release
 from agent.clock import Clock
 from agent.escape import printable
 from agent.host.pyspy import Taken
-from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
+from agent.model import KEEPS_COPY, Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.reports.durations import Durations
 from agent.reports.exposures import Exposures
 from agent.reports.losses import LOSSES
 from agent.reports.types import (
     CommandObject,
+    ExposureObject,
     HolderObject,
     IdentityObject,
+    ParentObject,
     QuantilesObject,
     RunObject,
     SpawnObject,
@@ -41,6 +43,7 @@ from agent.shape import truncated
 __all__ = [
     "Summary",
     "command_object",
+    "exposure_objects",
     "run_object",
     "snapshot_object",
     "spawn_object",
@@ -187,7 +190,7 @@ def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> SpawnObje
         "type": "spawn",
         "time": clock.rfc3339(spawn.created),
         "state": "ended",
-        "parent": {"pid": spawn.pid, "tid": spawn.tid, "comm": printable(spawn.comm)},
+        "parent": _parent(spawn),
         "child": {"pid": spawn.child, "comm": printable(spawn.child_comm)},
         "errpipe": {"read_fd": spawn.read_fd, "write_fd": spawn.write_fd},
         "spawn_seconds": _between(spawn.created, spawn.read_ended),
@@ -195,6 +198,24 @@ def spawn_object(spawn: Spawn, steps: Sequence[Step], clock: Clock) -> SpawnObje
         "outcome": spawn.outcome,
         "steps": _steps(steps, spawn),
     }
+
+
+def exposure_objects(spawn: Spawn, clock: Clock) -> Iterator[ExposureObject]:
+    """Make an object for each cause of the spawn's exposures with which a process can keep its copy."""
+    for cause, number in spawn.exposures:
+        if cause in KEEPS_COPY:
+            yield {
+                "type": "exposure",
+                "time": clock.rfc3339(spawn.own_released or spawn.created),
+                "parent": _parent(spawn),
+                "child": {"pid": spawn.child, "comm": printable(spawn.child_comm)},
+                "cause": cause,
+                "count": number,
+            }
+
+
+def _parent(spawn: Spawn) -> ParentObject:
+    return {"pid": spawn.pid, "tid": spawn.tid, "comm": printable(spawn.comm)}
 
 
 @dataclass

@@ -22,6 +22,7 @@ __all__ = [
     "CommandObject",
     "ContainerObject",
     "ErrpipeObject",
+    "ExposureCountObject",
     "ExposureObject",
     "ForkedByObject",
     "FrameObject",
@@ -214,10 +215,24 @@ class SummaryHolderObject(TypedDict):
     seconds: _Span
 
 
-class ExposureObject(TypedDict):
+class ExposureCountObject(TypedDict):
     """The exposures of the parents with one comm, by one cause."""
 
     comm: _Word
+    cause: Cause
+    count: _Number
+
+
+class ExposureObject(TypedDict):
+    """Foreign processes that had a copy of one spawn, by one cause, when the own child released its own.
+
+    time: that moment.  cause: one of those with which a process can keep its copy.
+    """
+
+    type: Literal["exposure"]
+    time: _Time
+    parent: ParentObject
+    child: ChildObject
     cause: Cause
     count: _Number
 
@@ -311,7 +326,7 @@ class SpawnObject(TypedDict):
 class _LaterSummaryKeys(TypedDict, total=False):
     time: _Time
     not_followed: Annotated[dict[_Name, _Number], Length(_MAX_ITEMS)]
-    exposures: Optional[Annotated[list[ExposureObject], Length(_MAX_ITEMS)]]
+    exposures: Optional[Annotated[list[ExposureCountObject], Length(_MAX_ITEMS)]]
     """null: they are not counted, as this needs the kernel's types."""
     waits: _Number
     waits_in_progress: _Number
@@ -384,7 +399,9 @@ class WaitObject(_LaterWaitKeys):
     advice: _Text
 
 
-ReportObject = Annotated[Union[RunObject, StallObject, SpawnObject, SummaryObject, WaitObject], Tag("type")]
+ReportObject = Annotated[
+    Union[RunObject, StallObject, SpawnObject, ExposureObject, SummaryObject, WaitObject], Tag("type")
+]
 """One line of a report."""
 
 

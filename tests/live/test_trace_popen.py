@@ -406,7 +406,7 @@ def test_a_report_is_saved_rendered_and_replayed(lab: Lab) -> None:
         ("[]\n", ":1: "),
         (
             '{"type": "news"}\n',
-            ":1: {'type': 'news'}: expected an object with type run, stall, spawn, summary",
+            ":1: {'type': 'news'}: expected an object with type run, stall, spawn, exposure, summary",
         ),
     ],
 )

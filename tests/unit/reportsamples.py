@@ -15,6 +15,7 @@ from agent.reports.losses import LOSSES
 from agent.reports.objects import (
     Summary,
     command_object,
+    exposure_objects,
     run_object,
     snapshot_object,
     spawn_object,
@@ -100,6 +101,12 @@ def plain_spawn(**changes: Any) -> Object:
     """A spawn without a stall."""
     made = spawn(**changes)
     return spawn_object(made, spawn_steps(made), CLOCK)
+
+
+def exposed() -> Object:
+    """A spawn beside which two processes had a copy."""
+    [made] = exposure_objects(spawn(exposures=((Cause.FORKED, 2), (Cause.LATE_EXEC, 1))), CLOCK)
+    return {**made}
 
 
 def run(*words: str, options: Sequence[str] = ("--min-ms", "5"), with_arguments: bool = False) -> Object:
@@ -214,6 +221,16 @@ _spawns = st.fixed_dictionaries(
     }
 )
 _counts = st.integers(0, 1 << 63)
+_exposures = st.fixed_dictionaries(
+    {
+        "type": st.just("exposure"),
+        "time": _times,
+        "parent": st.fixed_dictionaries(_parent),
+        "child": _child,
+        "cause": st.sampled_from([cause.value for cause in Cause]),
+        "count": _counts,
+    }
+)
 _runs = st.fixed_dictionaries(
     {
         "type": st.just("run"),
@@ -266,4 +283,4 @@ _summaries = st.fixed_dictionaries(
         ),
     },
 )
-objects = st.lists(_runs | stalls | _spawns | _summaries, max_size=6)
+objects = st.lists(_runs | stalls | _spawns | _exposures | _summaries, max_size=6)

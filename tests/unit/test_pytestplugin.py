@@ -18,7 +18,7 @@ import pytest
 
 import spawnstall
 from tests import foreign, pytestruns
-from tests.unit.reportsamples import ended
+from tests.unit.reportsamples import ended, exposed
 
 _TESTS = '''
 import json, os, pathlib, subprocess, sys, time
@@ -27,13 +27,24 @@ from datetime import datetime, timezone
 def report(pid, comm="worker", cause="forked", seconds=0.3, id="1"):
     """Write a stall that begins now."""
     stall = json.loads(pathlib.Path("stall.json").read_text())
-    now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    stall.update(time=now, began_seconds=0.0, stall_seconds=seconds, id=id)
+    stall.update(time=now(), began_seconds=0.0, stall_seconds=seconds, id=id)
     stall["parent"].update(pid=pid, tid=pid, comm="app")
     stall["holders"][0].update(comm=comm, cause=cause)
     stall["advice"], stall["advice_source"] = f"Do something about {cause}.", "https://example.org"
+    write(stall)
+
+def expose(pid, cause="forked", count=1):
+    """Write an exposure of now."""
+    exposed = json.loads(pathlib.Path("exposure.json").read_text())
+    exposed["parent"].update(pid=pid, tid=pid, comm="app")
+    write({**exposed, "time": now(), "cause": cause, "count": count})
+
+def now():
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+def write(report):
     with open("stalls", "a") as file:
-        file.write(json.dumps(stall) + "\\n")
+        file.write(json.dumps(report) + "\\n")
 
 def gone():
     child = subprocess.Popen([sys.executable, "-c", ""])
@@ -46,6 +57,7 @@ def gone():
 def folder(tmp_path: Path) -> Path:
     """A folder of tests, which write stalls to the file ``stalls``."""
     (tmp_path / "stall.json").write_text(json.dumps(ended()))
+    (tmp_path / "exposure.json").write_text(json.dumps(exposed()))
     (tmp_path / "helper.py").write_text(_TESTS)
     (tmp_path / "stalls").touch()
     return tmp_path
@@ -101,6 +113,21 @@ def test_the_process_of_a_stall_can_be_a_descendant(folder: Path) -> None:
         assert f"test_app.py::test_{name}\n  app was blocked" in done.stdout
 
 
+def test_an_exposure_is_named_with_its_test(folder: Path) -> None:
+    _tests(
+        folder,
+        quiet="pass",
+        bad="expose(os.getpid(), count=2); expose(os.getpid()); expose(gone(), 'passed')",
+    )
+    done = _traced(folder)
+    assert done.returncode == 0
+    lines = re.findall(r"  (test_app.py::.*)", done.stdout)
+    assert lines == [
+        "test_app.py::test_bad: app, forked: 3 exposures",
+        "test_app.py::test_bad: app, passed: 1 exposure",
+    ]
+
+
 def test_workers_of_xdist(folder: Path) -> None:
     _tests(folder, **{f"n{number}": f"report(os.getpid(), id='{number}')" for number in range(4)})
     done = _traced(folder, "-n", "2")
@@ -126,6 +153,7 @@ def test_no_stall_is_said_too(folder: Path) -> None:
     [
         ("", 0),
         ("report(os.getpid(), seconds=0.02)", 1),
+        ("expose(os.getpid())", 1),
         ("report(os.getpid(), cause='late_exec')", 0),
         ("report(os.getpid(), cause='late_exec', seconds=1.2)", 1),
     ],

@@ -112,13 +112,25 @@ def test_exposures_are_counted_by_comm_and_cause() -> None:
     ]
 
 
+def test_each_exposure_that_can_last_is_an_object() -> None:
+    output = io.StringIO()
+    reports = Reports([JsonLines(output)], filter=Filter(comms=("parent",)))
+    reports.spawn(spawn(exposures=((Cause.FORKED, 2), (Cause.LATE_EXEC, 1), (Cause.PASSED, 1))))
+    reports.spawn(spawn(comm=b"other", exposures=((Cause.FORKED, 1),)))
+    found = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [(each["cause"], each["count"]) for each in found if each["type"] == "exposure"] == [
+        ("forked", 2),
+        ("passed", 1),
+    ]
+
+
 def test_exposures_of_a_parent_that_has_exited_pass_by_its_identity() -> None:
     output = io.StringIO()
     reports = Reports([JsonLines(output)], filter=Filter(uids=[7]))
     reports.summary.exposures = Exposures()
     for uid in (7, 8, None):
         identity = None if uid is None else Identity(None, uid, None)
-        reports.spawn(spawn(pid=1 << 23, exposures=((Cause.FORKED, 1),), identity=identity))
+        reports.spawn(spawn(pid=1 << 22, exposures=((Cause.FORKED, 1),), identity=identity))
     reports.end(0, (), {})
     assert [each["count"] for each in json.loads(output.getvalue().splitlines()[-1])["exposures"]] == [1]
 

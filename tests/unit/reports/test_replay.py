@@ -138,11 +138,11 @@ def test_empty_lines_are_ignored(report: _Report) -> None:
         (b"17\n", ":1: 17: expected an object"),
         (
             b'{"kind": "x"}\n',
-            ":1: {'kind': 'x'}: expected an object with type run, stall, spawn, summary, wait",
+            ":1: {'kind': 'x'}: expected an object with type run, stall, spawn, exposure, summary, wait",
         ),
         (
             b'{"type": ["x"]}\n',
-            ":1: {'type': ['x']}: expected an object with type run, stall, spawn, summary, wait",
+            ":1: {'type': ['x']}: expected an object with type run, stall, spawn, exposure, summary, wait",
         ),
         (b'{"type": "stall"}\n', ":1: id: missing"),
         (b'{"type": "summary"}\n', ":1: seconds: missing"),
