@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from agent.render.livetable import Status
+from agent.render.liverows import Status
 from agent.render.words import count, headline_words
 
 __all__ = ["Display", "StatusLine"]

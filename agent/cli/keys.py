@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
+from agent.render.liverows import COLUMNS, Row
 from agent.render.livescreen import Opened, Screen, View
-from agent.render.livetable import COLUMNS, Row
 
 __all__ = ["is_partial", "keys_of", "press"]
 

@@ -25,8 +25,8 @@ from rich.live import Live
 
 from agent.cli.keys import is_partial, keys_of, press
 from agent.cli.outputs import Text
+from agent.render.liverows import Row, Status, ordered, rows
 from agent.render.livescreen import Screen, View, draw
-from agent.render.livetable import Row, Status, ordered, rows
 from agent.reports.kinds import Kinds
 from agent.reports.types import ReportObject
 

@@ -24,7 +24,7 @@ from agent.errors import UserError
 from agent.host import privileges, procfs, pyspy
 from agent.host.privileges import Capability
 from agent.model import Cause
-from agent.render.livetable import Status
+from agent.render.liverows import Status
 from agent.reports.exposures import Exposures
 from agent.reports.losses import loss_lines, not_followed
 from agent.tracing.prepared import Prepared, TraceError

@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.segment import Segment
 from rich.text import Text
 
-from agent.render.livetable import COLUMNS, Row, Status, status_lines, table_lines
+from agent.render.liverows import COLUMNS, Row, Status, status_lines, table_lines
 from agent.render.steptable import step_table
 from agent.render.text import stall_text
 from agent.render.words import count

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cli.keys import is_partial, keys_of, press
+from agent.render.liverows import COLUMNS
 from agent.render.livescreen import Opened, Screen, View
-from agent.render.livetable import COLUMNS
 from tests.unit.render.test_livescreen import many
 
 ROWS = many(5)

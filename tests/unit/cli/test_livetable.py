@@ -19,7 +19,7 @@ from rich.console import Console
 
 from agent.cli.livetable import LiveTable, keyboard
 from agent.cli.outputs import Text
-from agent.render.livetable import Status
+from agent.render.liverows import Status
 from agent.reports.kinds import stall_key
 from agent.reports.objects import stall_object
 from tests.unit.reports.test_objects import CLOCK

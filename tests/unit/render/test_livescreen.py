@@ -11,11 +11,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from agent.diagnosis import judge
+from agent.render.liverows import Row, Status, ordered, rows
 from agent.render.livescreen import Opened, Screen, View, draw
-from agent.render.livetable import Row, Status, ordered, rows
 from agent.reports.kinds import Kinds, stall_key
 from agent.reports.objects import stall_object
-from tests.unit.render.test_livetable import kinds_of
+from tests.unit.render.test_liverows import kinds_of
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import ENDED, MS, holder, release, spawn, stall
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from agent.cli import session
 from agent.cli.display import StatusLine
-from agent.render.livetable import Status
+from agent.render.liverows import Status
 from agent.reports.losses import LOSSES, loss_lines, not_followed
 
 NONE = {counter: 0 for _, counter, _ in LOSSES}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""agent.render.livetable: the status and the rows of the live table."""
+"""agent.render.liverows: the status and the rows of the live table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from agent.model import Cause
-from agent.render.livetable import COLUMNS, Status, ordered, rows, status_lines, table_lines
+from agent.render.liverows import COLUMNS, Status, ordered, rows, status_lines, table_lines
 from agent.reports.kinds import Kinds
 from agent.reports.objects import stall_object
 from tests.unit.reports.test_objects import CLOCK
