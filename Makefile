@@ -39,7 +39,7 @@ test: announce-test lint test-pythons ## lint, types, and all tests (as root, wi
 	$(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
 	$(PYTHON) -m pytest tests/live tests/e2e tests/runtimes
 
-test-pythons: ## the unit tests on Python 3.9, the newest one of PATH or pyenv, and 3.14
+test-pythons: ## the unit tests on Python 3.9 and 3.14, of PATH, pyenv or Debian
 	@config/setup.sh pythons
 	@for python in .cache/unit-*/bin/python; do \
 		[ -x "$$python" ] || continue; \
@@ -52,7 +52,7 @@ announce-test:
 	@echo "make test: takes about 35 minutes if everything is installed, and up to 5 more to install:"
 	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
 	@echo "  config/requirements-dev.txt; in .cache a Python 2.7, unpacked from Debian's archives, and virtual environments of"
-	@echo "  Python 3.9 and of the newest one, where PATH or pyenv has them, and of 3.14, unpacked from Debian's archives too."
+	@echo "  Python 3.9, where PATH or pyenv has it, and of 3.14, unpacked from Debian's archives too."
 	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-packages setup-runtimes installs them."
 	@echo "  make check takes a minute."
 

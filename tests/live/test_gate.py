@@ -14,7 +14,7 @@ import pytest
 
 from tests.live.lab import Lab
 
-_RUNS = 20
+_RUNS = int(os.environ.get("GATE_RUNS", "6"))
 
 
 @pytest.fixture
