@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup run demo check test test-pythons setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
-	setup-packages rpm deb packages snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only \
+	setup-packages rpm deb packages test-ansible snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only \
 	fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
@@ -53,7 +53,7 @@ announce-test:
 	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
 	@echo "  config/requirements-dev.txt; in .cache a Python 2.7, unpacked from Debian's archives, and virtual environments of"
 	@echo "  Python 3.9, where PATH or pyenv has it, and of 3.14, unpacked from Debian's archives too."
-	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-packages setup-runtimes installs them."
+	@echo "  Tests of programs that are not installed are skipped: make setup-e2e setup-runtimes installs them."
 	@echo "  make check takes a minute."
 
 setup-e2e: ## install what tests/e2e runs: Prometheus, Alertmanager, ... (Debian)
@@ -141,7 +141,10 @@ deb: setup-packages ## build the deb into dist, reproducibly
 	@config/deb.sh dist
 
 packages: dev wheel rpm deb ## build all packages twice, and run each in clean roots (SUITES="bookworm trixie"; root, eBPF)
-	SUITES="$(SUITES)" $(PYTHON) -m pytest tests/e2e/test_packages.py
+	SUITES="$(SUITES)" $(PYTHON) -m pytest tests/roots/test_packages.py
+
+test-ansible: dev setup-e2e ## play the Ansible role in a root of Debian (root)
+	$(PYTHON) -m pytest tests/roots/test_ansible.py
 
 sbom: ## list the packages that a host or an image gets (CycloneDX), in dist (IMAGE=of an image)
 	@mkdir -p dist

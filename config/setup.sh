@@ -9,7 +9,7 @@
 #     check     lint and the unit tests: only .venv, as any user
 #     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, axe-core (npm), podman, quadlet, helm, Ansible, groff, zsh, ...
 #     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
-#     packages  the RPM and the deb, and tests/e2e/test_packages.py: rpm, debhelper, mmdebstrap
+#     packages  the RPM and the deb, and tests/roots/test_packages.py: rpm, debhelper, mmdebstrap
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
 #     bench     tests/bench: bpftrace, execsnoop, strace, perf
 #     preview   dashboards/preview: Prometheus, Chromium, npm and its packages

@@ -38,7 +38,7 @@ settings.register_profile("few", settings.get_profile("patient"), max_examples=3
 settings.load_profile(os.environ.get("FUZZ_PROFILE", "patient"))
 
 _ROOT = Path(__file__).resolve().parent.parent
-_LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "runtimes")}
+_LIVE = {_ROOT / "tests" / folder for folder in ("live", "e2e", "roots", "runtimes")}
 
 
 def _bpf_error() -> Optional[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Ansible role by itself; tests/e2e/test_ansible.py plays it."""
+"""The Ansible role by itself; tests/roots/test_ansible.py plays it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the RPM and the deb contain and require; tests/e2e/test_packages.py builds, installs and runs them."""
+"""What the RPM and the deb contain and require; tests/roots/test_packages.py installs and runs them."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
-from tests.e2e.roots import TOOLS, Root, suites
 from tests.e2e.servers import eventually
+from tests.roots.roots import TOOLS, Root, suites
 
 _NOT_OURS = (".git", ".venv", ".cache", "node_modules", "build", "dist", "*.egg-info")
 _CONFIG = "/etc/spawnstall/agent.yaml"
