@@ -264,6 +264,28 @@ def test_spawns_whose_child_was_evicted_are_counted(compiled: Callable[..., str]
     assert lost >= processes * threads - reported
 
 
+def test_stalls_of_evicted_threads_end(compiled: Callable[..., str]) -> None:
+    """More threads read at once than the map has room for: the kernel side misses the end of some reads."""
+    threads = 600 + 128 * len(online_cpus())
+    seen = _Seen(max_threads=16)
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        # What it prints at its end does not fit into the pipe, so that it stays.
+        with _start([compiled("blocked_at_once"), str(threads), "2"]) as process:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                tracer.run_once(0.05)
+                of_it = [stall for stall in seen.stalls if stall.spawn.pid == process.pid]
+                in_progress = {stall.spawn.id for stall in of_it if stall.ended is None}
+                ended = {stall.spawn.id for stall in of_it if stall.ended is not None}
+                if in_progress and in_progress <= ended and tracer.counters()["spawns_unfinished"]:
+                    break
+            process.kill()
+        counters = tracer.counters()
+    assert in_progress and in_progress <= ended
+    assert counters["spawns_unfinished"] > 0
+
+
 def test_full_map_of_processes_is_counted() -> None:
     """More holders live at once than the map has room for: the map drops some, and the counters show it.
 

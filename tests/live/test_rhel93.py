@@ -67,7 +67,9 @@ def test_only_functions_are_used(asked: list[Mapping[str, Any]]) -> None:
     try:
         loader.find_ways(preflight.find_tracefs(), loader.Options())
     except preflight.UnsupportedError as error:
-        pytest.skip(f"no programs at functions: {error}")
+        assert "9.3" in str(error)  # this kernel has no programs at functions
+        assert not asked
+        return
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
         assert {place.split(":")[0] for place in tracer.probes()} == {"fentry", "fexit", "sched", "task"}
