@@ -14,6 +14,7 @@ from agent.model import (
     Cause,
     Confirmation,
     Holder,
+    Outcome,
     Release,
     ReleasedBy,
     Spawn,
@@ -91,7 +92,7 @@ def judge(
     seen: when a scan of open files last found a process's copy, by pid.
     found: holders that the last scan found and whose release was not observed.
     """
-    began, ended = stall_began(spawn), spawn.read_ended
+    began, ended = stall_began(spawn), spawn.read_ended or _let_go(spawn)
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return Judgement(None, 0)
     latest = _latest_by_pid(_still_seen(release, seen, ended) for release in spawn.releases)
@@ -164,6 +165,14 @@ def spawn_steps(spawn: Spawn) -> list[Step]:
 def _never_tried_to_exec(spawn: Spawn) -> bool:
     """Whether the pipe more likely served another purpose: a daemon's readiness, a worker's result."""
     return spawn.own_released_by == "exit" and not spawn.exec_error and not spawn.child_killed
+
+
+def _let_go(spawn: Spawn) -> Optional[int]:
+    """When the last copy was released, if the end of the read was not seen (its map was full); else None."""
+    if spawn.outcome is not Outcome.ABANDONED or not spawn.releases:
+        return None
+    last = max(spawn.releases, key=lambda release: release.at)
+    return last.at if last.left == 0 else None
 
 
 def _released_holder(

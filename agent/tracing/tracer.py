@@ -58,6 +58,14 @@ _TIDY_NS = 60_000_000_000
 """How often the entries of comms without a spawn for an hour are removed."""
 
 
+@dataclasses.dataclass
+class _Unended:
+    """A stall that was reported in progress; missing: since when the kernel side does not have its spawn."""
+
+    spawn: Spawn
+    missing: Optional[int] = None
+
+
 class Tracer:
     """Trace spawns; a context manager whose ``run_once`` waits for records and calls back.
 
@@ -105,6 +113,7 @@ class Tracer:
         self._next_census = 0
         self._census: list[records.Spawn] = []
         self._unfinished = 0
+        self._unended: dict[int, _Unended] = {}
         self._next_tidy = 0
         self._self_test.begin()
         try:
@@ -313,6 +322,7 @@ class Tracer:
 
     def _judge_one(self, spawn: Spawn) -> None:
         self._judged[spawn.id] = None
+        was_reported = self._unended.pop(spawn.id, None) is not None
         while len(self._judged) > self._remembered:
             self._judged.popitem(last=False)
         known = self._known.pop(spawn.id)
@@ -332,6 +342,9 @@ class Tracer:
             known.seen,
             tuple(holder for holder in known.holding if holder.pid not in released),
         )
+        if stall is None and was_reported and known.shown is not None:
+            ended = spawn.read_ended or time.monotonic_ns()
+            stall = dataclasses.replace(known.shown[2], ended=ended)
         self._end(spawn)
         if late >= self._min_ns and spawn.held:  # without a foreign copy, the kernel side has counted it
             self._late_wakeups[spawn.comm] = self._late_wakeups.get(spawn.comm, 0) + 1
@@ -393,6 +406,7 @@ class Tracer:
         until = time.monotonic_ns() + turn_ns
         for stall, known in due:
             known.reported = True
+            self._unended[stall.spawn.id] = _Unended(stall.spawn)
             self._on_stall(stall)
             self._drain_perf_buffer()
             if self._drained >= until:
@@ -485,6 +499,7 @@ class Tracer:
             and now - max(spawn.own_released, spawn.read_began) > _CENSUS_NS
         ]
         self._free_unfinished(spawns, now)
+        self._end_vanished({spawn.id for spawn in spawns}, now)
         if self._on_stuck is not None:
             self._look_at_own_children([spawn for spawn in spawns if _is_late(spawn, now)], now)
         self._next_census = now + max(_CENSUS_NS, _CENSUS_SHARE * (time.monotonic_ns() - now))
@@ -506,6 +521,19 @@ class Tracer:
                 self._unfinished += 1
                 if spawn.id not in self._judged:
                     self._judge_one(dataclasses.replace(to_spawn(spawn), reading=False, read_ended=now))
+
+    def _end_vanished(self, in_flight: Collection[int], now: int) -> None:
+        """End the stalls reported in progress whose spawn the kernel side has dropped without a record."""
+        settling = {spawn.id for _, spawn in self._settling}
+        for spawn_id, unended in [*self._unended.items()]:
+            if spawn_id in in_flight or spawn_id in settling:
+                unended.missing = None
+            elif unended.missing is None:
+                unended.missing = now
+            elif now - unended.missing >= _UNFINISHED_NS:
+                self._unfinished += 1
+                ended = dataclasses.replace(unended.spawn, reading=False, read_ended=unended.missing)
+                self._judge_one(ended)
 
     def _look_at_own_children(self, late: list[records.Spawn], now: int) -> None:
         stuck, fresh, ended = self._stuck.look(now, list(map(to_spawn, late)))

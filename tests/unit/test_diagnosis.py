@@ -129,6 +129,12 @@ def test_spawn_that_lacks_an_event_is_no_stall(missing: str) -> None:
     assert judge(spawn(**{missing: None}, held=True), [release()]) is None
 
 
+def test_stall_ends_with_the_last_copy_if_the_end_of_the_read_was_not_seen() -> None:
+    unread = spawn(read_ended=None, outcome=Outcome.ABANDONED)
+    assert stalled(unread, [release(at=ENDED, left=0)]).ended == ENDED
+    assert judge(unread, [release(at=ENDED, left=1)]) is None
+
+
 def test_shortest_stall_lasts_min_ns() -> None:
     exactly = BEGAN + MIN
     assert judge(spawn(read_ended=exactly), [release(at=exactly)]) is not None

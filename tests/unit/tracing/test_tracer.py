@@ -763,6 +763,36 @@ def test_a_parent_that_has_closed_its_errpipe_does_not_wait(
     assert [stall.ended for stall in looking.reported if stall.ended] == [seconds * SECOND] * ends
 
 
+def test_a_stall_that_was_reported_in_progress_ends_whatever_the_record_says(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    """Its thread was removed from a full map, so that the record has no end of the read."""
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.at = 5 * SECOND
+    looking.look()
+    assert [stall.ended for stall in looking.reported] == [None]
+    looking.kernel.waiting = []
+    unread = {**SPAWN, **_TIMES, "read_ended": 0, "outcome": records.Outcome.ABANDONED, "pid": UNUSED_PID}
+    looking.kernel._receive(records.Spawn(**unread))
+    looking.tracing.drain()
+    assert len(looking.reported) == 2 and looking.reported[1].ended is not None
+    assert looking.reported[1].holders == looking.reported[0].holders
+
+
+def test_a_stall_ends_if_the_kernel_side_drops_its_spawn(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.at = 5 * SECOND
+    looking.look()
+    looking.kernel.waiting = []
+    for _ in range(4):
+        looking.tracing._next_census = 0
+        looking.look(2 * SECOND)
+    assert [stall.ended is None for stall in looking.reported] == [True, False]
+    assert looking.tracing.counters()["spawns_unfinished"] == 1
+
+
 def test_comms_without_a_spawn_for_an_hour_are_forgotten(kernel: list[_Kernel]) -> None:
     hour = 3600 * SECOND
     tracing = Tracer(TracerOptions(), lambda stall: None)
