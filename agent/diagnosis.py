@@ -92,7 +92,9 @@ def judge(
     seen: when a scan of open files last found a process's copy, by pid.
     found: holders that the last scan found and whose release was not observed.
     """
-    began, ended = stall_began(spawn), spawn.read_ended or _let_go(spawn)
+    began, ended = stall_began(spawn), spawn.read_ended
+    if ended is None:
+        ended = _let_go(spawn)
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return Judgement(None, 0)
     latest = _latest_by_pid(_still_seen(release, seen, ended) for release in spawn.releases)

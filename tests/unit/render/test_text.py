@@ -433,7 +433,7 @@ def test_every_valid_report_can_be_shown(reports: list[Any]) -> None:
             shown(run_line(report))
         elif report["type"] == "spawn":
             shown(spawn_line(report))
-        else:
+        elif report["type"] == "stall":
             shown(stall_text(report))
             table = step_table(report)
             if table is not None:

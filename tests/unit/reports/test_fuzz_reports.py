@@ -185,7 +185,7 @@ def _check_replay(content: bytes) -> None:
         assert status == 0
         assert _unclean(said) == []
         for line in said.splitlines():
-            assert json.loads(line)["type"] in ("run", "stall", "spawn", "summary", "wait")
+            assert json.loads(line)["type"] in ("run", "stall", "spawn", "exposure", "summary", "wait")
 
 
 @given(content=_LINES)
