@@ -36,8 +36,8 @@ check: ## lint, types and the unit tests: a minute, without root, bcc or a kerne
 	FUZZ_PROFILE=quick $(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
 
 test: announce-test lint test-pythons ## lint, types, and all tests (as root, with eBPF; half an hour)
-	$(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
-	$(PYTHON) -m pytest tests/live tests/e2e tests/runtimes
+	$(PYTHON) -m pytest --numprocesses auto --quiet tests/unit tests/e2e/test_rules.py
+	$(PYTHON) -m pytest tests/live tests/e2e tests/runtimes --deselect tests/e2e/test_rules.py
 
 test-pythons: ## the unit tests on Python 3.9 and 3.14, of PATH, pyenv or Debian
 	@config/setup.sh pythons
