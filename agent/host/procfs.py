@@ -122,16 +122,17 @@ def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:
 
 def comm_of(pid: int, proc: Path = PROC) -> bytes:
     """The comm of a process, empty if it is gone."""
-    try:
-        return contents(f"{proc}/{pid}/comm")[:_MAX_COMM].rstrip(b"\n")
-    except OSError:
-        return b""
+    return _comm(f"{proc}/{pid}") or b""
 
 
 def thread_comm(pid: int, tid: int, proc: Path = PROC) -> Optional[bytes]:
     """The comm of a thread, None if it is gone."""
+    return _comm(f"{proc}/{pid}/task/{tid}")
+
+
+def _comm(folder: str) -> Optional[bytes]:
     try:
-        return contents(f"{proc}/{pid}/task/{tid}/comm")[:_MAX_COMM].rstrip(b"\n")
+        return contents(f"{folder}/comm")[:_MAX_COMM].rstrip(b"\n")
     except OSError:
         return None
 

@@ -322,7 +322,7 @@ class Tracer:
 
     def _judge_one(self, spawn: Spawn) -> None:
         self._judged[spawn.id] = None
-        was_reported = self._unended.pop(spawn.id, None) is not None
+        self._unended.pop(spawn.id, None)
         while len(self._judged) > self._remembered:
             self._judged.popitem(last=False)
         known = self._known.pop(spawn.id)
@@ -342,7 +342,7 @@ class Tracer:
             known.seen,
             tuple(holder for holder in known.holding if holder.pid not in released),
         )
-        if stall is None and was_reported and known.shown is not None:
+        if stall is None and known.reported and known.shown is not None:
             ended = spawn.read_ended or time.monotonic_ns()
             stall = dataclasses.replace(known.shown[2], ended=ended)
         self._end(spawn)
