@@ -72,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start if an option asks for it; raises pytest.UsageError if there is no source of stalls."""
+    """Start if an option requests it; raises pytest.UsageError without a report and an agent."""
     url = config.getoption("spawnstall_agent")
     if not url and not config.getoption("spawnstall"):
         if config.getoption("spawnstall_fail"):
@@ -257,7 +257,7 @@ class _Agent:
                 f"{self._missed} more stalls on this host were too many for web.history of the agent"
             )
         if self._failure is not None:
-            found.append(f"the agent stopped to answer, so stalls can be missing: {self._failure}")
+            found.append(f"the agent stopped answering, so stalls can be missing: {self._failure}")
         return found
 
     def settle(self) -> None:
@@ -429,11 +429,11 @@ class _Watch:
     def _exposure_lines(self) -> Iterator[str]:
         by_test = self._exposures_by_test()
         if by_test:
-            yield "exposures, each of which could have become a long stall:"
+            yield "exposures that could have become long stalls:"
         for (name, comm, cause), number in sorted(by_test.items())[:_MAX_ROWS]:
             yield f"  {name}: {comm}, {cause}: {_count(number, 'exposure')}"
         if self._exposures:
-            yield "exposures on this host, each of which could have become a stall, about the time of:"
+            yield "exposures on this host that could have become long stalls, about the time of:"
         for (comm, cause, tests), number in sorted(self._exposures.items())[:_MAX_ROWS]:
             yield f"  {_one_of(tests)}: {comm}, {cause}: {_count(number, 'exposure')}"
 

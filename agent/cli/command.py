@@ -33,7 +33,7 @@ class Command:
     variables: added to its environment.
     It is a context manager; leaving it without ``release`` ends the child, and the command never runs.
     user: as whom the command runs, None: as the caller.
-    Raises CommandError if there is no such program, or if it cannot be executed.
+    Raises CommandError if the program does not exist or cannot be executed.
     """
 
     def __init__(

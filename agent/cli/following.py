@@ -115,7 +115,7 @@ def _let_go(holder: snapshot.WaitHolder, link: str) -> Optional[str]:
     if not procfs.is_alive(holder.pid):
         return "has exited"
     if not link or link.startswith("socket:"):
-        return None  # there is no file, or its end has another name
+        return None  # there is nothing to compare, or both ends have different names
     for fd in holder.fds:
         with contextlib.suppress(OSError):
             if os.readlink(f"{procfs.PROC}/{holder.pid}/fd/{fd}") == link:  # noqa: PTH115

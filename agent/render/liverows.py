@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live table of a terminal: the status, and a row for each kind of stalls, as lines that fit its width.
 
-Nothing is cut.  Where there is no room for one line a row, names are below each other; on a narrow terminal,
-the figures are below the names.
+Nothing is cut.  A row that does not fit on one line has a line for each name; on a narrow terminal, its
+figures follow on the next line.
 """
 
 from __future__ import annotations

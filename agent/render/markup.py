@@ -35,7 +35,7 @@ def render(template: str, **values: object) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    # Only once a page is asked for: importing Jinja2 takes memory, and longer than the rest of the agent.
+    # Imported for the first page: Jinja2 takes memory, and more time to import than the rest of the agent.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
