@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 import spawnstall
+from agent import pytestplugin
+from agent.model import KEEPS_COPY
+from agent.reports.gate import DEFAULT_MAX_STALL_MS
 from tests import foreign, pytestruns
 from tests.unit.reportsamples import ended, exposed
 
@@ -162,6 +165,12 @@ def test_the_status_fails_as_the_gate_of_trace_popen(stall: str, status: int, fo
     _tests(folder, one=stall or "pass")
     assert _traced(folder, "--spawnstall-fail").returncode == status
     assert _traced(folder).returncode == 0
+
+
+def test_the_limits_are_those_of_the_gate() -> None:
+    """The plugin imports nothing of ours, so that it has its own copy of them."""
+    assert set(pytestplugin._RACES) == KEEPS_COPY
+    assert pytestplugin._MAX_STALL_SECONDS * 1000 == DEFAULT_MAX_STALL_MS
 
 
 # -- stalls from an agent --
