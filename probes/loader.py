@@ -14,7 +14,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -327,6 +327,11 @@ class Probes:
         assert found is not None  # an element of an array
         # A spawn stays in the set when it gets another own child, which resets held.
         return [spawn for spawn in self._spawns_at(_places(found)) if spawn.held]
+
+    def still_in_flight(self, spawns: Collection[Spawn]) -> list[Spawn]:
+        """Return fresh copies of those of the spawns that have not been freed."""
+        ids = {spawn.id for spawn in spawns}
+        return [spawn for spawn in self._spawns_at(spawn.index for spawn in spawns) if spawn.id in ids]
 
     def _spawns_at(self, places: Iterable[int]) -> list[Spawn]:
         found = (self._spawns.get(place) for place in places)

@@ -381,6 +381,8 @@ class Tracer:
             watched = self._probes.watched()
         if now >= self._next_census:
             self._census = self._unwatched(now)
+        else:
+            self._census = self._probes.still_in_flight(self._census)
         ids = {spawn.id for spawn in watched}
         watched = [
             *watched,
@@ -405,6 +407,8 @@ class Tracer:
                 due.append((stall, known))
         until = time.monotonic_ns() + turn_ns
         for stall, known in due:
+            if self._has_ended_since(stall.spawn):
+                continue  # its record is on its way
             known.reported = True
             self._unended[stall.spawn.id] = _Unended(stall.spawn)
             self._on_stall(stall)
@@ -421,6 +425,10 @@ class Tracer:
             self._next_look = min(self._next_look, now + _SOONEST_LOOK_NS)
         if self._stacks is not None:
             self._stacks.make_room(now)
+
+    def _has_ended_since(self, spawn: Spawn) -> bool:
+        """Whether the parent has returned from its read since this look began."""
+        return not spawn.elsewhere and not self._probes.is_reading(spawn.place, spawn.id)
 
     def _without_ended(self, spawns: Iterable[Spawn], now: int) -> list[Spawn]:
         """Those in flight; an ended one is judged if its record waits for a release that does not come."""

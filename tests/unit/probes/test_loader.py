@@ -210,6 +210,12 @@ def test_the_spawns_in_flight_are_at_the_places_that_are_taken() -> None:
     assert [spawn.id for spawn in probes.spawns()] == [7]  # one place has been freed, one spawn is missing
 
 
+def test_the_spawns_that_are_still_in_flight() -> None:
+    probes = _Maps(spawns={2: Spawn(id=7, outcome=1), 5: Spawn(id=0), 9: Spawn(id=11)})
+    before = [Spawn(index=2, id=7), Spawn(index=5, id=8), Spawn(index=9, id=10), Spawn(index=10, id=9)]
+    assert [(spawn.id, spawn.outcome) for spawn in probes.still_in_flight(before)] == [(7, 1)]
+
+
 @pytest.mark.parametrize("places", [[], [0], [63, 64], [1, 62, 127, 500]])
 def test_the_spawns_that_are_watched(places: list[int]) -> None:
     words = watched_type(512)()

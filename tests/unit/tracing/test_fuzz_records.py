@@ -9,7 +9,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, Optional
 
@@ -68,6 +68,9 @@ class Kernel(loader.Probes):
 
     def watched(self) -> list[records.Spawn]:
         return self.waiting
+
+    def still_in_flight(self, spawns: Iterable[records.Spawn]) -> list[records.Spawn]:
+        return list(spawns)
 
     def process(self, pid: int) -> Any:
         return self.row

@@ -231,6 +231,10 @@ class _Kernel:
     def spawns(self) -> list[records.Spawn]:
         return self.in_flight
 
+    def still_in_flight(self, spawns: Collection[records.Spawn]) -> list[records.Spawn]:
+        ids = {spawn.id for spawn in spawns}
+        return [spawn for spawn in self.in_flight if spawn.id in ids]
+
     def free(self, place: int, spawn_id: int) -> bool:
         self.freed.append((place, spawn_id))
         return True
@@ -1030,9 +1034,25 @@ def test_a_stall_that_only_a_census_finds_stays_in_progress(kernel: list[_Kernel
     assert looking.holder().pid == HOLDER
     looking.tracing._next_census = 1 << 62
     assert looking.holder().pid == HOLDER
+    looking.kernel.in_flight = []
+    assert looking.look() == ()
     looking.kernel._receive(_stalled(SPAWN["id"]))
     looking.tracing.drain()
     assert looking.look() == ()
+
+
+def test_a_stall_that_ends_during_a_look_is_not_reported_in_progress(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.kernel.reads = False
+    looking.at = 5 * SECOND
+    looking.look()
+    assert looking.reported == []
+    looking.kernel.reads = True
+    looking.look()
+    assert [stall.ended for stall in looking.reported] == [None]
 
 
 # -- searches for holders --
