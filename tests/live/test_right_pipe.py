@@ -6,8 +6,9 @@ from __future__ import annotations
 import ctypes.util
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,13 +115,20 @@ def test_worker_that_exits_before_the_own_exec_is_no_stall(played: SideBySide) -
 
 def test_no_fd_is_negative(played: SideBySide) -> None:
     """An unknown fd is null or absent, never -1."""
-    for report in played.traced.reports:
-        if report["type"] in ("run", "summary"):
-            continue
-        fds = [fd for fd in report["errpipe"].values() if fd is not None]
-        for holder in report.get("holders", []):
-            fds += holder["fds"]
-        assert min(fds, default=0) >= 0
+    fds = [*_fds(played.traced.reports)]
+    assert fds and min(fds) >= 0
+
+
+def _fds(found: Any, key: str = "") -> Iterator[int]:
+    """Yield the numbers under keys that name an fd, or fds, anywhere in an object."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            yield from _fds(value, name)
+    elif isinstance(found, list):
+        for each in found:
+            yield from _fds(each, key)
+    elif isinstance(found, int) and key.endswith(("fd", "fds")):
+        yield found
 
 
 def test_each_spawn_is_counted_once(played: SideBySide) -> None:
