@@ -262,7 +262,7 @@ def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
         agent.process.send_signal(signal.SIGHUP)
         agent.wait_until(lambda: agent.metrics()[reloaded, ()] == 1)
         _run(lab, *forced)
-        _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
+        _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "0.8", "--plain", "0")
         agent.wait_until(lambda: len(agent.stalls()) == 2)
         assert agent.stalls()[1]["stall_seconds"] > 0.5
 
@@ -284,7 +284,7 @@ def test_spawns_without_an_errpipe(lab: Lab) -> None:
 
 def test_identities_of_the_processes(lab: Lab) -> None:
     with lab.agent() as agent:
-        _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "1", "--plain", "0")
+        _run(lab, "fork_beside_popen.py", "--force", "1", "--live", "0.8", "--plain", "0")
         agent.wait_until(lambda: len(agent.stalls()) == 1)
         [stall] = agent.stalls()
     for process in (stall["parent"], stall["holders"][0]):

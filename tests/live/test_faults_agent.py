@@ -94,7 +94,14 @@ def _start_agent(lab: Lab, stderr: Path) -> subprocess.Popen[bytes]:
     file = lab.folder / "early.yaml"
     file.write_text(json.dumps({"web": {"listen": "127.0.0.1:0"}}))
     with stderr.open("wb") as log:
-        return subprocess.Popen([*lab.trace_popen, "agent", "--config", str(file)], cwd=lab.root, stderr=log)
+        return subprocess.Popen(
+            [*lab.trace_popen, "agent", "--config", str(file)], cwd=lab.root, stderr=log, env=_without_cache()
+        )
+
+
+def _without_cache() -> dict[str, str]:
+    """Return an environment in which the compiler compiles, however often it has done so before."""
+    return {**os.environ, "CACHE_DIRECTORY": ""}
 
 
 def test_the_socket_of_a_killed_agent_is_replaced_and_removed_at_the_end(lab: Lab) -> None:
@@ -135,7 +142,12 @@ def test_interrupted_while_it_compiles(lab: Lab) -> None:
     output = lab.folder / "early.log"
     with output.open("wb") as log:
         tracer = subprocess.Popen(
-            lab.trace_popen, cwd=lab.root, stdout=log, stderr=log, start_new_session=True
+            lab.trace_popen,
+            cwd=lab.root,
+            stdout=log,
+            stderr=log,
+            env=_without_cache(),
+            start_new_session=True,
         )
     _until(lambda: _compiler_of(tracer.pid), "the compiler")
     time.sleep(0.4)  # earlier, an import in Python may swallow it
@@ -149,7 +161,8 @@ def test_interrupted_while_it_compiles(lab: Lab) -> None:
 def test_trace_popen_killed_before_its_command_starts(lab: Lab) -> None:
     """The command never runs."""
     mark = lab.folder / "mark"
-    tracer = subprocess.Popen([*lab.trace_popen, "--", "/usr/bin/touch", str(mark)], cwd=lab.root)
+    command = [*lab.trace_popen, "--", "/usr/bin/touch", str(mark)]
+    tracer = subprocess.Popen(command, cwd=lab.root, env=_without_cache())
     _until(lambda: _compiler_of(tracer.pid), "the compiler")
     children = procfs.descendants(tracer.pid)
     tracer.kill()
