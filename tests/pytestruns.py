@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["command", "environment", "run"]
+__all__ = ["command", "environment", "options", "run"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SHIM = """
@@ -19,11 +19,15 @@ pytest_addoption, pytest_configure = plugin.pytest_addoption, plugin.pytest_conf
 """
 
 
-def command(folder: Path, *options: str) -> list[str]:
-    """pytest for the tests in a folder, with the options."""
+def options(folder: Path) -> list[str]:
+    """The options with which pytest loads the plugin and runs the tests in a folder."""
     (folder / "entrypoint.py").write_text(_SHIM)
-    plugins = ["-p", "no:cacheprovider", "-p", "entrypoint", "-p", "xdist"]
-    return [sys.executable, "-m", "pytest", *plugins, "-q", *options, str(folder)]
+    return ["-p", "no:cacheprovider", "-p", "entrypoint", "-p", "xdist", "-q", str(folder)]
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    """pytest for the tests in a folder, with more options."""
+    return [sys.executable, "-m", "pytest", *options(folder), *more]
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
@@ -34,10 +38,10 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
     return {**inherited, **found, **variables}
 
 
-def run(folder: Path, options: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, more: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
     """The output and status of it."""
     return subprocess.run(
-        command(folder, *options),
+        command(folder, *more),
         cwd=folder,
         env=environment(folder, **variables),
         capture_output=True,
