@@ -51,7 +51,7 @@ def test_busy_threads_that_start_programs_pass(lab: Lab) -> None:
     """By vfork, and by a fork after which the child closes the copies itself."""
     for number in range(_RUNS):
         way = ["--fork"] if number % 2 else []
-        command = lab.program("many_popen.py", "--threads", "8", "--count", "200", *way)
+        command = lab.program("many_popen.py", "--threads", "8", "--count", "200", *way, "/bin/ls", "/")
         assert _run(lab, command) == (0, []), (number, (lab.folder / "report").read_text())
 
 
