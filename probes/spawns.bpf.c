@@ -103,6 +103,13 @@ INLINE u32 outcome_of(struct spawn *spawn)
     return OUTCOME_ABANDONED;
 }
 
+/* 1: the own child has exited and never called exec: more likely a worker with a pipe for its result, whose copies in
+ * other processes are no race. */
+INLINE u32 never_tried_to_exec(struct spawn *spawn)
+{
+    return spawn->own_how == HOW_EXIT && !spawn->exec_error && !spawn->killed;
+}
+
 /* Adds a finished spawn to the statistics of its comm. */
 INLINE void add_up(struct spawn *spawn, struct comm_stats *stats, u32 outcome)
 {
@@ -134,6 +141,10 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
             outcome = outcome_of(spawn);
             finishes = outcome != OUTCOME_ABANDONED || spawn->cloexec;
             verdict = finishes ? SEND : DROP; /* neither close-on-exec nor followed by an exec: not an errpipe */
+            if (never_tried_to_exec(spawn)) {
+                spawn->held = 0;
+                __builtin_memset(spawn->exposures, 0, sizeof(spawn->exposures));
+            }
         }
     }
     if (finishes || exposed) {

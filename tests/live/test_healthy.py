@@ -91,6 +91,7 @@ def test_no_stall(played: SideBySide, name: str) -> None:
     assert case["status"] == 0
     assert case["waited"] > _WAITED_SECONDS  # otherwise the test shows nothing
     assert played.of(name, "stall") == []
+    assert played.of(name, "exposure") == []
 
 
 def test_no_stall_of_an_unknown_process(played: SideBySide) -> None:

@@ -87,6 +87,7 @@ def test_one_stall_by_its_worker(played: SideBySide, name: str) -> None:
     assert ended["stall_seconds"] == pytest.approx(expected, abs=5 * TOLERANCE_SECONDS)
     [report] = [report for report in played.of(name, "spawn") if report["child"]["pid"] == spawn["child"]]
     assert report["outcome"] == "ok"
+    assert [(each["cause"], each["count"]) for each in played.of(name, "exposure")] == [("forked", 1)]
 
 
 def _assert_right(stall: Object, spawn: Object) -> None:

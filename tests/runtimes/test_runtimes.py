@@ -124,6 +124,7 @@ def test_plain_spawns(lab: Lab, runtimes: Runtimes, name: str) -> None:
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT * _RUNTIMES[name].errpipe
     assert traced.summary["spawns"] == len(traced.of("spawn"))
     assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
+    assert traced.of("exposure") == []
 
 
 @pytest.mark.parametrize("name", _RUNTIMES)
@@ -133,6 +134,7 @@ def test_program_that_does_not_exist(lab: Lab, runtimes: Runtimes, name: str) ->
     outcomes = [spawn["outcome"] for spawn in traced.of("spawn")]
     assert outcomes == ["exec_failed"] * _COUNT * _RUNTIMES[name].errpipe
     assert traced.of("stall") == []
+    assert traced.of("exposure") == []
 
 
 @pytest.mark.parametrize("name", _PRELOADED)
@@ -160,6 +162,7 @@ def test_close_on_exec_from_the_start(lab: Lab, runtimes: Runtimes, preload: Pre
     assert max(spawn["seconds"] for spawn in spawns) < LIVE_SECONDS
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * _COUNT
     assert [stall for stall in traced.of("stall") if stall["stall_seconds"] > 0.1] == []
+    assert traced.of("exposure") == []
 
 
 def test_go(lab: Lab, runtimes: Runtimes, preload: Preload) -> None:
@@ -182,6 +185,7 @@ def test_no_errpipe_no_report(lab: Lab, runtimes: Runtimes, preload: Preload, na
         assert min(spawn["seconds"] for spawn in spawns) > LIVE_SECONDS * 0.8
     assert traced.of("spawn") == []
     assert traced.of("stall") == []
+    assert traced.of("exposure") == []
     assert traced.summary["spawns"] == 0
 
 
@@ -197,6 +201,7 @@ def test_many_threads(lab: Lab, runtimes: Runtimes, name: str) -> None:
     for stall in traced.of("stall"):
         assert {holder["pid"] for holder in stall["holders"]} <= children
         assert {holder["cause"] for holder in stall["holders"]} == {"late_exec"}
+    assert traced.of("exposure") == []
 
 
 def test_threads_that_create_their_first_pipes_at_once(lab: Lab, runtimes: Runtimes) -> None:
@@ -222,3 +227,4 @@ def test_job_control_of_bash(lab: Lab, repo_root: Path) -> None:
     assert traced.printed[-1]["value"] == "hi"
     assert traced.of("spawn") == []
     assert traced.of("stall") == []
+    assert traced.of("exposure") == []
