@@ -218,9 +218,10 @@ set_up() {
             node_packages tests/e2e ci --ignore-scripts
         ;;
     runtimes)
-        # gcc and libc6-dev link what go and rustc compile. python3-gi calls GLib's g_spawn.
-        only_debian runtimes bash default-jdk-headless gcc git golang-go libc6-dev nodejs perl python3-gi ruby \
-            rustc tcl
+        # gcc and libc6-dev link what go and rustc compile. python3-gi calls GLib's g_spawn. Where systemd runs,
+        # openssh-server also starts its service.
+        only_debian runtimes bash default-jdk-headless gcc git golang-go libc6-dev nodejs openssh-client \
+            openssh-server perl python3-gi ruby rustc tcl
         ;;
     packages) only_debian packages debhelper dh-python mmdebstrap rpm ;;
     kernels) only_debian kernels qemu-system-x86 qemu-system-arm busybox-static ;;
