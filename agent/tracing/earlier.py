@@ -19,7 +19,7 @@ from agent.host import procfs
 from agent.host.identity import identify
 from agent.model import Cause, Confirmation, Holder, Spawn, Stall, StuckExec
 from agent.tracing.background import Background, Budget
-from agent.tracing.stuckexecs import KINDS, LATE_NS
+from agent.tracing.stuckexecs import KINDS, LATE_NS, end_of
 
 __all__ = ["EarlierHangs", "Seen"]
 
@@ -35,10 +35,11 @@ _LAST_BUDGET_NS = 1_000_000_000
 
 _Found = tuple[Collection[snapshot.Finding], Collection[snapshot.Wait]]
 _Known = tuple[Collection[int], Collection[int]]
+_Hang = Union[Stall, StuckExec]
 
 
 class Seen(NamedTuple):
-    """The hangs in progress, and those to report: old enough for the first time, or (only stalls) ended."""
+    """The hangs in progress, and those to report: old enough for the first time, or ended."""
 
     stalls: list[Stall]
     stuck: list[StuckExec]
@@ -48,13 +49,26 @@ class Seen(NamedTuple):
 
 @dataclass
 class _Followed:
-    """call: the system call in which the thread is blocked; doubted: when it was first seen elsewhere."""
+    """call: the system call in which the thread is blocked; doubted: when it was first seen elsewhere.
 
-    hang: Union[Stall, StuckExec]
+    wait: of an own child; end: what /proc showed of its end when it was first doubted, while its child may
+    still be a zombie.
+    """
+
+    hang: _Hang
     call: bytes
     checked: int
+    wait: Optional[snapshot.Wait] = None
     doubted: Optional[int] = None
+    end: Optional[StuckExec] = None
     reported: bool = False
+
+    def doubt(self, now: int) -> None:
+        """Note that it seems to have ended."""
+        if self.doubted is None:
+            self.doubted = now
+            if self.wait is not None:
+                self.end = end_of(self.wait, self.hang.spawn)
 
 
 @dataclass(frozen=True)
@@ -105,12 +119,14 @@ class EarlierHangs:
         not let go.
         """
         reports: list[Stall] = []
+        stuck_reports: list[StuckExec] = []
         searched = self._background.take()
         if searched is not None:
-            reports += self._merge(searched, now, known() if any(searched.found) else ((), ()))
+            ended = self._merge(searched, now, known() if any(searched.found) else ((), ()))
+            reports += ended[0]
+            stuck_reports += ended[1]
         self._check(now)
         self._begin_search(now)
-        stuck_reports = []
         for one in self._followed.values():
             if one.reported or now - _began(one.hang) < (
                 ongoing_ns if isinstance(one.hang, Stall) else LATE_NS
@@ -121,7 +137,7 @@ class EarlierHangs:
             elif _is_late(one.hang, now):
                 stuck_reports.append(one.hang)
             else:  # it was young: another search finds out what it does now
-                one.doubted = one.doubted or now
+                one.doubt(now)
                 continue
             one.reported = True
         hangs = [one.hang for one in self._followed.values()]
@@ -132,18 +148,18 @@ class EarlierHangs:
             stuck_reports,
         )
 
-    def finish(self, now: int) -> list[Stall]:
-        """Return the stalls that have ended since the last look; it waits for a search of their processes."""
+    def finish(self, now: int) -> tuple[list[Stall], list[StuckExec]]:
+        """Return those that have ended since the last look; it waits for a search of their processes."""
         doubted = [one for one in self._followed.values() if not _is_still_there(one)]
         for one in doubted:
-            one.doubted = one.doubted or now
+            one.doubt(now)
         pids = frozenset(one.hang.spawn.pid for one in doubted)
         if not pids:
-            return []
+            return [], []
         try:
             searched = self._searched(pids, now, Budget(_LAST_BUDGET_NS))
         except TimeoutError:
-            return []  # it is not known whether they have ended
+            return [], []  # it is not known whether they have ended
         return self._merge(searched, now, ((), ()))
 
     def _check(self, now: int) -> None:
@@ -154,7 +170,7 @@ class EarlierHangs:
         for one in sorted(due, key=lambda one: one.checked)[:_CHECKS]:
             one.checked = now
             if not _is_still_there(one):
-                one.doubted = now
+                one.doubt(now)
 
     def _begin_search(self, now: int) -> None:
         """Search all processes when that is due, otherwise those whose hangs may have ended."""
@@ -171,11 +187,11 @@ class EarlierHangs:
     def _searched(self, pids: frozenset[int], asked: int, budget: Budget) -> _Searched:
         return _Searched(pids, asked, self._search(pids, budget))
 
-    def _merge(self, searched: _Searched, now: int, known: _Known) -> list[Stall]:
-        """Follow what was found, and return the stalls that have ended."""
+    def _merge(self, searched: _Searched, now: int, known: _Known) -> tuple[list[Stall], list[StuckExec]]:
+        """Follow what was found, and return what has ended and was reported (stalls: even if it was not)."""
         findings, waits = searched.found
         pipes, children = known
-        seen: dict[int, Union[Stall, StuckExec]] = {}
+        seen: dict[int, tuple[_Hang, Optional[snapshot.Wait]]] = {}
         for finding in findings:
             inode = finding.inode
             if finding.certain and inode is not None and inode not in pipes:
@@ -183,27 +199,30 @@ class EarlierHangs:
                 before = self._followed.get(stall.spawn.id)
                 if before is not None and isinstance(before.hang, Stall):
                     stall = dataclasses.replace(before.hang, holders=stall.holders)
-                seen[stall.spawn.id] = stall
+                seen[stall.spawn.id] = stall, None
         for wait in waits:
             if wait.kind in KINDS and wait.child is not None and wait.child not in children:
                 stuck = _stuck(wait, wait.child, now)
-                seen[stuck.spawn.id] = stuck
-        for id_, hang in seen.items():
+                seen[stuck.spawn.id] = stuck, wait
+        for id_, (hang, found) in seen.items():
             before = self._followed.get(id_)
             call = _call(hang.spawn.pid, hang.spawn.read_tid)
-            self._followed[id_] = _Followed(hang, call, now, reported=before is not None and before.reported)
-        ended = []
+            reported = before is not None and before.reported
+            self._followed[id_] = _Followed(hang, call, now, found, reported=reported)
+        stalls, ended = [], []
         for id_, one in list(self._followed.items()):
             if one.doubted is None or id_ in seen or one.doubted > searched.asked:
                 continue
             if searched.pids == self._pids or one.hang.spawn.pid in searched.pids:
                 del self._followed[id_]
                 if isinstance(one.hang, Stall):
-                    ended.append(dataclasses.replace(one.hang, ended=one.doubted))
-        return ended
+                    stalls.append(dataclasses.replace(one.hang, ended=one.doubted))
+                elif one.reported and one.end is not None:
+                    ended.append(one.end)
+        return stalls, ended
 
 
-def _began(hang: Union[Stall, StuckExec]) -> int:
+def _began(hang: _Hang) -> int:
     return hang.began if isinstance(hang, Stall) else hang.spawn.created
 
 

@@ -17,7 +17,7 @@ from agent.host import procfs
 from agent.model import Spawn, StuckExec
 from agent.tracing.background import Background, Budget
 
-__all__ = ["KINDS", "LATE_NS", "StuckExecs", "what_became_of"]
+__all__ = ["KINDS", "LATE_NS", "StuckExecs", "end_of", "what_became_of"]
 
 KINDS = frozenset({"own_child", "vfork"})
 """The waits for an exec."""
@@ -152,10 +152,13 @@ def _stuck(candidates: Collection[_Candidate]) -> list[StuckExec]:
 
 
 def _seen_ended(one: _Candidate) -> Optional[StuckExec]:
-    if one.reported is None:
-        return None
-    how = what_became_of(one.spawn.child, one.reported.child_comm)
-    return _ended(one.reported, one.spawn, how or "the thread no longer waits for its child", 0)
+    return None if one.reported is None else end_of(one.reported, one.spawn)
+
+
+def end_of(wait: snapshot.Wait, spawn: Spawn) -> StuckExec:
+    """The end, now, of a wait for an exec, as ``/proc`` shows it."""
+    how = what_became_of(spawn.child, wait.child_comm)
+    return _ended(wait, spawn, how or "the thread no longer waits for its child", 0)
 
 
 def _ended(wait: snapshot.Wait, spawn: Spawn, how: str, ago: int) -> StuckExec:

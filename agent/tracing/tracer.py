@@ -227,9 +227,13 @@ class Tracer:
         with self._reading_maps:
             spawns = self._probes.spawns()
         self._free_unfinished(spawns, now + _UNFINISHED_NS)
-        for stall in self._earlier.finish(now):
+        stalls, stuck = self._earlier.finish(now)
+        for stall in stalls:
             self._end(stall.spawn)
             self._on_stall(stall)
+        if self._on_stuck is not None:
+            for one in stuck:
+                self._on_stuck(one)
 
     def comm_stats(self) -> dict[bytes, CommStats]:
         """The kernel side's aggregates by comm; those of a comm without a spawn for an hour are removed."""

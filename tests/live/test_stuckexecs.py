@@ -107,7 +107,10 @@ def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> No
                         os.kill(wait["child"]["pid"], signal.SIGKILL)
                         agent.wait_until(lambda agent=agent: number not in agent.metrics())  # type: ignore[misc]
                         assert agent.status()["waits"] == []
-                        assert len(json_lines(agent.log())) == 1
+                        agent.wait_until(lambda agent=agent: len(json_lines(agent.log())) == 2)  # type: ignore[misc]
+                        ended = json_lines(agent.log())[1]
+                        assert (ended["id"], ended["state"]) == (wait["id"], "ended")
+                        assert f"(pid {wait['child']['pid']}) has exited" in ended["ending"]
         finally:
             os.killpg(stuck.pid, signal.SIGKILL)
     assert seen[0][0] == seen[1][0]

@@ -165,9 +165,9 @@ def test_what_ended_a_moment_ago_is_reported_at_the_end(host: _Host) -> None:
     [first, second], _ = _search_host(host)
     host.findings.pop(0)
     host.calls[11] = b""
-    [ended] = host.hangs.finish(host.now + _SECOND)
+    [ended], [] = host.hangs.finish(host.now + _SECOND)
     assert ended.spawn == first.spawn and ended.ended == host.now + _SECOND
-    assert host.hangs.finish(host.now + _SECOND) == []
+    assert host.hangs.finish(host.now + _SECOND) == ([], [])
     assert host.searched == [{1}, {10}]
     assert [each.spawn for each in host.look()[0]] == [second.spawn]
 
@@ -207,7 +207,7 @@ def test_a_search_that_takes_too_long_ends_nothing(host: _Host) -> None:
     host.look()
     assert host.look() == ([stall], [])
     assert host.hangs.cut == 1
-    assert host.hangs.finish(host.now) == []
+    assert host.hangs.finish(host.now) == ([], [])
     host.in_time = True
     host.look()
     assert [each.ended is not None for each in host.look()[1]] == [True]
@@ -270,14 +270,32 @@ def test_a_young_own_child_that_has_called_exec_is_not_reported(host: _Host) -> 
 
 
 def test_an_own_child_is_followed_until_it_calls_exec(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.host.procfs.has_not_execed", lambda pid: True)
     host.waits = [_wait(10, 99), _wait(20, 98)]
-    _search_for_children(host)
+    first, _second = _search_for_children(host).stuck_reports
     host.waits.pop(0)
     host.calls[11] = b"running"
     assert len(host.see().stuck) == 2  # doubts it, and searches that process only
-    assert [stuck.spawn.pid for stuck in host.see().stuck] == [20]
+    seen = host.see()
+    assert [stuck.spawn.pid for stuck in seen.stuck] == [20]
+    [ended] = seen.stuck_reports
+    assert (ended.spawn.pid, ended.wait["state"], ended.wait["id"]) == (10, "ended", first.wait["id"])
+    assert ended.wait["ending"] == "the thread no longer waits for its child"
     assert host.searched == [{1}, {10}]
     host.waits = []
     monkeypatch.setattr("agent.host.procfs.is_alive", lambda pid: pid != 98)
     host.see()
+    [ended] = host.see().stuck_reports
+    assert "98" in ended.wait["ending"] and "has exited" in ended.wait["ending"]
     assert host.see() == ([], [], [], [])
+
+
+def test_the_end_of_an_own_child_at_the_end_of_tracing(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.waits = [_wait(10, 99)]
+    _search_for_children(host)
+    assert host.hangs.finish(host.now) == ([], [])
+    host.waits = []
+    host.calls[11] = b"running"
+    stalls, [ended] = host.hangs.finish(host.now)
+    assert (stalls, ended.wait["state"]) == ([], "ended")
+    assert host.hangs.finish(host.now) == ([], [])
