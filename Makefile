@@ -37,7 +37,9 @@ check: ## lint, types and the unit tests: a minute, without root, bcc or a kerne
 
 test: announce-test lint test-pythons ## lint, types, and all tests (as root, with eBPF; half an hour)
 	$(PYTHON) -m pytest --numprocesses auto --quiet tests/unit tests/e2e/test_rules.py
-	$(PYTHON) -m pytest tests/live tests/e2e tests/runtimes --deselect tests/e2e/test_rules.py
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not alone" \
+		tests/live tests/runtimes tests/e2e --deselect tests/e2e/test_rules.py
+	$(PYTHON) -m pytest -m alone tests/live tests/e2e
 
 test-pythons: ## the unit tests on Python 3.9 and 3.14, of PATH, pyenv or Debian
 	@config/setup.sh pythons
@@ -49,7 +51,7 @@ test-pythons: ## the unit tests on Python 3.9 and 3.14, of PATH, pyenv or Debian
 	done
 
 announce-test:
-	@echo "make test: takes about 35 minutes if everything is installed, and up to 5 more to install:"
+	@echo "make test: takes about 30 minutes if everything is installed, and up to 5 more to install:"
 	@echo "  Debian packages python3-bpfcc, python3-venv, gcc, libc6-dev, openssl, if missing; in .venv the packages of"
 	@echo "  config/requirements-dev.txt; in .cache a Python 2.7, unpacked from Debian's archives, and virtual environments of"
 	@echo "  Python 3.9, where PATH or pyenv has it, and of 3.14, unpacked from Debian's archives too."

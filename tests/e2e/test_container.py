@@ -25,6 +25,8 @@ from tests.e2e.containers import CREATED, REVISION, TOOLS, TRACEFS, Container, E
 from tests.e2e.servers import eventually
 from tests.live.lab import Lab, Object, json_lines
 
+pytestmark = pytest.mark.alone
+
 HOST = ("--pid=host", "--network=host", *TRACEFS)
 FEW = [f"--cap-add={name}" for name in ("BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH")]
 HARDENED = ["--cap-drop=ALL", "--read-only", "--security-opt=no-new-privileges"]

@@ -19,6 +19,8 @@ import pytest
 from tests.e2e.browser import Browser, Page
 from tests.live.lab import Lab, Object, RunningAgent, json_lines
 
+pytestmark = pytest.mark.alone
+
 
 @contextlib.contextmanager
 def _stalling(lab: Lab, name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:

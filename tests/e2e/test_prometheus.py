@@ -21,7 +21,7 @@ from tests.live.lab import PYTHON, Lab, RunningAgent
 from tests.metrics_contract import contract
 from tests.promql import Target, panel_targets, substituted
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.alone
 
 _WINDOW_SECONDS = 10
 _COMM = "python3"  # of every program that runs here

@@ -95,7 +95,11 @@ class Lab:
 
     @contextlib.contextmanager
     def agent(self, **config: Any) -> Iterator[RunningAgent]:
-        """Run the agent on a free port until the block ends; it is ended by SIGTERM."""
+        """Run the agent on a free port until the block ends; it is ended by SIGTERM.
+
+        Its module needs the mark ``alone``: an agent sees the programs of all tests.
+        """
+        assert "PYTEST_XDIST_WORKER" not in os.environ, "mark this module with pytest.mark.alone"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

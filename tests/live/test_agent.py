@@ -16,6 +16,8 @@ import pytest
 
 from tests.live.lab import PYTHON, Lab, Object, json_lines
 
+pytestmark = pytest.mark.alone
+
 
 def _run(lab: Lab, name: str, *arguments: str) -> list[dict[str, object]]:
     done = subprocess.run(

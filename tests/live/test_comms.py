@@ -9,6 +9,8 @@ import pytest
 
 from tests.live.lab import Lab
 
+pytestmark = pytest.mark.alone
+
 _SPAWNS = 21
 _THREAD = "Thread-0 (stall"
 

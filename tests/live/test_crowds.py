@@ -22,6 +22,8 @@ from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
 from tests.live.lab import PYTHON, Lab, Object, RunningAgent, json_lines
 
+pytestmark = pytest.mark.alone
+
 _HIDDEN = (40, 14)
 """Processes and threads: 560 stalls."""
 _REAL = 6

@@ -15,6 +15,8 @@ import pytest
 from agent import snapshot
 from tests.live.lab import Lab, Object, json_lines
 
+pytestmark = pytest.mark.alone
+
 _IN_PROGRESS = "spawnstall_stalls_in_progress"
 _COMM = "earlier-app"
 _LABELS = (("cause", "forked"), ("comm", _COMM), ("holder", _COMM))

@@ -20,6 +20,8 @@ from agent.settings.agentfile import Web
 from tests.live.bpfids import Ids, ids_of, still_there
 from tests.live.lab import Lab, RunningAgent, json_lines
 
+pytestmark = pytest.mark.alone
+
 _DEADLINE_SECONDS = 30
 
 

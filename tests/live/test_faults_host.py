@@ -11,6 +11,8 @@ import pytest
 
 from tests.live.lab import PYTHON, Lab, RunningAgent, json_lines
 
+pytestmark = pytest.mark.alone
+
 _PROCESSES = 2048
 # Every process of the bomb holds the errpipe and prints its pid.
 _BOMB = f"""

@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from agent.serve.server import MAX_CONNECTIONS
 from tests.bench.cost import memory
 from tests.live.lab import PYTHON, Lab, RunningAgent
+
+pytestmark = pytest.mark.alone
 
 _MAX_THREADS = 2 * MAX_CONNECTIONS + 16  # two for each connection, and the agent's own
 _MAX_GROWTH_MIB = 36

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.live.lab import Lab
 from tests.soak_spawns import soak
+
+pytestmark = pytest.mark.alone
 
 
 def test_every_spawn_is_counted_and_nothing_grows(lab: Lab) -> None:

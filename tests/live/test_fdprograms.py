@@ -12,6 +12,8 @@ from tests.fdprograms.compare import Prover
 from tests.fdprograms.expected import Step
 from tests.fdprograms.generator import Choice, Limits, choices, plan
 
+pytestmark = pytest.mark.alone
+
 _SETTINGS = settings(
     max_examples=300,
     deadline=None,

@@ -14,6 +14,8 @@ import pytest
 
 from tests.live.lab import Lab
 
+pytestmark = pytest.mark.alone
+
 _RUNS = int(os.environ.get("GATE_RUNS", "6"))
 
 

@@ -17,6 +17,8 @@ from agent.tracing.tracer import Tracer
 from probes.perfevent import online_cpus
 from tests.live.lab import PYTHON, Lab, json_lines
 
+pytestmark = pytest.mark.alone
+
 _NAME = b"losses-test"
 _NAMED = f"open('/proc/self/comm', 'w').write('{_NAME.decode()}')\n"
 """The first line of a program, whose stalls are then told from those of other programs on this host."""

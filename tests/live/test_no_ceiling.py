@@ -10,6 +10,8 @@ import pytest
 
 from tests.live.lab import TOLERANCE_SECONDS, Lab, Object, RunningAgent, Traced, json_lines
 
+pytestmark = pytest.mark.alone
+
 _STORMS = (4, 32, 64, 200, 1000)
 _STORM_SECONDS = "3"
 _MANY = 200

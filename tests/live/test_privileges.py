@@ -14,6 +14,8 @@ import pytest
 
 from tests.live.lab import PYTHON, Lab, Object, RunningAgent, json_lines
 
+pytestmark = pytest.mark.alone
+
 LOOK_AT_OTHERS = 1 << 2 | 1 << 19  # DAC_READ_SEARCH, SYS_PTRACE
 KILL = 1 << 5
 SYS_ADMIN = 1 << 21

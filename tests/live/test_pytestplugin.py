@@ -11,6 +11,8 @@ import pytest
 from tests import pytestruns
 from tests.live.lab import Lab
 
+pytestmark = pytest.mark.alone
+
 _TESTS = """
 import subprocess
 

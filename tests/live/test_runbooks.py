@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from agent import snapshot
 from tests.live.lab import PYTHON, Lab, RunningAgent
+
+pytestmark = pytest.mark.alone
 
 _COMMAND = re.compile(
     r"(?:trace-popen|python3|curl|journalctl|systemctl|kubectl|kill|ps|cat|strace|grep|umount) "

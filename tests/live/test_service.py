@@ -11,7 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.live.lab import PYTHON, Lab, Object
+
+pytestmark = pytest.mark.alone
 
 _NOBODY = 65534
 # MemoryDenyWriteExecute= where the kernel supports it (6.3, PR_SET_MDWE), then exec of the command.

@@ -140,6 +140,7 @@ def test_no_stacks_by_default(lab: Lab) -> None:
         assert "stacks" not in report
 
 
+@pytest.mark.alone
 def test_the_agent_when_configured(lab: Lab) -> None:
     with lab.agent(stacks={"capture": True}, stalls={"ongoing_seconds": 0.25}) as agent:
         printed = subprocess.run(lab.program(*FORCED), stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -8,7 +8,11 @@ import signal
 import subprocess
 from datetime import datetime
 
+import pytest
+
 from tests.live.lab import PYTHON, Lab, json_lines
+
+pytestmark = pytest.mark.alone
 
 _STUCK = """
 import subprocess, sys, time

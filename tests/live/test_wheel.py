@@ -16,6 +16,8 @@ from agent import __version__
 from tests import foreign
 from tests.live.lab import PYTHON, Lab, json_lines
 
+pytestmark = pytest.mark.alone
+
 _NOT_OURS = (".git", ".venv", ".cache", "node_modules", "build", "*.egg-info", "tests")
 
 
