@@ -18,6 +18,7 @@ __all__ = ["run"]
 
 _BUSY_HOST = 15  # programs: slightly more than 1,000 series
 _NAMES = (0, _BUSY_HOST, 150)  # to 10,000 series
+_POLL_SECONDS = 0.005
 _SCRAPES = 20
 _NEXT_SCRAPE_SECONDS = 3  # an earlier one would get the same response
 _SPAWNS = "spawnstall_spawns_total"
@@ -67,8 +68,8 @@ def _first_event(bench: Bench, lab: Lab) -> float:
     spawner = subprocess.Popen(bench.program("spawns", "vfork", 1, 60, 200), stdout=subprocess.DEVNULL)
     try:
         began = time.monotonic()
-        with lab.agent() as agent:
-            agent.wait_until(lambda: _spawns_seen(agent) > 0)
+        with lab.agent(_POLL_SECONDS) as agent:
+            agent.wait_until(lambda: _spawns_seen(agent) > 0, every=_POLL_SECONDS)
             return time.monotonic() - began
     finally:
         spawner.kill()

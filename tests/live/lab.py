@@ -23,6 +23,7 @@ from tests import contract
 
 PYTHON = "/usr/bin/python3"
 TOLERANCE_SECONDS = float(os.environ.get("TEST_TOLERANCE_SECONDS", "0.1"))
+_POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = float(os.environ.get("TEST_PATIENCE_SECONDS", "0"))
 """The least time that anything may take; an emulated machine is slow."""
 Object = dict[str, Any]
@@ -94,9 +95,10 @@ class Lab:
         return Traced(json_lines(done.stdout), json_lines(reports.read_text()), done.returncode)
 
     @contextlib.contextmanager
-    def agent(self, **config: Any) -> Iterator[RunningAgent]:
+    def agent(self, poll_seconds: float = _POLL_SECONDS, **config: Any) -> Iterator[RunningAgent]:
         """Run the agent on a free port until the block ends; it is ended by SIGTERM.
 
+        poll_seconds: how often it is asked whether it is ready.
         Its module needs the mark ``alone``: an agent sees the programs of all tests.
         """
         assert "PYTEST_XDIST_WORKER" not in os.environ, "mark this module with pytest.mark.alone"
@@ -112,7 +114,7 @@ class Lab:
             )
         agent = RunningAgent(process, port, log)
         try:
-            agent.wait_until_ready()
+            agent.wait_until_ready(poll_seconds)
             yield agent
         finally:
             agent.stop()
@@ -135,8 +137,8 @@ class RunningAgent:
         """Return the answer of /api/stalls, which must have the shape of the published schema."""
         return contract.checked_status(json.loads(self.get("/api/stalls")))
 
-    def wait_until_ready(self) -> None:
-        """Wait until /healthz answers."""
+    def wait_until_ready(self, every: float = _POLL_SECONDS) -> None:
+        """Wait until /healthz answers; it is asked again after so many seconds."""
         deadline = time.monotonic() + max(120, _PATIENCE_SECONDS)
         while True:
             assert self.process.poll() is None, self._log.read_text()
@@ -145,7 +147,7 @@ class RunningAgent:
                 return
             except OSError:
                 assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(0.05)
+                time.sleep(every)
 
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """Return every sample by name and sorted labels."""
@@ -163,12 +165,14 @@ class RunningAgent:
         """Return the stalls in the log, ended and in progress."""
         return [each for each in json_lines(self.log()) if each["type"] == "stall"]
 
-    def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
+    def wait_until(
+        self, holds: Callable[[], bool], seconds: float = 10, every: float = _POLL_SECONDS
+    ) -> None:
         """Wait until a condition holds; fail after some seconds."""
         deadline = time.monotonic() + max(seconds, _PATIENCE_SECONDS)
         while not holds():
             assert time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
+            time.sleep(every)
 
     def stop(self) -> float:
         """Send SIGTERM; return the seconds until the agent ended."""
