@@ -2,6 +2,7 @@
 """Run the core of the live tests on other kernels, each in an emulated machine, and print a table.
 
 Usage: python -m tests.kernels [--arch ARCH] [--suite SUITE]... | --kernel IMAGE [--modules FOLDER] [--cpus N]
+                               [--start]
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument(
         "--cpus", type=int, help=f"of the machine (default: {_CPUS}, or as many as the case needs)"
     )
+    parser.add_argument("--start", action="store_true", help="only measure how long the probes take to load")
     parser.add_argument("--minutes", type=float, default=20, help="for each machine (default: 20)")
     options = parser.parse_args()
     architecture = ARCHITECTURES[options.arch]
@@ -58,11 +61,17 @@ def main() -> int:
         else:
             suites = options.suite or architecture.suites
             kernels = [fetch(suite, architecture, _CACHE) for suite in suites]
+        seconds = options.minutes * 60
+        if options.start:
+            for kernel in kernels:
+                for _line in _lines(kernel, options.cpus or _CPUS, root, ["tests.kernels.start"], seconds):
+                    pass
+            return 0
         for kernel in kernels:
             outcomes = Outcomes()
             release = kernel.name
             for cpus, those in _machines(cases, options.cpus).items():
-                release = _play(kernel, cpus, root, those, options.minutes * 60, outcomes)
+                release = _play(kernel, cpus, root, those, seconds, outcomes)
             table[release] = outcomes
     except (DebianError, ModuleError, OSError) as error:
         sys.exit(f"kernels: {error}")
@@ -82,23 +91,30 @@ def _machines(cases: list[str], cpus: Optional[int]) -> dict[int, list[str]]:
 def _play(
     kernel: Kernel, cpus: int, root: Optional[Path], cases: list[str], seconds: float, outcomes: Outcomes
 ) -> str:
-    """Add the outcome of each case, and return the kernel's release; print what the machine prints."""
+    """Add the outcome of each case, and return the kernel's release."""
     release = kernel.name
+    for line in _lines(kernel, cpus, root, ["tests.kernels.inside", *cases], seconds):
+        report = json.loads(line) if line.startswith("{") else {}
+        release = report.get("release", release)
+        case = report.get("case")
+        if case and outcomes.get(case, "passed") == "passed":
+            outcomes[case] = report["outcome"]
+    return release
+
+
+def _lines(
+    kernel: Kernel, cpus: int, root: Optional[Path], module: list[str], seconds: float
+) -> Iterator[str]:
+    """Run a module in a machine; print and yield what it prints."""
     _CACHE.mkdir(parents=True, exist_ok=True)
-    command = [*_python(root), "-m", "tests.kernels.inside", *cases]
+    console = _CACHE / f"{kernel.name}.console"
     began = time.monotonic()
     try:
-        console = _CACHE / f"{kernel.name}.console"
-        for line in run(kernel, cpus, root, _ROOT, command, console, seconds):
+        for line in run(kernel, cpus, root, _ROOT, [*_python(root), "-m", *module], console, seconds):
             print(f"[{kernel.name} {time.monotonic() - began:4.0f} s] {line}", flush=True)
-            report = json.loads(line) if line.startswith("{") else {}
-            release = report.get("release", release)
-            case = report.get("case")
-            if case and outcomes.get(case, "passed") == "passed":
-                outcomes[case] = report["outcome"]
+            yield line
     except MachineError as error:
         print(f"kernels: {kernel.name}: {error}", file=sys.stderr)
-    return release
 
 
 def _python(root: Optional[Path]) -> list[str]:
