@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Pins the base images of the Dockerfile and of CI by digest: asks the registry what each tag is now, and writes it
+# Pins Debian's images in the Dockerfile and CI by digest: asks the registry what each tag is now, and writes it
 # behind the tag. Needs the network, and skopeo or docker with buildx. Run it for a release, and when Debian has
 # published new images; commit what it changes.
 #
@@ -22,8 +22,8 @@ digest_of() {
     fi
 }
 
-image='\(docker.io/library/debian\|quay.io/centos/centos\):[a-z0-9.-]*'
-files='Dockerfile config/rpm/Containerfile .github/workflows/ci.yaml'
+image='docker.io/library/debian:[a-z0-9.-]*'
+files='Dockerfile .github/workflows/ci.yaml'
 # shellcheck disable=SC2086
 images=$(grep -oh "$image" $files | sort -u)
 script=''
