@@ -45,7 +45,8 @@ Which pipes the tracer must follow (``Pipe.followed``), and what it must know of
 11. It is held if another process than the maker has a copy when the own child releases, or when the maker
     closes its last copy after that, unless it has ended. From then on it records who else releases a last
     copy, how, and how many copies are left outside the maker (one less if there is an own child that has not
-    released): the latest four. An exit is recorded before that, too.
+    released): the latest four. An exit is recorded before that, too. When it is done and its own child has
+    exited without having tried to exec, it is not held any more: the copies are no race.
 """
 
 from __future__ import annotations
@@ -229,6 +230,7 @@ class Pipe:
     heir_execed: bool = False
     own_since: int = 0  # the child whose fork counts as the own child's
     exec_failed: bool = False
+    own_killed: bool = False
     maker_closed: bool = False
     read_ended: bool = False
     ended: bool = False
@@ -264,7 +266,7 @@ class Pipe:
         self.own_how = None
         self.heir = None
         self.heir_execed = False
-        self.exec_failed = False
+        self.exec_failed = self.own_killed = False
         self.held = False
 
     def drop(self, why: str) -> None:
@@ -282,6 +284,8 @@ class Pipe:
             self.outcome = Outcome.EXEC_FAILED
         elif self.own_cloexec is False:
             self.outcome = None
+        if self.own_how is How.EXIT and not self.exec_failed and not self.own_killed:
+            self.held = False
         self.drop("done")
 
 
@@ -445,7 +449,7 @@ class Model:
         elif how is How.EXEC:
             self._own_released(pipe, how)
         elif process.exec_failed or killed:
-            pipe.exec_failed = process.exec_failed
+            pipe.exec_failed, pipe.own_killed = process.exec_failed, killed
             self._own_released(pipe, how)
         elif pipe.heir is not None and not process.execed:
             pipe.own, pipe.heir = pipe.heir, None
@@ -467,6 +471,7 @@ class Model:
             if pipe.stray_how:
                 pipe.own_how = pipe.stray_how
                 pipe.exec_failed = pipe.stray_exec_failed
+                pipe.own_killed = pipe.stray_how is How.EXIT and not pipe.exec_failed
                 pipe.unread = pipe.data
             elif pipe.stray not in self.processes:
                 pipe.own = None
