@@ -172,4 +172,5 @@ def test_file_of_unknown_format_is_an_error(tmp_path: Path, capfd: pytest.Captur
     file.write_bytes(b"\x00\x01garbage")
     file.chmod(0o755)
     assert run(str(file)) == 126
-    assert capfd.readouterr().err == f"trace-popen: {file}: Exec format error\n"
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"trace-popen: {file}: ")

@@ -207,7 +207,8 @@ def test_the_thread_that_reads_is_captured(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_holder_that_has_called_exec_is_skipped(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = ask(ongoing(cause=Cause.LEAKED), program(NAMING), monkeypatch)
     assert taken.holders == {}
-    assert taken.missing == (f"holder {HOLDER}: its stack does not show the fork (cause leaked)",)
+    [line] = taken.missing
+    assert line.startswith(f"holder {HOLDER}: ") and "leaked" in line
     assert ask(stall(UNSEEN, ended=None, of=waiting()), program(NAMING), monkeypatch).missing == ()
 
 
@@ -237,7 +238,8 @@ def test_too_many_stalls_at_once(program: Program, monkeypatch: pytest.MonkeyPat
     try:
         asked = [stacks.ask(ongoing()) for _ in range(20)]
         assert [future.done() for future in asked].count(True) >= 4
-        assert asked[-1].result().missing == ("no Python stacks: too many stalls at once for py-spy",)
+        [line] = asked[-1].result().missing
+        assert "too many stalls" in line
     finally:
         stacks.close()
 

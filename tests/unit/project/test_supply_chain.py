@@ -75,7 +75,8 @@ def test_a_venv_without_the_project(repo_root: Path, tmp_path: Path) -> None:
     command = ["/usr/bin/python3", str(repo_root / "config/sbom.py"), "--image", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"sbom: spawnstall is not installed in {tmp_path}\n"
+    [line] = done.stderr.splitlines()
+    assert line.startswith("sbom: ") and str(tmp_path) in line
 
 
 def test_actions_are_pinned_by_commit(repo_root: Path) -> None:

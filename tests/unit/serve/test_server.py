@@ -79,7 +79,8 @@ def test_out_of_file_descriptors(repo_root: Path) -> None:
                 assert client.recv(20).startswith(b"HTTP/1.0 200")
             agent.stdin.write("\n")
             agent.stdin.flush()
-            assert agent.stderr.read() == "clients wait for a connection: Too many open files\n"
+            [line] = agent.stderr.read().splitlines()
+            assert "Too many open files" in line
             assert agent.wait(20) == 0
         finally:
             agent.kill()

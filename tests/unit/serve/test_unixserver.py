@@ -185,7 +185,8 @@ def test_the_port_is_released_if_the_socket_fails(tmp_path: Path) -> None:
 
 
 def test_where_it_listens(path: Path, site: Site) -> None:
-    assert site.server.where == f"http://127.0.0.1:{site.server.port} and the socket {str(path)!r}"
+    assert f"http://127.0.0.1:{site.server.port}" in site.server.where
+    assert str(path) in site.server.where
 
 
 def test_from_the_configuration() -> None:
@@ -196,7 +197,8 @@ def test_from_the_configuration() -> None:
 
 def test_the_health_check_of_the_image(path: Path) -> None:
     options = Web(listen="none", socket=str(path))
-    assert why_unhealthy(options) == f"{path} does not answer: [Errno 2] No such file or directory"
+    why = why_unhealthy(options)
+    assert why is not None and str(path) in why and "No such file or directory" in why
     healthy = True
     web = _listen(path)
     web.start(CollectorRegistry(), lambda: healthy, lambda: pytest.fail("asked for"))

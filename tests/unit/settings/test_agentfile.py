@@ -114,7 +114,8 @@ def test_listening_on_the_socket_only(file: Path) -> None:
     web = load(file).web
     assert (web.host, web.port, web.socket_mode) == ("", 0, "0660")
     assert web.socket == str(file.parent / "run" / "web.sock")
-    assert error_of(file, "web: {listen: none}") == "web.listen: none: set web.socket, or an address"
+    message = error_of(file, "web: {listen: none}")
+    assert message.startswith("web.listen: none: ") and "web.socket" in message
 
 
 def test_config_file_is_relative_to_the_file(file: Path) -> None:
@@ -276,7 +277,7 @@ def test_wrong_type(text: str, expected: str, file: Path) -> None:
 
 def test_a_duplicate_key(file: Path) -> None:
     message = error_of(file, "stalls: {min_ms: 1}\nlog: {}\nstalls: {min_ms: 2}\n")
-    assert message == ":3:1: invalid YAML: duplicate key 'stalls'"
+    assert message.startswith(":3:1: ") and "'stalls'" in message
 
 
 # -- single keys --

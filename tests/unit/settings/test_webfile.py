@@ -232,7 +232,8 @@ def test_an_encrypted_key_does_not_prompt(file: Path, tmp_path: Path) -> None:
 )
 def test_an_invalid_password_hash_is_rejected_and_not_shown(hashed: Any, file: Path) -> None:
     message = _error_of(file, {"basic_auth_users": {"alice": hashed}})
-    assert message == 'basic_auth_users.alice: expected a bcrypt hash, as htpasswd -nBC 10 "" prints it'
+    assert message.startswith("basic_auth_users.alice: ") and "htpasswd" in message
+    assert str(hashed) not in message
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
