@@ -19,6 +19,7 @@ import pyte
 
 __all__ = ["Terminal"]
 
+_WHOLE_SECONDS = 0.1
 ENTER_SCREEN, LEAVE_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 
 
@@ -77,11 +78,13 @@ class Terminal:
         return int(self._screen.cursor.y)
 
     def wait_until(self, holds: Callable[[list[str]], bool], seconds: float = 30) -> list[str]:
-        """Wait until a condition holds for the screen, and return the screen."""
+        """Wait until a condition holds for the screen, and return the screen.
+
+        A screen counts when nothing has been written for a moment, because a read can return a part of one.
+        """
         deadline = time.monotonic() + seconds
-        while not holds(self.lines()):
+        while self._read(_WHOLE_SECONDS) or not holds(self.lines()):
             assert time.monotonic() < deadline, "\n".join(self.lines())
-            self._read(0.1)
         return self.lines()
 
     def wait_for(self, text: str, seconds: float = 30) -> list[str]:
