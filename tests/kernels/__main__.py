@@ -64,8 +64,7 @@ def main() -> int:
         seconds = options.minutes * 60
         if options.start:
             for kernel in kernels:
-                for _line in _lines(kernel, options.cpus or _CPUS, root, ["tests.kernels.start"], seconds):
-                    pass
+                list(_lines(kernel, options.cpus or _CPUS, root, ["tests.kernels.start"], seconds))
             return 0
         for kernel in kernels:
             outcomes = Outcomes()
@@ -73,7 +72,7 @@ def main() -> int:
             for cpus, those in _machines(cases, options.cpus).items():
                 release = _play(kernel, cpus, root, those, seconds, outcomes)
             table[release] = outcomes
-    except (DebianError, ModuleError, OSError) as error:
+    except (DebianError, MachineError, ModuleError, OSError) as error:
         sys.exit(f"kernels: {error}")
     print(_markdown(cases, table))
     seen = [outcomes.get(case) for outcomes in table.values() for case in cases]
@@ -93,28 +92,28 @@ def _play(
 ) -> str:
     """Add the outcome of each case, and return the kernel's release."""
     release = kernel.name
-    for line in _lines(kernel, cpus, root, ["tests.kernels.inside", *cases], seconds):
-        report = json.loads(line) if line.startswith("{") else {}
-        release = report.get("release", release)
-        case = report.get("case")
-        if case and outcomes.get(case, "passed") == "passed":
-            outcomes[case] = report["outcome"]
+    try:
+        for line in _lines(kernel, cpus, root, ["tests.kernels.inside", *cases], seconds):
+            report = json.loads(line) if line.startswith("{") else {}
+            release = report.get("release", release)
+            case = report.get("case")
+            if case and outcomes.get(case, "passed") == "passed":
+                outcomes[case] = report["outcome"]
+    except MachineError as error:
+        print(f"kernels: {kernel.name}: {error}", file=sys.stderr)
     return release
 
 
 def _lines(
     kernel: Kernel, cpus: int, root: Optional[Path], module: list[str], seconds: float
 ) -> Iterator[str]:
-    """Run a module in a machine; print and yield what it prints."""
+    """Run a module in a machine; print and yield what it prints.  Raises MachineError."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     console = _CACHE / f"{kernel.name}.console"
     began = time.monotonic()
-    try:
-        for line in run(kernel, cpus, root, _ROOT, [*_python(root), "-m", *module], console, seconds):
-            print(f"[{kernel.name} {time.monotonic() - began:4.0f} s] {line}", flush=True)
-            yield line
-    except MachineError as error:
-        print(f"kernels: {kernel.name}: {error}", file=sys.stderr)
+    for line in run(kernel, cpus, root, _ROOT, [*_python(root), "-m", *module], console, seconds):
+        print(f"[{kernel.name} {time.monotonic() - began:4.0f} s] {line}", flush=True)
+        yield line
 
 
 def _python(root: Optional[Path]) -> list[str]:
