@@ -122,9 +122,7 @@ class EarlierHangs:
         stuck_reports: list[StuckExec] = []
         searched = self._background.take()
         if searched is not None:
-            ended = self._merge(searched, now, known() if any(searched.found) else ((), ()))
-            reports += ended[0]
-            stuck_reports += ended[1]
+            reports, stuck_reports = self._merge(searched, now, known() if any(searched.found) else ((), ()))
         self._check(now)
         self._begin_search(now)
         for one in self._followed.values():

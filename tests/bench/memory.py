@@ -69,7 +69,7 @@ def _first_event(bench: Bench, lab: Lab) -> float:
     try:
         began = time.monotonic()
         with lab.agent(_POLL_SECONDS) as agent:
-            agent.wait_until(lambda: _spawns_seen(agent) > 0, every=_POLL_SECONDS)
+            agent.wait_until(lambda: _spawns_seen(agent) > 0, poll_seconds=_POLL_SECONDS)
             return time.monotonic() - began
     finally:
         spawner.kill()

@@ -137,8 +137,8 @@ class RunningAgent:
         """Return the answer of /api/stalls, which must have the shape of the published schema."""
         return contract.checked_status(json.loads(self.get("/api/stalls")))
 
-    def wait_until_ready(self, every: float = _POLL_SECONDS) -> None:
-        """Wait until /healthz answers; it is asked again after so many seconds."""
+    def wait_until_ready(self, poll_seconds: float = _POLL_SECONDS) -> None:
+        """Wait until /healthz answers."""
         deadline = time.monotonic() + max(120, _PATIENCE_SECONDS)
         while True:
             assert self.process.poll() is None, self._log.read_text()
@@ -147,7 +147,7 @@ class RunningAgent:
                 return
             except OSError:
                 assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(every)
+                time.sleep(poll_seconds)
 
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """Return every sample by name and sorted labels."""
@@ -166,13 +166,13 @@ class RunningAgent:
         return [each for each in json_lines(self.log()) if each["type"] == "stall"]
 
     def wait_until(
-        self, holds: Callable[[], bool], seconds: float = 10, every: float = _POLL_SECONDS
+        self, holds: Callable[[], bool], seconds: float = 10, poll_seconds: float = _POLL_SECONDS
     ) -> None:
         """Wait until a condition holds; fail after some seconds."""
         deadline = time.monotonic() + max(seconds, _PATIENCE_SECONDS)
         while not holds():
             assert time.monotonic() < deadline, self.log()
-            time.sleep(every)
+            time.sleep(poll_seconds)
 
     def stop(self) -> float:
         """Send SIGTERM; return the seconds until the agent ended."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
-import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -75,7 +75,7 @@ def main() -> None:
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(10)
-    os._exit(int(any(status)))
+    sys.exit(any(status))
 
 
 if __name__ == "__main__":
