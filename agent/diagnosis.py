@@ -213,31 +213,31 @@ def _still_seen(release: Release, seen: Mapping[int, int], read_ended: int) -> R
 def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
     """Whether the last observed release can be the one that ended the wait.
 
-    It can if the kernel then counted no copies except those of processes that were exiting as well, or if the
-    read ended right after it.  The latter proves nothing if the parent died in its read.
+    It can if the kernel then counted no copies except those of processes that were exiting as well, and had
+    counted no others before; or if the read ended right after it.  The latter proves nothing if the parent
+    died in its read.
     """
     last = latest[0]
     read_ended = spawn.read_ended or last.at
     if not spawn.read_cut and read_ended - last.at <= _LATE_WAKE_NS:
         return True
-    exiting = sum(
-        _was_exiting(release, last.at) and _may_be_left(number, latest)
-        for number, release in enumerate(latest)
-        if number
-    )
-    return last.left is not None and last.left <= exiting
+    if not last.left:
+        return last.left == 0
+    if any(_unexplained(number, latest) > 0 for number in range(1, len(latest))):
+        return False
+    return last.left <= sum(_was_exiting(release, last.at) for release in latest[1:])
 
 
-def _may_be_left(number: int, latest: Sequence[Release]) -> bool:
-    """Whether the copies counted at the last release can include that of an earlier, exiting process.
+def _unexplained(number: int, latest: Sequence[Release]) -> int:
+    """How many of the copies that a release left were certainly not those of the other processes in the list.
 
-    It left some copies to others.  Each later release by one of them took one away, and those that had begun
-    to exit before it took theirs unseen.  If no more than the rest are counted, it has closed its own.
+    Each later release by one of them took one away, and those that had begun to exit before it may not have
+    closed theirs.
     """
-    exiting = latest[number]
-    later = sum(release.acquired < exiting.at for release in latest[:number])
-    unseen = sum(_was_exiting(release, exiting.at) for release in latest[number + 1 :])
-    return (latest[0].left or 0) > (exiting.left or 0) - later - unseen
+    release = latest[number]
+    later = sum(each.acquired < release.at for each in latest[:number])
+    unseen = sum(_was_exiting(each, release.at) for each in latest[number + 1 :])
+    return (release.left or 0) - later - unseen
 
 
 def _was_exiting(release: Release, at: int) -> bool:

@@ -283,6 +283,9 @@ def test_processes_that_exit_at_once_are_all_the_holders(exits: list[tuple[int, 
         left = sum(1 for other, (began, takes) in enumerate(exits) if other != number and began + takes >= at)
         releases.append(release(pid=number + 1, at=BEGAN + (200 + at) * MS, left=left))
     assert None not in [holder.pid for holder in stalled(releases=releases).holders]
+    # With a copy that none of them had, it is that one.
+    more = [dataclasses.replace(each, left=(each.left or 0) + 1) for each in releases]
+    assert stalled(releases=more).culprit.pid is None
 
 
 # -- waits caused by a busy machine --
