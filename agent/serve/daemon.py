@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -85,11 +84,11 @@ class _Agent:
         self._history.add(stall)
         report = stall_object(stall, self._clock)
         self._kinds.add(report)
-        self.log.add(json.dumps(report))
+        self.log.add(report)
 
     def _stuck(self, stuck: StuckExec) -> None:
         if self._filter.passes_comm(stuck.spawn.comm):
-            self.log.add(json.dumps(stuck.wait))
+            self.log.add(stuck.wait)
 
     def status(self) -> Status:
         """The agent's status; call when tracing starts."""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 __all__ = ["StallLog"]
 
@@ -25,12 +26,12 @@ class StallLog:
         self._written = 0
         self._left_out = 0
 
-    def add(self, line: str) -> None:
-        """Write a line, or leave it out if the limit is reached."""
+    def add(self, report: Mapping[str, object]) -> None:
+        """Write an object as a line of JSON, or leave it out if the limit is reached."""
         self.poll()
         if self._written < self.limit:
             self._written += 1
-            print(line, file=sys.stderr, flush=True)
+            print(json.dumps(report), file=sys.stderr, flush=True)
         else:
             self._left_out += 1
             self._on_left_out()
