@@ -180,8 +180,8 @@ def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
         bench.say(f"round {number + 1} of {bench.rounds}, many threads")
         for place, command in enumerate(commands):
             untraced[place].append(result_of(command)["rate"])
-        with lab.agent() as agent:
-            for place, command in enumerate(commands):
+        for place, command in enumerate(commands):
+            with lab.agent() as agent:  # a new one: after a storm of stalls it works for some time
                 before = _losses(agent)
                 rates[place].append(result_of(command)["rate"])
                 for name, value in _losses(agent).items():
