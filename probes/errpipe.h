@@ -155,13 +155,13 @@ struct process {
     u8 foreign;    /* at its fork, it got a copy of an errpipe that is not for it */
     u8 exec_error; /* errno of its last failed exec */
     u8 strays;     /* it is the stray of a spawn, see struct stray */
-    u8 unused;
+    u8 is_plain;   /* of every spawn in may_hold that is not in own, it has nothing but a copy */
     /* Filters, by fd % FD_FILTER. fd_filter: 1 if it has, or had, an end of a followed pipe at that fd. read_filter: 1 if a
      * read of it can also be the wait for an own child: the write end is closed, or it is a copy. */
     u8 fd_filter[FD_FILTER];
     u8 read_filter[FD_FILTER];
     struct places may_hold; /* set: it may have a copy; its fd table decides */
-    u32 own[MAX_PENDING];   /* without BTF: 1 + the places of the spawns whose own child it is */
+    u32 own[MAX_PENDING];   /* 1 + the places of the spawns whose own child it is, 0: none */
 };
 
 /* The latest pipes that a thread created. */

@@ -110,8 +110,10 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->expected = vfork;
     to->shared = 0;
     to->is_own = to->kept = to->foreign = to->exec_error = to->strays = 0;
+    to->is_plain = 1;
     __builtin_memcpy(to->fd_filter, from->fd_filter, FD_FILTER);
     __builtin_memset(to->read_filter, 0, FD_FILTER);
+    __builtin_memset(to->own, 0, sizeof(to->own));
 }
 
 #ifdef BTF
@@ -141,6 +143,7 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
         u32 place = spawn->index;
         pipes.update(&pipe, &place);
         copy->kept = copy->is_own = 1;
+        copy->own[at] = place + 1;
         assign_own(spawn, child, now, cloexec_at(fds, fd), vfork);
     }
 }
@@ -185,6 +188,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         spawn->copy_lost |= row->shared;
         if (given)
             continue;
+        copy->is_plain &= spawner ^ 1;
         u64 strays = mine & (spawner ^ 1) & (differ(spawn->own_pid, 0) ^ 1);
         spawn->doubtful |= strays & (vfork ^ 1);
         if (spawner) {
@@ -197,6 +201,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
             spawn->heir = child; /* a child of the own child */
             spawn->heir_released = 0;
+            copy->is_plain = 0;
         }
     }
     return 1;
@@ -356,6 +361,8 @@ INLINE void begin_let_go(void *ctx, u32 key, u32 how)
 #ifdef BTF
     end_stray(row, key, how, walk.ns);
     walk.clean = how == HOW_EXEC && is_clean();
+    if (walk.clean)
+        narrow(row);
 #endif
     if (begin_walk(tid, &walk))
         shared.call(ctx, LET_GO_NEXT);

@@ -130,6 +130,7 @@ INLINE int follow_pipe(void)
         pipes.update(&other, &place);
     row->fd_filter[(u32)fds[0] % FD_FILTER] = 1;
     row->fd_filter[(u32)fds[1] % FD_FILTER] = 1;
+    row->is_plain = 0;
     set_place(&row->may_hold, place);
     remember_pipe(tid, id, place);
     return 0;

@@ -282,7 +282,7 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
             ("foreign", ctypes.c_uint8),
             ("exec_error", ctypes.c_uint8),
             ("strays", ctypes.c_uint8),
-            ("unused", ctypes.c_uint8),
+            ("is_plain", ctypes.c_uint8),
             ("fd_filter", ctypes.c_uint8 * _FD_FILTER),
             ("read_filter", ctypes.c_uint8 * _FD_FILTER),
             ("may_hold", watched_type(max_spawns)),

@@ -116,7 +116,10 @@ INLINE void adopt(struct spawn *spawn)
     u32 pid = spawn->stray.pid;
     start_own(spawn, spawn->stray.forked, 1);
     *(volatile u32 *)&spawn->own_pid = pid;
-    /* A barrier: another CPU that handles its exec now writes stray_ends before it reads own_pid. */
+    struct process *row = processes.lookup(&pid);
+    if (row)
+        *(volatile u8 *)&row->is_plain = 0;
+    /* A barrier: another CPU that handles its exec now writes stray_ends before it reads own_pid and is_plain. */
     __sync_fetch_and_add(&spawn->known, 1);
     struct stray_end *end = stray_ends.lookup(&pid);
     if (end && end->born == spawn->forked) {
@@ -222,6 +225,34 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
 
 #ifdef BTF
 /* ---- an event that concerns many spawns of the current process ---- */
+
+/* The current process has called exec and keeps no copy. Leaves in its set the spawns that this concerns: its own, and
+ * those that are watched. Most children hold a copy of every spawn in flight, and few of these are watched. */
+INLINE void narrow(struct process *row)
+{
+    struct places *list = watchlist();
+    if (!list || row->shared || !*(volatile u8 *)&row->is_plain)
+        return;
+    LOOP
+    for (int k = 0; k < MAX_PENDING; k++) {
+        u32 at = below(k, MAX_PENDING), place = row->own[at];
+        if (place && !has_place(&row->may_hold, place - 1)) /* it has released that copy */
+            row->own[at] = 0;
+    }
+    LOOP
+    for (u32 n = 0; n < WORDS; n++) {
+        u32 word = below(n, WORDS);
+        u64 rest = row->may_hold.words[word] & list->words[word];
+        row->may_hold.words[word] = rest;
+        ((u8 *)row->may_hold.used)[word] = differ(rest, 0);
+    }
+    LOOP
+    for (int k = 0; k < MAX_PENDING; k++) {
+        u32 place = row->own[below(k, MAX_PENDING)];
+        if (place)
+            set_place(&row->may_hold, place - 1);
+    }
+}
 
 /* Bits of struct process.kept at an exec: a copy survived it; and that copy's parent waits for this process. */
 #define KEPT          1

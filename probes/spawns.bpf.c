@@ -195,7 +195,9 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
         return 0; /* freed and reused */
     s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine;
     u64 closing = spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS;
-    if (!spawn->ended) { /* otherwise the parent may have exited, and its table may be another process's */
+    /* Not after its end: the parent may have exited, and its table may be another process's. A parent that reads has
+     * closed its copy. (But for a socketpair, whose close counts as the beginning of the read.) */
+    if (!spawn->ended && (!spawn->reading || spawn->is_socket)) {
         struct fds parents;
         struct copies kept;
         fds_at(spawn->files, &parents);
@@ -222,7 +224,6 @@ INLINE void watch(struct spawn *spawn, u32 left)
     struct places *list = watchlist();
     if (!list || !left)
         return;
-    spawn->held = 1;
     if (once(spawn->id, ONCE_WATCHED)) {
         spawn->listed = 1;
         set_place(list, spawn->index);
@@ -241,6 +242,7 @@ INLINE u32 read_end_released(struct spawn *spawn, u32 how, u64 ns)
         spawn->read_cut = 1;
     } else if (spawn->is_socket) {
         spawn->read_ended = ns;
+    spawn->held = 1; /* last: narrow relies on the list */
         spawn->eof = 1;
     } else if (spawn->reading && spawn->elsewhere) {
         spawn->read_ended = ns; /* the parent has given up waiting in poll */

@@ -151,18 +151,20 @@ INLINE void process_comm(char *comm)
 
 /* ---- sets of places ---- */
 
+INLINE u32 has_place(struct places *set, u32 place) { return set->words[below(place / 64, WORDS)] >> (place % 64) & 1; }
+
 INLINE void set_place(struct places *set, u32 place)
 {
     u32 word = below(place / 64, WORDS);
     ((u8 *)set->used)[word] = 1;
-    if (!(set->words[word] >> (place % 64) & 1))
+    if (!has_place(set, place))
         __sync_fetch_and_add(&set->words[word], 1ULL << (place % 64));
 }
 
 INLINE void clear_place(struct places *set, u32 place)
 {
     u32 word = below(place / 64, WORDS);
-    if (set->words[word] >> (place % 64) & 1)
+    if (has_place(set, place))
         __sync_fetch_and_add(&set->words[word], -(1ULL << (place % 64)));
 }
 

@@ -153,6 +153,20 @@ _ONCE_WRONG = {
         3.0 kill
         0.0 kill
         """,
+    "an own child kept one of its two pipes at its first exec, and none at its second": """
+        0.0 pipe2 0
+        0.0 pipe2 1
+        0.0 fork
+        1.0 fork
+        1.0 exec
+        0.0 close 4
+        0.0 read 3
+        1.0 dup2 4 0
+        1.0 exec
+        2.0 kill
+        1.0 kill
+        0.0 kill
+        """,
     "the heir had called exec before it took the own child's place": """
         0.0 pipe2 1
         0.0 fork
