@@ -42,7 +42,7 @@
 #define IDLE_NS      1000000000  /* 1 s: an older pipe that serves no spawn can lose its place to a new one */
 #define FORGOTTEN_NS 60000000000 /* 60 s: an older spawn whose parent is not in a read can lose it, too */
 #define CLOSING_NS   50000       /* 50 us: a close that began longer ago has finished */
-#define NOTICE_NS    20000000    /* 20 ms: minimum time between two notices to user space */
+#define NOTICE_NS    20000000    /* 20 ms: minimum time between two notices of a kind (_SOONEST_NS in tracer.py) */
 
 /* A program is named after its tracepoint; loader.py attaches it. (Programs declared with bcc's own macro are attached
  * by bcc, and one failure fails them all.) */
@@ -162,7 +162,8 @@ BPF_ARRAY(settings, u64, SETTINGS);
 BPF_ARRAY(next_place, u32, 1);
 BPF_ARRAY(zero_process, struct process, 1);
 BPF_ARRAY(zero_comm_stats, struct comm_stats, 1);
-BPF_PERF_OUTPUT(records);
+BPF_PERF_OUTPUT(records); /* wakes user space only when it is half full */
+BPF_PERF_OUTPUT(notices); /* wakes it at once */
 #ifdef TARGETS
 BPF_HASH(targets, u32, u8, 16384);
 #endif

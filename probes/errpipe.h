@@ -38,6 +38,7 @@
 
 #define RECORD_SPAWN   1
 #define RECORD_WAITING 2 /* a struct notice: a read begins while a foreign process holds the write end */
+#define RECORD_SENT    3 /* a struct notice: there are records of spawns */
 
 /* A foreign holder has released its last copy. */
 struct release {
@@ -120,11 +121,10 @@ struct spawn {
     struct release last[MAX_RELEASES]; /* release number n is at n % MAX_RELEASES */
 };
 
-/* Asks user space to look at the watched spawns now. */
+/* Wakes user space, which looks at the watched spawns (RECORD_WAITING) or reads records (RECORD_SENT). */
 struct notice {
-    u32 kind; /* RECORD_WAITING */
-    u32 index;
-    u64 id;
+    u32 kind; /* RECORD_WAITING, RECORD_SENT */
+    u32 unused;
 };
 
 #define OUTCOME_OK          1
@@ -230,7 +230,8 @@ enum setting {
     SETTING_THRESHOLD_NS, /* stalls of at least this duration are sent to user space */
     SETTING_ENABLED,      /* 0: new pipes are not followed (until every probe is attached) */
     SETTING_SELF,         /* process id of the tracer, whose pipes are not followed */
-    SETTING_NOTICED,      /* when the last notice was sent; set by the kernel side */
+    SETTING_WAITING,      /* when the last notice of this kind was sent; set by the kernel side */
+    SETTING_SENT,         /* likewise */
     SETTINGS
 };
 

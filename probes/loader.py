@@ -248,7 +248,7 @@ class Probes:
             for place in [used.functions[_function(name)]]
         }
         try:
-            self._buffer = PerfBuffer(maps["records"], options.buffer_pages, self._receive)
+            self._buffer = PerfBuffer(maps["records"], maps["notices"], options.buffer_pages, self._receive)
         except OSError as error:
             self._compiled.close()
             raise LoadError(
@@ -464,6 +464,7 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         "counters": (ctypes.c_int, ctypes.c_uint64),
         "settings": (ctypes.c_int, ctypes.c_uint64),
         "records": (ctypes.c_int, ctypes.c_int),
+        "notices": (ctypes.c_int, ctypes.c_int),
         # The kernel empties a map of tail calls when no process has it open.
         **dict.fromkeys(_TAILS, (ctypes.c_int, ctypes.c_int)),
         "range_rest": (ctypes.c_int, ctypes.c_int),

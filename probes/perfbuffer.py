@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read records from a perf buffer: one ring per CPU, mapped into this process.
+"""Read records and notices from perf buffers: rings of each CPU, mapped into this process.
 
-The kernel writes and moves the head; this side reads and moves the tail.  Layout: perf_event_open(2),
-"MMAP layout", PERF_RECORD_SAMPLE.
+A notice wakes this side at once; records wait until it looks, or until their ring is half full.  The kernel
+writes and moves the head; this side reads and moves the tail.  Layout: perf_event_open(2), "MMAP layout",
+PERF_RECORD_SAMPLE.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from probes.bpfmap import BpfMap
 __all__ = ["PerfBuffer"]
 
 _TYPE_SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
+_WATERMARK = 1 << 14  # of struct perf_event_attr: wakeup_events is in bytes
 _MAX_PAGES = 4096  # of all rings together: 16 MiB
 _HEAD_AT, _TAIL_AT = 1024, 1032  # in the ring's first page
 _RECORD_SAMPLE = 9
@@ -31,13 +33,15 @@ _SMALLEST = _HEADER.size + _LENGTH.size  # an empty record
 class _Ring:
     """The ring of one CPU."""
 
-    def __init__(self, cpu: int, pages: int) -> None:
+    def __init__(self, cpu: int, pages: int, wakeup_bytes: int) -> None:
+        """wakeup_bytes: how many unread bytes make the fd readable."""
         attributes = perfevent.Attributes(
             type=_TYPE_SOFTWARE,
             config=_BPF_OUTPUT,
             sample_period=1,
             sample_type=_SAMPLE_RAW,
-            wakeup_events=1,
+            flags=_WATERMARK,
+            wakeup_events=wakeup_bytes,
         )
         self.fd = perfevent.open_event(attributes, cpu)
         self._size = pages * mmap.PAGESIZE
@@ -53,6 +57,8 @@ class _Ring:
     def take(self, receive: Callable[[bytes], None]) -> None:
         """Call receive with each new record, in order; with b"" if the ring is damaged."""
         head, tail = self._head.value, self._tail.value
+        if head == tail:
+            return
         data = self._bytes(tail, head - tail)
         self._tail.value = head  # first, so that the kernel has room while these are handled
         at = 0
@@ -85,40 +91,51 @@ class _Ring:
 
 
 class PerfBuffer:
-    """The rings of all online CPUs, entered into a BPF_MAP_TYPE_PERF_EVENT_ARRAY.
+    """The rings of all online CPUs, entered into two maps of the type BPF_MAP_TYPE_PERF_EVENT_ARRAY.
 
-    pages: maximum for each ring, a power of two; rings are smaller if there are many CPUs, or if the process
-    may not lock as much memory.  receive(record) is called with the bytes of each record.  Raises OSError.
+    pages: maximum for each ring of records, a power of two; rings are smaller if there are many CPUs, or if
+    the process may not lock as much memory.  receive(record) is called with the bytes of each record and
+    notice.  Raises OSError.
     """
 
-    def __init__(self, array: BpfMap[ctypes.c_int], pages: int, receive: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        records: BpfMap[ctypes.c_int],
+        notices: BpfMap[ctypes.c_int],
+        pages: int,
+        receive: Callable[[bytes], None],
+    ) -> None:
         self._receive = receive
-        self._rings: dict[int, _Ring] = {}
+        self._rings: list[_Ring] = []
         self._poll = select.epoll()
         cpus = perfevent.online_cpus()
         while pages > 1 and pages * len(cpus) > _MAX_PAGES:
             pages //= 2
         for cpu in cpus:
-            ring = _largest_ring(cpu, pages)
-            self._rings[ring.fd] = ring
-            self._poll.register(ring.fd, select.EPOLLIN)
-            array.set(cpu, ring.fd)
+            for array, ring in (
+                (records, _largest_ring(cpu, pages)),
+                (notices, _Ring(cpu, 1, 1)),
+            ):
+                self._rings.append(ring)
+                self._poll.register(ring.fd, select.EPOLLIN)
+                array.set(cpu, ring.fd)
 
     def poll(self, timeout_ms: int) -> None:
-        """Wait at most that long for records, and call receive with them."""
-        for fd, _event in self._poll.poll(timeout_ms / 1000):
-            self._rings[fd].take(self._receive)
+        """Wait at most that long for a notice or many records, and call receive with all that there are."""
+        self._poll.poll(timeout_ms / 1000)
+        for ring in self._rings:
+            ring.take(self._receive)
 
     def close(self) -> None:
         """Unmap all rings."""
         self._poll.close()
-        for ring in self._rings.values():
+        for ring in self._rings:
             ring.close()
 
 
 def _largest_ring(cpu: int, pages: int) -> _Ring:
     try:
-        return _Ring(cpu, pages)
+        return _Ring(cpu, pages, pages * mmap.PAGESIZE // 2)
     except PermissionError:  # beyond kernel.perf_event_mlock_kb, which others use too
         if pages == 1:
             raise

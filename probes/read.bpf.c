@@ -59,15 +59,8 @@ ENTER(read)
         watch(spawn, others(spawn, 0));
     }
 #endif
-    if (!spawn->held)
-        return 0;
-    int which = SETTING_NOTICED;
-    u64 *noticed = settings.lookup(&which);
-    if (noticed && now - *noticed > NOTICE_NS) {
-        *noticed = now;
-        struct notice notice = {.kind = RECORD_WAITING, .index = spawn->index, .id = spawn->id};
-        send(args, &notice, sizeof(notice));
-    }
+    if (spawn->held)
+        notify(args, RECORD_WAITING, SETTING_WAITING);
     return 0;
 }
 

@@ -64,6 +64,7 @@ class RecordKind(IntEnum):
 
     SPAWN = 1
     WAITING = 2
+    SENT = 3
 
 
 class How(IntEnum):
@@ -121,7 +122,8 @@ class Setting(IntEnum):
     THRESHOLD_NS = 0
     ENABLED = 1
     SELF = 2
-    NOTICED = 3
+    WAITING = 3
+    SENT = 4
 
 
 class Release(ctypes.Structure):
@@ -207,9 +209,12 @@ class Spawn(ctypes.Structure):
 
 
 class Notice(ctypes.Structure):
-    """A read has begun while a foreign process holds the write end: time to look at the watched spawns."""
+    """WAITING: a read begins while a foreign process holds the write end.  SENT: there are records of spawns.
 
-    _fields_ = [("kind", ctypes.c_uint32), ("index", ctypes.c_uint32), ("id", ctypes.c_uint64)]
+    The kernel side sends at most one of a kind in 20 ms.
+    """
+
+    _fields_ = [("kind", ctypes.c_uint32), ("unused", ctypes.c_uint32)]
 
 
 class Stack(ctypes.Structure):
@@ -247,7 +252,7 @@ def parse(data: bytes) -> Optional[Union[Spawn, Notice]]:
         spawn = Spawn.from_buffer_copy(data)
         hows = [spawn.own_how, *(release.how for release in spawn.last)]
         return spawn if spawn.outcome in (0, *Outcome) and all(how in (0, *How) for how in hows) else None
-    if kind == RecordKind.WAITING and len(data) >= ctypes.sizeof(Notice):
+    if kind in (RecordKind.WAITING, RecordKind.SENT) and len(data) >= ctypes.sizeof(Notice):
         return Notice.from_buffer_copy(data)
     return None
 

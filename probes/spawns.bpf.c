@@ -28,10 +28,24 @@ INLINE void free_spawn(struct spawn *spawn, u64 id)
         places.delete(&place); /* last: now another thread can take the place */
 }
 
-INLINE void send(void *ctx, void *record, u32 size)
+/* Wakes user space. Each time costs more than a record (10 us and a change of threads), so a storm of stalls sends few
+ * notices: user space looks again NOTICE_NS after each. (One for which there is no room follows others that are unread.) */
+INLINE void notify(void *ctx, u32 kind, int which)
 {
-    if (records.perf_submit(ctx, record, size) < 0)
+    struct notice notice = {.kind = kind};
+    u64 now = bpf_ktime_get_ns();
+    u64 *sent = settings.lookup(&which);
+    if (!sent || now - *sent <= NOTICE_NS)
+        return;
+    *sent = now;
+    notices.perf_submit(ctx, &notice, sizeof(notice));
+}
+
+INLINE void send(void *ctx, struct spawn *spawn)
+{
+    if (records.perf_submit(ctx, spawn, sizeof(*spawn)) < 0)
         count(RECORDS_LOST);
+    notify(ctx, RECORD_SENT, SETTING_SENT);
 }
 
 INLINE u64 stall_began(struct spawn *spawn)
@@ -173,7 +187,7 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
 #ifndef EVERY
         if ((spawn->outcome != OUTCOME_ABANDONED || spawn->killed) && is_long(spawn))
 #endif
-            send(ctx, spawn, sizeof(*spawn));
+            send(ctx, spawn);
         verdict = DROP;
     }
     if (verdict == DROP)
@@ -228,6 +242,7 @@ INLINE void watch(struct spawn *spawn, u32 left)
         spawn->listed = 1;
         set_place(list, spawn->index);
     }
+    spawn->held = 1; /* last: narrow relies on the list */
 }
 
 /* The parent releases the read end, by close, exec or exit. Returns a verdict. */
@@ -242,7 +257,6 @@ INLINE u32 read_end_released(struct spawn *spawn, u32 how, u64 ns)
         spawn->read_cut = 1;
     } else if (spawn->is_socket) {
         spawn->read_ended = ns;
-    spawn->held = 1; /* last: narrow relies on the list */
         spawn->eof = 1;
     } else if (spawn->reading && spawn->elsewhere) {
         spawn->read_ended = ns; /* the parent has given up waiting in poll */

@@ -32,7 +32,7 @@ __all__ = ["Tracer"]
 
 _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
-_SOONEST_LOOK_NS = 20_000_000
+_SOONEST_NS = 20_000_000
 """Earliest look after the wait began; a shorter stall is over before it can be looked at."""
 _LOOK_SHARE = 8
 """Looks take at most about 1/N of a core, however many stalls are in progress."""
@@ -99,6 +99,7 @@ class Tracer:
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
         self._earliest_look = 0
+        self._next_poll = _FOREVER_NS
         self._drained = 0
         self._ongoing: dict[int, Stall] = {}
         self._last_look = 0
@@ -200,10 +201,12 @@ class Tracer:
 
     def run_once(self, timeout_seconds: float) -> None:
         """Wait for records until the timeout or the next look, and judge the spawns that are due."""
-        next_look = max(self._next_look, self._earliest_look)
-        until_look = -((time.monotonic_ns() - next_look) // 1_000_000)  # rounded up
-        self._poll(1 if self._records else max(1, min(int(timeout_seconds * 1000), until_look)), _TURN_NS)
+        due = min(max(self._next_look, self._earliest_look), self._next_poll)
+        until_due = -((time.monotonic_ns() - due) // 1_000_000)  # rounded up
+        self._poll(1 if self._records else max(1, min(int(timeout_seconds * 1000), until_due)), _TURN_NS)
         now = time.monotonic_ns()
+        if now >= self._next_poll:
+            self._next_poll = _FOREVER_NS
         if now >= max(self._next_look, self._earliest_look):
             self._next_look = now + _LOOK_NS
             before = time.thread_time_ns()
@@ -286,7 +289,11 @@ class Tracer:
 
     def _receive(self, record: loader.Record) -> None:
         if isinstance(record, records.Notice):
-            self._next_look = min(self._next_look, time.monotonic_ns() + _SOONEST_LOOK_NS)
+            soon = time.monotonic_ns() + _SOONEST_NS  # without another notice
+            if record.kind == records.RecordKind.WAITING:
+                self._next_look = min(self._next_look, soon)
+            else:
+                self._next_poll = soon
             return
         if self._self_test.receive(record) or selftest.is_played(record):
             return
@@ -393,7 +400,7 @@ class Tracer:
             *(each for each in self._census if each.id not in ids and each.id not in self._judged),
         ]
         in_flight = self._without_ended(self._readers.spawns(watched), now)
-        waiting = self._readers.waiting(in_flight, now, min(self._min_ns, _SOONEST_LOOK_NS))
+        waiting = self._readers.waiting(in_flight, now, min(self._min_ns, _SOONEST_NS))
         self._holders.take(0)
         self._holders.search(waiting, now)
         self._holders.take(patience_ns)
@@ -423,10 +430,10 @@ class Tracer:
         self._ongoing = ongoing
         if waiting:
             # Look again sooner at a young stall, which may be short, than at an old one.
-            soon = max(_SOONEST_LOOK_NS, youngest(waiting, now))
+            soon = max(_SOONEST_NS, youngest(waiting, now))
             self._next_look = min(self._next_look, now + soon)
         if self._holders.is_running:
-            self._next_look = min(self._next_look, now + _SOONEST_LOOK_NS)
+            self._next_look = min(self._next_look, now + _SOONEST_NS)
         if self._stacks is not None:
             self._stacks.make_room(now)
 

@@ -63,10 +63,12 @@ def test_all_elements(made: BpfMap[ctypes.c_uint64], size: int, batches: bool) -
 
 
 def test_rings_of_every_cpu_are_entered() -> None:
-    fd = _create(_PERF_EVENT_ARRAY, 4, 4, 128)
-    rings: BpfMap[ctypes.c_int] = BpfMap(fd, ctypes.c_int, ctypes.c_int)
-    buffer = PerfBuffer(rings, 1, lambda record: None)
-    assert len(buffer._rings) == len(online_cpus()) == os.cpu_count()
+    fds = [_create(_PERF_EVENT_ARRAY, 4, 4, 128) for _ in range(2)]
+    records, notices = (BpfMap(fd, ctypes.c_int, ctypes.c_int) for fd in fds)
+    buffer = PerfBuffer(records, notices, 1, lambda record: None)
+    assert len(buffer._rings) == 2 * len(online_cpus())
+    assert len(online_cpus()) == os.cpu_count()
     buffer.poll(1)
     buffer.close()
-    os.close(fd)
+    for fd in fds:
+        os.close(fd)

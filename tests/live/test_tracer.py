@@ -17,7 +17,7 @@ import pytest
 from agent.model import Cause, Confirmation, Spawn, Stall
 from agent.tracing.prepared import TraceError, TracerOptions
 from agent.tracing.tracer import Tracer
-from probes import compiled, features, loader, preflight
+from probes import compiled, features, loader, preflight, records
 from probes.btf import Btf, BtfError
 from probes.compiled import Compiled
 from probes.syscallfunctions import NoFunctionsError, SyscallFunctions, find
@@ -205,3 +205,32 @@ def test_run_times_of_the_probes() -> None:
             assert tracer.probes()["sched:sched_process_exit"].runs is None
         finally:
             sysctl.write_text(before)
+
+
+def test_the_first_of_many_records_wakes_the_tracer() -> None:
+    """The records of the next 20 ms wait in the buffer until it looks, which spares a wake-up for each."""
+    source = "import subprocess\ninput()\nfor _ in range(5): subprocess.run(['/bin/true'])\nprint()\ninput()"
+    found: list[loader.Record] = []
+    with (
+        loader.Probes(loader.Options(every=True, only_targets=True), found.append) as probes,
+        subprocess.Popen([PYTHON, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent,
+    ):
+        assert parent.stdin is not None and parent.stdout is not None
+        probes.start()
+        probes.add_target(parent.pid)
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
+        began = time.monotonic()
+        probes.poll(10_000)
+        assert time.monotonic() - began < 5
+        assert found
+        parent.stdout.readline()
+        probes.poll(0)
+        time.sleep(0.05)
+        probes.poll(0)
+        spawns = [record for record in found if isinstance(record, records.Spawn)]
+        notices = [record for record in found if isinstance(record, records.Notice)]
+        assert len(spawns) == 5
+        assert 1 <= len(notices) <= 4
+        assert {notice.kind for notice in notices} == {records.RecordKind.SENT}
+        parent.stdin.write(b"\n")

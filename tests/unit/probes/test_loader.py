@@ -163,7 +163,7 @@ def test_a_kernel_that_gives_no_rings_is_one_line(
     number: int, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
-    maps = dict.fromkeys(("spawns", "processes", "comm_stats", "records"))
+    maps = dict.fromkeys(("spawns", "processes", "comm_stats", "records", "notices"))
     compiled = SimpleNamespace(
         attempt=Attempt([], {}),
         refused=None,

@@ -21,18 +21,19 @@ class _Machine:
         self.cpus = 2
         self.allowed = 1 << 20
         self.rings: list[int] = []
+        self.bells: list[int] = []
         self.fds: list[int] = []
 
-    def ring(self, cpu: int, pages: int) -> Any:
+    def ring(self, cpu: int, pages: int, wakeup_bytes: int) -> Any:
         if pages > self.allowed:
             raise PermissionError(1, "Operation not permitted")
-        self.rings.append(pages)
         ring = SimpleNamespace(fd=socket.socket().detach())
         self.fds.append(ring.fd)
+        (self.bells if wakeup_bytes == 1 else self.rings).append(pages)
         return ring
 
     def set(self, cpu: int, fd: int) -> None:
-        assert fd == self.fds[cpu]
+        assert fd == self.fds[-2] or fd == self.fds[-1]
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Machine]:
 
 
 def _open(machine: _Machine, pages: int) -> None:
-    perfbuffer.PerfBuffer(machine, pages, lambda record: None)  # type: ignore[arg-type]
+    perfbuffer.PerfBuffer(machine, machine, pages, lambda record: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("cpus", "pages"), [(1, 128), (32, 128), (33, 64), (128, 32)])
@@ -54,6 +55,7 @@ def test_all_rings_together_are_bounded(machine: _Machine, cpus: int, pages: int
     machine.cpus = cpus
     _open(machine, 128)
     assert machine.rings == [pages] * cpus
+    assert machine.bells == [1] * cpus
 
 
 def test_a_ring_is_as_large_as_may_be_locked(machine: _Machine) -> None:

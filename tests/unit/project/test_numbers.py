@@ -101,7 +101,7 @@ def _facts() -> list[tuple[str, str]]:
         ("config/SIZING.md", f"at most {pairs} pairs with {_WORDS[len(Cause)]} causes each"),
         (
             "probes/LIMITS.md",
-            f"less than about {tracer._SOONEST_LOOK_NS // 10**6} ms ends before the first look",
+            f"less than about {tracer._SOONEST_NS // 10**6} ms ends before the first look",
         ),
         ("probes/LIMITS.md", f"only waits of at least {look} are reported"),
         ("probes/LIMITS.md", f"stalls of at least {look}"),

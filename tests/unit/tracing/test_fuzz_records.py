@@ -36,7 +36,7 @@ _STALLED = {
 _HELD = {**RELEASE, "acquired": SECOND + 1, "ns": 3 * SECOND - 1, "left": 0}
 _PROCESS = records.process_type(4096)
 _FOUND = 1 << 22  # no process has this pid
-_NOTICE = {"kind": RecordKind.WAITING, "index": 1, "id": 1}
+_NOTICE = {"kind": RecordKind.WAITING}
 
 
 class Kernel(loader.Probes):
@@ -241,9 +241,9 @@ def test_the_unchanged_records_are_a_stall() -> None:
         b"\1",
         bytes(8),
         bytes(records.Spawn(**SPAWN))[:-1],
-        bytes(records.Spawn(**{**SPAWN, "kind": 3})),
+        bytes(records.Spawn(**{**SPAWN, "kind": 4})),
         bytes(records.Notice(**_NOTICE))[:-1],
-        bytes(records.Notice(**{**_NOTICE, "kind": 3})),
+        bytes(records.Notice(**{**_NOTICE, "kind": 4})),
         bytes(records.Spawn(**{**SPAWN, "outcome": 4})),
         bytes(records.Spawn(**{**SPAWN, "own_how": 4})),
         bytes(records.Spawn(**{**SPAWN, "last": (records.Release(**{**RELEASE, "how": 4}),)})),

@@ -204,6 +204,7 @@ class _Kernel:
         self._receive = receive
         self._ring: list[records.Spawn] = []
         self.lost = 0
+        self.timeouts: list[int] = []
         self.waiting: list[records.Spawn] = []
         self.in_flight: list[records.Spawn] = []
         self.freed: list[tuple[int, int]] = []
@@ -218,7 +219,8 @@ class _Kernel:
         else:
             self.lost += 1
 
-    def poll(self, _timeout_ms: int) -> None:
+    def poll(self, timeout_ms: int) -> None:
+        self.timeouts.append(timeout_ms)
         for record in self._ring:
             self._receive(record)
         self._ring.clear()
@@ -690,14 +692,29 @@ def test_a_notice_hastens_the_next_look(kernel: list[_Kernel]) -> None:
     tracing.run_once(0)
     later = tracing._next_look
     assert later > time.monotonic_ns() + 100 * MS
-    kernel[0]._receive(records.Notice(kind=RecordKind.WAITING, id=1))
+    kernel[0]._receive(records.Notice(kind=RecordKind.WAITING))
     tracing.run_once(0)
     assert tracing._next_look <= time.monotonic_ns() + 20 * MS
     # A second notice does not delay it.
     soon = tracing._next_look
-    kernel[0]._receive(records.Notice(kind=RecordKind.WAITING, id=2))
+    kernel[0]._receive(records.Notice(kind=RecordKind.WAITING))
     tracing.run_once(0)
     assert tracing._next_look <= max(soon, time.monotonic_ns() + 250 * MS)
+
+
+def test_records_that_follow_a_notice_are_received_soon_without_another(kernel: list[_Kernel]) -> None:
+    tracing = Tracer(TracerOptions(), lambda stall: None)
+    tracing.run_once(0)
+    look = tracing._next_look
+    kernel[0]._receive(records.Notice(kind=RecordKind.SENT))
+    tracing.run_once(1)  # receives the notice
+    tracing.run_once(1)
+    assert 0 < kernel[0].timeouts[-1] <= 20
+    assert tracing._next_look == look
+    time.sleep(0.025)
+    tracing.run_once(1)
+    tracing.run_once(1)
+    assert kernel[0].timeouts[-1] > 20  # only once
 
 
 def test_comm_stats(kernel: list[_Kernel]) -> None:
