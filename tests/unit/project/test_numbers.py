@@ -202,3 +202,21 @@ def test_the_duration_of_a_snapshot() -> None:
     few, many = (float(_cells(row, 4)[1].replace(",", "")) / 1000 for row in ("1,000", "5,000"))
     fact = f"It takes {few:.1f} s on a host with 1,000 processes and {many:.1f} s with 5,000"
     assert fact in _text("agent/cli/TRACE-POPEN.md")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "config/SIZING.md",
+        "probes/DECISIONS.md",
+        "probes/ERRPIPES.md",
+        "probes/PLATFORMS.md",
+        "tests/README.md",
+        "tests/bench/README.md",
+        "tests/kernels/README.md",
+    ],
+)
+def test_measurements_have_a_date(document: str) -> None:
+    """They are records of one day, which no test can repeat."""
+    assert re.search(r"[0-9] (us|ms|MB|MiB|s)\b", _text(document))
+    assert re.search(r"2026-\d\d-\d\d|November 2026", _text(document))
