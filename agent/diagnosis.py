@@ -223,21 +223,23 @@ def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
         return True
     if not last.left:
         return last.left == 0
-    if any(_unexplained(number, latest) > 0 for number in range(1, len(latest))):
+    if any(_unexplained(number, latest, spawn.own_released) > 0 for number in range(1, len(latest))):
         return False
     return last.left <= sum(_was_exiting(release, last.at) for release in latest[1:])
 
 
-def _unexplained(number: int, latest: Sequence[Release]) -> int:
-    """How many of the copies that a release left were certainly not those of the other processes in the list.
+def _unexplained(number: int, latest: Sequence[Release], own_released: Optional[int]) -> int:
+    """How many of the copies that a release left were not those of the other processes in the list.
 
     Each later release by one of them took one away, and those that had begun to exit before it may not have
-    closed theirs.
+    closed theirs.  The count is without the own child's copy, which its exec may have closed shortly before
+    it was recorded: then it is one too low.
     """
     release = latest[number]
     later = sum(each.acquired < release.at for each in latest[:number])
     unseen = sum(_was_exiting(each, release.at) for each in latest[number + 1 :])
-    return (release.left or 0) - later - unseen
+    own = own_released is not None and 0 < own_released - release.at <= _EXITING_NS
+    return (release.left or 0) + own - later - unseen
 
 
 def _was_exiting(release: Release, at: int) -> bool:

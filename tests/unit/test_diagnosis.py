@@ -288,6 +288,17 @@ def test_processes_that_exit_at_once_are_all_the_holders(exits: list[tuple[int, 
     assert stalled(releases=more).culprit.pid is None
 
 
+def test_an_exit_during_the_own_childs_exec_may_count_one_copy_too_few() -> None:
+    """The exec has closed the own child's copy, is not recorded yet, and the count is without another one."""
+    times = (BEGAN - 1 * MS, BEGAN + 1 * MS, BEGAN + 5 * MS)
+    exits = [release(pid=1 + n, at=at, left=2 - n // 2) for n, at in enumerate(times)]
+    assert stalled(releases=exits).culprit.pid is None
+    long_before = [dataclasses.replace(exits[0], at=BEGAN - 21 * MS), *exits[1:]]
+    assert stalled(releases=long_before).culprit.pid is None  # it was not exiting any more
+    after = [dataclasses.replace(each, at=each.at + 2 * MS) for each in exits]
+    assert stalled(releases=after).culprit.pid == 3
+
+
 # -- waits caused by a busy machine --
 
 
