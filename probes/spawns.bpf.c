@@ -205,8 +205,10 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
 INLINE u32 others(struct spawn *spawn, u32 mine)
 {
     u64 file = spawn->file;
-    if (kernel_u64(file + OFF_FILE_PRIVATE) != spawn->key)
-        return 0; /* freed and reused */
+    u32 writers = spawn->is_socket ? 0 : (u32)kernel_u64(spawn->key + OFF_PIPE_WRITERS);
+    writers *= writers < 1 << 20;                          /* otherwise the pipe is gone, too */
+    if (kernel_u64(file + OFF_FILE_PRIVATE) != spawn->key) /* freed and reused */
+        return spawn->ended ? 0 : writers;
     s64 left = (s64)kernel_u64(file + OFF_FILE_COUNT) - FILE_COUNT_ONE + 1 - (s64)mine;
     u64 closing = spawn->parent_closed && !spawn->reading && bpf_ktime_get_ns() - spawn->parent_closed < CLOSING_NS;
     /* Not after its end: the parent may have exited, and its table may be another process's. A parent that reads has
@@ -222,11 +224,8 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
     left -= closing; /* close has removed the copy from the parent's table, and may not have lowered the count yet */
     if (left < 0)
         left = 0;
-    if (!spawn->is_socket) {
-        u32 writers = (u32)kernel_u64(spawn->key + OFF_PIPE_WRITERS);
-        if (writers > 1 && writers < 1 << 20)
-            left += writers - 1;
-    }
+    if (writers > 1)
+        left += writers - 1;
     return left;
 }
 #endif
