@@ -238,9 +238,9 @@ def test_every_valid_report_gives_a_valid_trace_file(reports: list[dict[str, Any
 @pytest.mark.once
 def test_thousands_of_stalls() -> None:
     reports = [
-        {**ended(number), "time": f"2026-11-24T10:23:{number % 60:02}.{number:06}Z"} for number in range(5000)
+        {**ended(number), "time": f"2026-11-24T10:23:{number % 60:02}.{number:06}Z"} for number in range(2000)
     ]
-    assert len(_of(_trace(*reports), "X", "stall")) == 5000
+    assert len(_of(_trace(*reports), "X", "stall")) == 2000
 
 
 # -- the check of trace files itself --
