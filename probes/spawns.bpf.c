@@ -28,7 +28,7 @@ INLINE void free_spawn(struct spawn *spawn, u64 id)
         places.delete(&place); /* last: now another thread can take the place */
 }
 
-/* Wakes user space. Each time costs more than a record (10 us and a change of threads), so a storm of stalls sends few
+/* Wakes user space. Each time costs more than a record (10 us and a context switch), so a storm of stalls sends few
  * notices: user space looks again NOTICE_NS after each. (One for which there is no room follows others that are unread.) */
 INLINE void notify(void *ctx, u32 kind, int which)
 {
