@@ -35,6 +35,9 @@ _EXIT_NS = 100_000_000
 _EXITING_NS = 20_000_000
 """How long an exiting process is taken to have its files open if another process can be the holder."""
 
+_REST = 10
+"""After the exits of its holders, a wait lasts at most another 1/N of the time, or somebody else held on."""
+
 _BLIND_STALL_NS = 1_000_000_000
 """The shortest wait without a known holder that is called a stall if the kernel's count cannot be read; a
 shorter one can be a late wake-up on a busy machine."""
@@ -116,7 +119,7 @@ def judge(
         holders = [*found] or [_UNKNOWN]
     elif spawn.copy_lost and holders[0].confirmation is not Confirmation.CONFIRMED:
         holders = [*([*found] or [_UNKNOWN]), *holders]  # others may have had a copy
-    elif found or not _ended_the_wait(latest, spawn):
+    elif found or not _ended_the_wait(latest, spawn, began):
         holders = [*([*found] or [_UNKNOWN]), *holders]  # one held on after the last observed release
     else:
         released = _latest_release(latest[0], ended)
@@ -210,12 +213,13 @@ def _still_seen(release: Release, seen: Mapping[int, int], read_ended: int) -> R
     return dataclasses.replace(release, at=max(release.at, min(seen.get(release.pid, 0), read_ended)))
 
 
-def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
-    """Whether the last observed release can be the one that ended the wait.
+def _ended_the_wait(latest: Sequence[Release], spawn: Spawn, began: int) -> bool:
+    """Whether the last observed release can be the one that ended the wait, which began then.
 
     It can if the kernel then counted no copies except those of processes that were exiting as well, and had
     counted no others before; or if the read ended right after it.  The latter proves nothing if the parent
-    died in its read.
+    died in its read.  What was counted can also be a copy that was made meanwhile, so the exits must explain
+    nearly all of the wait.
     """
     last = latest[0]
     read_ended = spawn.read_ended or last.at
@@ -225,7 +229,8 @@ def _ended_the_wait(latest: Sequence[Release], spawn: Spawn) -> bool:
         return last.left == 0
     if any(_unexplained(number, latest, spawn.own_released) > 0 for number in range(1, len(latest))):
         return False
-    return last.left <= sum(_was_exiting(release, last.at) for release in latest[1:])
+    exiting = sum(_was_exiting(release, last.at) for release in latest[1:])
+    return last.left <= exiting and (read_ended - last.at) * _REST <= last.at - began
 
 
 def _unexplained(number: int, latest: Sequence[Release], own_released: Optional[int]) -> int:

@@ -252,15 +252,18 @@ def test_short_wait_or_other_use_of_a_pipe_is_no_late_wakeup(changes: dict[str, 
 
 def test_copies_of_other_exiting_processes_count_as_closed() -> None:
     """An exit is recorded before files are closed, so two simultaneous exits count each other's copy."""
-    at = BEGAN + 200 * MS
-    one = release(pid=1, at=at, left=1)
-    other = release(pid=2, at=at + 1 * MS, left=1)
-    found = stalled(releases=[one, other])
-    assert [each.pid for each in found.holders] == [2, 1]
+    at = BEGAN + 300 * MS
+    one = release(pid=1, at=at - 1 * MS, left=1)
+    other = release(pid=2, at=at, left=1)
+    soon = spawn(read_ended=at + 30 * MS)
+    assert [each.pid for each in stalled(soon, [one, other]).holders] == [2, 1]
     # Not so for one that began to exit long before, or that closed its copy.
-    for different in ({"at": at - 20 * MS}, {"by": "close"}):
-        found = stalled(releases=[release(**{"pid": 1, "at": at, "left": 1, **different}), other])
+    for different in ({"at": at - 21 * MS}, {"by": "close"}):
+        found = stalled(soon, [release(**{"pid": 1, "at": at - 1 * MS, "left": 1, **different}), other])
         assert [each.pid for each in found.holders] == [None, 2, 1]
+    # A copy may have been made after the first exit: then the exits do not explain a longer wait.
+    later = spawn(read_ended=at + 31 * MS)
+    assert [each.pid for each in stalled(later, [one, other]).holders] == [None, 2, 1]
 
 
 def test_a_copy_that_an_exiting_process_left_to_another_is_not_its_own() -> None:
@@ -281,22 +284,21 @@ def test_processes_that_exit_at_once_are_all_the_holders(exits: list[tuple[int, 
     releases = []
     for number, (at, _) in enumerate(exits):
         left = sum(1 for other, (began, takes) in enumerate(exits) if other != number and began + takes >= at)
-        releases.append(release(pid=number + 1, at=BEGAN + (200 + at) * MS, left=left))
-    assert None not in [holder.pid for holder in stalled(releases=releases).holders]
+        releases.append(release(pid=number + 1, at=BEGAN + (700 + at) * MS, left=left))
+    ended = spawn(read_ended=BEGAN + 760 * MS)
+    assert None not in [holder.pid for holder in stalled(ended, releases).holders]
     # With a copy that none of them had, it is that one.
     more = [dataclasses.replace(each, left=(each.left or 0) + 1) for each in releases]
-    assert stalled(releases=more).culprit.pid is None
+    assert stalled(ended, more).culprit.pid is None
 
 
 def test_an_exit_during_the_own_childs_exec_may_count_one_copy_too_few() -> None:
     """The exec has closed the own child's copy, is not recorded yet, and the count is without another one."""
-    times = (BEGAN - 1 * MS, BEGAN + 1 * MS, BEGAN + 5 * MS)
-    exits = [release(pid=1 + n, at=at, left=2 - n // 2) for n, at in enumerate(times)]
-    assert stalled(releases=exits).culprit.pid is None
-    long_before = [dataclasses.replace(exits[0], at=BEGAN - 21 * MS), *exits[1:]]
-    assert stalled(releases=long_before).culprit.pid is None  # it was not exiting any more
-    after = [dataclasses.replace(each, at=each.at + 2 * MS) for each in exits]
-    assert stalled(releases=after).culprit.pid == 3
+    first = release(pid=1, at=BEGAN - 1 * MS, left=2)
+    latest = [release(pid=3, at=BEGAN + 5 * MS, left=1), release(pid=2, at=BEGAN + 1 * MS, left=2), first]
+    assert diagnosis._unexplained(2, latest, BEGAN) == 1
+    assert diagnosis._unexplained(2, latest, BEGAN - 2 * MS) == 0  # the exec had been recorded
+    assert diagnosis._unexplained(2, latest, BEGAN + 20 * MS) == 0  # it was long before the exec
 
 
 # -- waits caused by a busy machine --
