@@ -209,12 +209,13 @@ class _Check:
     def _causes_at(self, part: Part, when: Interval, holder: Holder) -> set[Cause]:
         """The cause depends on what the process has done until then, and on what it does next."""
         bit = 1 << self._pipe.number
+        judged = max(when[1], self._pipe.read_after or 0) + _SETTLE_NS * 3
         failed = execed = may_fail = may_exec = execs = False
         for did in part.did:
             is_over = did.after is not None and did.after < when[0]
             if did.before > when[1]:
-                soon = did.before < when[1] + _SETTLE_NS * 3
-                execs |= did.kind is Kind.EXEC and soon and holder.released_by in (None, "close")
+                seen = did.before < judged
+                execs |= did.kind is Kind.EXEC and seen and holder.released_by in (None, "close")
             elif did.kind is Kind.EXEC:
                 keeps = did.has & bit if did.after else did.had & bit
                 if is_over:
