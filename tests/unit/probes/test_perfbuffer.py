@@ -32,8 +32,13 @@ class _Machine:
         (self.bells if wakeup_bytes == 1 else self.rings).append(pages)
         return ring
 
-    def set(self, cpu: int, fd: int) -> None:
-        assert fd == self.fds[-2] or fd == self.fds[-1]
+    def array(self, place: int) -> Any:
+        """The map of the rings that are created as number ``place`` of two for each CPU."""
+
+        def enter(cpu: int, fd: int) -> None:
+            assert fd == self.fds[2 * cpu + place]
+
+        return SimpleNamespace(set=enter)
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Machine]:
 
 
 def _open(machine: _Machine, pages: int) -> None:
-    perfbuffer.PerfBuffer(machine, machine, pages, lambda record: None)  # type: ignore[arg-type]
+    perfbuffer.PerfBuffer(machine.array(0), machine.array(1), pages, lambda record: None)
 
 
 @pytest.mark.parametrize(("cpus", "pages"), [(1, 128), (32, 128), (33, 64), (128, 32)])

@@ -204,6 +204,10 @@ def test_the_duration_of_a_snapshot() -> None:
     assert fact in _text("agent/cli/TRACE-POPEN.md")
 
 
+def test_both_sides_agree_on_the_time_between_two_notices() -> None:
+    assert _c_constant("errpipe.bpf.c", "NOTICE_NS") == tracer._SOONEST_NS
+
+
 @pytest.mark.parametrize(
     "document",
     [
