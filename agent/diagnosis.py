@@ -35,8 +35,9 @@ _EXIT_NS = 100_000_000
 _EXITING_NS = 20_000_000
 """How long an exiting process is taken to have its files open if another process can be the holder."""
 
-_REST = 10
-"""After the exits of its holders, a wait lasts at most another 1/N of the time, or somebody else held on."""
+_REST_SHARE = 10
+"""A wait that continues after its holders exit, for more than this fraction (1/N) of the time until then, has
+another holder."""
 
 _BLIND_STALL_NS = 1_000_000_000
 """The shortest wait without a known holder that is called a stall if the kernel's count cannot be read; a
@@ -230,7 +231,7 @@ def _ended_the_wait(latest: Sequence[Release], spawn: Spawn, began: int) -> bool
     if any(_unexplained(number, latest, spawn.own_released) > 0 for number in range(1, len(latest))):
         return False
     exiting = sum(_was_exiting(release, last.at) for release in latest[1:])
-    return last.left <= exiting and (read_ended - last.at) * _REST <= last.at - began
+    return last.left <= exiting and (read_ended - last.at) * _REST_SHARE <= last.at - began
 
 
 def _unexplained(number: int, latest: Sequence[Release], own_released: Optional[int]) -> int:

@@ -33,7 +33,8 @@ __all__ = ["Tracer"]
 _SETTLE_NS = 100_000_000
 _LOOK_NS = 250_000_000
 _SOONEST_NS = 20_000_000
-"""Earliest look after the wait began; a shorter stall is over before it can be looked at."""
+"""Earliest look after the wait began: a shorter stall is over before it can be looked at.  It is also when
+records that follow a notice are read, as the kernel side sends no other notice so soon (NOTICE_NS)."""
 _LOOK_SHARE = 8
 """Looks take at most about 1/N of a core, however many stalls are in progress."""
 _TURN_NS = 200_000_000
