@@ -12,7 +12,8 @@ from agent.model import Cause, Frame, Holder, Outcome, Release, Spawn, Stack, St
 MS = 1_000_000
 SECOND = 1_000 * MS
 
-CREATED = 5_000 * SECOND
+CREATED = 5 * SECOND
+"""Before the test began, even on a host that has just booted: a stall in progress lasts until now."""
 BEGAN = CREATED + 5 * MS
 """The time from which the reader of ``spawn()`` waits only for foreign holders."""
 ENDED = BEGAN + 500 * MS

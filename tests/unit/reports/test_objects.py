@@ -50,10 +50,10 @@ from tests.unit.samples import (
 
 
 class FixedClock(Clock):
-    """Monotonic zero is 2026-11-24T09:00:00Z."""
+    """Monotonic zero is 2026-11-24T10:23:15Z."""
 
     def _measured(self) -> int:
-        return 1_795_510_800 * SECOND
+        return 1_795_515_795 * SECOND
 
 
 CLOCK = FixedClock()
@@ -103,9 +103,9 @@ def test_what_can_be_shown_is_shown_as_it_is(text: str) -> None:
 
 
 def test_rfc3339() -> None:
-    assert CLOCK.rfc3339(0) == "2026-11-24T09:00:00.000000Z"
-    assert CLOCK.rfc3339(61 * SECOND + 250 * MS) == "2026-11-24T09:01:01.250000Z"
-    assert CLOCK.timestamp(SECOND // 2) == 1_795_510_800.5
+    assert CLOCK.rfc3339(0) == "2026-11-24T10:23:15.000000Z"
+    assert CLOCK.rfc3339(61 * SECOND + 250 * MS) == "2026-11-24T10:24:16.250000Z"
+    assert CLOCK.timestamp(SECOND // 2) == 1_795_515_795.5
 
 
 def test_the_clock_is_the_walls() -> None:
