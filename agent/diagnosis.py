@@ -209,9 +209,10 @@ def _released_holder(
 
 def _still_seen(release: Release, seen: Mapping[int, int], read_ended: int) -> Release:
     """The release, not earlier than a scan that saw the copy: an exit is recorded before files are closed."""
-    if release.by != "exit":
+    last_seen = min(seen.get(release.pid, 0), read_ended)
+    if release.by != "exit" or last_seen <= release.at:
         return release
-    return dataclasses.replace(release, at=max(release.at, min(seen.get(release.pid, 0), read_ended)))
+    return dataclasses.replace(release, at=last_seen)
 
 
 def _ended_the_wait(latest: Sequence[Release], spawn: Spawn, began: int) -> bool:

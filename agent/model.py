@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, Optional
+from typing import Any, Literal, NamedTuple, Optional
 
 __all__ = [
     "KEEPS_COPY",
@@ -262,8 +262,7 @@ class StuckExec:
     wait: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One event of a spawn."""
 
     at: int

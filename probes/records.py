@@ -75,6 +75,9 @@ class How(IntEnum):
     EXIT = 3
 
 
+_HOWS = frozenset((0, *How))
+
+
 class ReleaseFlag(IntFlag):
     """Properties of the foreign holder in a Release."""
 
@@ -98,6 +101,9 @@ class Outcome(IntEnum):
     OK = 1
     EXEC_FAILED = 2
     ABANDONED = 3
+
+
+_OUTCOMES = frozenset((0, *Outcome))
 
 
 class Counter(IntEnum):
@@ -250,8 +256,8 @@ def parse(data: bytes) -> Optional[Union[Spawn, Notice]]:
     kind = int.from_bytes(data[:4], sys.byteorder)
     if kind == RecordKind.SPAWN and len(data) >= ctypes.sizeof(Spawn):
         spawn = Spawn.from_buffer_copy(data)
-        hows = [spawn.own_how, *(release.how for release in spawn.last)]
-        return spawn if spawn.outcome in (0, *Outcome) and all(how in (0, *How) for how in hows) else None
+        hows = {spawn.own_how, *(release.how for release in spawn.last)}
+        return spawn if spawn.outcome in _OUTCOMES and hows <= _HOWS else None
     if kind in (RecordKind.WAITING, RecordKind.SENT) and len(data) >= ctypes.sizeof(Notice):
         return Notice.from_buffer_copy(data)
     return None

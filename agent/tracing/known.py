@@ -102,18 +102,20 @@ class _Identities:
     """Identities of processes, each looked up once for the many stalls that one process can have."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[int, tuple[int, int, Identity]] = OrderedDict()
+        self._found: OrderedDict[int, tuple[int, int, Optional[Identity]]] = OrderedDict()
 
     def of(self, pid: int, seen: int) -> Optional[Identity]:
         """As ``identify``: of the process that had the pid at that time."""
         kept = self._found.get(pid)
-        if kept is not None and kept[0] <= seen <= kept[1]:
-            return kept[2]  # the pid was this process's at both times, and so in between
+        if kept is not None:
+            since, until, identity = kept
+            if since <= seen <= until:
+                return identity  # the pid was this process's at both times, and so in between
         now = time.monotonic_ns()
         identity = identify(pid, seen)
-        if identity is not None:
-            self._found[pid] = seen, now, identity
-            self._found.move_to_end(pid)
-            while len(self._found) > _REMEMBERED_PROCESSES:
-                self._found.popitem(last=False)
+        # A process that is gone stays gone, and so do those that had the pid before it.
+        self._found[pid] = 0 if identity is None else seen, now, identity
+        self._found.move_to_end(pid)
+        while len(self._found) > _REMEMBERED_PROCESSES:
+            self._found.popitem(last=False)
         return identity
