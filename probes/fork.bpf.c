@@ -122,7 +122,7 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
  * child: a fork shows this at once, a vfork at the exec (handed_on). */
 INLINE u64 is_for(struct spawn *spawn, u32 vfork) { return (differ(spawn->own_pid, 0) ^ 1) | (vfork ^ 1); }
 
-/* Makes the child the own child of the latest pipes of its forker of which it has a copy. (Before inherit looks at the
+/* Makes the child the own child of the latest pipes of its forker, if it has a copy. (Before inherit looks at the
  * rest, so that the number of other pipes does not matter.) */
 INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 child, u64 now, u32 vfork)
 {
@@ -149,7 +149,7 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
 }
 
 /*
- * Handles the next spawns that the forking process may hold, and finds those of which the child has inherited a copy.
+ * Handles the next spawns that the forking process may hold, and finds those whose write end the child has inherited.
  * The child's table has been copied and not been used yet, so it is an exact snapshot. 1: there are more. *own: the
  * child is the own child of a spawn.
  */

@@ -2,8 +2,8 @@
 """Open the files to which reports are written, so that nobody else decides which file that is.
 
 trace-popen often runs as root, and writes to folders where everybody can create names, such as /tmp.  A path
-is walked folder by folder, and a link or pipe that a stranger has put there is refused: one that belongs
-neither to root, nor to this user, nor to the owner of a folder in which others cannot create names.
+is walked folder by folder, and a link or pipe that a stranger has put there is refused.  A stranger is a
+user other than root, this user, and the owner of a folder in which others cannot create names.
 
 A new file is created under a temporary name in the same folder and then renamed: that replaces what has the
 name without opening it, and readers see the old file or the new one.  Pipes and devices are opened as they

@@ -227,7 +227,7 @@ class Kinds:
 
 
 def nearest_rank(ordered: Sequence[float], fraction: float) -> float:
-    """The quantile of numbers in ascending order, of which there is at least one."""
+    """The quantile of at least one number; the numbers are in ascending order."""
     return ordered[math.ceil(fraction * len(ordered)) - 1]
 
 

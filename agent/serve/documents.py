@@ -32,7 +32,7 @@ class Busy(Exception):
 
 
 class Gone(ConnectionAbortedError):
-    """The client closed the connection before its turn came; nothing is left to do."""
+    """The client closed the connection before its turn; nothing is left to do."""
 
 
 class Document:
@@ -65,7 +65,7 @@ class Document:
 
 
 class Queue:
-    """Clients that wait for documents; they get them one after another, in the order in which they came."""
+    """Clients that wait for documents; they get them one after another, in the order of their arrival."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

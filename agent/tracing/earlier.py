@@ -293,7 +293,7 @@ def _stuck(wait: snapshot.Wait, child: int, now: int) -> StuckExec:
 
 
 def _spawn(id_: int, found: Union[snapshot.Finding, snapshot.Wait], began: int) -> Spawn:
-    """A spawn in flight of which only the waiting thread is known."""
+    """A spawn in flight; only its waiting thread is known."""
     return Spawn(
         id=id_,
         inode=0,

@@ -52,7 +52,7 @@ def _passed_copies(program: str, processes: int, threads: int, seconds: int) -> 
 
 @contextlib.contextmanager
 def _idle_fds() -> Iterator[None]:
-    """200,000 open files of which none is a pipe."""
+    """200,000 open files, none of them a pipe."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard < _FDS + 64:
         pytest.skip(f"a process may have only {hard} open files here")

@@ -61,7 +61,7 @@ libc.pthread_exit(None)
 
 @dataclass(frozen=True)
 class Pipe:
-    """A pipe of another process, of which this process has both ends too; before: who has the write end."""
+    """A pipe of another process; this process has both ends, too.  before: who has the write end."""
 
     address: int
     maker: int

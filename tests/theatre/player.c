@@ -85,7 +85,7 @@ struct play {
 /* An act that a process did. after: 0 if it did not return from it. */
 struct entry {
     uint64_t before, after;
-    uint8_t kind, has; /* has: the pipes of which it has write ends after it, as bits */
+    uint8_t kind, has; /* has: the pipes whose write ends it has after it, as bits */
     uint8_t unused[6];
 };
 
@@ -152,7 +152,7 @@ static struct role *role_of(int number) { return &scene->truth.roles[number]; }
 
 /* ---- the copies of a process ---- */
 
-/* The pipe of which this fd of the current process is a write end, -1: none. */
+/* The pipe whose write end this fd of the current process is, -1: none. */
 static int pipe_at(int fd)
 {
     struct stat status;

@@ -18,7 +18,7 @@ _TAKES = (Kind.RECEIVE, Kind.REOPEN, Kind.GETFD)
 class Did:
     """An act that a process began; after: None if it did not return, because the process ended in it.
 
-    had, has: the pipes of which it had copies before it and has some after it, as bits.
+    had, has: the pipes whose copies it had before it and has after it, as bits.
     """
 
     kind: Kind
