@@ -2,6 +2,7 @@
 """Measure the cost of tracing beside no tracer and beside others; print tables, and write a JSON file.
 
     .venv/bin/python -m tests.bench [GROUP ...] [--rounds 5] [--seconds 1] [--json bench.json]
+                                [--record]
 
 Needs root, eBPF and gcc; peers that are not installed (config/setup.sh bench) are reported as missing.
 """
@@ -13,7 +14,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_cpu, conditions, growth, memory, spawning, syscalls, targets
+from tests.bench import agent_cpu, conditions, growth, memory, results, spawning, syscalls, targets
 from tests.bench.bench import Bench, Group
 from tests.bench.native import compile_all
 
@@ -57,9 +58,11 @@ def main() -> None:
             for title, header, rows in found.tables:
                 _print(console, title, header, rows)
             result["figures"] = figures
+            if options.record:
+                _record(group, options, found)
             # After each group, so that finished results survive a later failure.
             Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
-    _print(console, "Targets", ["", "target", "median", ""], targets.rows(figures))
+    _print(console, "Targets", targets.HEADER, targets.rows(figures))
 
 
 def _options() -> argparse.Namespace:
@@ -72,10 +75,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--other", metavar="DIR", help="another checkout, whose agent is measured too")
     parser.add_argument("--alone", action="store_true", help="leave out the tracers of other projects")
     parser.add_argument("--json", default="bench.json", help="the file to write")
+    parser.add_argument(
+        "--record", action="store_true", help=f"also write the tables to {results.FOLDER}/GROUP.json"
+    )
     return parser.parse_args()
 
 
-def _print(console: Console, title: str, header: list[str], rows: list[list[str]]) -> None:
+def _record(group: str, options: argparse.Namespace, found: Group) -> None:
+    how = f'`make bench BENCH="{group} --rounds {options.rounds} --seconds {options.seconds:g}"`'
+    tables = {title: results.Table(header, rows) for title, header, rows in found.tables}
+    results.write(f"{results.FOLDER}/{group}.json", conditions.recorded(how, tables, found.figures))
+
+
+def _print(console: Console, title: str, header: Sequence[str], rows: list[list[str]]) -> None:
     table = Table(*header, box=box.MARKDOWN)
     for row in rows:
         table.add_row(*row)

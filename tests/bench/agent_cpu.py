@@ -37,28 +37,24 @@ def run(bench: Bench) -> Group:
                 found = _measure(bench, agent.process.pid, rate, stalls)
                 found["lost"] = agent.metrics()[_LOST, ()] - lost
                 measured[rate, stalls].append(found)
-    rows, data, figures = [], [], {}
+    data, figures = [], {}
+    percents = {rate: [_words(rate)] for rate in _RATES}
+    losses = {stalls: 0.0 for stalls in _STALLS}
     for (rate, stalls), found_each in measured.items():
         each = {name: [found[name] for found in found_each] for name in found_each[0]}
         made = {name: stats.figure(values) for name, values in each.items()}
         lost_ever = sum(each["lost"])
-        rows.append(
-            [
-                _words(rate),
-                made["spawns"].text(0),
-                made["stalls"].text(0),
-                made["percent"].text(2),
-                f"{lost_ever:.0f}",
-            ]
-        )
+        percents[rate].append(made["percent"].text(2))
+        losses[stalls] += lost_ever
         row = {name: dataclasses.asdict(figure) for name, figure in made.items() if name != "lost"}
         data.append({"asked": _words(rate), "asked_stalls": stalls, **row, "lost": lost_ever})
         if (rate, stalls) == (1000, 0):
             figures["CPU of the agent at 1,000"] = made["percent"].median
         if (rate, stalls) == (_HIGHEST, 0):
             figures["lost records at the highest rate"] = lost_ever
-    header = ["spawns a second", "were made", "stalls a second", "agent, % of a core", "lost records"]
-    return Group({"loads": data}, [("The agent's own CPU time", header, rows)], figures)
+    header = ["spawns a second", *(f"{stalls or 'no'} stalls a second" for stalls in _STALLS)]
+    rows = [*percents.values(), ["lost records", *(f"{lost:.0f}" for lost in losses.values())]]
+    return Group({"loads": data}, [("The agent's own CPU time, % of a core", header, rows)], figures)
 
 
 def _words(rate: Any) -> str:

@@ -8,12 +8,14 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from tests.bench.bench import ROOT
+from tests.bench.results import Result, Table
 
-__all__ = ["describe"]
+__all__ = ["describe", "recorded"]
 
 _TOOLS = {
     "bpftrace": ("bpftrace", "--version"),
@@ -41,6 +43,13 @@ def describe() -> dict[str, Any]:
         "commit": _first_line("git", "-C", str(ROOT), "rev-parse", "HEAD"),
         "tools": {name: _first_line(*command) for name, command in _TOOLS.items()},
     }
+
+
+def recorded(how: str, tables: Mapping[str, Table], figures: Optional[Mapping[str, float]] = None) -> Result:
+    """Return what was measured on this machine today, to write to a file."""
+    here = describe()
+    machine = f"{here['cores']} cores of {here['processor']}"
+    return Result(here["date"][:10], here["kernel"], machine, how, tables, figures or {})
 
 
 def _first_line(*command: str) -> str:

@@ -27,7 +27,7 @@ __all__ = ["run"]
 _PROCESSES = (10, 100, 1000, 2000, 5000)
 _PIPES = 10  # two files each
 _STALL_MS = 600_000
-_SETTLE_SECONDS = 5.0  # the agent's first look at /proc takes two seconds of CPU beside 5,000 processes
+_SETTLE_SECONDS = 5.0  # the agent's first look at /proc takes long beside many processes
 _SHAPES = (
     # How, threads, microseconds until the child's exec, during which each vfork is a spawn in flight.
     ("vfork", 1, 5000),
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Group:
     processes = [_beside(bench, number) for number in _PROCESSES]
     shapes = [{"agent": name, **shape} for name, lab in bench.labs.items() for shape in _shapes(bench, lab)]
     header = [
-        "processes more",
+        "processes",
         "snapshot of a stall, ms",
         "as a program, ms",
         "of a process that is not blocked, ms",
@@ -61,8 +61,7 @@ def run(bench: Bench) -> Group:
     ]
     shape_rows = [
         [
-            f"{found['agent']}: {found['how']}, {found['threads']} threads,"
-            f" exec after {found['delay_us'] / 1000:g} ms",
+            _shape(found),
             found["rate"].text(0),
             found["ratio"].text(3),
             ", ".join(f"{name} {count:,.0f}" for name, count in found["losses"].items()) or "none",
@@ -70,7 +69,7 @@ def run(bench: Bench) -> Group:
         for found in shapes
     ]
     tables = [
-        ("Processes that live, with 20 files each", header, rows),
+        ("Beside processes with 20 files each", header, rows),
         (
             "One process that spawns",
             ["", "spawns a second beside the agent", "of untraced", "losses that the agent counted"],
@@ -90,6 +89,12 @@ def run(bench: Bench) -> Group:
         for found in processes
     )
     return Group(data, tables, figures)
+
+
+def _shape(found: dict[str, Any]) -> str:
+    threads = found["threads"]
+    words = f"{found['how']}, {threads} thread{'' if threads == 1 else 's'}"
+    return words if found["agent"] == AGENT else f"{found['agent']}: {words}"
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:

@@ -47,14 +47,15 @@ def run(bench: Bench) -> Group:
                 _spawn(bench, 1.0, names)
             series, scrapes = _scrape(agent)
             figures |= _targets(series, scrapes)
-            rows.append(_row(data, agent, f"after {_SCRAPES} scrapes", series, scrapes))
+            rows.append(_row(data, agent, f"{names} programs", series, scrapes))
             if names == _BUSY_HOST:
-                events = _spawn(bench, _EVENTS_SECONDS, names)
+                data["spawns"] = _spawn(bench, _EVENTS_SECONDS, names)
                 series, scrapes = _scrape(agent)
-                rows.append(_row(data, agent, f"after {events:,.0f} spawns more", series, scrapes))
+                later = f"{names} programs, {_EVENTS_SECONDS:.0f} s later"
+                rows.append(_row(data, agent, later, series, scrapes))
                 found = memory(agent.process.pid)
                 figures |= {"private memory": found.private, "RSS": found.rss, "eBPF maps": found.maps}
-    header = ["agent", "histogram series", "scrape, ms", "RSS, MiB", "private dirty, MiB", "maps, MiB"]
+    header = ["beside", "histogram series", "scrape, ms", "RSS, MiB", "private dirty, MiB", "maps, MiB"]
     starting = (
         "From the exec to the first traced event",
         ["", "s"],

@@ -29,6 +29,10 @@ class Rounds:
     cannot: dict[str, str] = field(default_factory=dict)
     disturbed: int = 0
 
+    def last_row(self, columns: int) -> list[str]:
+        """Return the row of a table that says how many measurements were disturbed."""
+        return ["measurements that another tracer disturbed", str(self.disturbed), *[""] * (columns - 2)]
+
 
 def interleaved(
     bench: Bench, peers: Sequence[Peer], measure: Callable[[Sequence[str]], dict[str, float]]

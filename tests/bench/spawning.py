@@ -55,7 +55,8 @@ def run(bench: Bench) -> Group:
         rows = [[f"untraced, {unit}", *(stats.figure(alone[name]).text(0) for name in commands)]]
         rows += [[peer, *(figure.text(3) for figure in each.values())] for peer, each in ratios.items()]
         rows += [[peer, why] + [""] * (len(commands) - 1) for peer, why in found.cannot.items()]
-        tables.append((f"{words}; {found.disturbed} disturbed", ["", *commands], rows))
+        rows.append(found.last_row(len(commands) + 1))
+        tables.append((words, ["", *commands], rows))
         data[kind] = {
             "untraced": {name: dataclasses.asdict(stats.figure(alone[name])) for name in commands},
             "ratio": {

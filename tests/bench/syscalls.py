@@ -49,8 +49,9 @@ def run(bench: Bench) -> Group:
             for peer, calls in added.items()
         ]
         rows += [[f"added by {peer}", why] + [""] * (len(alone) - 1) for peer, why in found.cannot.items()]
-        title = f"System calls of an uninvolved process, ns a call, {cores} busy core(s)"
-        tables.append((f"{title}; {found.disturbed} disturbed", ["", *alone], rows))
+        rows.append(found.last_row(len(alone) + 1))
+        title = f"System calls of a process that starts no programs, ns a call, {cores} busy core(s)"
+        tables.append((title, ["", *alone], rows))
         if cores == 1:
             for call in alone:
                 figures[f"{call} of the empty program's"] = (

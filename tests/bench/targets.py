@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TARGETS", "Target", "rows"]
+__all__ = ["HEADER", "TARGETS", "Target", "rows"]
+
+HEADER = ("", "target", "median", "")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 """A thousand simulated agents scraped by one Prometheus: series, memory, CPU, and the time of every panel.
 
     .venv/bin/python -m tests.bench.fleet [--agents 1000] [--minutes 8] [--json fleet.json]
+                                      [--record]
 
 Needs Prometheus (make setup-e2e), and root and eBPF for the one real agent, whose maps and probes the
 others copy.
@@ -15,9 +16,11 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
+from tests.bench import conditions, results
 from tests.bench.fleet import measure, table
 from tests.bench.fleet.hosts import KINDS, Kind, Template, exposition, series_by_part, source_like
 from tests.bench.fleet.server import serving
@@ -62,10 +65,15 @@ def main() -> None:
                 "storage": measure.storage(server, folder / "prometheus"),
             }
     Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
-    print(table.markdown(result))
+    tables = table.tables(result)
+    for title, each in tables.items():
+        print(f"\n{title}\n\n{each.markdown()}")
+    if options.record:
+        how = f'`make bench-fleet FLEET="--agents {options.agents} --minutes {options.minutes}"`'
+        results.write(f"{results.FOLDER}/fleet.json", conditions.recorded(how, tables))
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +86,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of each query, for the median")
     parser.add_argument("--patience", type=int, default=20, help="seconds for a query without recordings")
     parser.add_argument("--json", default="fleet.json", help="the file to write")
-    return parser.parse_args()
+    parser.add_argument("--record", action="store_true", help=f"also write {results.FOLDER}/fleet.json")
+    return parser.parse_args(arguments)
 
 
 def _kinds(agents: int, busy: float, worst: float) -> list[Kind]:

@@ -15,11 +15,11 @@ from tests.bench.fleet.queries import targets_of, without_recordings
 from tests.e2e.servers import Prometheus
 from tests.promql import Target
 
-__all__ = ["Shape", "load", "panels", "rules", "storage"]
+__all__ = ["RANGE_SECONDS", "Shape", "load", "panels", "rules", "storage"]
 
 _LOOK_SECONDS = 5
 _QUERY_SECONDS = 120
-_RANGE_SECONDS = 6 * 3600
+RANGE_SECONDS = 6 * 3600
 
 
 class Shape(NamedTuple):
@@ -123,7 +123,7 @@ def panels(
                 seconds = _median(server, target, shape, until)
                 _add(panel, "range", seconds)
             elif shape.variables("")["__range"] in target.expr:
-                again = shape._replace(points=_RANGE_SECONDS // shape.seconds)
+                again = shape._replace(points=RANGE_SECONDS // shape.seconds)
                 _add(panel, "range", _median(server, target._replace(instant=False), again, until))
             if dashboard == "fleet":
                 raw.append((panel, target, seconds))

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded results: the documents show them as they are, and a run can record new ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.bench import results, targets
+from tests.bench.results import FOLDER, Result, Table, documents, read, up_to_date
+
+_ROOT = Path(__file__).resolve().parents[3]
+_FILES = sorted(f"{FOLDER}/{path.name}" for path in (_ROOT / FOLDER).iterdir())
+
+
+@pytest.mark.parametrize("document", documents())
+def test_documents_show_the_results_as_they_are(document: str) -> None:
+    """``.venv/bin/python -m tests.bench.results`` writes them."""
+    text = (_ROOT / document).read_text()
+    assert text == up_to_date(text)
+
+
+@pytest.mark.parametrize("file", _FILES)
+def test_a_result_says_when_where_and_how(file: str) -> None:
+    result = read(file)
+    assert re.match(r"\d{4}-\d\d-\d\d", result.date)
+    assert result.kernel and result.machine and result.how and result.tables
+    for table in result.tables.values():
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    assert set(result.figures) <= {target.figure for target in targets.TARGETS}
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_ROOT", tmp_path)
+    table = Table(["", "ns"], [['a "call", \u00b5s', "[1]"], ["b", ""]])
+    result = Result("2026-11-26", "6.18", "a machine", "by hand", {"A title": table}, {"RSS": 1.5})
+    results.write("a.json", result)
+    assert read("a.json") == result
+    assert '[ "b", "" ]' in (tmp_path / "a.json").read_text()
+
+
+def test_a_table_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_ROOT", tmp_path)
+    results.write(
+        "a.json", Result("2026-11-26", "6.18", "a machine", "`make`", {"T": Table(["", "ns"], [["a", "1"]])})
+    )
+    before = "Text.\n\n<!-- table: a.json: T -->\nold\n<!-- end -->\n\nMore.\n"
+    assert up_to_date(before) == (
+        "Text.\n\n<!-- table: a.json: T -->\nT (2026-11-26, Linux 6.18, a machine; `make`):\n\n"
+        "|  | ns |\n| --- | --- |\n| a | 1 |\n<!-- end -->\n\nMore.\n"
+    )
