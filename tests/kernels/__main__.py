@@ -2,19 +2,22 @@
 """Run the core of the live tests on other kernels, each in an emulated machine, and print a table.
 
 Usage: python -m tests.kernels [--arch ARCH] [--suite SUITE]... | --kernel IMAGE [--modules FOLDER] [--cpus N]
-                               [--start]
+                               [--start] [--record]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
+from tests.bench import results
 from tests.debian import DebianError
 from tests.kernels.architectures import ARCHITECTURES, HOST, foreign_root
 from tests.kernels.inside import CASES, CPUS
@@ -26,6 +29,9 @@ from tests.python27 import install
 _ROOT = Path(__file__).resolve().parents[2]
 _CACHE = _ROOT / ".cache" / "kernels"
 _CPUS = 2
+_RECORD = f"{results.FOLDER}/kernels.json"
+_RUN_ON = "run on"
+_BY_KERNEL = "Cases by kernel"
 
 Outcomes = dict[str, str]
 
@@ -46,6 +52,7 @@ def main() -> int:
         "--cpus", type=int, help=f"of the machine (default: {_CPUS}, or as many as the case needs)"
     )
     parser.add_argument("--start", action="store_true", help="only measure how long the probes take to load")
+    parser.add_argument("--record", action="store_true", help=f"also write the outcomes to {_RECORD}")
     parser.add_argument("--minutes", type=float, default=20, help="for each machine (default: 20)")
     options = parser.parse_args()
     architecture = ARCHITECTURES[options.arch]
@@ -75,6 +82,8 @@ def main() -> int:
     except (DebianError, MachineError, ModuleError, OSError) as error:
         sys.exit(f"kernels: {error}")
     print(_markdown(cases, table))
+    if options.record:
+        _record(architecture.debian, table)
     seen = [outcomes.get(case) for outcomes in table.values() for case in cases]
     return 0 if set(seen) <= {"passed", "skipped"} else 1
 
@@ -123,6 +132,29 @@ def _python(root: Optional[Path]) -> list[str]:
     [packages] = (_ROOT / ".venv").resolve().glob("lib/python3*/site-packages")
     paths = f"/usr/lib/python3/dist-packages:/{HOST}{packages}"
     return ["env", f"PYTHONPATH={paths}", "/usr/bin/python3"]
+
+
+def _record(architecture: str, table: dict[str, Outcomes]) -> None:
+    """Replace the columns of these kernels in the recorded results, or add them."""
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    result = results.read(_RECORD)
+    merged = merge(result.tables[_BY_KERNEL], architecture, today, table)
+    results.write(_RECORD, dataclasses.replace(result, date=today, tables={_BY_KERNEL: merged}))
+
+
+def merge(old: results.Table, architecture: str, today: str, table: dict[str, Outcomes]) -> results.Table:
+    """Return the table with new columns for these kernels; a header begins with the version, such as 6.12."""
+    columns = {
+        title: {row[0]: row[place] for row in old.rows} for place, title in enumerate(old.header) if place
+    }
+    for release, outcomes in table.items():
+        version = ".".join(re.split(r"[.-]", release)[:2])
+        name = version if architecture == "amd64" else f"{version}-{architecture}"
+        title = next((each for each in columns if each.split()[0] == name), name)
+        columns[title] = {_RUN_ON: today, **outcomes}
+    cases = dict.fromkeys(case for column in columns.values() for case in column)
+    rows = [[case, *(column.get(case, "not run") for column in columns.values())] for case in cases]
+    return results.Table(["", *columns], rows)
 
 
 def _markdown(cases: list[str], table: dict[str, Outcomes]) -> str:

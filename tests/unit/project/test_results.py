@@ -10,6 +10,7 @@ import pytest
 
 from tests.bench import results, targets
 from tests.bench.results import FOLDER, Result, Table, documents, read, up_to_date
+from tests.kernels.__main__ import merge
 
 _ROOT = Path(__file__).resolve().parents[3]
 _FILES = sorted(f"{FOLDER}/{path.name}" for path in (_ROOT / FOLDER).iterdir())
@@ -51,3 +52,29 @@ def test_a_table_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "Text.\n\n<!-- table: a.json: T -->\nT (2026-11-26, Linux 6.18, a machine; `make`):\n\n"
         "|  | ns |\n| --- | --- |\n| a | 1 |\n<!-- end -->\n\nMore.\n"
     )
+
+
+def test_a_run_replaces_the_columns_of_its_kernels() -> None:
+    old = Table(
+        ["", "6.1 (Debian 12)", "6.12 (Debian 13)"],
+        [
+            ["run on", "2026-11-24", "2026-11-24"],
+            ["self-test", "passed", "failed"],
+            ["dup2", "passed", "passed"],
+        ],
+    )
+    ran = {"6.12.57+deb13-amd64": {"self-test": "passed"}, "7.2-amd64": {"self-test": "passed"}}
+    assert merge(old, "amd64", "2026-11-26", ran) == Table(
+        ["", "6.1 (Debian 12)", "6.12 (Debian 13)", "7.2"],
+        [
+            ["run on", "2026-11-24", "2026-11-26", "2026-11-26"],
+            ["self-test", "passed", "passed", "passed"],
+            ["dup2", "passed", "not run", "not run"],
+        ],
+    )
+
+
+def test_kernels_of_another_architecture_have_columns_of_their_own() -> None:
+    old = Table(["", "6.1 (Debian 12)"], [["run on", "2026-11-24"]])
+    merged = merge(old, "arm64", "2026-11-26", {"6.1.0-42-arm64": {}})
+    assert merged.header == ["", "6.1 (Debian 12)", "6.1-arm64"]
