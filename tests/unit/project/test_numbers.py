@@ -1,153 +1,110 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers in documents are those of the code, or those that tests/bench/README.md has measured."""
+"""Every number in a document is a constant of the code, a recorded result, or a known fact from elsewhere."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import tomllib
 
 from agent.cli.arguments import trace_parser
-from agent.host import pyspy
-from agent.model import Cause
 from agent.reports.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS
-from agent.serve import metrics
-from agent.settings.agentfile import Config
-from agent.tracing import stuckexecs, tracer
-from dashboards import alerts, recordings
-from dashboards.rules import Alert
-from probes import openfiles, records
+from agent.tracing import tracer
+from probes import records
+from tests.bench.results import documents
+from tests.ledger.claims import Number, passages, unaccounted
+from tests.ledger.external import EXTERNAL, External
+from tests.ledger.facts import c_constant, facts
+from tests.ledger.measured import measured
 
 _ROOT = Path(__file__).resolve().parents[3]
-_WORDS = {
-    1: "one",
-    2: "two",
-    3: "three",
-    4: "four",
-    5: "five",
-    6: "six",
-    10: "ten",
-    15: "a quarter of an hour",
-}
-_RUNBOOKS = "dashboards/runbooks/"
+_HISTORY = "CHANGELOG.md"
+_DOCUMENTS = [document for document in documents() if document != _HISTORY]
+_FACTS = [*facts(), *measured(), *((each.document, part) for each in EXTERNAL for part in each.sentences)]
+
+each_document = pytest.mark.parametrize("document", _DOCUMENTS)
 
 
-def _text(document: str) -> str:
-    return " ".join((_ROOT / document).read_text().split())
+def _read(document: str) -> str:
+    return (_ROOT / document).read_text()
 
 
-def _c_constant(file: str, name: str) -> int:
-    [value] = re.findall(rf"#define {name} +(\d+)", (_ROOT / "probes" / file).read_text())
-    return int(value)
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
-def _alert(name: str, **labels: str) -> Alert:
-    [found] = [
-        each for each in alerts.alerts() if each.name == name and labels.items() <= each.labels.items()
-    ]
-    return found
+def _sentences(document: str) -> Iterable[str]:
+    return [sentence for where, sentence in _FACTS if where == document]
 
 
-def _minutes(name: str, **labels: str) -> int:
-    [minutes] = re.findall(r"^(\d+)m$", _alert(name, **labels).wait)
-    return int(minutes)
+# -- the ledger --
 
 
-def _limits(name: str) -> list[str]:
-    """The last number of each comparison in an alert's expression."""
-    return re.findall(r" > ([\d.]+)", _alert(name).expr)
-
-
-def _cells(row: str, number: int) -> list[str]:
-    """The other cells of the only row of tests/bench/README.md that begins so and has this number of them."""
-    text = (_ROOT / "tests" / "bench" / "README.md").read_text()
-    lines = re.findall(rf"(?m)^\| {re.escape(row)} \| (.*) \|$", text)
-    [line] = [line for line in lines if line.count(" | ") == number - 1]
-    return str(line).split(" | ")
-
-
-def _facts() -> list[tuple[str, str]]:
-    """Pairs of a document and a sentence, or a part of one, that it contains."""
-    config = Config()
-    slow_ms = f"{float(recordings.SLOW_SPAWN_BUCKET) * 1000:.0f} ms"
-    objective = f"{alerts.OBJECTIVE:.0%}".replace("%", " %")
-    late = {10**9: "more than a second"}[stuckexecs.LATE_NS]
-    look = {250_000_000: "a quarter of a second"}[tracer._LOOK_NS]
-    pairs = metrics._PAIRS_PER_LABEL * config.labels.limit
-    restart = f"for {_WORDS[int(alerts._RESTART[:-1])]} minutes after"
-    lasting = [
-        int(each.labels["lasting"][:-1]) for each in alerts.alerts() if each.name == "SpawnStallOngoing"
-    ]
-    warning, critical = (_WORDS[minutes] for minutes in lasting)
-    stalled, stalled_now = _limits("SpawnStallTimeHigh")
-    [exposures, _zero] = _limits("SpawnStallExposure")
-    unreachable, absent = (
-        _WORDS[_minutes("SpawnStallAgentDown", reason=reason)] for reason in ("unreachable", "absent")
+@pytest.mark.parametrize(("document", "sentence"), _FACTS)
+def test_a_document_has_the_number_of_the_code(document: str, sentence: str) -> None:
+    text = _read(document)
+    assert any(sentence in each for each in passages(text)) or sentence in _one_line(text), (
+        f"{document} does not contain: {sentence}\n"
+        "Correct the document; if its sentence was reworded, correct tests/ledger."
     )
-    slow_bucket = re.findall(r'le="([\d.]+)"', _alert("SpawnExecSlow").expr)[0]
-    share = float(_limits("SpawnExecSlow")[-1])
-    return [
-        ("README.md", f"metrics on {config.web.listen}."),
-        ("agent/cli/TRACE-POPEN.md", f"the shortest stall to report; default {config.stalls.min_ms:g} |"),
-        ("agent/cli/TRACE-POPEN.md", f"once it has lasted {look} (with"),
-        ("agent/cli/TRACE-POPEN.md", f"It has {_WORDS[int(pyspy._TIMEOUT_SECONDS)]} seconds"),
-        ("agent/serve/HTTP.md", f"{config.web.listen} by default"),
-        ("agent/serve/HTTP.md", f"the last `web.history` ({config.web.history})"),
-        ("agent/serve/HTTP.md", f"have not called exec for {late}"),
-        ("agent/serve/METRICS.md", f"was forked {late} ago"),
-        ("config/SIZING.md", f"{_WORDS[metrics._PAIRS_PER_LABEL]} times `labels.limit`"),
-        ("config/SIZING.md", f"at most {pairs} pairs with {_WORDS[len(Cause)]} causes each"),
-        (
-            "probes/LIMITS.md",
-            f"less than about {tracer._SOONEST_NS // 10**6} ms ends before the first look",
-        ),
-        ("probes/LIMITS.md", f"only waits of at least {look} are reported"),
-        ("probes/LIMITS.md", f"stalls of at least {look}"),
-        ("probes/LIMITS.md", {10**9: "idle for a second"}[_c_constant("errpipe.bpf.c", "IDLE_NS")]),
-        ("probes/LIMITS.md", {3600 * 10**9: "without spawns for an hour"}[tracer._UNUSED_NS]),
-        ("probes/README.md", f"at most {_WORDS[_c_constant('errpipe.h', 'MAX_PENDING')]})"),
-        ("probes/README.md", f"{_c_constant('errpipe.bpf.c', 'MAX_STEPS')} spawns per run"),
-        ("probes/openfiles.py", f"for every {openfiles._MAX_ASKED:,} pipes"),
-        ("dashboards/README.md", f"{objective} of spawns below {slow_ms}"),
-        ("dashboards/README.md", f"a program is stuck for {warning} minute, or for {critical}"),
-        ("dashboards/README.md", f"called exec for {warning} minute, or for {critical}"),
-        (f"{_RUNBOOKS}SpawnExecSlow.md", f"more than {share * 100:g} % of the children"),
-        (f"{_RUNBOOKS}SpawnExecSlow.md", f"more than {float(slow_bucket) * 1000:.0f} ms from the fork"),
-        (f"{_RUNBOOKS}SpawnExecStuck.md", f"a warning after {warning} minute and critical after {critical};"),
-        (f"{_RUNBOOKS}SpawnExecStuck.md", restart),
-        (f"{_RUNBOOKS}SpawnLatencyHigh.md", f"{objective} of a host's spawns take less than {slow_ms}"),
-        (
-            f"{_RUNBOOKS}SpawnStallOngoing.md",
-            f"a warning after {warning} minute and critical after {critical}.",
-        ),
-        (f"{_RUNBOOKS}SpawnStallOngoing.md", restart),
-        (
-            f"{_RUNBOOKS}SpawnStallTimeHigh.md",
-            f"more than {stalled} seconds, and more than {stalled_now} seconds",
-        ),
-        (f"{_RUNBOOKS}SpawnStallExposure.md", f"more than {_WORDS[int(exposures)]} foreign processes"),
-        (f"{_RUNBOOKS}SpawnStallAgentDown.md", f"`reason: unreachable`: for {unreachable} minutes,"),
-        (f"{_RUNBOOKS}SpawnStallAgentDown.md", f"`reason: absent`: for {absent},"),
+
+
+@each_document
+def test_every_number_is_accounted_for(document: str) -> None:
+    found = [
+        f"{document}: {each.number} in: {each.passage}"
+        for each in unaccounted(_read(document), _sentences(document))
     ]
-
-
-@pytest.mark.parametrize(("document", "fact"), _facts())
-def test_a_document_has_the_number_of_the_code(document: str, fact: str) -> None:
-    assert fact in _text(document)
-
-
-def test_the_burn_rates_of_the_runbook() -> None:
-    text = (_ROOT / _RUNBOOKS / "SpawnLatencyHigh.md").read_text()
-    rows = re.findall(r"(?m)^\| (\w+) \((\w+)\) \| more than ([\d.]+) % \| (\w+) \|$", text)
-    allowed = 100 * (1 - alerts.OBJECTIVE)
-    assert rows == [
-        (burn.long, burn.short, f"{burn.factor * allowed:g}", burn.severity) for burn in alerts._BURNS
-    ]
-    assert alerts._MIN_SPAWNS == 100 and "fewer than a hundred spawns in the long window" in " ".join(
-        text.split()
+    assert not found, "\n".join(
+        [*found, "Leave the number out, or say in tests/ledger where it comes from: see its README."]
     )
+
+
+@each_document
+def test_a_new_number_is_found(document: str) -> None:
+    """Wherever it is added: as a paragraph, an item or a row."""
+    for new in ("It takes 7,654 ms.", "* At most 7,654 of them.", "| a row | 7,654 |"):
+        found = list(unaccounted(f"{_read(document)}\n\n{new}\n", _sentences(document)))
+        assert found == [Number("7,654", new)]
+
+
+@pytest.mark.parametrize("external", EXTERNAL)
+def test_the_sources_of_external_facts_exist(external: External) -> None:
+    for path in re.findall(r"(?:agent|probes|tests)/[\w/]+\.py", external.source):
+        assert (_ROOT / path).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("It takes 20 ms.", ["20"]),
+        ("It takes 20ms, or 1.5 to 2,000 times that (3 %).", ["20ms", "1.5", "2,000", "3"]),
+        ("Use pipe2, p99 or x86_64.", []),
+        ("Since `a 5` and [6](7.md), see https://8.example/9", ["6"]),
+        ("On 2026-11-26, with Linux 5.8, Python 3.9 to 3.14, RHEL 8.5 and 9.", []),
+        ("Debian 12 and 13, 20 ms", ["20"]),
+        ("1. The first step\n2. takes 3 s", ["3"]),
+        ("A block:\n\n    sleep 5\n", []),
+        ("```\nsleep 5\n```\n", []),
+        ("| a | 1 |\n| b | 2 |", ["1", "2"]),
+        ("<!-- table: FILE: TITLE -->\n| a | 1 |\n<!-- end -->\n", []),
+    ],
+)
+def test_what_a_number_is(text: str, numbers: list[str]) -> None:
+    assert [found.number for found in unaccounted(text, [])] == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("at most 5 s", []), ("at most 5 stalls", ["5"]), ("at most 1.5 s", ["1.5"])]
+)
+def test_a_sentence_accounts_for_whole_words(text: str, numbers: list[str]) -> None:
+    assert [found.number for found in unaccounted(text, ["5 s"])] == numbers
+
+
+# -- numbers beside the documents --
 
 
 def test_defaults_in_the_help() -> None:
@@ -163,64 +120,15 @@ def test_defaults_in_the_help() -> None:
 
 def test_bounds_of_the_histograms_end_where_the_header_says() -> None:
     *_, last = records.BUCKET_BOUNDS_NS
-    assert f"the last of the first {len(records.BUCKET_BOUNDS_NS)} ends at {last / 1e9:.0f} s" in _text(
-        "probes/errpipe.h"
+    assert f"the last of the first {len(records.BUCKET_BOUNDS_NS)} ends at {last / 1e9:.0f} s" in _one_line(
+        _read("probes/errpipe.h")
     )
 
 
 def test_the_version_in_the_installation() -> None:
-    version = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert set(re.findall(r"spawnstall:(\d[\d.]*\d)", _text("config/INSTALL.md"))) == {version}
-
-
-# -- measured: the table in tests/bench/README.md is the source --
-
-
-def test_the_cost_of_system_calls() -> None:
-    for row, sentence in (
-        ("added by the agent", "Tracing adds {} ns (getppid) to {} ns (read from a FIFO)"),
-        ("added by an empty program", "adds {} to {} ns"),
-    ):
-        added = [int(cell) for cell in _cells(row, 9)[:5]]
-        assert sentence.format(min(added), max(added)) in _text("README.md")
-
-
-def test_the_cost_of_spawns_and_of_the_agent() -> None:
-    readme = _text("README.md")
-    shares = [float(cell.split()[0]) for cell in _cells("the agent", 6)[:3]]
-    storms = ("16 threads", "64 threads", "256 threads")
-    shares += [float(_cells(f"the same, {storm}", 4)[1].split()[0]) for storm in storms]
-    forks = ("1 thread", "8 threads", "64 threads")
-    shares += [float(_cells(f"fork, {storm}", 4)[1].split()[0]) for storm in forks]
-    assert f"keeps {min(shares) * 100:.0f} to 100 % of its rate" in readme
-    assert f"{float(_cells('1,000', 3)[0].split()[0]):.1f} % of a core at 1,000 spawns a second" in readme
-    *_, rss, _private, maps = _cells("20,479 spawns later", 5)
-    assert f"{float(rss):.0f} MiB of memory, and {float(maps):.0f} MiB of eBPF maps" in readme
-
-
-def test_the_duration_of_a_snapshot() -> None:
-    few, many = (float(_cells(row, 4)[1].replace(",", "")) / 1000 for row in ("1,000", "5,000"))
-    fact = f"It takes {few:.1f} s on a host with 1,000 processes and {many:.1f} s with 5,000"
-    assert fact in _text("agent/cli/TRACE-POPEN.md")
+    version = tomllib.loads(_read("pyproject.toml"))["project"]["version"]
+    assert set(re.findall(r"spawnstall:(\d[\d.]*\d)", _read("config/INSTALL.md"))) == {version}
 
 
 def test_both_sides_agree_on_the_time_between_two_notices() -> None:
-    assert _c_constant("errpipe.bpf.c", "NOTICE_NS") == tracer._SOONEST_NS
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        "config/SIZING.md",
-        "probes/DECISIONS.md",
-        "probes/ERRPIPES.md",
-        "probes/PLATFORMS.md",
-        "tests/README.md",
-        "tests/bench/README.md",
-        "tests/kernels/README.md",
-    ],
-)
-def test_measurements_have_a_date(document: str) -> None:
-    """They are records of one day, which no test can repeat."""
-    assert re.search(r"[0-9] (us|ms|MB|MiB|s)\b", _text(document))
-    assert re.search(r"2026-\d\d-\d\d|November 2026", _text(document))
+    assert c_constant("errpipe.bpf.c", "NOTICE_NS") == tracer._SOONEST_NS

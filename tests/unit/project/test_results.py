@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import results, targets
-from tests.bench.results import FOLDER, Result, Table, documents, read, up_to_date
+from tests.bench.results import BLOCK, FOLDER, Result, Table, documents, read, up_to_date
 from tests.kernels.__main__ import merge
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -31,6 +31,14 @@ def test_a_result_says_when_where_and_how(file: str) -> None:
     for table in result.tables.values():
         assert {len(row) for row in table.rows} == {len(table.header)}
     assert set(result.figures) <= {target.figure for target in targets.TARGETS}
+
+
+def test_every_result_is_shown() -> None:
+    """Else it is of no use to a reader."""
+    shown = {
+        found["file"] for document in documents() for found in BLOCK.finditer((_ROOT / document).read_text())
+    }
+    assert set(_FILES) <= shown
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers in a document that somebody must account for.
+
+These are no claims of ours, so nobody has to:
+
+* indented and fenced blocks: the output of examples (tests/examples generates it), the commands and outputs
+  of runbooks (tests/live/test_runbooks.py), and commands (tests/unit/project/test_names.py: their names);
+* tables from recorded results (tests/unit/project/test_results.py compares them);
+* text in backquotes, targets of links, dates, and the numbers of a list;
+* versions of other products, such as Linux 5.8 or Python 3.9.
+
+A number is written in digits. Words such as "five minutes" are held to the code where facts.py lists their
+sentences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tests.bench.results import BLOCK
+
+__all__ = ["Number", "passages", "unaccounted"]
+
+_PRODUCTS = (
+    *(
+        "Linux",
+        "RHEL",
+        "CentOS",
+        "CentOS Stream",
+        "Debian",
+        "Ubuntu",
+        "EPEL",
+        "Kubernetes",
+        "podman",
+        "Helm",
+        "helm",
+    ),
+    *("Python", "CPython", "Node", "Go", "Ruby", "Java", "glibc", "gcc", "LLVM", "bcc", "QEMU"),
+    *("bpftrace", "libbpf-tools", "strace", "perf", "Prometheus", "Grafana", "jsonnet", "ansible-core"),
+    *("pydantic", "jsonschema", "PyYAML", "Jinja2", "prometheus_client", "rich", "bcrypt"),
+)
+_VERSION = r"\d+(?:\.\d+)*(?:-\d+(?:\.\d+)*)?(?![\w.]*\w)(?! (?:%|[num]?s|[KMG]i?B)\b)"
+_MORE_VERSIONS = rf"(?:(?: and | or | to |, (?=\d+\.)){_VERSION})*"
+_NO_CLAIMS = re.compile(
+    "|".join(
+        (
+            r"``?[^`]+``?",  # in backquotes
+            r"\]\([^)]*\)|https?://\S+",  # targets of links
+            r"\b\d{4}-\d\d-\d\d\b",  # dates
+            r"^\d+\. ",  # the number of an item
+            rf"\b(?:{'|'.join(_PRODUCTS)}) (?:before )?(?:version )?{_VERSION}{_MORE_VERSIONS}",
+        )
+    )
+)
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:[num]?s|[mhd]|[KMG]i?B)?(?!\w)")
+_FENCED = re.compile(r"(?ms)^```.*?^```$")
+_ITEM = re.compile(r"\n(?=\s*(?:[*|]|\d+\. ))")
+
+
+class Number(NamedTuple):
+    """A number, and the paragraph, list item or row in which it stands."""
+
+    number: str
+    passage: str
+
+
+def passages(text: str) -> Iterator[str]:
+    """Return each paragraph, list item and row of a document on one line.
+
+    Blocks and generated tables are left out.
+    """
+    for paragraph in re.split(r"\n\s*\n", _FENCED.sub("", BLOCK.sub("", text))):
+        lines = [line for line in paragraph.split("\n") if not line.startswith("    ")]
+        for passage in _ITEM.split("\n".join(lines)):
+            yield " ".join(passage.split())
+
+
+def unaccounted(text: str, sentences: Iterable[str]) -> Iterator[Number]:
+    """Return the numbers of a document that lie in none of these sentences, or parts of sentences."""
+    known = [re.compile(rf"(?<![\w.,]){re.escape(sentence)}(?!\w)") for sentence in sentences]
+    for passage in passages(text):
+        rest = passage
+        for pattern in known:
+            rest = pattern.sub(" ", rest)
+        for number in _NUMBER.findall(_NO_CLAIMS.sub(" ", rest)):
+            yield Number(number, passage)

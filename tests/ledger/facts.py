@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences, or parts of them, whose numbers are constants of the code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import tomllib
+
+from agent import diagnosis
+from agent.cli import arguments, command
+from agent.host import pyspy
+from agent.model import Cause
+from agent.reports import durations, gate, objects
+from agent.serve import documents, metrics, server, stallkinds
+from agent.settings import agentfile
+from agent.tracing import background, holdersearch, readers, stuckexecs, tracer
+from dashboards import alerts, recordings
+from dashboards.preview import simulate
+from dashboards.rules import Alert
+from probes import compiler, features, loader, openfiles, records, selftest
+from tests.bench.fleet import __main__ as fleet
+from tests.bench.fleet import measure
+from tests.bench.fleet.hosts import KINDS, series_by_part
+from tests.kernels.inside import CPUS
+from tests.unit.serve.test_metrics import FakeSource
+
+__all__ = ["Fact", "c_constant", "facts"]
+
+Fact = tuple[str, str]
+"""A document and a sentence, or a part of one, that it contains."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_WORDS = {
+    1: "one",
+    2: "two",
+    3: "three",
+    4: "four",
+    5: "five",
+    6: "six",
+    10: "ten",
+    15: "a quarter of an hour",
+}
+_RUNBOOKS = "dashboards/runbooks"
+_MS = 10**6
+
+
+def facts() -> list[Fact]:
+    """Return all of them."""
+    return [
+        *_of_the_project(),
+        *_of_the_agent(),
+        *_of_alerts(),
+        *_of_the_probes(),
+        *_of_hosts(),
+        *_of_tests(),
+    ]
+
+
+def _of_the_project() -> list[Fact]:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    python = project["requires-python"].removeprefix(">=")
+    bcc = ".".join(map(str, compiler._OLDEST_BCC))
+    schema = json.loads((_ROOT / "agent" / "reports" / "schema.json").read_text())
+    draft = f"(draft {schema['$schema'].split('/')[-2]})"
+    return [
+        (".github/CONTRIBUTING.md", f"works on Python {python}"),
+        ("config/INSTALL.md", f"and bcc {bcc} or later"),
+        ("config/INSTALL.md", f"distribution with bcc {bcc} or later"),
+        ("config/INSTALL.md", f"It requires Python {python}, bcc {bcc}"),
+        ("probes/PLATFORMS.md", f"versions before bcc {bcc} are refused"),
+        ("probes/PLATFORMS.md", f"the code runs on Python {python} and later"),
+        ("agent/reports/JSON.md", draft),
+        ("agent/reports/README.md", draft),
+    ]
+
+
+def _of_the_agent() -> list[Fact]:
+    config = agentfile.Config()
+    trace = _defaults(arguments.trace_parser())
+    late = {10**9: "more than a second"}[stuckexecs.LATE_NS]
+    look = {250_000_000: "a quarter of a second"}[tracer._LOOK_NS]
+    modes = list(agentfile._MODES.values())
+    error = {2**-10: "less than 0.1 %"}[2.0 ** (1 - durations._BITS)]
+    hidden_ms = (selftest.HOLD_SECONDS * 1e9 + selftest._TOLERANCE_NS) / _MS
+    return [
+        ("README.md", f"metrics on {config.web.listen}."),
+        ("README.md", f"exit status {gate.DEFAULT_STATUS} if processes can stall"),
+        (".github/SECURITY.md", f"its own stalls of up to {hidden_ms:.0f} ms"),
+        (".github/SECURITY.md", f"requests of at most {server._REQUEST_BYTES // 1024} KiB"),
+        (".github/SECURITY.md", f"at most {server.MAX_CONNECTIONS} connections"),
+        (".github/SECURITY.md", f"{server._REQUEST_SECONDS} s for TLS handshake and request together"),
+        ("agent/cli/TRACE-POPEN.md", f"the shortest stall to report; default {config.stalls.min_ms:g} |"),
+        ("agent/cli/TRACE-POPEN.md", f"if the kernel has no eBPF; default {trace['interval']} s |"),
+        ("agent/cli/TRACE-POPEN.md", f"milliseconds; default {gate.DEFAULT_MAX_STALL_MS:,.0f} |"),
+        ("agent/cli/TRACE-POPEN.md", f"if the gate fails; default {gate.DEFAULT_STATUS} |"),
+        ("agent/cli/TRACE-POPEN.md", f"the exit status is {gate.DEFAULT_STATUS} (`--exit-code`)"),
+        ("agent/cli/TRACE-POPEN.md", f"| {gate.DEFAULT_STATUS} | with `--fail-on-stall`: the gate fails"),
+        ("agent/cli/TRACE-POPEN.md", f"| {arguments.USAGE_ERROR} | usage error, or nothing can be traced"),
+        ("agent/cli/TRACE-POPEN.md", f"| {command._NOT_EXECUTABLE}, {command._NOT_FOUND} | COMMAND cannot"),
+        ("agent/cli/TRACE-POPEN.md", f"be executed ({command._NOT_EXECUTABLE})"),
+        ("agent/cli/TRACE-POPEN.md", f"or does not exist ({command._NOT_FOUND})"),
+        ("agent/cli/TRACE-POPEN.md", f"once it has lasted {look} (with"),
+        ("agent/cli/TRACE-POPEN.md", f"It has {_WORDS[int(pyspy._TIMEOUT_SECONDS)]} seconds"),
+        ("agent/reports/JSON.md", f"At most {objects._MAX_ARGUMENTS:,} of them |"),
+        ("agent/reports/JSON.md", f"rounded up by {error} |"),
+        ("agent/reports/JSON.md", f"after {stallkinds._LIMIT} kinds, `~other` |"),
+        ("agent/reports/JSON.md", f"of the latest {stallkinds._KEPT:,} |"),
+        ("agent/serve/HTTP.md", f"{config.web.listen} by default"),
+        ("agent/serve/HTTP.md", f"the last `web.history` ({config.web.history})"),
+        ("agent/serve/HTTP.md", f"have not called exec for {late}"),
+        ("agent/serve/HTTP.md", f"for up to {_WORDS[int(documents._MAX_FRESH_SECONDS)]} seconds"),
+        ("agent/serve/HTTP.md", f"At most {documents._MAX_WAITING} clients wait"),
+        ("agent/serve/HTTP.md", f"{documents._PER_SECOND} a second are served"),
+        ("agent/serve/HTTP.md", f"because {server.MAX_CONNECTIONS} were in use"),
+        ("agent/serve/HTTP.md", f"`socket_mode` is {modes[0]} (the agent's user and root), {modes[1]} (also"),
+        ("agent/serve/HTTP.md", f"the group) or {modes[2]}."),
+        ("agent/serve/METRICS.md", f"was forked {late} ago"),
+    ]
+
+
+def _defaults(parser: argparse.ArgumentParser) -> dict[str, object]:
+    return {action.dest: action.default for action in parser._actions}
+
+
+def _of_alerts() -> list[Fact]:
+    slow_ms = f"{float(recordings.SLOW_SPAWN_BUCKET) * 1000:.0f} ms"
+    objective = f"{alerts.OBJECTIVE:.0%}".replace("%", " %")
+    restart = f"for {_WORDS[int(alerts._RESTART[:-1])]} minutes after"
+    lasting = [
+        int(each.labels["lasting"][:-1]) for each in alerts.alerts() if each.name == "SpawnStallOngoing"
+    ]
+    warning, critical = (_WORDS[minutes] for minutes in lasting)
+    stalled, stalled_now = _limits(_alert("SpawnStallTimeHigh"))
+    [exposures, _zero] = _limits(_alert("SpawnStallExposure"))
+    unreachable, absent = (
+        _WORDS[_minutes("SpawnStallAgentDown", reason=reason)] for reason in ("unreachable", "absent")
+    )
+    slow_bucket = re.findall(r'le="([\d.]+)"', _alert("SpawnExecSlow").expr)[0]
+    share = float(_limits(_alert("SpawnExecSlow"))[-1])
+    [full] = _limits(_alert("SpawnStallAgentBlind", reason="map_nearly_full"))
+    allowed = 100 * (1 - alerts.OBJECTIVE)
+    assert alerts._MIN_SPAWNS == 100  # "a hundred"
+    return [
+        ("dashboards/README.md", f"{objective} of spawns below {slow_ms}"),
+        ("dashboards/README.md", f"a program is stuck for {warning} minute, or for {critical}"),
+        ("dashboards/README.md", f"called exec for {warning} minute, or for {critical}"),
+        ("dashboards/README.md", f"evaluated every {recordings.INTERVAL_SECONDS} seconds"),
+        ("dashboards/README.md", f"a simulated fleet of {simulate._HOSTS} hosts"),
+        (f"{_RUNBOOKS}/SpawnExecSlow.md", f"more than {share * 100:g} % of the children"),
+        (f"{_RUNBOOKS}/SpawnExecSlow.md", f"more than {float(slow_bucket) * 1000:.0f} ms from the fork"),
+        (
+            f"{_RUNBOOKS}/SpawnExecStuck.md",
+            f"a warning after {warning} minute and critical after {critical};",
+        ),
+        (f"{_RUNBOOKS}/SpawnExecStuck.md", restart),
+        (f"{_RUNBOOKS}/SpawnLatencyHigh.md", f"{objective} of a host's spawns take less than {slow_ms}"),
+        (f"{_RUNBOOKS}/SpawnLatencyHigh.md", "fewer than a hundred spawns in the long window"),
+        *(
+            (
+                f"{_RUNBOOKS}/SpawnLatencyHigh.md",
+                f"| {burn.long} ({burn.short}) | more than {burn.factor * allowed:g} % | {burn.severity} |",
+            )
+            for burn in alerts._BURNS
+        ),
+        (f"{_RUNBOOKS}/SpawnStallAgentBlind.md", f"is more than {float(full) * 100:g} % full"),
+        (f"{_RUNBOOKS}/SpawnStallAgentBlind.md", f"more than {background.Budget.max_fds:,} in one process"),
+        (
+            f"{_RUNBOOKS}/SpawnStallOngoing.md",
+            f"a warning after {warning} minute and critical after {critical}.",
+        ),
+        (f"{_RUNBOOKS}/SpawnStallOngoing.md", restart),
+        (
+            f"{_RUNBOOKS}/SpawnStallTimeHigh.md",
+            f"more than {stalled} seconds, and more than {stalled_now} seconds",
+        ),
+        (f"{_RUNBOOKS}/SpawnStallExposure.md", f"more than {_WORDS[int(exposures)]} foreign processes"),
+        (f"{_RUNBOOKS}/SpawnStallAgentDown.md", f"`reason: unreachable`: for {unreachable} minutes,"),
+        (f"{_RUNBOOKS}/SpawnStallAgentDown.md", f"`reason: absent`: for {absent},"),
+    ]
+
+
+def _alert(name: str, **labels: str) -> Alert:
+    [found] = [
+        each for each in alerts.alerts() if each.name == name and labels.items() <= each.labels.items()
+    ]
+    return found
+
+
+def _minutes(name: str, **labels: str) -> int:
+    [minutes] = re.findall(r"^(\d+)m$", _alert(name, **labels).wait)
+    return int(minutes)
+
+
+def _limits(alert: Alert) -> list[str]:
+    """The last number of each comparison in an alert's expression."""
+    return re.findall(r" > ([\d.]+)", alert.expr)
+
+
+def _of_the_probes() -> list[Fact]:
+    options = loader.Options()
+    look = {250_000_000: "a quarter of a second"}[tracer._LOOK_NS]
+    notice_ms = tracer._SOONEST_NS // _MS
+    exiting_ms = diagnosis._EXITING_NS // _MS
+    search_share = {5: "a fifth of a core"}[holdersearch._NEW_SHARE]
+    pending = _WORDS[c_constant("errpipe.h", "MAX_PENDING")]
+    copies, few = holdersearch._MAX_COPIES, holdersearch._FEW
+    types = _since("the kernel's types")
+    steps, tail_calls = c_constant("errpipe.bpf.c", "MAX_STEPS"), 33  # MAX_TAIL_CALL_CNT of the kernel
+    return [
+        ("probes/DECISIONS.md", f"does, at most every {notice_ms} ms."),
+        ("probes/DECISIONS.md", f"fast enough for stalls of {notice_ms} ms:"),
+        ("probes/LIMITS.md", f"less than about {notice_ms} ms ends before the first look"),
+        ("probes/LIMITS.md", f"ends within {diagnosis._LATE_WAKE_NS // _MS} ms after a release"),
+        ("probes/LIMITS.md", f"for {exiting_ms} ms, a copy that is counted"),
+        ("probes/LIMITS.md", f"made during these {exiting_ms} ms"),
+        ("probes/LIMITS.md", f"at most { ({10: 'a tenth'}[diagnosis._REST_SHARE]) } of the wait"),
+        ("probes/LIMITS.md", f"has {holdersearch._BUDGET_NS // 10**9} s of CPU time"),
+        ("probes/LIMITS.md", f"takes {copies:,} copies (at least {few} of each pipe)"),
+        ("probes/LIMITS.md", f"{background.Budget.max_fds:,} open files of a process"),
+        ("probes/LIMITS.md", f"at most {search_share}"),
+        ("probes/LIMITS.md", f"found after {readers.SEARCHED_WITHIN_NS // 10**9} s is reported"),
+        ("probes/LIMITS.md", f"only waits of at least {look} are reported"),
+        ("probes/LIMITS.md", f"stalls of at least {look}"),
+        ("probes/LIMITS.md", f"no BTF (before Linux {types.split()[0]}, and"),
+        ("probes/LIMITS.md", f"| {options.max_spawns:,} (`max_spawns`) |"),
+        ("probes/LIMITS.md", f"| {options.max_processes:,} (`max_processes`) |"),
+        ("probes/LIMITS.md", f"| {options.max_comms:,} (`max_comms`) |"),
+        ("probes/LIMITS.md", f"| {records.MAX_NUMBERS} (`MAX_NUMBERS`) |"),
+        ("probes/LIMITS.md", {10**9: "idle for a second"}[c_constant("errpipe.bpf.c", "IDLE_NS")]),
+        ("probes/LIMITS.md", {3600 * 10**9: "without spawns for an hour"}[tracer._UNUSED_NS]),
+        ("probes/PLATFORMS.md", f"`group_dead` since Linux {_since('the end of a process')}."),
+        ("probes/PLATFORMS.md", f"* Loops since Linux {_since('loops').split()[0]}"),
+        ("probes/README.md", f"at most {pending})"),
+        (
+            "probes/LIMITS.md",
+            f"about {steps * tail_calls // 1000:,},000 (`MAX_STEPS` in each of {tail_calls} tail calls)",
+        ),
+        ("probes/README.md", f"at most every {notice_ms} ms;"),
+        *(("probes/README.md", row) for row in features.table().splitlines() if "---" not in row),
+        ("probes/openfiles.py", f"for every {openfiles._MAX_ASKED:,} pipes"),
+    ]
+
+
+def c_constant(file: str, name: str) -> int:
+    """Return the number that a C file defines."""
+    [value] = re.findall(rf"#define {name} +(\d+)", (_ROOT / "probes" / file).read_text())
+    return int(value)
+
+
+def _since(feature: str) -> str:
+    [found] = [each.since for each in features.FEATURES if each.name.startswith(feature)]
+    return found
+
+
+def _of_hosts() -> list[Fact]:
+    """What installation and sizing depend on."""
+    config = agentfile.Config()
+    parts = series_by_part(FakeSource())
+    pairs = metrics._PAIRS_PER_LABEL * config.labels.limit
+    options = fleet._options([])
+    kinds = fleet._kinds(options.agents, options.busy, options.worst)
+    counts = {kind: kinds.count(kind) for kind in KINDS}
+    comms = " | ".join(str(kind.comms) for kind in KINDS)
+    stalls = " | ".join(str(kind.stalls) for kind in KINDS)
+    shares = [f"{counts[kind] * 100 / len(kinds):g} %" for kind in KINDS]
+    triples = sum(kind.stalls * count for kind, count in counts.items())
+    hours = f"{measure.RANGE_SECONDS // 3600} h"
+    sizing, bench = "config/SIZING.md", "tests/bench/README.md"
+    return [
+        (sizing, f"{parts['comm']} for each comm that spawns"),
+        (sizing, f"{parts['comm, holder, cause']} for each (comm, holder, cause)"),
+        (sizing, f"{_WORDS[metrics._PAIRS_PER_LABEL]} times `labels.limit`"),
+        (sizing, f"at most {pairs} pairs with {_WORDS[len(Cause)]} causes each"),
+        (sizing, f"{pairs * len(Cause) * parts['comm, holder, cause']:,} series of stalls"),
+        (sizing, f"| comms that spawn | {comms} |"),
+        (sizing, f"| (comm, holder, cause) that stalled | {stalls} |"),
+        (sizing, f"({shares[0]} quiet, {shares[1]} busy, {shares[2]} at `labels.limit`)"),
+        (sizing, f"every {options.interval} s, with"),
+        (sizing, f"The fleet has {triples:,} (comm, holder, cause)"),
+        (sizing, f"within {options.patience} s."),
+        (bench, f"interval is {options.interval} s (`--interval`)"),
+        (bench, f"{hours} are not scraped"),
+        (bench, f"with the {options.points} points that Grafana requests for {hours}"),
+        (bench, f"are read as {hours} contain"),
+        (bench, f"with a timeout of {options.patience} s"),
+    ]
+
+
+def _of_tests() -> list[Fact]:
+    [cpus] = CPUS.values()
+    theatre, kernels = "tests/theatre/README.md", "tests/kernels/README.md"
+    runs = _test_constant("live/test_gate.py", r'"GATE_RUNS", "(\d+)"')
+    crowd = int(_test_constant("live/test_faults_host.py", r"_PROCESSES = (\d+)"))
+    scrapes = _test_constant("live/test_faults_http.py", r"_watched\(agent\), ThreadPoolExecutor\((\d+)\)")
+    spawns, pids = (
+        _test_constant("live/test_faults_host.py", rf'"--{name}", "(\d+)"') for name in ("spawns", "pids")
+    )
+    idle_ns = int(_test_constant("theatre/check.py", r"_IDLE_NS = ([\d_]+)"))
+    instructions = int(_test_constant("live/test_old_verifiers.py", r"_INSTRUCTIONS = (\d+)"))
+    walked = int(_test_constant("live/test_old_verifiers.py", r"_WALKED = (\d+)"))
+    return [
+        ("tests/README.md", f"20 times instead of {runs}."),
+        ("tests/README.md", f"| {spawns} spawns with {pids} PIDs:"),
+        ("tests/README.md", f"({crowd:,} holders of one errpipe)"),
+        ("tests/README.md", f"| {scrapes} scrapes at once"),
+        (kernels, f"emulates {cpus} CPUs and has"),
+        (theatre, f"except for the {diagnosis._LATE_WAKE_NS // _MS} ms"),
+        (theatre, f"({diagnosis._EXIT_NS // _MS} ms after an exit)"),
+        (theatre, f"has had a copy for {idle_ns / 10**9:g} s |"),
+        ("probes/README.md", f"has at most {instructions:,} instructions"),
+        ("probes/README.md", f"give up after {walked:,} instructions"),
+        ("probes/PLATFORMS.md", f"no BTF; at most {instructions:,} instructions"),
+        ("probes/PLATFORMS.md", f"at most {instructions:,} instructions before Linux 5.2"),
+    ]
+
+
+def _test_constant(file: str, pattern: str) -> str:
+    """A number in a test, which is read and not imported: it may need what is not installed."""
+    [number] = re.findall(pattern, (_ROOT / "tests" / file).read_text())
+    return str(number).replace("_", "")
