@@ -3,7 +3,7 @@
 #     podman build -t spawnstall --build-arg REVISION=$(git rev-parse HEAD) --build-arg CREATED=$(date -u +%FT%TZ) .
 #
 # The base image must be Debian or a derivative; config/rpm/Containerfile makes an image of CentOS Stream from the RPM.
-# About 300 MB of the image are LLVM, which libbpfcc compiles the probes with. How to run it: config/INSTALL.md.
+# Most of the image is LLVM, which libbpfcc compiles the probes with. How to run it: config/INSTALL.md.
 #
 # config/pin.sh (make pin) writes the digest of the base image behind its tag.
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim@sha256:96e378d7e6531ac9a15ad505478fcc2e69f371b10f5cdf87857c4b8188404716

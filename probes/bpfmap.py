@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write eBPF maps by bpf(2), without bcc, whose LLVM would cost the agent 100 MB permanently.
+"""Read and write eBPF maps by bpf(2), without bcc, whose LLVM would cost the agent much memory permanently.
 
 Commands and structures: <linux/bpf.h>, bpf(2).
 """

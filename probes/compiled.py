@@ -68,7 +68,7 @@ class Compiled:
 
     def close(self) -> None:
         """Detach the programs and free the maps."""
-        # The kernel waits 70 ms until a tracepoint is out of use; threads let the waits overlap.
+        # The kernel waits until a tracepoint is out of use, which takes long; threads let the waits overlap.
         with ThreadPoolExecutor(max(1, len(self.attachments))) as threads:
             list(threads.map(os.close, self.attachments))
         _close(self.fds)
