@@ -83,6 +83,7 @@ def unaccounted(text: str, sentences: Iterable[str]) -> Iterator[Number]:
     for passage in passages(text):
         rest = passage
         for pattern in known:
-            rest = pattern.sub(" ", rest)
+            for found in pattern.finditer(passage):  # they may overlap
+                rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
         for number in _NUMBER.findall(_NO_CLAIMS.sub(" ", rest)):
             yield Number(number, passage)

@@ -21,6 +21,7 @@ class External(NamedTuple):
 
 _ERRPIPES = "probes/ERRPIPES.md"
 _FDS = "POSIX: standard input, output and error are the fds 0, 1 and 2"
+_MISPLACED = "seen on RHEL 9.3; tests/unit/probes/test_features.py finds it in the kernel's types"
 _STATUSES = "RFC 9110 for the meaning; tests/unit/serve/test_web.py for the use"
 
 EXTERNAL = (
@@ -107,10 +108,10 @@ EXTERNAL = (
     ),
     External(
         "probes/DECISIONS.md",
-        "seen on RHEL 9.3; tests/unit/probes/test_features.py finds it in the kernel's types",
+        _MISPLACED,
         ("says that fd is at 16, and the argument is at 24",),
     ),
-    External("probes/PLATFORMS.md", "as above", ("says fd at 16, but the argument is at 24",)),
+    External("probes/PLATFORMS.md", _MISPLACED, ("says fd at 16, but the argument is at 24",)),
     External("probes/LIMITS.md", "syscall(2)", ("a 32-bit system call",)),
     # -- runtimes and pipes --
     External(_ERRPIPES, _FDS, ("never has a copy on fd 0 to 2", "puts a copy on fd 1, which survives")),
@@ -123,7 +124,7 @@ EXTERNAL = (
     External(_ERRPIPES, "fork(2)", ("returns from clone or vfork, with 0.",)),
     # -- conventions --
     External(".github/CONTRIBUTING.md", "a convention", ("in at most 72 characters",)),
-    External("tests/bench/README.md", "seen", ("needs 8 GB of memory",)),
+    External("tests/bench/README.md", "seen in a run with the defaults", ("needs 8 GB of memory",)),
     External(
         "tests/README.md",
         "an example",

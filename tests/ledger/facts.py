@@ -10,13 +10,13 @@ from pathlib import Path
 
 import tomllib
 
-from agent import diagnosis
-from agent.cli import arguments, command
+from agent import diagnosis, snapshot
+from agent.cli import arguments, command, following
 from agent.host import pyspy
 from agent.model import Cause
 from agent.reports import durations, gate, objects
-from agent.serve import documents, metrics, server, stallkinds
-from agent.settings import agentfile
+from agent.serve import documents, labels, metrics, server, stallkinds
+from agent.settings import agentfile, webfile
 from agent.tracing import background, holdersearch, readers, stuckexecs, tracer
 from dashboards import alerts, recordings
 from dashboards.preview import simulate
@@ -53,6 +53,7 @@ def facts() -> list[Fact]:
     return [
         *_of_the_project(),
         *_of_the_agent(),
+        *_of_the_agent_in_words(),
         *_of_alerts(),
         *_of_the_probes(),
         *_of_hosts(),
@@ -119,6 +120,47 @@ def _of_the_agent() -> list[Fact]:
         ("agent/serve/HTTP.md", f"`socket_mode` is {modes[0]} (the agent's user and root), {modes[1]} (also"),
         ("agent/serve/HTTP.md", f"the group) or {modes[2]}."),
         ("agent/serve/METRICS.md", f"was forked {late} ago"),
+    ]
+
+
+def _of_the_agent_in_words() -> list[Fact]:
+    """Limits that the documents state in words."""
+    unused = {3600.0: "an hour"}[labels._UNUSED_SECONDS]
+    no_spawns = {3600 * 10**9: "an hour"}[tracer._UNUSED_NS]
+    fresh, late, followed, young, stall = (
+        {1.0: "a second"}[seconds]
+        for seconds in (
+            documents._FRESH_SECONDS,
+            stuckexecs.LATE_NS / 10**9,
+            following._INTERVAL_SECONDS,
+            snapshot._YOUNG_SECONDS,
+            agentfile.Config().stalls.ongoing_seconds,
+        )
+    )
+    longest_fresh = _WORDS[int(documents._MAX_FRESH_SECONDS)]
+    making = {20: "a twentieth of a core"}[documents._FRESH_PER_COST]
+    guessing = {3: "a quarter of a core"}[webfile._PAUSE_PER_CHECK]
+    waiting = {8: "eight"}[webfile._MAX_CHECKS]
+    lost = {60: "a minute per hour"}[alerts._STALLED_SECONDS_PER_HOUR]
+    return [
+        (".github/SECURITY.md", f"not used for {unused} make room"),
+        (".github/SECURITY.md", f"serves all who ask within {fresh}"),
+        (".github/SECURITY.md", {60.0: "one log line a minute"}[server._COMPLAINT_SECONDS]),
+        (".github/SECURITY.md", f"at most {guessing}; {waiting} wait"),
+        ("agent/cli/TRACE-POPEN.md", f"lasts longer than {stall} is also reported"),
+        ("agent/cli/TRACE-POPEN.md", f"forked less than {young} ago"),
+        ("agent/cli/TRACE-POPEN.md", f"Once {followed}, `trace-popen` looks"),
+        ("agent/cli/TRACE-POPEN.md", f"has not called exec for {late}:"),
+        ("agent/reports/JSON.md", f"has not called exec for {late} is a wait"),
+        ("agent/serve/HTTP.md", f"who ask for it within {fresh}"),
+        ("agent/serve/HTTP.md", f"making it takes at most {making}"),
+        ("agent/serve/METRICS.md", f"at most {fresh} old, or up to {longest_fresh} with"),
+        ("agent/serve/METRICS.md", f"if that is at least {unused}:"),
+        ("agent/serve/METRICS.md", f"had no spawn for {no_spawns}"),
+        ("config/SIZING.md", f"not used for {unused} make room"),
+        ("dashboards/README.md", f"more than {lost}"),
+        (f"{_RUNBOOKS}/SpawnStallAgentBlind.md", f"removed after {no_spawns} without a spawn"),
+        ("probes/LIMITS.md", {500 * _MS: "can take half a second to be noticed"}[tracer._CENSUS_NS]),
     ]
 
 
@@ -209,6 +251,7 @@ def _of_the_probes() -> list[Fact]:
     pending = _WORDS[c_constant("errpipe.h", "MAX_PENDING")]
     copies, few = holdersearch._MAX_COPIES, holdersearch._FEW
     types = _since("the kernel's types")
+    sizes = {runtime: size for size, runtime in snapshot._RUNTIMES.items()}
     steps, tail_calls = c_constant("errpipe.bpf.c", "MAX_STEPS"), 33  # MAX_TAIL_CALL_CNT of the kernel
     return [
         ("probes/DECISIONS.md", f"does, at most every {notice_ms} ms."),
@@ -240,6 +283,9 @@ def _of_the_probes() -> list[Fact]:
             f"about {steps * tail_calls // 1000:,},000 (`MAX_STEPS` in each of {tail_calls} tail calls)",
         ),
         ("probes/README.md", f"at most every {notice_ms} ms;"),
+        ("probes/ERRPIPES.md", f"The wait is `read(r, buf, {sizes['Python 2.7']})`"),
+        ("probes/ERRPIPES.md", f"then `read(r, buf, {sizes['Python 3']})`"),
+        ("probes/ERRPIPES.md", f"| `read(r, {sizes['Tcl']})` |"),
         *(("probes/README.md", row) for row in features.table().splitlines() if "---" not in row),
         ("probes/openfiles.py", f"for every {openfiles._MAX_ASKED:,} pipes"),
     ]

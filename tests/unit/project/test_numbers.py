@@ -104,6 +104,10 @@ def test_a_sentence_accounts_for_whole_words(text: str, numbers: list[str]) -> N
     assert [found.number for found in unaccounted(text, ["5 s"])] == numbers
 
 
+def test_sentences_may_overlap() -> None:
+    assert list(unaccounted("At most 5 wait, and 6 get nothing.", ["5 wait, and", "wait, and 6 get"])) == []
+
+
 # -- numbers beside the documents --
 
 
