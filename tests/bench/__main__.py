@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_cpu, conditions, growth, memory, results, spawning, syscalls, targets
+from tests.bench import agent_cpu, conditions, growth, memory, results, runtime, spawning, syscalls, targets
 from tests.bench.bench import Bench, Group
 from tests.bench.native import compile_all
 
@@ -32,6 +32,7 @@ _GROUPS: dict[str, Callable[[Bench], Group]] = {
     "memory": memory.run,
     "agent_cpu": agent_cpu.run,
     "growth": growth.run,
+    "runtime": runtime.run,
 }
 
 

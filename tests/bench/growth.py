@@ -22,13 +22,13 @@ from tests.bench.native import result_of
 from tests.bench.peers import AGENT
 from tests.live.lab import Lab, RunningAgent
 
-__all__ = ["run"]
+__all__ = ["SHAPES", "run", "words"]
 
 _PROCESSES = (10, 100, 1000, 2000, 5000)
 _PIPES = 10  # two files each
 _STALL_MS = 600_000
 _SETTLE_SECONDS = 5.0  # the agent's first look at /proc takes long beside many processes
-_SHAPES = (
+SHAPES = (
     # How, threads, microseconds until the child's exec, during which each vfork is a spawn in flight.
     ("vfork", 1, 5000),
     ("vfork", 16, 5000),
@@ -61,7 +61,7 @@ def run(bench: Bench) -> Group:
     ]
     shape_rows = [
         [
-            _shape(found),
+            words(found["agent"], found["how"], found["threads"]),
             found["rate"].text(0),
             found["ratio"].text(3),
             ", ".join(f"{name} {count:,.0f}" for name, count in found["losses"].items()) or "none",
@@ -91,10 +91,10 @@ def run(bench: Bench) -> Group:
     return Group(data, tables, figures)
 
 
-def _shape(found: dict[str, Any]) -> str:
-    threads = found["threads"]
-    words = f"{found['how']}, {threads} thread{'' if threads == 1 else 's'}"
-    return words if found["agent"] == AGENT else f"{found['agent']}: {words}"
+def words(agent: str, how: str, threads: int) -> str:
+    """Return the first cell of a row: how the process spawns beside an agent."""
+    spawning = f"{how}, {threads} thread{'' if threads == 1 else 's'}"
+    return spawning if agent == AGENT else f"{agent}: {spawning}"
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:
@@ -175,11 +175,11 @@ def _stall(bench: Bench) -> Iterator[int]:
 
 
 def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
-    rates: list[list[float]] = [[] for _ in _SHAPES]
-    untraced: list[list[float]] = [[] for _ in _SHAPES]
-    losses: list[dict[str, float]] = [{} for _ in _SHAPES]
+    rates: list[list[float]] = [[] for _ in SHAPES]
+    untraced: list[list[float]] = [[] for _ in SHAPES]
+    losses: list[dict[str, float]] = [{} for _ in SHAPES]
     commands = [
-        bench.program("spawns", how, threads, bench.seconds, 0, delay) for how, threads, delay in _SHAPES
+        bench.program("spawns", how, threads, bench.seconds, 0, delay) for how, threads, delay in SHAPES
     ]
     for number in range(bench.rounds):
         bench.say(f"round {number + 1} of {bench.rounds}, many threads")
@@ -201,7 +201,7 @@ def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
             "ratio": stats.ratio(rates[place], untraced[place]),
             "losses": losses[place],
         }
-        for place, (how, threads, delay) in enumerate(_SHAPES)
+        for place, (how, threads, delay) in enumerate(SHAPES)
     ]
 
 
