@@ -46,6 +46,12 @@ sys.exit(not (find_spec("bcc") and find_spec("ensurepip")))' 2>/dev/null ||
     fi
 }
 
+# Before anything is installed: what is written through a link changes the environment of another checkout.
+not_linked() {
+    [ ! -L .venv ] ||
+        die ".venv is a link to $(readlink .venv), whose packages this would replace: rm .venv, then run this again"
+}
+
 # The virtual environment for run or dev ($1). Renewed if the project's requirements, its packages (an editable
 # install lists them), this script, the checkout's path or Python change.
 environment() {
@@ -188,16 +194,19 @@ npm_package() { command -v npm >/dev/null || echo npm; }
 set_up() {
     case $1 in
     run)
+        not_linked
         base_packages run
         environment run
         mount_tracefs
         ;;
     dev)
+        not_linked
         base_packages dev
         environment dev
         (mount_tracefs) || say "live tests cannot run here"
         ;;
     check)
+        not_linked
         $python -c 'import ensurepip' 2>/dev/null || die "no venv for $python: install python3-venv"
         environment dev
         ;;

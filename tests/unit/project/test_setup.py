@@ -18,16 +18,21 @@ def _refusal(folder: Path, *arguments: str) -> str:
     return line
 
 
+def _checkout(repo_root: Path, folder: Path, python: str) -> Path:
+    """The scripts, on a distribution that they do not know, with this program in place of Python."""
+    (folder / "os-release").write_text("ID=plan9\n")
+    (folder / "config").mkdir()
+    for name in ("setup.sh", "packages.sh"):
+        text = (repo_root / "config" / name).read_text()
+        text = text.replace("/etc/os-release", str(folder / "os-release"))
+        (folder / "config" / name).write_text(text.replace("/usr/bin/python3", python))
+    return folder
+
+
 @pytest.fixture
 def plan9(repo_root: Path, tmp_path: Path) -> Path:
     """The scripts, on a distribution that they do not know and that has neither bcc nor venv."""
-    (tmp_path / "os-release").write_text("ID=plan9\n")
-    (tmp_path / "config").mkdir()
-    for name in ("setup.sh", "packages.sh"):
-        text = (repo_root / "config" / name).read_text()
-        text = text.replace("/etc/os-release", str(tmp_path / "os-release"))
-        (tmp_path / "config" / name).write_text(text.replace("/usr/bin/python3", "/bin/false"))
-    return tmp_path
+    return _checkout(repo_root, tmp_path, python="/bin/false")
 
 
 @pytest.mark.parametrize("target", ["run", "dev"])
@@ -38,6 +43,21 @@ def test_an_unknown_distribution_names_the_packages(plan9: Path, target: str) ->
 
 def test_check_needs_venv(plan9: Path) -> None:
     assert "python3-venv" in _refusal(plan9, "check")
+
+
+@pytest.mark.parametrize("target", ["run", "dev", "check"])
+def test_the_environment_of_another_checkout_stays_as_it_is(
+    target: str, repo_root: Path, tmp_path: Path
+) -> None:
+    """Python is a program that succeeds, so that nothing but the link can stop the script."""
+    checkout = _checkout(repo_root, tmp_path, python="/bin/true")
+    other = tmp_path / "other/.venv"
+    other.mkdir(parents=True)
+    (other / ".setup-place").write_text("other")
+    (checkout / ".venv").symlink_to(other)
+    line = _refusal(checkout, target)
+    assert line.startswith(f"setup: .venv is a link to {other}") and "rm .venv" in line
+    assert [(each.name, each.read_text()) for each in other.iterdir()] == [(".setup-place", "other")]
 
 
 @pytest.mark.parametrize(
