@@ -15,9 +15,11 @@ __all__ = ["TOOLS", "Root", "suites"]
 
 TOOLS = ("mmdebstrap", "unshare", "chroot")
 _INCLUDE = "bash-completion,ca-certificates,man-db,python3-venv,rpm,systemd"
-# In a mount namespace of its own, so that nothing stays mounted. The mounts of /sys include tracefs.
+# In a mount namespace of its own, so that nothing stays mounted. The mounts of /sys include tracefs. The root
+# is a mount itself: where / is none, rpm 4.20 (Debian 13) runs no scriptlets.
 _ENTER = """\
 root=$1; shift
+mount --bind "$root" "$root" || exit
 for each in proc sys dev; do mount --rbind /$each "$root/$each" || exit; done
 exec chroot "$root" "$@"
 """
