@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .PHONY: help setup run demo check test test-pythons setup-e2e setup-runtimes setup-kernels test-kernels manual soak theatre \
 	setup-packages rpm deb packages test-ansible snapshot soak-spawns setup-bench bench bench-fleet dashboards preview manifests lint lint-only \
-	fuzz lock audit pin wheel sbom dev announce-test
+	style fuzz lock audit pin wheel sbom dev announce-test
 
 CONFIG ?= config/agent.yaml
 PYTHON := .venv/bin/python
@@ -16,6 +16,7 @@ ENGINE ?= docker
 IMAGE_SBOM := /opt/spawnstall/share/spawnstall/sbom.cdx.json
 SPAWNS ?= 1000000
 C_FILES := probes/*.[ch] tests/*/*.c tests/*/*/*.c
+TYPES := $(PYTHON) -m mypy --strict spawnstall.py agent config dashboards probes tests
 SHELL_FILES := .ci/run config/*.sh config/deb/p*rm tests/programs/*.sh tests/programs/runtimes/*.sh
 
 help: ## list the targets
@@ -32,8 +33,12 @@ demo: setup ## play a stall and show its report
 
 check: ## lint, types and the unit tests: a minute, without root, bcc or a kernel with eBPF
 	@config/setup.sh check
-	@$(MAKE) --no-print-directory lint-only
-	FUZZ_PROFILE=quick $(PYTHON) -m pytest --numprocesses auto --quiet tests/unit
+	@$(MAKE) --no-print-directory style
+	@mkdir -p .cache
+	@# mypy uses one processor: the tests use the others meanwhile.
+	$(TYPES) >.cache/types 2>&1 & types=$$!; \
+	FUZZ_PROFILE=quick $(PYTHON) -m pytest --numprocesses auto --quiet tests/unit; tests=$$?; \
+	wait $$types; types=$$?; cat .cache/types; exit $$((tests | types))
 
 test: announce-test lint test-pythons ## lint, types, and all tests (as root, with eBPF; half an hour)
 	$(PYTHON) -m pytest --numprocesses auto --quiet tests/unit tests/e2e/test_rules.py
@@ -111,14 +116,16 @@ preview: dashboards ## draw the dashboards to dashboards/*.png (Debian, npm)
 lint: dev ## check style and types
 	@$(MAKE) --no-print-directory lint-only
 
-lint-only:
+lint-only: style
+	$(TYPES)
+
+style:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	.venv/bin/shellcheck --external-sources $(SHELL_FILES)
 	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	.venv/bin/zizmor --quiet --offline .github/workflows
 	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
-	$(PYTHON) -m mypy --strict spawnstall.py agent config dashboards probes tests
 
 fuzz: dev ## the fuzz tests, with many more examples (FUZZ_EXAMPLES=2000)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/unit/*/test_fuzz_*.py

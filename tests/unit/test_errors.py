@@ -10,14 +10,13 @@ from agent.errors import UserError
 
 
 def test_the_docstring_shows_every_subclass(repo_root: Path) -> None:
+    trees = [ast.parse(file.read_text()) for file in (repo_root / "agent").rglob("*.py")]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     names = {"UserError"}
     for _ in range(2):  # a subclass can have subclasses
-        for file in (repo_root / "agent").rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.ClassDef) and names & {
-                    getattr(base, "id", "") for base in node.bases
-                }:
-                    names.add(node.name)
-    tree = (UserError.__doc__ or "").split("::\n\n")[1].split("\n\n")[0]
-    shown = {line.replace("│", "").strip(" ├└─").split()[0] for line in tree.splitlines()}
+        for each in classes:
+            if names & {getattr(base, "id", "") for base in each.bases}:
+                names.add(each.name)
+    drawn = (UserError.__doc__ or "").split("::\n\n")[1].split("\n\n")[0]
+    shown = {line.replace("│", "").strip(" ├└─").split()[0] for line in drawn.splitlines()}
     assert shown == names

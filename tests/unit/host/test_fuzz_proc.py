@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,23 +39,22 @@ def _files(root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pristine() -> Iterator[Path]:
+def pristine(in_memory: Path) -> Path:
     """A tree with a parent whose thread waits for its worker, and all files of proc(5) that are read."""
-    with tempfile.TemporaryDirectory() as folder:
-        host = _Host(Path(folder) / "proc")
-        host.own()
-        host.worker()
-        host.children(_THREAD, _OWN)
-        host.children(_PARENT, _WORKER)
-        for pid in (1, _PARENT, _OWN, _WORKER):
-            process = host.root / str(pid)
-            (process / "status").write_text(f"Name:\tx\nTgid:\t{pid}\nUid:\t5\t5\t5\t5\nThreads:\t1\n")
-            (process / "cgroup").write_text("0::/system.slice/docker-" + "ab" * 32 + ".scope\n")
-            (process / "cmdline").write_bytes(b"secret\0argument\0")
-        [stall] = host.take()  # the undamaged tree shows a stall
-        assert [holder.pid for holder in stall.holders] == [_WORKER]
-        assert len(_files(host.root)) > 25
-        yield host.root
+    host = _Host(in_memory / "proc")
+    host.own()
+    host.worker()
+    host.children(_THREAD, _OWN)
+    host.children(_PARENT, _WORKER)
+    for pid in (1, _PARENT, _OWN, _WORKER):
+        process = host.root / str(pid)
+        (process / "status").write_text(f"Name:\tx\nTgid:\t{pid}\nUid:\t5\t5\t5\t5\nThreads:\t1\n")
+        (process / "cgroup").write_text("0::/system.slice/docker-" + "ab" * 32 + ".scope\n")
+        (process / "cmdline").write_bytes(b"secret\0argument\0")
+    [stall] = host.take()  # the undamaged tree shows a stall
+    assert [holder.pid for holder in stall.holders] == [_WORKER]
+    assert len(_files(host.root)) > 25
+    return host.root
 
 
 def _damaged(before: bytes) -> st.SearchStrategy[bytes]:
@@ -89,7 +87,7 @@ def _damage(root: Path, data: st.DataObject) -> None:
 
 @given(data=st.data())
 def test_damaged_files(pristine: Path, data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=pristine.parent) as folder:
         root = Path(folder) / "proc"
         shutil.copytree(pristine, root, symlinks=True)
         _damage(root, data)
@@ -128,8 +126,8 @@ def test_damaged_files(pristine: Path, data: st.DataObject) -> None:
 
 
 @given(comm=_COMMS)
-def test_a_comm_does_not_shift_the_fields_of_stat(comm: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def test_a_comm_does_not_shift_the_fields_of_stat(in_memory: Path, comm: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=in_memory) as folder:
         host = _Host(Path(folder))
         host.process(_OWN, _PARENT, comm=comm)
         assert procfs.descendants(_PARENT, host.root) == [_OWN]

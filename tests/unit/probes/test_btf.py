@@ -67,8 +67,10 @@ def written(path: Path, built: Builder) -> Btf:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "vmlinux"
+def file(in_memory: Path) -> Path:
+    path = in_memory / "vmlinux"
+    path.unlink(missing_ok=True)
+    return path
 
 
 @pytest.mark.parametrize("kind", range(INT, ENUM64 + 1))

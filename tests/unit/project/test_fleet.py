@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import re
 import urllib.request
 from pathlib import Path
 
@@ -26,6 +28,11 @@ VARIABLES = {"cluster": ".*", "job": "spawnstall", "instance": ".*", "__rate_int
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
+@functools.cache
+def _exposition(kind: Kind) -> str:
+    return exposition(kind, FakeSource())
+
+
 def _samples(text: str) -> Samples:
     families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
     return {
@@ -42,7 +49,7 @@ def test_a_host_has_the_series_that_its_parts_add_up_to(kind: Kind) -> None:
     expected = (
         parts["host"] + kind.comms * parts["comm"] + kind.stalls * parts["comm, holder, cause"] + gauges
     )
-    assert Template(exposition(kind, FakeSource())).series == expected
+    assert Template(_exposition(kind)).series == expected
 
 
 def test_a_busy_host_has_every_metric_of_the_contract(repo_root: Path) -> None:
@@ -51,12 +58,9 @@ def test_a_busy_host_has_every_metric_of_the_contract(repo_root: Path) -> None:
 
 
 def test_the_limit_of_label_values_loses_none() -> None:
-    stalled = [
-        dict(labels) for name, labels in _samples(exposition(WORST, FakeSource())) if name.endswith("_count")
-    ]
-    assert (
-        len([labels for labels in stalled if "holder" in labels and "~other" not in labels.values()]) == 500
-    )
+    # Without the parser, which takes seconds.
+    stalled = re.findall(r"(?m)^\w+_count\{(.*holder=.*)\} ", _exposition(WORST))
+    assert len([labels for labels in stalled if '"~other"' not in labels]) == 500
 
 
 def test_the_maps_and_probes_are_those_of_the_agent_that_was_asked() -> None:

@@ -235,12 +235,11 @@ def test_every_valid_report_gives_a_valid_trace_file(reports: list[dict[str, Any
     _trace(*reports)
 
 
-@pytest.mark.once
-def test_thousands_of_stalls() -> None:
+def test_hundreds_of_stalls() -> None:
     reports = [
-        {**ended(number), "time": f"2026-11-24T10:23:{number % 60:02}.{number:06}Z"} for number in range(2000)
+        {**ended(number), "time": f"2026-11-24T10:23:{number % 60:02}.{number:06}Z"} for number in range(400)
     ]
-    assert len(_of(_trace(*reports), "X", "stall")) == 2000
+    assert len(_of(_trace(*reports), "X", "stall")) == 400
 
 
 # -- the check of trace files itself --
