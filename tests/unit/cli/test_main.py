@@ -89,6 +89,19 @@ def test_only_root_can_run_a_command_as_another_user(monkeypatch: pytest.MonkeyP
     assert "-u" in line and "sudo" in line
 
 
+def test_no_file_is_left_or_changed_if_tracing_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    (tmp_path / "--html").write_text("the page of an earlier run")
+    options = ["-o", "--report", "--html", "--trace", "--junit"]
+    files = [word for option in options for word in (option, str(tmp_path / option))]
+    [line] = usage_error(*files, "--", "true").splitlines()
+    assert line.startswith("trace-popen: ")
+    [page] = tmp_path.iterdir()
+    assert (page.name, page.read_text()) == ("--html", "the page of an earlier run")
+
+
 def test_pid_of_a_thread_is_rejected() -> None:
     """A thread ID is not a process ID, although /proc has a folder for it."""
     code = "import threading; print(threading.get_native_id(), flush=True); input()"
