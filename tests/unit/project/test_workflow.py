@@ -8,22 +8,26 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 _ROOT = Path(__file__).resolve().parents[3]
-_OF_THE_RUNNER = {"apt-get", "docker", "gzip"}
+_OF_THE_RUNNER = {"apt-get", "docker", "git", "gzip"}
+
+
+def _jobs() -> Iterator[dict[str, Any]]:
+    for file in (_ROOT / ".github/workflows").iterdir():
+        yield from yaml.safe_load(file.read_text())["jobs"].values()
 
 
 def _commands() -> Iterator[list[str]]:
     """Each command of each step, without redirections and sudo."""
-    for file in (_ROOT / ".github/workflows").iterdir():
-        for job in yaml.safe_load(file.read_text())["jobs"].values():
-            for step in job["steps"]:
-                text = re.sub(r"\$\{\{.*?\}\}|>\S+", "", step.get("run", ""))
-                for command in filter(None, re.split(r"&&|\|\||[|;\n]", text)):
-                    words = shlex.split(command)
-                    yield words[1:] if words[0] == "sudo" else words
+    for step in (step for job in _jobs() for step in job["steps"]):
+        text = re.sub(r"\$\{\{.*?\}\}|>\S+", "", step.get("run", ""))
+        for command in filter(None, re.split(r"&&|\|\||[|;\n]", text)):
+            words = shlex.split(command)
+            yield words[1:] if words[0] == "sudo" else words
 
 
 def test_every_command_is_there() -> None:
@@ -50,3 +54,12 @@ def test_every_target_is_there() -> None:
             name, assigned, _ = word.partition("=")
             known = {name for pair in variables for name in pair} if assigned else targets
             assert name in known, word
+
+
+def test_git_trusts_the_checkout_in_a_container() -> None:
+    """There the steps are root's and the checkout is not; what actions/checkout configures ends with it."""
+    in_containers = [job["steps"] for job in _jobs() if "container" in job]
+    assert in_containers
+    for steps in in_containers:
+        trusts = ["safe.directory" in step.get("run", "") for step in steps].index(True)
+        assert "actions/checkout@" in steps[trusts - 1]["uses"]
