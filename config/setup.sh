@@ -9,7 +9,7 @@
 #     check     lint and the unit tests: only .venv, as any user
 #     e2e       tests/e2e: Prometheus, Alertmanager, Chromium, axe-core (npm), podman, quadlet, helm, Ansible, groff, zsh, ...
 #     runtimes  tests/runtimes: Go, Rust, Java, Node, Ruby, ...
-#     packages  the RPM and the deb, and tests/roots/test_packages.py: rpm, debhelper, mmdebstrap
+#     packages  the RPM and the deb, and tests/roots/test_packages.py: rpm, debhelper, mmdebstrap, dnf
 #     kernels   tests/kernels: QEMU, busybox (the tests download the kernels)
 #     bench     tests/bench: bpftrace, execsnoop, strace, perf
 #     preview   dashboards/preview: Prometheus, Chromium, npm and its packages
@@ -232,7 +232,7 @@ set_up() {
         only_debian runtimes bash default-jdk-headless gcc git golang-go libc6-dev nodejs openssh-client \
             openssh-server perl python3-gi ruby rustc tcl
         ;;
-    packages) only_debian packages debhelper dh-python mmdebstrap rpm ;;
+    packages) only_debian packages createrepo-c debhelper dh-python dnf mmdebstrap rpm ;;
     kernels) only_debian kernels qemu-system-x86 qemu-system-arm busybox-static ;;
     bench) only_debian bench bpftrace bpfcc-tools libbpf-tools strace linux-perf ;;
     pythons) unit_environments ;;

@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["TOOLS", "Root", "suites"]
 
 TOOLS = ("mmdebstrap", "unshare", "chroot")
-_INCLUDE = "bash-completion,ca-certificates,man-db,python3-venv,rpm,systemd"
+_INCLUDE = "bash-completion,ca-certificates,man-db,python3-venv,rpm,sudo,systemd"
 # In a mount namespace of its own, so that nothing stays mounted. The mounts of /sys include tracefs. The root
 # is a mount itself: where / is none, rpm 4.20 (Debian 13) runs no scriptlets.
 _ENTER = """\
@@ -32,7 +32,7 @@ def suites() -> list[str]:
 
 
 class Root:
-    """A root with what a host has (systemd, man, rpm), and nothing that a package of ours needs."""
+    """A root with what a host has (systemd, sudo, man, rpm), and nothing that a package of ours needs."""
 
     def __init__(self, suite: str, folder: Path) -> None:
         self.path = folder / suite

@@ -7,6 +7,7 @@ SUITES="bookworm trixie" chooses the releases; ``make packages`` runs these test
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,12 +21,28 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
+from tests import foreign
 from tests.e2e.servers import eventually
+from tests.live.lab import json_lines
 from tests.roots.roots import TOOLS, Root, suites
 
 _NOT_OURS = (".git", ".venv", ".cache", "node_modules", "build", "dist", "*.egg-info")
 _CONFIG = "/etc/spawnstall/agent.yaml"
 _LIBRARY = "/usr/lib/spawnstall"
+_FOREIGN = "/root/foreign"
+_WITH_FOREIGN = (_FOREIGN, "/usr/lib/python3/dist-packages")
+_STAND_IN = """\
+Name: {name}
+Version: {version}
+Release: 1
+Summary: Stands for the package of RHEL 9 or EPEL 9, of which it has the name and the version
+License: none
+BuildArch: noarch
+Provides: {provides}
+%description
+%files
+"""
+_SPAWN = "import subprocess; subprocess.run(['true'])"
 # As when a user types the command and Tab; the loader returns 124, which means: try again.
 _COMPLETE = """\
 . /usr/share/bash-completion/bash_completion
@@ -61,7 +78,11 @@ def _build(checkout: Path, folder: Path, **environ: str) -> Built:
 @pytest.fixture(scope="session", autouse=True)
 def tools() -> None:
     """Skip if a tool is missing, with the command that installs it."""
-    missing = [tool for tool in ("rpmbuild", "dh_python3", *TOOLS) if shutil.which(tool) is None]
+    missing = [
+        tool
+        for tool in ("rpmbuild", "dh_python3", "dnf", "createrepo_c", *TOOLS)
+        if shutil.which(tool) is None
+    ]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; make setup-packages")
 
@@ -126,6 +147,21 @@ def _serves(root: Root, program: str, config: str, log: Path) -> None:
         assert agent.wait(30) == 0, log.read_text()
 
 
+def _traces_whatever_surrounds_it(root: Root, program: str) -> None:
+    """Packages of the same names in PYTHONPATH, the current folder and site-packages; sudo; no variables."""
+    folders = [root.path / place.lstrip("/") for place in _WITH_FOREIGN]
+    for folder in folders:
+        foreign.environment(folder)
+    preferred = [f"PYTHONPATH={_FOREIGN}:", "PYTHONSAFEPATH=1"]
+    here = ["env", f"--chdir={_FOREIGN}"]
+    for way in ([*here, *preferred], [*here, "sudo"], ["env", "--ignore-environment"]):
+        traced = root.run(*way, program, "--json", "-o", "-", "--", "/usr/bin/python3", "-c", _SPAWN)
+        assert json_lines(traced.stdout)[-1]["spawns"] == 1
+    for folder in folders:
+        for name in foreign.NAMES:
+            shutil.rmtree(folder / name)
+
+
 def _works(root: Root, repo_root: Path, log: Path) -> None:
     """What the RPM and the deb install."""
     assert root.run("trace-popen", "--version").stdout == f"trace-popen {__version__}\n"
@@ -139,6 +175,7 @@ def _works(root: Root, repo_root: Path, log: Path) -> None:
     modules = root.run("find", _LIBRARY, "-name", "*.py").stdout.splitlines()
     compiled = root.run("find", _LIBRARY, "-name", "*.pyc").stdout.splitlines()
     assert len(compiled) == len(modules) > 80
+    _traces_whatever_surrounds_it(root, "trace-popen")
     _serves(root, "trace-popen", _CONFIG, log)
 
 
@@ -187,4 +224,57 @@ def test_the_wheel(root: Root, built: Built, tmp_path: Path) -> None:
     root.run("/opt/spawnstall/bin/pip", "install", "-q", "--no-index", file)
     program = "/opt/spawnstall/bin/trace-popen"
     assert root.run(program, "--version").stdout == f"trace-popen {__version__}\n"
+    _traces_whatever_surrounds_it(root, program)
     _serves(root, program, "/opt/spawnstall/share/spawnstall/agent.yaml", tmp_path / "log")
+
+
+@pytest.fixture(scope="module")
+def libraries(repo_root: Path) -> dict[str, str]:
+    """What the RPM requires of RHEL 9 and EPEL 9, by the versions that the tests of Python 3.9 have."""
+    oldest = (repo_root / "config/requirements-oldest.txt").read_text()
+    locked = {
+        name.lower().replace("-", "_"): version for name, version in re.findall(r"(?m)^(\S+)==(\S+)", oldest)
+    }
+    ours = ("bcrypt", "jinja2", "prometheus_client", "pyyaml", "rich")
+    return {f"python3-{name}": locked[name] for name in ours}
+
+
+@pytest.mark.parametrize(("bcc", "installs"), [("0.26.0", True), ("0.25.0", False)])
+def test_dnf_finds_what_the_rpm_requires(
+    bcc: str, installs: bool, built: Built, libraries: dict[str, str], repo_root: Path, tmp_path: Path
+) -> None:
+    """By the command of the image of CentOS Stream, without scriptlets, among packages that are empty."""
+    host = {"python3": "3.9.18", "bash": "5.1.8", "systemd": "252", "python3-bcc": bcc}
+    files = {"python3": "/usr/bin/python3", "bash": "/bin/sh"}
+    for name, version in {**host, **libraries}.items():
+        spec = tmp_path / f"{name}.spec"
+        spec.write_text(
+            _STAND_IN.format(name=name, version=version, provides=files.get(name, f"{name}-here"))
+        )
+        build = ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}/build"]
+        subprocess.run(
+            [*build, "--define", f"_rpmdir {tmp_path}/repository", spec],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+    subprocess.run(["createrepo_c", "--quiet", tmp_path / "repository"], check=True)
+    text = (repo_root / "config/rpm/Containerfile").read_text()
+    [install] = re.findall(r"(dnf .* install) /rpms/\*\.rpm", text)
+    where = [
+        f"--installroot={tmp_path}/root",
+        f"--repofrompath=here,{tmp_path}/repository",
+        "--repo=here",
+        "--releasever=9",
+    ]
+    options = ["--nogpgcheck", f"--setopt=cachedir={tmp_path}/cache", "--setopt=tsflags=noscripts"]
+    done = subprocess.run(
+        [*install.split(), *where, *options, built["rpm"]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode == 0) == installs, done.stderr
+    assert (tmp_path / "root/usr/bin/trace-popen").exists() == installs
+    if not installs:
+        assert "nothing provides python3-bcc >= 0.26" in done.stderr
