@@ -217,7 +217,14 @@ def test_the_rpm(root: Root, built: Built, repo_root: Path, tmp_path: Path) -> N
     _is_gone(root)
 
 
-def test_the_wheel(root: Root, built: Built, tmp_path: Path) -> None:
+def _commands_beside_the_wheel(repo_root: Path) -> str:
+    """Those of INSTALL.md that put the wheel's files where a host looks for them."""
+    page = (repo_root / "config/INSTALL.md").read_text()
+    section = page.split("\n## Any host with bcc: the wheel\n")[1].split("\n## ")[0]
+    return "\n".join(re.findall(r"(?m)^    ((?:cd|install|ln) .*)$", section))
+
+
+def test_the_wheel(root: Root, built: Built, repo_root: Path, tmp_path: Path) -> None:
     """With the libraries of the distribution."""
     file = root.copy(built["whl"])
     root.run("python3", "-m", "venv", "--system-site-packages", "/opt/spawnstall")
@@ -225,7 +232,13 @@ def test_the_wheel(root: Root, built: Built, tmp_path: Path) -> None:
     program = "/opt/spawnstall/bin/trace-popen"
     assert root.run(program, "--version").stdout == f"trace-popen {__version__}\n"
     _traces_whatever_surrounds_it(root, program)
-    _serves(root, program, "/opt/spawnstall/share/spawnstall/agent.yaml", tmp_path / "log")
+    root.run("sh", "-ec", _commands_beside_the_wheel(repo_root))
+    assert root.run("trace-popen", "agent", "--config", _CONFIG, "--check").stdout == f"{_CONFIG}: OK\n"
+    assert "trace-popen" in root.run("man", "1", "trace-popen").stdout
+    assert "_shtab_trace_popen" in root.run("bash", "-c", _COMPLETE).stdout
+    unit = root.run("systemd-analyze", "verify", "spawnstall.service")
+    assert (unit.stdout, unit.stderr) == ("", "")
+    _serves(root, program, _CONFIG, tmp_path / "log")
 
 
 @pytest.fixture(scope="module")
