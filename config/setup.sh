@@ -105,7 +105,7 @@ unit_environments() {
     oldest=$(echo "$found" | sed -n 's/^309 //p' | head -n 1)
     newest=$(echo "$found" | sort -n | sed -n 's/^31[4-9] //p' | tail -n 1)
     if [ -n "$oldest" ]; then unit_environment oldest "$oldest"; else say "no Python 3.9: not tested"; fi
-    if [ -z "$newest" ] && command -v apt-get >/dev/null; then newest=$($python -m tests.python314 .cache || :); fi
+    if [ -z "$newest" ] && command -v apt-get >/dev/null; then newest=$($python -m tests.unpackedpython .cache || :); fi
     if [ -n "$newest" ]; then unit_environment newest "$newest"; else say "no Python 3.14: not tested"; fi
 }
 

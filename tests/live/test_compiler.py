@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from probes import loader
+from tests import unpackedpython
 from tests.live.lab import Lab
 
 _TRACING, _DEBUG = "/sys/kernel/tracing", "/sys/kernel/debug"
@@ -66,3 +68,19 @@ def test_an_error_of_the_compiler_is_one_line_and_the_rest_is_logged(
         "errors generated",
     ):
         assert expected in logged
+
+
+@pytest.mark.parametrize(
+    "options",
+    [loader.Options(), loader.Options(threshold_ns=1, only_targets=True, every=True, stacks=True)],
+    ids=["host", "command"],
+)
+def test_the_kernel_accepts_what_a_newer_compiler_makes(
+    options: loader.Options, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 13's clang optimizes in other ways, and the verifier understands only some."""
+    monkeypatch.setattr(sys, "executable", str(unpackedpython.with_bcc(repo_root / ".cache", "trixie")))
+    monkeypatch.setenv("CACHE_DIRECTORY", "")
+    with loader.Probes(options, lambda record: None) as probes:
+        assert probes.bcc_version.startswith("0.31")
+        assert probes.sees_fd_tables  # else the kernel has refused them, and those without types are loaded

@@ -157,6 +157,7 @@ def _traces_whatever_surrounds_it(root: Root, program: str) -> None:
     for way in ([*here, *preferred], [*here, "sudo"], ["env", "--ignore-environment"]):
         traced = root.run(*way, program, "--json", "-o", "-", "--", "/usr/bin/python3", "-c", _SPAWN)
         assert json_lines(traced.stdout)[-1]["spawns"] == 1
+        assert "refused" not in traced.stderr  # the programs that its clang makes
     for folder in folders:
         for name in foreign.NAMES:
             shutil.rmtree(folder / name)
