@@ -8,10 +8,18 @@ import functools
 import os
 import platform
 
-__all__ = ["BPF_SYSCALL", "bpf"]
+__all__ = ["BPF_SYSCALL", "ObjectName", "bpf", "object_name"]
 
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351}
 """Number of the system call by machine: <asm/unistd.h>."""
+
+ObjectName = ctypes.c_uint8 * 16
+"""The name of a program or map; not of c_char, which would keep the end of a longer one."""
+
+
+def object_name(name: str) -> ctypes.Array[ctypes.c_uint8]:
+    """Return the beginning of a name, padded with zeros."""
+    return ObjectName(*name.encode()[:15])
 
 
 def bpf(command: int, attributes: ctypes.Structure) -> int:

@@ -14,13 +14,13 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Optional
+from pathlib import Path
 
-from probes.bpfcall import bpf
+from probes.bpfcall import ObjectName, bpf, object_name
 
 __all__ = ["Bytecode", "MapLayout", "create", "extract"]
 
-_MAP_CREATE, _OBJ_GET_INFO_BY_FD = 0, 15
+_MAP_CREATE = 0
 _INSTRUCTION = struct.Struct("=BBhi")
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 
@@ -80,28 +80,8 @@ class _Create(ctypes.Structure):
         ("map_flags", ctypes.c_uint32),
         ("inner_map_fd", ctypes.c_uint32),
         ("numa_node", ctypes.c_uint32),
-        ("map_name", ctypes.c_char * 16),
+        ("map_name", ObjectName),
     ]
-
-
-class _Info(ctypes.Structure):
-    """The beginning of struct bpf_map_info."""
-
-    _fields_ = [
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("key_size", ctypes.c_uint32),
-        ("value_size", ctypes.c_uint32),
-        ("max_entries", ctypes.c_uint32),
-        ("map_flags", ctypes.c_uint32),
-        ("name", ctypes.c_char * 16),
-    ]
-
-
-class _GetInfo(ctypes.Structure):
-    """union bpf_attr of BPF_OBJ_GET_INFO_BY_FD."""
-
-    _fields_ = [("bpf_fd", ctypes.c_uint32), ("info_len", ctypes.c_uint32), ("info", ctypes.c_uint64)]
 
 
 def create(layout: MapLayout) -> int:
@@ -112,43 +92,41 @@ def create(layout: MapLayout) -> int:
         value_size=layout.value_size,
         max_entries=layout.max_entries,
         map_flags=layout.flags,
-        map_name=layout.name.encode()[:15],
+        map_name=object_name(layout.name),
     )
     try:
+        try:
+            return bpf(_MAP_CREATE, attributes)
+        except OSError as error:
+            if error.errno not in (errno.E2BIG, errno.EINVAL):
+                raise
+        attributes.map_name = object_name("")  # before 4.15 (commit ad5b177bd73f) maps have no names
         return bpf(_MAP_CREATE, attributes)
     except OSError as error:
-        if error.errno == errno.E2BIG:
-            attributes.map_name = b""  # before 4.15 (commit ad5b177bd73f) maps have no names
-            return bpf(_MAP_CREATE, attributes)
         raise OSError(error.errno, f"map {layout.name}: {os.strerror(error.errno or 0)}") from error
 
 
-def extract(compiler: str, programs: Mapping[str, bytes], named: Mapping[str, int]) -> Bytecode:
+def extract(compiler: str, programs: Mapping[str, bytes], maps: Mapping[str, int]) -> Bytecode:
     """Make bytecode from programs that refer to maps by fd.
 
-    named: fds of the maps whose names matter, by name.  Raises OSError.
+    maps: fds of all maps by name.  Raises OSError.
     """
-    names = {fd: name for name, fd in named.items()}
-    order = dict.fromkeys(names)
-
-    def index(fd: int) -> int:
-        order.setdefault(fd)
-        return list(order).index(fd)
-
-    unlinked = {name: _with_maps(code, index) for name, code in programs.items()}
-    return Bytecode(compiler, tuple(_layout(fd, names.get(fd)) for fd in order), unlinked)
+    order = {fd: index for index, fd in enumerate(maps.values())}
+    unlinked = {name: _with_maps(code, order.__getitem__) for name, code in programs.items()}
+    return Bytecode(compiler, tuple(_layout(name, fd) for name, fd in maps.items()), unlinked)
 
 
-def _layout(fd: int, name: Optional[str]) -> MapLayout:
-    info = _Info()
-    bpf(_OBJ_GET_INFO_BY_FD, _GetInfo(bpf_fd=fd, info_len=ctypes.sizeof(info), info=ctypes.addressof(info)))
+def _layout(name: str, fd: int) -> MapLayout:
+    """From fdinfo, because BPF_OBJ_GET_INFO_BY_FD is as late as 4.13 (commit 1e2709769086)."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    fields = {field: value for field, _, value in (line.partition(":") for line in lines)}
     return MapLayout(
-        name=name or info.name.decode(),
-        type=info.type,
-        key_size=info.key_size,
-        value_size=info.value_size,
-        max_entries=info.max_entries,
-        flags=info.map_flags,
+        name=name,
+        type=int(fields["map_type"]),
+        key_size=int(fields["key_size"]),
+        value_size=int(fields["value_size"]),
+        max_entries=int(fields["max_entries"]),
+        flags=int(fields["map_flags"], 16),
     )
 
 

@@ -243,14 +243,22 @@ def compile_(request: dict[str, Any], attempt: dict[str, Any], output: list[str]
             try:
                 bpf = bcc.BPF(text=joined(request["sources"]), cflags=[*_ONCE, *attempt["flags"]])
                 programs = {name: bpf.dump_func(name.encode()) for name in _names(attempt)}
-                named = [*request["maps"], *attempt["tails"]]
-                maps = {name: bpf[name.encode()].map_fd for name in named if name not in attempt["without"]}
-                return extract(str(getattr(bcc, "__version__", "unknown")), programs, maps)
+                return extract(str(getattr(bcc, "__version__", "unknown")), programs, _maps(bcc, bpf))
             except Exception as error:  # bcc raises plain Exception
                 raise RuntimeError(f"the probes do not compile: {error}{_reason(printed())}") from error
             finally:
                 if printed():
                     output.append(printed())
+
+
+def _maps(bcc: Any, bpf: Any) -> dict[str, int]:
+    """Return the fds of all maps by name.  The kernel itself knows no names before 4.15."""
+    lib = bcc.libbcc.lib
+    lib.bpf_num_tables.argtypes, lib.bpf_num_tables.restype = [ctypes.c_void_p], ctypes.c_size_t
+    lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    names = [lib.bpf_table_name(bpf.module, place) for place in range(lib.bpf_num_tables(bpf.module))]
+    return {name.decode(): lib.bpf_table_fd(bpf.module, name) for name in names}
 
 
 def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:

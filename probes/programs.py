@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 
-from probes.bpfcall import bpf
+from probes.bpfcall import ObjectName, bpf, object_name
 
 __all__ = ["RAW_TRACEPOINT", "TRACEPOINT", "TRACING", "load"]
 
@@ -15,7 +15,7 @@ TRACEPOINT, RAW_TRACEPOINT, TRACING = 5, 17, 26
 """enum bpf_prog_type."""
 
 _PROG_LOAD = 5
-_LOG_SIZE = 1 << 16
+_LOG_SIZE = 1 << 22
 
 
 class _Load(ctypes.Structure):
@@ -31,7 +31,7 @@ class _Load(ctypes.Structure):
         ("log_buf", ctypes.c_uint64),
         ("kern_version", ctypes.c_uint32),
         ("prog_flags", ctypes.c_uint32),
-        ("prog_name", ctypes.c_char * 16),
+        ("prog_name", ObjectName),
         ("prog_ifindex", ctypes.c_uint32),
         ("expected_attach_type", ctypes.c_uint32),
         ("prog_btf_fd", ctypes.c_uint32),
@@ -60,15 +60,13 @@ def load(name: str, instructions: bytes, type_: int, attach_type: int = 0, funct
         insn_cnt=len(instructions) // 8,
         insns=ctypes.addressof(code),
         license=ctypes.addressof(license_),
-        prog_name=name.encode()[:15],
+        prog_name=object_name(name),
         expected_attach_type=attach_type,
         attach_btf_id=function,
     )
     try:
-        return bpf(_PROG_LOAD, attributes)
+        return _without_log(attributes)
     except OSError as error:
-        if error.errno == errno.E2BIG and type_ != TRACING:
-            attributes.prog_name = b""  # before 4.15 (commit cb4d2b3f03d8) programs have no names
         log = ctypes.create_string_buffer(_LOG_SIZE)  # only after a failure, because it takes time
         attributes.log_level, attributes.log_size = 1, _LOG_SIZE
         attributes.log_buf = ctypes.addressof(log)
@@ -78,3 +76,14 @@ def load(name: str, instructions: bytes, type_: int, attach_type: int = 0, funct
             lines = [line for line in log.value.decode(errors="replace").splitlines() if line]
             last = [line for line in lines if not line.startswith("processed ")][-1:]
             raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)} {last}") from error
+
+
+def _without_log(attributes: _Load) -> int:
+    """Load; with a log, the kernel before 6.4 refuses a good program if its log is longer than the buffer."""
+    try:
+        return bpf(_PROG_LOAD, attributes)
+    except OSError as error:
+        if error.errno != errno.E2BIG or attributes.prog_type == TRACING:
+            raise
+    attributes.prog_name = object_name("")  # before 4.15 (commit cb4d2b3f03d8) programs have no names
+    return bpf(_PROG_LOAD, attributes)

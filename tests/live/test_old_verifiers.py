@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits of RHEL 8.1's 4.18 and RHEL 7's 3.10: unrolled and without BTF, every program is simple enough.
+"""Limits of RHEL 8.1's 4.18, 4.12 and RHEL 7's 3.10: without loops and BTF, all programs are simple enough.
 
 ``tests/kernels`` boots such kernels; these tests find on any kernel what they would reject.
 """
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import errno
 import graphlib
 import struct
 from collections.abc import Iterator, Mapping
@@ -17,7 +19,8 @@ import pytest
 
 from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
-from probes import compiled, compiler, loader
+from probes import bpfcall, bytecode, compiled, compiler, loader
+from probes import programs as bpf_programs
 from probes.compiled import Compiled
 
 pytestmark = pytest.mark.tracepoints
@@ -85,9 +88,28 @@ def unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "Compilation", WithoutLoops)
 
 
+@pytest.fixture
+def bpf_of_4_12(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make bpf(2) refuse in this process what 4.12 does not know, and a log of any length."""
+
+    def bpf(command: int, attributes: ctypes.Structure) -> int:
+        if command > 14:  # BPF_OBJ_GET_INFO_BY_FD, 4.13
+            raise OSError(errno.EINVAL, "4.12 lacks this command")
+        if any(bytes(attributes)[48:]):
+            raise OSError(errno.E2BIG, "4.12's union bpf_attr is shorter")
+        if command == 0 and any(bytes(attributes)[24:]):
+            raise OSError(errno.EINVAL, "4.12 knows no names")
+        if getattr(attributes, "log_level", 0):
+            raise OSError(errno.ENOSPC, "the log is too long")
+        return bpfcall.bpf(command, attributes)
+
+    for module in (bytecode, bpf_programs):
+        monkeypatch.setattr(module, "bpf", bpf)
+
+
 @pytest.fixture(params=["host", "command"])
 def loaded(
-    request: pytest.FixtureRequest, unrolled: None, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, unrolled: None, bpf_of_4_12: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[compiler.Loaded]:
     """Compile and load as the agent does, and as trace-popen -- COMMAND --all does."""
     asked: list[dict[str, Any]] = []
@@ -142,6 +164,12 @@ def test_programs_use_nothing_newer(programs: dict[str, list[_Instruction]]) -> 
         calls = [step for step in program if step.calls]
         assert [step for step in calls if step.source] == [], f"{name}: calls of own functions"
         assert {step.value for step in calls} <= set(_HELPERS), name
+
+
+def test_maps_have_names(loaded: compiler.Loaded) -> None:
+    """Though the kernel does not know them: each map of a program is found by its name."""
+    assert {"spawns", "calls", "readers"} <= set(loaded.maps)
+    assert len(loaded.maps) == len(loaded.bytecode.maps)
 
 
 def test_programs_are_walked_quickly(loaded: compiler.Loaded) -> None:

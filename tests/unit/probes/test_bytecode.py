@@ -21,21 +21,22 @@ def _code(*values: int) -> bytes:
     return loads + struct.pack("=BBhi", 0xB7, 0, 0, 7) + struct.pack("=BBhi", 0x95, 0, 0, 0)
 
 
-def _layout(fd: int, name: object) -> MapLayout:
-    return MapLayout(str(name or f"map{fd}"), 2, 4, 8, 1, 0)
+def _layout(name: str, _fd: int) -> MapLayout:
+    return MapLayout(name, 2, 4, 8, 1, 0)
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Bytecode:
     monkeypatch.setattr(bytecode, "_layout", _layout)
-    return bytecode.extract("0.26", {"one": _code(7, 9), "two": _code(9, 5)}, {"asked": 9})
+    maps = {"asked": 9, "calls": 7, "unused": 6, "made": 5}
+    return bytecode.extract("0.26", {"one": _code(7, 9), "two": _code(9, 5)}, maps)
 
 
 def test_maps_are_numbered_and_linked_to_others(made: Bytecode) -> None:
-    assert [layout.name for layout in made.maps] == ["asked", "map7", "map5"]
+    assert [layout.name for layout in made.maps] == ["asked", "calls", "unused", "made"]
     assert made.programs["one"] == _code(1, 0)
-    assert made.linked("one", [30, 31, 32]) == _code(31, 30)
-    assert made.linked("two", [30, 31, 32]) == _code(30, 32)
+    assert made.linked("one", [30, 31, 32, 33]) == _code(31, 30)
+    assert made.linked("two", [30, 31, 32, 33]) == _code(30, 33)
 
 
 def test_it_is_the_same_when_read_back(made: Bytecode) -> None:
