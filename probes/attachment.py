@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -14,6 +15,12 @@ __all__ = ["to_raw_tracepoint", "to_tracepoint"]
 
 _RAW_TRACEPOINT_OPEN = 17
 _TYPE_TRACEPOINT, _SAMPLE_RAW = 2, 1 << 10
+_WHY = {
+    # Before 4.14 (commit cf5f5cea2706).
+    errno.EINVAL: "this kernel runs no programs there; for system calls Linux 4.14 or RHEL 7.6 is needed",
+    # Before 4.15 (commit e87c6bc3852b).
+    errno.EEXIST: "this kernel runs one program there, and another tracer has attached its own: stop it",
+}
 
 
 class _Open(ctypes.Structure):
@@ -33,9 +40,12 @@ def to_tracepoint(program: int, event: str, tracefs: Path) -> int:
     try:
         perfevent.attach(fd, program)
         perfevent.enable(fd)
-    except OSError:
+    except OSError as error:
         os.close(fd)
-        raise
+        why = _WHY.get(error.errno or 0)
+        if why is None:
+            raise
+        raise OSError(error.errno, why) from error
     return fd
 
 

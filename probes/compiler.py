@@ -136,11 +136,11 @@ def _compile(request: dict[str, Any], cache: Cache, fds: list[int], output: list
             try:
                 attachments[function] = _attach(loaded.programs[function], event, tracefs)
             except OSError as error:
-                attached[function] = str(error)
+                attached[function] = error.strerror or str(error)
     for function in request["needed"]:
         if attached[function] is not None:
             raise RuntimeError(
-                f"the kernel has no {used['functions'][function]} for the probes: {attached[function]}"
+                f"the probe at {used['functions'][function]} cannot be attached: {attached[function]}"
             )
     layouts = {layout.name: layout for layout in loaded.bytecode.maps}
     maps = {

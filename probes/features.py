@@ -66,6 +66,18 @@ FEATURES = (
         required=True,
     ),
     Feature(
+        "programs at the tracepoints of system calls",
+        "4.14 (cf5f5cea2706), RHEL 7.6",
+        "the kernel attaches one",
+        "no tracing",
+    ),
+    Feature(
+        "more than one program at a tracepoint",
+        "4.15 (e87c6bc3852b)",
+        "the kernel attaches one where another tracer has its own",
+        "no tracing while another tracer, or another agent, has a program at the same tracepoint",
+    ),
+    Feature(
         "the tracepoints of pipes, processes and reads",
         "3.10, with CONFIG_FTRACE_SYSCALLS",
         without="no tracing",
@@ -110,14 +122,14 @@ FEATURES = (
     ),
     Feature(
         "the exit of execve",
-        "3.10; not on RHEL 7, whose system call table has an assembler stub there",
+        "3.10; on x86_64 4.17 (fa697140f9a2), because the system call table had an assembler stub there",
         without="the error of a failed exec is unknown",
         tracepoints=("syscalls:sys_exit_execve",),
         flag="HAVE_EXECVE",
     ),
     Feature(
         "the system call execveat",
-        "3.19",
+        "3.19; on x86_64 its tracepoints 4.17, as those of execve",
         tracepoints=("syscalls:sys_exit_execveat",),
         flag="HAVE_EXECVEAT",
     ),
