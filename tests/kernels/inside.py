@@ -62,6 +62,8 @@ def main(cases: Sequence[str]) -> None:
     os.environ["TEST_TOLERANCE_SECONDS"] = "1"
     os.environ["TEST_PATIENCE_SECONDS"] = "240"
     os.environ["MAY_STEP_THE_CLOCK"] = "1"
+    # The default folder cannot be written here, and each case would compile for most of a minute.
+    os.environ["CACHE_DIRECTORY"] = "/run/spawnstall"
     options = ["-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", "--show-capture=log"]
     pytest.main([*options, *(CASES[case] for case in cases)], plugins=[_Reporter()])
 
