@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,7 +40,6 @@ class Attempt:
     tails: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ids: Mapping[str, int] = field(default_factory=dict)
     iterators: Mapping[str, int] = field(default_factory=dict)
-    without: Sequence[str] = ()
     like: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -136,23 +135,22 @@ class Compilation:
         sources: Sequence[Path],
         attempts: Sequence[Attempt],
         needed: Sequence[str],
-        maps: Mapping[str, tuple[Any, Any]],
+        maps: Callable[[Attempt], Mapping[str, tuple[Any, Any]]],
         tracefs: Path,
     ) -> None:
         """Send the request.
 
         sources: compiled as one text, in this order; attempts: the first one that the kernel accepts is used;
-        needed: programs that must attach; maps: types of key and value of each map to pass on, by name;
-        tracefs: its folder.
+        needed: programs that must attach; maps: types of key and value of each map of an attempt to pass on,
+        by name; tracefs: its folder.
         """
         self._process, self._attempts, self._maps = process, attempts, maps
         process.ask(
             {
                 "sources": [str(source) for source in sources],
-                "attempts": [asdict(each) for each in attempts],
+                "attempts": [{**asdict(each), "maps": list(maps(each))} for each in attempts],
                 "shim": str(_HERE / "shim"),
                 "needed": list(needed),
-                "maps": list(maps),
                 "tracefs": str(tracefs),
             }
         )
@@ -164,9 +162,11 @@ class Compilation:
             _log.debug("the compiler's output:\n%s", answer["output"])
         if "error" in answer:
             raise UnsupportedError(answer["error"]) if answer.get("no_bcc") else LoadError(answer["error"])
+        attempt = self._attempts[answer["attempt"]]
+        types = self._maps(attempt)
         sizes = answer["maps"]
         for name in sizes:
-            if sizes[name] != [ctypes.sizeof(type_) for type_ in self._maps[name]]:
+            if sizes[name] != [ctypes.sizeof(type_) for type_ in types[name]]:
                 _close(fds)
                 raise LoadError(
                     f"records.py and errpipe.h disagree about the map {name}: the installation is broken"
@@ -174,14 +174,14 @@ class Compilation:
         linked = [name for name, problem in answer["iterators"].items() if problem is None]
         rest = iter(fds)
         return Compiled(
-            maps={name: BpfMap(fd, *self._maps[name]) for name, fd in zip(sizes, rest)},
+            maps={name: BpfMap(fd, *types[name]) for name, fd in zip(sizes, rest)},
             programs=dict(zip(answer["attached"], rest)),
             attached=answer["attached"],
             iterators=dict(zip(linked, rest)),
             no_iterators={name: why for name, why in answer["iterators"].items() if why is not None},
             bcc_version=answer["bcc"],
             cached=answer["cached"],
-            attempt=self._attempts[answer["attempt"]],
+            attempt=attempt,
             refused=answer["refused"],
             fds=fds[: len(sizes) + len(answer["attached"]) + len(linked)],
             attachments=list(rest),

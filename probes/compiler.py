@@ -9,7 +9,6 @@ attachments stay in the kernel while another process has their file descriptors 
 Reads a JSON object:
     sources: paths, compiled in this order as one text
     shim, tracefs: paths of folders
-    maps: names of the maps to pass on
     attempts: the first one that the kernel accepts is used; each has
         flags: for clang
         functions: by name of a program in the sources, where it is attached: ``category:event``,
@@ -19,7 +18,7 @@ Reads a JSON object:
         like: by name of such a program, the one in functions with the same type (default: a tracepoint's)
         iterators: by name of a program that the kernel may refuse, the id of its ``bpf_iter_KIND`` in the
             kernel's BTF
-        without: names of maps that do not exist with these flags
+        maps: names of the maps to pass on
     needed: programs that must attach
 
 Sends the fds of each map, program, accepted iterator's link and attachment, in this order, and a JSON object
@@ -143,11 +142,7 @@ def _compile(request: dict[str, Any], cache: Cache, fds: list[int], output: list
                 f"the probe at {used['functions'][function]} cannot be attached: {attached[function]}"
             )
     layouts = {layout.name: layout for layout in loaded.bytecode.maps}
-    maps = {
-        name: [layouts[name].key_size, layouts[name].value_size]
-        for name in request["maps"]
-        if name not in used["without"]
-    }
+    maps = {name: [layouts[name].key_size, layouts[name].value_size] for name in used["maps"]}
     fds += [loaded.maps[name] for name in maps]
     fds += [loaded.programs[function] for function in used["functions"]]
     fds += [link for link in loaded.iterators.values() if isinstance(link, int)]
@@ -220,7 +215,7 @@ def _key(request: dict[str, Any], attempt: dict[str, Any]) -> str:
     """Return the key of everything that the bytecode depends on: sources, headers, flags, names, kernel."""
     headers = sorted([*Path(__file__).parent.glob("*.h"), *Path(request["shim"]).rglob("*.h")])
     texts = [joined(request["sources"]), *(header.read_bytes() for header in headers)]
-    names = [*_ONCE, *attempt["flags"], *_names(attempt), *request["maps"], *platform.uname()[2:5]]
+    names = [*_ONCE, *attempt["flags"], *_names(attempt), *attempt["maps"], *platform.uname()[2:5]]
     return Cache.key([*texts, *(name.encode() for name in names)])
 
 

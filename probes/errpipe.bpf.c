@@ -145,7 +145,15 @@ LRU(u64, u8, done, 4096);                      /* see once */
 LRU(u32, struct stray_end, stray_ends, 1024);
 LRU(u32, u64, execs, 1024);  /* after a release by close: when the process called exec, 0: not yet */
 LRU(u32, u8, sharing, 1024); /* processes without exactly one fd table of their own */
+#ifdef UNROLL
+/* Before 4.18 (commit d71962f3e627) a value is inserted from the stack, for which these are too large. */
+BPF_ARRAY(comm_stats, struct comm_stats, MAX_COMMS + 1); /* the last one is for ~other */
+BPF_HASH(comm_places, struct comm, u32, MAX_COMMS);      /* the place of a comm there */
+BPF_HASH(comm_taken, u32, u8, MAX_COMMS);                /* the occupied places */
+BPF_ARRAY(next_comm, u32, 1);
+#else
 BPF_HASH(comm_stats, struct comm, struct comm_stats, MAX_COMMS);
+#endif
 BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process may be stalling */
 /* Targets of tail calls. The kernel requires that all programs of one map are attached alike. */
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
@@ -160,8 +168,10 @@ BPF_ARRAY(pid_filter, u32, PID_FILTER);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(settings, u64, SETTINGS);
 BPF_ARRAY(next_place, u32, 1);
+#ifndef UNROLL
 BPF_ARRAY(zero_process, struct process, 1);
 BPF_ARRAY(zero_comm_stats, struct comm_stats, 1);
+#endif
 BPF_PERF_OUTPUT(records); /* wakes user space only when it is half full */
 BPF_PERF_OUTPUT(notices); /* wakes it at once */
 #ifdef TARGETS
@@ -231,9 +241,20 @@ INLINE u64 below(u32 index, u32 size)
     HIDE(at);
     if (!(size & (size - 1)))
         return at & (size - 1);
+#ifdef UNROLL /* before 4.14 (commit 92b31a9af73b) no other unsigned comparison */
+    asm volatile("if %0 > %1 goto +1\ngoto +1\n%0 = 0" : "+r"(at) : "i"(size - 1));
+#else
     asm volatile("if %0 < %1 goto +1\n%0 = 0" : "+r"(at) : "i"(size));
+#endif
     return at;
 }
+
+/* The type of an index. Before 4.14 (commit f1174f77b50c) the verifier forgets the limit of a number cut to 32 bits. */
+#ifdef UNROLL
+#define INDEX u64
+#else
+#define INDEX u32
+#endif
 
 INLINE u32 *pid_filter_entry(u32 key)
 {
@@ -283,10 +304,14 @@ INLINE struct process *row_for(u32 key)
     struct process *row = processes.lookup(&key);
     if (row)
         return row;
+#ifdef UNROLL
+    struct process empty = {}, *fresh = &empty;
+#else
     int zero = 0;
     struct process *fresh = zero_process.lookup(&zero);
     if (!fresh)
         return 0;
+#endif
     change_pid_filter(key, 1); /* first: another thread may look the row up as soon as it exists */
     /* insert, not update: another thread may have inserted the row meanwhile, and filled it. */
     if (processes.insert(&key, fresh) == 0)

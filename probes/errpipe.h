@@ -160,8 +160,10 @@ struct process {
      * read of it can also be the wait for an own child: the write end is closed, or it is a copy. */
     u8 fd_filter[FD_FILTER];
     u8 read_filter[FD_FILTER];
+#ifndef UNROLL
     struct places may_hold; /* set: it may have a copy; its fd table decides */
-    u32 own[MAX_PENDING];   /* 1 + the places of the spawns whose own child it is, 0: none */
+#endif
+    u32 own[MAX_PENDING]; /* 1 + the places of the spawns whose own child it is, 0: none */
 };
 
 /* The latest pipes that a thread created. */

@@ -22,6 +22,7 @@ from typing import Any, Optional, Union
 from probes import features, perfevent, preflight
 from probes.bpfmap import BpfMap
 from probes.btf import Btf, BtfError
+from probes.commstats import PLACES, STATS, TAKEN, CommTable, comm_type
 from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, LoadError
 from probes.openfiles import OpenFiles
 from probes.perfbuffer import PerfBuffer
@@ -60,7 +61,6 @@ _SUBJECTS = ("errpipe", "tables", "spawns", "release", "pipes", "fork", "read", 
 _SOURCES = tuple(_HERE / f"{subject}.bpf.c" for subject in _SUBJECTS)
 """Compiled as one text, in this order."""
 
-_OTHER = b"~other"
 _SYSCALLS = "syscalls:"
 _UNROLL = "-DUNROLL"
 _AT_TRACEPOINTS = "the probes are attached to tracepoints, not to the functions of the system calls"
@@ -181,15 +181,12 @@ class Loading:
             self.ways = find_ways(self.tracefs, options)
             for feature in features.lost(self.tracefs):
                 _log.warning("this kernel lacks %s: %s", feature.name, feature.without)
-            mirrors = _mirrors(options)
-            if self.ways.why_no_iterator is None:
-                mirrors[_ASKED] = (ctypes.c_uint64, ctypes.c_uint32)
             self._compilation = Compilation(
                 process=process,
                 sources=_SOURCES,
                 attempts=self.ways.attempts,
                 needed=[_function(name) for name in features.needed()],
-                maps=mirrors,
+                maps=lambda attempt: _mirrors(options, attempt),
                 tracefs=self.tracefs,
             )
             self._process = undo.pop_all()
@@ -237,7 +234,6 @@ class Probes:
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
         self._processes: BpfMap[Any] = maps["processes"]
-        self._comm_stats: BpfMap[CommStats] = maps["comm_stats"]
         self._stacks = ForkStacks(maps["stacks"]) if options.stacks else None
         for function, problem in self._compiled.attached.items():
             if problem is not None:
@@ -254,8 +250,7 @@ class Probes:
             raise LoadError(
                 f"cannot create the buffers for records: {error.strerror}: {_remedy(error)}"
             ) from error
-        if _OTHER not in self.comm_stats():
-            self._comm_stats.set(_comm_key(_OTHER), CommStats())
+        self._comms = CommTable(maps, options.max_comms)
         self.set_threshold(options.threshold_ns)
         link = self._compiled.iterators.get(_OPEN_FILES)
         self._open_files = None if link is None else OpenFiles(link, maps[_ASKED])
@@ -387,11 +382,11 @@ class Probes:
 
     def comm_stats(self) -> dict[bytes, CommStats]:
         """Return the statistics of each comm of a parent; ``~other`` has those that found no room."""
-        return {key.split(b"\0", 1)[0]: stats for key, stats in self._comm_stats.items()}
+        return self._comms.all()
 
     def forget_comm(self, comm: bytes) -> None:
         """Delete the statistics of a comm."""
-        self._comm_stats.delete(_comm_key(comm))
+        self._comms.forget(comm)
 
     def counters(self) -> dict[Counter, int]:
         """Return all counters of the kernel side."""
@@ -416,10 +411,10 @@ class Probes:
     def map_entries(self) -> dict[str, tuple[int, int]]:
         """Current and maximum number of entries of the maps that can fill up, by their exported names."""
         maps = self._compiled.maps
-        exported = {
+        exported: dict[str, Union[BpfMap[Any], CommTable]] = {
             "spawns": maps["places"],
             "processes": maps["processes"],
-            "programs": maps["comm_stats"],
+            "programs": self._comms,
         }
         return {name: (exported[name].count(), limit) for name, limit in self._limits.items()}
 
@@ -452,15 +447,16 @@ class Probes:
             self._on_record(record)
 
 
-def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
-    """Types of key and value of each map that is read here, or only kept open."""
+def _mirrors(options: Options, attempt: Attempt) -> dict[str, tuple[Any, Any]]:
+    """Types of key and value of each map of an attempt that is read here, or only kept open."""
+    unrolled = _UNROLL in attempt.flags
     mirrors: dict[str, tuple[Any, Any]] = {
         "spawns": (ctypes.c_int, Spawn),
         "places": (ctypes.c_uint32, ctypes.c_uint64),
         "watched": (ctypes.c_int, watched_type(options.max_spawns)),
-        "processes": (ctypes.c_uint32, process_type(options.max_spawns)),
+        "processes": (ctypes.c_uint32, process_type(options.max_spawns, has_sets=not unrolled)),
         "execs": (ctypes.c_uint32, ctypes.c_uint64),
-        "comm_stats": (ctypes.c_char * 16, CommStats),
+        STATS: (ctypes.c_int if unrolled else comm_type, CommStats),
         "counters": (ctypes.c_int, ctypes.c_uint64),
         "settings": (ctypes.c_int, ctypes.c_uint64),
         "records": (ctypes.c_int, ctypes.c_int),
@@ -474,6 +470,11 @@ def _mirrors(options: Options) -> dict[str, tuple[Any, Any]]:
         mirrors["targets"] = (ctypes.c_uint32, ctypes.c_uint8)
     if options.stacks:
         mirrors["stacks"] = (ctypes.c_int, Stack)
+    if unrolled:
+        mirrors[PLACES] = (comm_type, ctypes.c_uint32)
+        mirrors[TAKEN] = (ctypes.c_uint32, ctypes.c_uint8)
+    if attempt.iterators:
+        mirrors[_ASKED] = (ctypes.c_uint64, ctypes.c_uint32)
     return mirrors
 
 
@@ -497,7 +498,6 @@ def _attempts(
         [*_cflags(tracefs, options, None), include, _UNROLL],
         plain,
         _TAILS,
-        without=[_ASKED],
     )
     if offsets is None:
         return [without_types]
@@ -616,10 +616,6 @@ def _remedy(error: OSError) -> str:
         "this needs CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), a seccomp profile that allows"
         " perf_event_open, and locked memory (ulimit -l, LimitMEMLOCK=)"
     )
-
-
-def _comm_key(comm: bytes) -> ctypes.Array[ctypes.c_char]:
-    return (ctypes.c_char * 16).from_buffer_copy(comm.ljust(16, b"\0"))
 
 
 def _places(found: Any) -> Iterator[int]:

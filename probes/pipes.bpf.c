@@ -131,7 +131,9 @@ INLINE int follow_pipe(void)
     row->fd_filter[(u32)fds[0] % FD_FILTER] = 1;
     row->fd_filter[(u32)fds[1] % FD_FILTER] = 1;
     row->is_plain = 0;
+#ifdef BTF
     set_place(&row->may_hold, place);
+#endif
     remember_pipe(tid, id, place);
     return 0;
 }
@@ -263,6 +265,7 @@ int dup_over(void *ctx)
         return 0;
     s32 old_fd = call->arg, fd = call->fd;
     struct spawn *copied = spawn_with(row, key, old_fd, &end);
+    u32 place = copied ? copied->index : NONE;
     struct spawn *closed = spawn_with(row, key, fd, &other_end);
     int nothing = copied && copied == closed && end == other_end;
 #ifdef BTF
@@ -272,8 +275,11 @@ int dup_over(void *ctx)
 #endif
     if (!nothing && copied && end == END_READ)
         row->fd_filter[(u32)fd % FD_FILTER] = row->read_filter[(u32)fd % FD_FILTER] = 1;
-    if (!nothing && copied && end == END_WRITE && learn_number(row, key, copied, fd) == DROP)
-        free_spawn(copied, copied->id);
+    if (!nothing && copied && end == END_WRITE) {
+        copied = again(copied, place);
+        if (copied && learn_number(row, key, copied, fd) == DROP)
+            free_spawn(copied, copied->id);
+    }
     if (!nothing && closed)
         at_enter.call(ctx, CLOSING);
     calls.delete(&tid);

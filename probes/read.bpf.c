@@ -30,6 +30,7 @@ ENTER(read)
     struct spawn *spawn = row->read_filter[fd % FD_FILTER] ? spawn_with(row, key, fd, &end) : 0;
     if (end != END_READ)
         return 0;
+    spawn = again(spawn, spawn ? spawn->index : NONE);
 #endif
     if (!spawn || spawn->pid != key || !spawn->own_pid || !spawn->parent_closed || spawn->ended)
         return 0;

@@ -276,8 +276,12 @@ def watched_type(max_spawns: int) -> type[ctypes.Structure]:
     return Places
 
 
-def process_type(max_spawns: int) -> type[ctypes.Structure]:
-    """Return the structure of a process that may hold copies."""
+def process_type(max_spawns: int, has_sets: bool = True) -> type[ctypes.Structure]:
+    """Return the structure of a process that may hold copies.
+
+    has_sets: whether it has a set of spawns; False in unrolled programs.
+    """
+    sets = [("may_hold", watched_type(max_spawns))] if has_sets else []
 
     class Process(ctypes.Structure):
         _fields_ = [
@@ -296,7 +300,7 @@ def process_type(max_spawns: int) -> type[ctypes.Structure]:
             ("is_plain", ctypes.c_uint8),
             ("fd_filter", ctypes.c_uint8 * _FD_FILTER),
             ("read_filter", ctypes.c_uint8 * _FD_FILTER),
-            ("may_hold", watched_type(max_spawns)),
+            *sets,
             ("own", ctypes.c_uint32 * _MAX_PENDING),
         ]
 

@@ -167,8 +167,8 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         spawn->copy_lost = 1;
         return GO_ON;
     } else {
-        clear_place(&row->may_hold, spawn->index);
 #ifdef BTF
+        clear_place(&row->may_hold, spawn->index);
         if (how == HOW_CLOSE && is_stray(spawn, row, key))
             spawn->stray.pid = 0; /* it closed the copy before any exec */
 #endif
@@ -449,22 +449,35 @@ INLINE struct spawn *spawn_with(struct process *row, u32 key, s32 fd, u32 *end)
         *end = END_READ;
 #else
     u64 pipe = (u64)key << 32 | (u32)fd;
-    u32 *place = pipes.lookup(&pipe);
-    spawn = place ? spawn_at(*place) : 0;
+    u32 *found = pipes.lookup(&pipe);
+    u32 place = found ? *found : NONE;
+    spawn = spawn_at(place);
     if (!spawn || !spawn->id || spawn->pid != key) {
-        spawn = 0;
+        place = NONE;
         LOOP
         for (int k = 0; k < MAX_PENDING; k++) {
-            struct spawn *own = row->own[k] ? spawn_at(row->own[k] - 1) : 0;
+            struct spawn *own = spawn_at(row->own[k] - 1); /* 0: none */
             if (own && own->id && own->own_pid == key && own->fds[0] == fd)
-                spawn = own;
+                place = row->own[k] - 1;
         }
-        if (!spawn)
-            return 0;
     }
+    spawn = spawn_at(place);
+    if (!spawn)
+        return 0;
     *end = spawn->fds[0] == fd ? END_WRITE : spawn->pid == key && spawn->read_fd == fd ? END_READ : END_OTHER;
 #endif
     return spawn;
+}
+
+/* A spawn that is used after a decision. Before 4.16 (commit cc2b14d51053) the verifier forgets a null pointer that clang
+ * keeps on the stack, and takes it for a number: there the spawn is looked up again. */
+INLINE struct spawn *again(struct spawn *spawn, u32 place)
+{
+#ifdef UNROLL
+    return spawn_at(place);
+#else
+    return spawn;
+#endif
 }
 
 /* The fd is about to be closed or replaced. Returns a verdict. */

@@ -7,15 +7,20 @@
 INLINE void free_spawn(struct spawn *spawn, u64 id)
 {
     u64 key = spawn->key, other = spawn->other_key;
-    u32 place = spawn->index, pid = spawn->pid;
+    u32 place = spawn->index;
+#ifdef BTF
+    u32 pid = spawn->pid;
+#endif
     if (!id || *(volatile u64 *)&spawn->id != id || !once(id, ONCE_FREED))
         return;
     struct places *list = watchlist();
     if (list && spawn->listed)
         clear_place(list, place);
+#ifdef BTF
     struct process *row = processes.lookup(&pid);
     if (row)
         clear_place(&row->may_hold, place);
+#endif
     u32 *found = pipes.lookup(&key);
     if (found && *found == place)
         pipes.delete(&key);
@@ -67,8 +72,49 @@ INLINE int is_long(struct spawn *spawn)
     return spawn->read_ended >= began + threshold || (spawn->held && kept >= spawn->own_released + threshold);
 }
 
+#ifdef UNROLL
+INLINE struct comm_stats *stats_at(struct comm *comm)
+{
+    u32 *place = comm_places.lookup(comm);
+    int at = place ? *place : -1;
+    return comm_stats.lookup(&at);
+}
+
+/* Gives a comm a place. */
+INLINE void add_comm(struct comm *comm)
+{
+    int zero = 0;
+    u32 *next = next_comm.lookup(&zero);
+    if (!next)
+        return;
+    LOOP
+    for (int n = 0; n < MAX_TRIES; n++) {
+        u32 place = opaque(*next) % MAX_COMMS;
+        u8 one = 1;
+        *next = place + 1;
+        if (comm_taken.insert(&place, &one) == 0) {
+            if (comm_places.insert(comm, &place))
+                comm_taken.delete(&place); /* another CPU was faster, or the map is full */
+            return;
+        }
+    }
+}
+#endif
+
 INLINE struct comm_stats *stats_of(struct comm *comm)
 {
+#ifdef UNROLL
+    struct comm_stats *stats = stats_at(comm);
+    if (!stats) {
+        add_comm(comm);
+        stats = stats_at(comm);
+    }
+    if (!stats) {
+        int last = MAX_COMMS;
+        count(COMM_STATS_FULL);
+        stats = comm_stats.lookup(&last);
+    }
+#else
     struct comm_stats *stats = comm_stats.lookup(comm);
     if (!stats) {
         int zero = 0;
@@ -83,6 +129,7 @@ INLINE struct comm_stats *stats_of(struct comm *comm)
         struct comm other = {.text = "~other"};
         stats = comm_stats.lookup(&other);
     }
+#endif
     if (stats)
         stats->used = bpf_ktime_get_ns();
     return stats;
@@ -95,6 +142,9 @@ INLINE void observe(struct histogram *histogram, u64 ns)
     LOOP
     for (int b = 0; b < BUCKETS - 1; b++)
         bucket += (((u64)BUCKET_0_NS << b) - ns) >> 63;
+#ifdef UNROLL /* clang knows that it is small enough, and before 4.14 the verifier does not */
+    bucket = below(bucket, BUCKETS);
+#endif
     if (bucket < BUCKETS)
         __sync_fetch_and_add(&histogram->buckets[bucket], 1);
     __sync_fetch_and_add(&histogram->sum_ns, ns);

@@ -155,7 +155,7 @@ INLINE u32 has_place(struct places *set, u32 place) { return set->words[below(pl
 
 INLINE void set_place(struct places *set, u32 place)
 {
-    u32 word = below(place / 64, WORDS);
+    INDEX word = below(place / 64, WORDS);
     ((u8 *)set->used)[word] = 1;
     if (!has_place(set, place))
         __sync_fetch_and_add(&set->words[word], 1ULL << (place % 64));
@@ -163,7 +163,7 @@ INLINE void set_place(struct places *set, u32 place)
 
 INLINE void clear_place(struct places *set, u32 place)
 {
-    u32 word = below(place / 64, WORDS);
+    INDEX word = below(place / 64, WORDS);
     if (has_place(set, place))
         __sync_fetch_and_add(&set->words[word], -(1ULL << (place % 64)));
 }

@@ -28,7 +28,9 @@ def attached(tracepoints: Sequence[str], folder: Path) -> Iterator[None]:
     functions = {_function(name): _RAW.get(name, name) for name in tracepoints}
     with CompilerProcess() as process:
         attempt = Attempt([], functions)
-        compiled = Compilation(process, [file], [attempt], list(functions), {}, find_tracefs()).result()
+        compiled = Compilation(
+            process, [file], [attempt], list(functions), lambda _: {}, find_tracefs()
+        ).result()
     try:
         yield
     finally:

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.tracepoints
 
 _INSTRUCTIONS = 4096
 _WALKED = 131072  # BPF_COMPLEXITY_LIMIT_INSNS there, for all paths of one program
+_LARGEST = 256  # half of the stack, from which they insert values
+_NEWER_JUMPS = (0xA0, 0xB0, 0xC0, 0xD0)  # <, <= and their signed forms, since 4.14 (commit 92b31a9af73b)
 # The helpers of RHEL 7's kernel by number (linux/bpf.h), and those that bcc replaces by probe_read there.
 _HELPERS = {
     1: "map_lookup_elem",
@@ -161,6 +163,8 @@ def test_programs_have_no_loops(programs: dict[str, list[_Instruction]]) -> None
 def test_programs_use_nothing_newer(programs: dict[str, list[_Instruction]]) -> None:
     for name, program in programs.items():
         assert [step for step in program if step.code & 0x07 == 0x06] == [], f"{name}: 32-bit jumps"
+        newer = [step for step in program if step.jumps and step.code & 0xF0 in _NEWER_JUMPS]
+        assert newer == [], f"{name}: comparisons"
         calls = [step for step in program if step.calls]
         assert [step for step in calls if step.source] == [], f"{name}: calls of own functions"
         assert {step.value for step in calls} <= set(_HELPERS), name
@@ -170,6 +174,13 @@ def test_maps_have_names(loaded: compiler.Loaded) -> None:
     """Though the kernel does not know them: each map of a program is found by its name."""
     assert {"spawns", "calls", "readers"} <= set(loaded.maps)
     assert len(loaded.maps) == len(loaded.bytecode.maps)
+
+
+def test_inserted_values_are_small(loaded: compiler.Loaded) -> None:
+    """Before 4.18 (commit d71962f3e627) a program inserts values from its stack only."""
+    hashes = [layout for layout in loaded.bytecode.maps if layout.type in (1, 9)]
+    assert len(hashes) > 10
+    assert {layout.name: layout.value_size for layout in hashes if layout.value_size > _LARGEST} == {}
 
 
 def test_programs_are_walked_quickly(loaded: compiler.Loaded) -> None:

@@ -8,6 +8,7 @@ import ctypes
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,9 @@ def test_pid_filter_counts_the_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     made: list[Compiled] = []
 
     class WithPidFilter(compiled.Compilation):
-        def __init__(self, maps: dict[str, Any], **options: Any) -> None:
-            super().__init__(maps={**maps, "pid_filter": (ctypes.c_int, ctypes.c_uint32)}, **options)
+        def __init__(self, maps: Callable[[Any], dict[str, Any]], **options: Any) -> None:
+            one_more = {"pid_filter": (ctypes.c_int, ctypes.c_uint32)}
+            super().__init__(maps=lambda attempt: {**maps(attempt), **one_more}, **options)
 
         def result(self) -> Compiled:
             made.append(super().result())

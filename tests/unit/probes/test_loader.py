@@ -263,11 +263,6 @@ def test_when_a_process_called_exec_after_a_release() -> None:
     assert [probes.execed(pid) for pid in (5, 6, 7)] == [99, 0, 0]
 
 
-@pytest.mark.parametrize("comm", [b"", b"sh", b"fifteen letters", b"\xff\x1b"])
-def test_the_key_of_a_comm_is_padded_with_zeros(comm: bytes) -> None:
-    assert bytes(loader._comm_key(comm)).ljust(16, b"\0") == comm.ljust(16, b"\0")
-
-
 @pytest.mark.parametrize(
     ("table", "enum"),
     [("shared", "shared_program"), ("at_enter", "enter_program"), ("at_exit", "exit_program")],

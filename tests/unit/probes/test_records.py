@@ -215,3 +215,16 @@ def test_a_set_of_places_has_a_bit_for_each(max_spawns: int, repo_root: Path, tm
     said = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     sizes = [ctypes.sizeof(kind) for kind in (places, records.process_type(max_spawns))]
     assert [int(said[1]), int(said[3])] == sizes
+
+
+def test_unrolled_a_process_fits_on_the_stack(repo_root: Path, tmp_path: Path) -> None:
+    """With room for the rest in 512 bytes: before 4.18 a value is inserted from there."""
+    process = records.process_type(MAX_SPAWNS, has_sets=False)
+    assert ctypes.sizeof(process) <= 256
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    source, program = tmp_path / "say.c", tmp_path / "say"
+    source.write_text(f'#define UNROLL\n{_PRELUDE}SAY("x", sizeof(struct process));\n}}\n')
+    subprocess.run(["gcc", f"-I{repo_root / 'probes'}", "-o", str(program), str(source)], check=True)
+    said = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert int(said[1]) == ctypes.sizeof(process)
