@@ -231,7 +231,10 @@ class HolderSearch:
         if process is None or process.shared or process.born <= spawn.created:
             return _if_open(holder, spawn)
         if not self._probes.sees_fd_tables:  # then may_hold is not known
-            return holder if holder.cause is Cause.UNKNOWN else _forked(holder, process)
+            if holder.cause is Cause.UNKNOWN:
+                return holder
+            cause = Cause.LATE_EXEC if process.expected else Cause.FORKED
+            return dataclasses.replace(_forked(holder, process), cause=cause)
         if not self._probes.may_hold(process, spawn.place, spawn.created):
             return _if_open(holder, spawn)
         return dataclasses.replace(

@@ -42,10 +42,8 @@ def test_unusual_holder(lab: Lab, trick: str) -> None:
     [stall] = traced.of("stall")
     first = stall["holders"][0]
     if trick == "thread_exec" and not VMLINUX_BTF.exists():
-        assert (first["pid"], first["cause"]) == (
-            None,
-            "unknown",
-        )  # whether the exit of a leader is the exit of the process
+        assert first["pid"] in (None, spawn["holder"])  # found if /proc shows it
+        assert first["cause"] == "unknown"  # whether the exit of a leader is the exit of the process
         return
     assert first["pid"] == (grandchild[0] if grandchild else spawn["holder"])
     assert first["cause"] == truth["cause"]

@@ -932,6 +932,18 @@ def test_a_holder_that_exits_during_a_search_keeps_its_cause(
         assert looking.holder().cause is cause
 
 
+@pytest.mark.parametrize(("expected", "cause"), [(0, Cause.FORKED), (1, Cause.LATE_EXEC)])
+def test_without_types_a_process_whose_exec_is_awaited_is_late(
+    expected: int, cause: Cause, kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.sees_fd_tables = False
+    looking.kernel.known[HOLDER] = looking.process(born=SECOND, expected=expected)
+    host.copies = {INODE: {HOLDER: [4]}}
+    monkeypatch.setattr(procfs, "has_not_execed", lambda pid: True)
+    assert looking.holder().cause is cause
+
+
 # -- many stalls at once --
 
 
