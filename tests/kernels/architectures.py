@@ -21,6 +21,7 @@ _PACKAGES = (
     "python3-bpfcc",
     "python3-bcrypt",
     "python3-hypothesis",
+    "python3-jsonschema",
     "python3-yaml",
     "busybox-static",
     "dash",
