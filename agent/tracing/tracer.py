@@ -536,7 +536,10 @@ class Tracer:
                 continue
             child_is_missing = spawn.eof and not (spawn.own_released or spawn.is_socket)
             if child_is_missing or self._probes.process(spawn.pid) is None:
-                self._unfinished += self._probes.free(spawn.index, spawn.id)
+                freed = self._probes.free(spawn.index, spawn.id)
+                # Without the kernel's types, the kernel side leaves the pipes of a parent that exits.
+                if self._probes.sees_fd_tables or procfs.is_alive(spawn.pid):
+                    self._unfinished += freed
             elif _has_returned(spawn, now) and self._probes.free(spawn.index, spawn.id):
                 self._unfinished += 1
                 if spawn.id not in self._judged:

@@ -11,6 +11,8 @@ import dataclasses
 import errno
 import graphlib
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,3 +198,14 @@ def test_programs_are_walked_quickly(loaded: compiler.Loaded) -> None:
 def test_unrolled_programs_pass_the_self_test(unrolled: None) -> None:
     with Tracer(TracerOptions(), lambda stall: None) as tracer:
         assert tracer.start() is None
+
+
+def test_pipes_that_a_parent_leaves_at_its_exit_are_no_loss(unrolled: None) -> None:
+    code = "import os; os.pipe(); os.fork()"
+    with Tracer(TracerOptions(), lambda stall: None) as tracer:
+        assert tracer.start() is None
+        subprocess.run([sys.executable, "-c", code], check=True)
+        tracer.drain()
+        assert tracer.counters()["spawns_unfinished"] == 0
+        with tracer._reading_maps:
+            assert tracer._probes.spawns() == []
