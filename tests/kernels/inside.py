@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 import pytest
 
-__all__ = ["CASES", "CPUS"]
+__all__ = ["CASES", "CPUS", "NEWER_COMPILER"]
+
+NEWER_COMPILER = "newer compiler"
+"""The case that needs Debian 13's bcc, which is unpacked for this host's architecture only."""
 
 CASES = {
     "self-test": "tests/live/test_tracer.py::test_every_probe_attaches_and_the_self_test_passes",
@@ -31,6 +34,7 @@ CASES = {
     "another thread's exec": "tests/live/test_lineage.py::test_unusual_holder[thread_exec]",
     "without BTF": "tests/live/test_tracer.py::test_without_btf_a_confirmed_holder_is_named",
     "shifted arguments": "tests/live/test_tracer.py::test_self_test_fails_if_arguments_are_elsewhere",
+    NEWER_COMPILER: "tests/live/test_compiler.py::test_the_kernel_accepts_what_a_newer_compiler_makes[host]",
     "clock step": "tests/kernels/clockstep.py::test_step_of_the_clock_during_a_stall",
     "many CPUs": "tests/live/test_no_ceiling.py::test_spawns_in_flight_at_once",
 }
