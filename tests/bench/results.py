@@ -24,7 +24,7 @@ from tests.bench import targets
 __all__ = ["BLOCK", "FOLDER", "Result", "Table", "documents", "read", "up_to_date", "write"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-FOLDER = "tests/bench/results"
+FOLDER = "tests/bench/recorded"
 BLOCK = re.compile(r"(?ms)^<!-- table: (?P<file>\S+): (?P<title>[^\n]+) -->\n.*?^<!-- end -->$")
 _TARGETS = "Targets"
 
