@@ -113,8 +113,8 @@ class _Identities:
                 return identity  # the pid was this process's at both times, and so in between
         now = time.monotonic_ns()
         identity = identify(pid, seen)
-        # A process that is gone stays gone, and so do those that had the pid before it.
-        self._found[pid] = 0 if identity is None else seen, now, identity
+        # If the process that had the pid is gone, so are those that had it before.
+        self._found[pid] = (0, seen, None) if identity is None else (seen, now, identity)
         self._found.move_to_end(pid)
         while len(self._found) > _REMEMBERED_PROCESSES:
             self._found.popitem(last=False)
