@@ -257,8 +257,8 @@ def _was_exiting(release: Release, at: int) -> bool:
 def _latest_release(release: Release, read_ended: int) -> int:
     """The latest time at which the copy can have been closed.
 
-    An exit is recorded before the process's memory is freed (12 ms for 200 MB) and its files are closed; an
-    exec and a dup2 are recorded afterwards.
+    An exit is recorded before the process's memory is freed, which can take milliseconds, and its files are
+    closed; an exec and a dup2 are recorded afterwards.
     """
     return min(release.at + (_EXIT_NS if release.by == "exit" else 0), read_ended)
 

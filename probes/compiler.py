@@ -3,7 +3,7 @@
 
     python -m probes.compiler SOCKET    (the fd of a SOCK_STREAM socketpair; run by compiled.py)
 
-bcc loads LLVM, 100 MB that cannot be unloaded; they go when this process exits.  Maps, programs and
+bcc loads LLVM, which cannot be unloaded; its memory is freed when this process exits.  Maps, programs and
 attachments stay in the kernel while another process has their file descriptors open.
 
 Reads a JSON object:

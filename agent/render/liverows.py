@@ -131,7 +131,7 @@ def status_lines(status: Status, frozen: bool) -> list[Text]:
 
 
 def _clock(seconds: float) -> str:
-    """As top and watch show it: 12 s, 3:07, 1:02:03."""
+    """As top and watch show it: ``12 s``, ``3:07``, ``1:02:03``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 
@@ -21,14 +22,14 @@ from agent.tracing import background, holdersearch, readers, stuckexecs, tracer
 from dashboards import alerts, recordings
 from dashboards.preview import simulate
 from dashboards.rules import Alert
-from probes import compiler, features, loader, openfiles, records, selftest
+from probes import compiler, features, loader, openfiles, perfbuffer, records, selftest
 from tests.bench.fleet import __main__ as fleet
 from tests.bench.fleet import measure
 from tests.bench.fleet.hosts import KINDS, series_by_part
 from tests.kernels.inside import CPUS
 from tests.unit.serve.test_metrics import FakeSource
 
-__all__ = ["Fact", "c_constant", "facts"]
+__all__ = ["Fact", "c_constant", "comments", "facts"]
 
 Fact = tuple[str, str]
 """A document and a sentence, or a part of one, that it contains."""
@@ -161,6 +162,41 @@ def _of_the_agent_in_words() -> list[Fact]:
         ("dashboards/README.md", f"more than {lost}"),
         (f"{_RUNBOOKS}/SpawnStallAgentBlind.md", f"removed after {no_spawns} without a spawn"),
         ("probes/LIMITS.md", {500 * _MS: "can take half a second to be noticed"}[tracer._CENSUS_NS]),
+    ]
+
+
+def comments() -> list[Fact]:
+    """Return the measures in comments, by file, that are constants of the code or of the system."""
+    tick = f"{1000 // os.sysconf('SC_CLK_TCK')} ms"
+    error = {2**-10: "less than 0.1 %"}[2.0 ** (1 - durations._BITS)]
+    idle, forgotten, closing, notice = (
+        c_constant("errpipe.bpf.c", f"{name}_NS") for name in ("IDLE", "FORGOTTEN", "CLOSING", "NOTICE")
+    )
+    unit = (_ROOT / "config/systemd/spawnstall.service").read_text()
+    watchdog = int(re.findall(r"(?m)^WatchdogSec=(\d+)$", unit)[0])
+    budgets = [
+        f"{burn.factor * burn.long_hours / (30 * 24):.0%}".replace("%", " %") for burn in alerts._BURNS
+    ]
+    *_, last = records.BUCKET_BOUNDS_NS
+    return [
+        ("agent/host/identity.py", f"one tick, {tick}"),
+        ("agent/pytestplugin.py", f"one tick, {tick}"),
+        ("agent/reports/durations.py", f"differ by {error}"),
+        ("agent/reports/durations.py", f"rounded up by {error}"),
+        ("agent/reports/objects.py", "The time within which 99 % of all spawns ended"),  # quantile(0.99)
+        ("agent/serve/documents.py", f"(up to {documents._MAX_FRESH_SECONDS:.0f} s)"),
+        ("agent/serve/stallkinds.py", f"at most {stallkinds._LIMIT * stallkinds._KEPT * 8 / 10**6:g} MB"),
+        ("agent/tracing/tracer.py", f"that is {tracer._LOOK_NS / 10**9:g} s ago"),
+        ("config/systemd/spawnstall.service", f"every {watchdog // 2} s (half the timeout)"),
+        ("dashboards/alerts.py", f"{budgets[0]} of the budget in 1h, {budgets[1]} in 6h, {budgets[2]} in 1d"),
+        ("probes/errpipe.bpf.c", f"{idle // 10**9} s: an older pipe"),
+        ("probes/errpipe.bpf.c", f"{forgotten // 10**9} s: an older spawn"),
+        ("probes/errpipe.bpf.c", f"{closing // 1000} us: a close"),
+        ("probes/errpipe.bpf.c", f"{notice // _MS} ms: minimum time"),
+        ("probes/errpipe.h", f"up to {c_constant('errpipe.h', 'BUCKET_0_NS') // 1000} us * 2^b"),
+        ("probes/errpipe.h", f"first {len(records.BUCKET_BOUNDS_NS)} ends at {last / 10**9:.0f} s"),
+        ("probes/perfbuffer.py", f"all rings together: {perfbuffer._MAX_PAGES * 4096 // 2**20} MiB"),
+        ("probes/records.py", f"at most one of a kind in {notice // _MS} ms"),
     ]
 
 

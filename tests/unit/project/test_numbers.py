@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import tomllib
 from agent.cli.arguments import trace_parser
 from agent.reports.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS
 from agent.tracing import tracer
-from probes import records
 from tests.bench.results import documents
 from tests.ledger.claims import Number, passages, unaccounted
+from tests.ledger.comments import measures
 from tests.ledger.external import EXTERNAL, External
-from tests.ledger.facts import c_constant, facts
+from tests.ledger.facts import c_constant, comments, facts
 from tests.ledger.measured import measured
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -122,11 +123,44 @@ def test_defaults_in_the_help() -> None:
     assert found == {dest: gate.get(dest, actions[dest].default) for dest in found} and len(found) == 4
 
 
-def test_bounds_of_the_histograms_end_where_the_header_says() -> None:
-    *_, last = records.BUCKET_BOUNDS_NS
-    assert f"the last of the first {len(records.BUCKET_BOUNDS_NS)} ends at {last / 1e9:.0f} s" in _one_line(
-        _read("probes/errpipe.h")
-    )
+@pytest.mark.parametrize(("file", "part"), comments())
+def test_a_comment_has_the_number_of_the_code(file: str, part: str) -> None:
+    assert any(part in measure.comment for measure in measures(file, _read(file)))
+
+
+def test_every_measure_in_a_comment_is_accounted_for() -> None:
+    known = comments()
+    for file in _code():
+        parts = [part for where, part in known if where == file]
+        for measure in measures(file, _read(file)):
+            accounted = [part for part in parts if part in measure.comment and measure.text in part]
+            assert accounted, f"{file}: {measure.text} in: {measure.comment}\nSee tests/ledger/README.md."
+
+
+def _code() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "agent", "config", "dashboards", "probes"],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    kinds = (".py", ".c", ".h", ".service", "config/agent.yaml")
+    return [file for file in listed if file.endswith(kinds) and not file.startswith("config/snapshot/")]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        ("a.py", "x = 5  # 20 ms, or 3\n", ["20 ms"]),
+        ("a.py", 'x = "20 ms"\n', []),
+        ("a.py", 'def f():\n    """As in ``3 s``: at most 2 MB."""\n', ["2 MB"]),
+        ("a.c", "int x; /* 1 s\n * and 50 us */\n", ["1 s", "50 us"]),
+        ("a.service", "# every 15 s\nRestartSec=5 s\n", ["15 s"]),
+    ],
+)
+def test_what_a_measure_is(file: str, text: str, found: list[str]) -> None:
+    assert [measure.text for measure in measures(file, text)] == found
 
 
 def test_the_version_in_the_installation() -> None:
