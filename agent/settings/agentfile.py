@@ -205,7 +205,10 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, s
         if not name.startswith(_PREFIX):
             continue
         if section in _SECTIONS:
-            found.append((f"environment variable {name}", section, key, text))
+            source = f"environment variable {name}"
+            if not key:
+                raise ConfigError(f"{source}: expected {name}_KEY, as in SPAWNSTALL_STALLS_MIN_MS=50")
+            found.append((source, section, key, text))
         else:  # Kubernetes sets SPAWNSTALL_PORT and the like beside a service of that name
             _log.warning(
                 "ignoring environment variable %s: it does not name a section of the configuration", name

@@ -307,6 +307,12 @@ def test_the_environment_overrides_the_file_and_set_overrides_that(file: Path) -
             "environment variable SPAWNSTALL_STALLS_MIN: stalls.min: unknown key; did you mean 'min_ms'?",
         ),
         (
+            {"SPAWNSTALL_STACKS": "true"},
+            [],
+            "environment variable SPAWNSTALL_STACKS: expected SPAWNSTALL_STACKS_KEY, as in"
+            " SPAWNSTALL_STALLS_MIN_MS=50",
+        ),
+        (
             {},
             ["labels.limit=0"],
             "--set 'labels.limit=0': labels.limit: 0: expected an integer from 1 to 10000",
