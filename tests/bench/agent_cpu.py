@@ -52,7 +52,10 @@ def run(bench: Bench) -> Group:
             figures["CPU of the agent at 1,000"] = made["percent"].median
         if (rate, stalls) == (_HIGHEST, 0):
             figures["lost records at the highest rate"] = lost_ever
-    header = ["spawns a second", *(f"{stalls or 'no'} stalls a second" for stalls in _STALLS)]
+    header = [
+        "spawns a second",
+        *(f"{stalls} stalls a second" if stalls else "no stalls" for stalls in _STALLS),
+    ]
     rows = [*percents.values(), ["lost records", *(f"{lost:.0f}" for lost in losses.values())]]
     return Group({"loads": data}, [("The agent's own CPU time, % of a core", header, rows)], figures)
 
