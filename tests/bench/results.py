@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.bench import targets
 
-__all__ = ["BLOCK", "FOLDER", "Result", "Table", "documents", "read", "up_to_date", "write"]
+__all__ = ["BLOCK", "FOLDER", "Result", "Table", "documents", "read", "tracked", "up_to_date", "write"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "tests/bench/recorded"
@@ -83,9 +83,13 @@ def write(file: str, result: Result) -> None:
 
 def documents() -> list[str]:
     """Return the paths of the Markdown files that git tracks."""
-    listed = subprocess.run(
-        ["git", "ls-files", "*.md"], cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True
-    )
+    return tracked("*.md")
+
+
+def tracked(*paths: str) -> list[str]:
+    """Return the paths of the files that git tracks: in these folders, or like these patterns."""
+    command = ["git", "ls-files", *paths]
+    listed = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return listed.stdout.splitlines()
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import tomllib
 from agent.cli.arguments import trace_parser
 from agent.reports.gate import DEFAULT_MAX_STALL_MS, DEFAULT_STATUS
 from agent.tracing import tracer
-from tests.bench.results import documents
+from tests.bench.results import documents, tracked
 from tests.ledger.claims import Number, passages, unaccounted
 from tests.ledger.comments import measures
 from tests.ledger.external import EXTERNAL, External
@@ -138,15 +137,9 @@ def test_every_measure_in_a_comment_is_accounted_for() -> None:
 
 
 def _code() -> list[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "agent", "config", "dashboards", "probes"],
-        cwd=_ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
     kinds = (".py", ".c", ".h", ".service", "config/agent.yaml")
-    return [file for file in listed if file.endswith(kinds) and not file.startswith("config/snapshot/")]
+    files = tracked("agent", "config", "dashboards", "probes")
+    return [file for file in files if file.endswith(kinds) and not file.startswith("config/snapshot/")]
 
 
 @pytest.mark.parametrize(
