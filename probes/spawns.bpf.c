@@ -33,9 +33,9 @@ INLINE void free_spawn(struct spawn *spawn, u64 id)
         places.delete(&place); /* last: now another thread can take the place */
 }
 
-/* Wakes user space, at most once in NOTICE_NS for each kind: a wake-up costs a context switch, much more than
- * a record. User space looks again NOTICE_NS after a notice, and sees what happened meanwhile. (If there is no room for a
- * notice, user space has not read the earlier ones yet, so nothing is missed.) */
+/* Wakes user space, at most once in NOTICE_NS for each kind, because a wake-up costs much more than a record: a context
+ * switch. User space looks again NOTICE_NS after a notice, and finds what happened since then. (If the buffer has no
+ * room for a notice, user space has not read the earlier ones yet and will look anyway.) */
 INLINE void notify(void *ctx, u32 kind, int which)
 {
     struct notice notice = {.kind = kind};

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The numbers in a document that somebody must account for.
+"""The numbers in a document that need a source.
 
-These are no claims of ours, so nobody has to:
+These need none, because they are not our claims:
 
 * indented and fenced blocks: the output of examples (tests/examples generates it), the commands and outputs
   of runbooks (tests/live/test_runbooks.py), and commands (tests/unit/project/test_names.py: their names);

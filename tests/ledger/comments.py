@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measures in comments and docstrings, such as 20 ms: somebody must account for them, too.
+"""The measures in comments and docstrings, such as 20 ms, which need a source, too.
 
 Other numbers there are values of the code beside them.  Text in double backquotes is an example.
 """

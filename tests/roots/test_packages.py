@@ -35,7 +35,7 @@ _STAND_IN = """\
 Name: {name}
 Version: {version}
 Release: 1
-Summary: Stands for the package of RHEL 9 or EPEL 9, of which it has the name and the version
+Summary: Stands in for the package of RHEL 9 or EPEL 9 with this name and version
 License: none
 BuildArch: noarch
 Provides: {provides}
