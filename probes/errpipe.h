@@ -97,6 +97,8 @@ struct spawn {
     u32 own_how;          /* HOW_* */
     u32 known;            /* only ever added to: that is a memory barrier between two CPUs */
     u32 releases;         /* by foreign holders: all since the spawn is watched, and exits before that */
+    u32 written;          /* position of writes in the pipe's ring when the own child released its copy */
+    u32 unused;
     /* One byte per fact, because parent and children set them on different CPUs at the same time. */
     u8 cloexec;   /* the own child's copy was close-on-exec at the fork */
     u8 reading;   /* the parent is waiting on the read end */
@@ -113,7 +115,7 @@ struct spawn {
     u8 settled;   /* the latest release left no foreign copy */
     u8 listed;    /* in the map watched */
     u8 exposed;   /* the cause of the latest release, see enum exposure */
-    u8 unread;    /* there was data in the pipe when the own child released its copy */
+    u8 unread;    /* the own child released its copy while the pipe had data, or the parent was in a read */
     u16 exposures[EXPOSURES]; /* foreign releases by cause, see enum exposure */
     char comm[COMM_LEN];      /* of the parent's process */
     char own_comm[COMM_LEN];

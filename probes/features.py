@@ -250,7 +250,13 @@ _MEMBERS: tuple[tuple[_Members, ...], ...] = (
             {"OFF_PIPE_HEAD": ("pipe_inode_info", "head"), "OFF_PIPE_TAIL": ("pipe_inode_info", "tail")}
         ),
         # Before 5.5 (8cefc107ca54) a pipe has the number of buffers in use.
-        _Members({"OFF_PIPE_HEAD": ("pipe_inode_info", "nrbufs")}),
+        _Members(
+            {
+                "OFF_PIPE_NRBUFS": ("pipe_inode_info", "nrbufs"),
+                "OFF_PIPE_CURBUF": ("pipe_inode_info", "curbuf"),
+                "OFF_PIPE_BUFFERS": ("pipe_inode_info", "buffers"),
+            }
+        ),
     ),
     (
         # Since 6.13 (90ee6ed776c0) the count of a file with one reference is zero.

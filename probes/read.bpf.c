@@ -95,7 +95,7 @@ LEAVE(read)
     if (result < 0 || spawn->ended) /* ended: another thread closed the read end meanwhile */
         return 0;
     u32 verdict = GO_ON;
-    if (result > 0 && spawn->own_released && spawn->own_how == HOW_EXEC && !spawn->unread) {
+    if (result > 0 && spawn->own_released && spawn->own_how == HOW_EXEC && is_data_of_another(spawn)) {
         verdict = DROP; /* data that the own child did not write: not an errpipe */
     } else {
         spawn->read_ended = bpf_ktime_get_ns();

@@ -190,6 +190,8 @@ class Spawn(ctypes.Structure):
         ("own_how", ctypes.c_uint32),
         ("known", ctypes.c_uint32),
         ("releases", ctypes.c_uint32),
+        ("written", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
         ("cloexec", ctypes.c_uint8),
         ("reading", ctypes.c_uint8),
         ("elsewhere", ctypes.c_uint8),

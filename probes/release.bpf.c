@@ -35,19 +35,43 @@ INLINE u32 killed_by(u32 how)
     return 0;
 }
 
-/* 1: the pipe has data that the parent has not read. (Java's helper sends a message before its second exec.) */
-INLINE u32 has_unread(struct spawn *spawn)
+/* Where the pipe's ring has room for the next write: it moves with each write, except one that fits behind unread data. */
+INLINE u32 write_position(struct spawn *spawn)
 {
-#ifdef BTF
-    u32 head = kernel_u64(spawn->key + OFF_PIPE_HEAD), tail = 0;
-#ifdef OFF_PIPE_TAIL
-    tail = kernel_u64(spawn->key + OFF_PIPE_TAIL);
-#endif
-    return !spawn->is_socket && head != tail;
+#ifndef BTF
+    return 0;
+#elif defined(OFF_PIPE_HEAD)
+    return kernel_u64(spawn->key + OFF_PIPE_HEAD);
 #else
-    return 1; /* unknown */
+    u32 first = kernel_u64(spawn->key + OFF_PIPE_CURBUF), used = kernel_u64(spawn->key + OFF_PIPE_NRBUFS);
+    return (first + used) & ((u32)kernel_u64(spawn->key + OFF_PIPE_BUFFERS) - 1);
 #endif
 }
+
+/* 1: the pipe has data that the parent has not read. */
+INLINE u32 has_unread(struct spawn *spawn)
+{
+#ifndef BTF
+    return 1; /* unknown */
+#elif defined(OFF_PIPE_HEAD)
+    return (u32)kernel_u64(spawn->key + OFF_PIPE_HEAD) != (u32)kernel_u64(spawn->key + OFF_PIPE_TAIL);
+#else
+    return (u32)kernel_u64(spawn->key + OFF_PIPE_NRBUFS) != 0;
+#endif
+}
+
+/* Called when the own child releases its copy. Its own data may not have been read yet (Java's helper sends a message
+ * before its second exec), or it has been, by a read whose exit comes later. */
+INLINE void note_data(struct spawn *spawn)
+{
+    if (spawn->is_socket)
+        return;
+    spawn->written = write_position(spawn);
+    spawn->unread = has_unread(spawn) | spawn->reading;
+}
+
+/* 1: a read after that returned data that the own child cannot have written. */
+INLINE u32 is_data_of_another(struct spawn *spawn) { return !spawn->unread || write_position(spawn) != spawn->written; }
 
 #ifdef BTF
 /* Records the release of a foreign holder. left: copies that other foreign processes have. Returns a verdict. */
@@ -126,7 +150,7 @@ INLINE void adopt(struct spawn *spawn)
         spawn->own_how = end->how;
         spawn->exec_error = end->exec_error;
         spawn->killed = end->killed;
-        spawn->unread = has_unread(spawn);
+        note_data(spawn);
         __builtin_memcpy(spawn->own_comm, end->comm, COMM_LEN);
         *(volatile u64 *)&spawn->own_released = end->ns;
     } else if (!processes.lookup(&pid)) {
@@ -192,7 +216,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         spawn->own_how = how;
         spawn->exec_error = how == HOW_EXEC ? 0 : row->exec_error;
         spawn->killed = killed;
-        spawn->unread = has_unread(spawn);
+        note_data(spawn);
         *(volatile u64 *)&spawn->own_released = ns;
         verdict = CHECK;
     }

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Races between two CPUs that decide what the kernel side sees; delays.py makes their outcome certain."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.live.delays import COMM, delayed
+from tests.live.lab import Lab
+
+pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a race needs two CPUs")
+
+
+def test_exit_of_the_read_that_comes_after_the_exec(lab: Lab) -> None:
+    """The own child's message has been read before its exec: it is no sign of a data pipe."""
+    with delayed("syscalls:sys_exit_read"):
+        traced = lab.trace(lab.program("message_before_exec.py", "--count", "10", "--comm", COMM))
+    assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(traced.spawns())
+    assert traced.summary["spawns"] == len(traced.spawns()) == 10
+    assert traced.of("stall") == []
