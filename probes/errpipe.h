@@ -26,6 +26,10 @@
 #define HOW_EXEC  2
 #define HOW_EXIT  3
 
+/* In process.expected: its own errpipe has survived its exec. If it closes other copies before its parent begins to read, it
+ * is on its way to another exec (Java's helper). */
+#define EXPECTED_LATER 2
+
 /* Flags of a release. */
 #define RELEASE_EXECED     1 /* the holder had called exec since its fork: its copy was not close-on-exec */
 #define RELEASE_DESCENDANT 2 /* the holder descends from the own child */
@@ -150,7 +154,8 @@ struct process {
     u32 parent[MAX_ANCESTORS]; /* process ids, the parent first, 0: unknown */
     u32 forker;                /* thread that forked it */
     u32 stack;                 /* as in a release */
-    u8 expected;   /* about to call exec: its parent waits for that in vfork or on an errpipe, or an exec has failed */
+    u8 expected;   /* 1: about to call exec: its parent waits for that in vfork or on an errpipe, or an exec has failed;
+                    * EXPECTED_LATER */
     u8 shared;     /* its threads have more than one fd table, or another process has the same table */
     u8 is_own;     /* the own child of a spawn, at its fork */
     u8 kept;       /* during an event: a copy was found (at an exec: KEPT_*) */

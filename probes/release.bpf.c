@@ -78,7 +78,8 @@ INLINE u32 is_data_of_another(struct spawn *spawn) { return !spawn->unread || wr
 INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u32 how, u64 ns, u32 left,
                             const char *comm)
 {
-    u64 execed = differ(row->execed, 0), expected = row->expected & 1, descends = 0;
+    u64 execed = differ(row->execed, 0), descends = 0;
+    u64 expected = (row->expected | (row->expected / EXPECTED_LATER & (differ(how, HOW_CLOSE) ^ 1))) & 1;
     LOOP
     for (int k = 0; k < MAX_ANCESTORS; k++)
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
@@ -278,9 +279,10 @@ INLINE void narrow(struct process *row)
     }
 }
 
-/* Bits of struct process.kept at an exec: a copy survived it; and that copy's parent waits for this process. */
+/* Bits of struct process.kept at an exec: a copy survived it; of its own errpipe; and the parent is reading that. */
 #define KEPT          1
-#define KEPT_EXPECTED 2
+#define KEPT_OWN      2
+#define KEPT_EXPECTED 4
 
 /* 1: the spawner forked this process after the own child. If the process keeps a copy past its exec, the pipe was
  * created for it. (Go's next child has copies too, but close-on-exec ones.) */
@@ -308,7 +310,8 @@ INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct w
         if (copies->inside) {
             if (handed_on(row, spawn))
                 return DROP;
-            row->kept |= spawn->reading && is_own(spawn, row, key) ? KEPT_EXPECTED : KEPT;
+            u32 own = is_own(spawn, row, key);
+            row->kept |= KEPT | own * KEPT_OWN | (own & spawn->reading) * KEPT_EXPECTED;
             return GO_ON;
         }
     } else if (!last) {
@@ -396,7 +399,8 @@ end:
     } else if (walk->how == HOW_EXEC) {
         row->execed = walk->ns;
         row->expected &= row->kept / KEPT_EXPECTED; /* its parent waits for one more exec (Java's helper) */
-        row->kept = row->exec_error = 0;            /* the failed exec was an attempt at another entry of PATH */
+        row->expected |= row->kept & KEPT_OWN ? EXPECTED_LATER : 0;
+        row->kept = row->exec_error = 0; /* the failed exec was an attempt at another entry of PATH */
     }
     return 0;
 }

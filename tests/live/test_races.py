@@ -20,3 +20,14 @@ def test_exit_of_the_read_that_comes_after_the_exec(lab: Lab) -> None:
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(traced.spawns())
     assert traced.summary["spawns"] == len(traced.spawns()) == 10
     assert traced.of("stall") == []
+
+
+def test_helper_that_closes_a_copy_before_its_parent_reads(lab: Lab) -> None:
+    """It is about to call exec again, whether its parent has begun to read or not."""
+    traced = lab.trace(lab.program("sibling_execs_twice.py"))
+    [spawn] = [each for each in traced.spawns() if each["role"] == "stalled"]
+    [stall] = traced.of("stall")
+    [holder] = stall["holders"]
+    assert (holder["pid"], holder["cause"], holder["released_by"]) == (spawn["holder"], "late_exec", "close")
+    assert {each["cause"] for each in traced.summary["exposures"]} <= {"late_exec"}
+    assert traced.summary["spawns"] == 2
