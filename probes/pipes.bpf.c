@@ -117,6 +117,8 @@ INLINE int follow_pipe(void)
     spawn->files = files;
     spawn->key = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
+    /* Another thread may have forked since the kernel made the pipe: that child's copy is not known. */
+    spawn->copy_lost |= (s64)kernel_u64(file + OFF_FILE_COUNT) != FILE_COUNT_ONE;
     if (is_socket)
         spawn->other_key = kernel_u64(file_at(&open, fds[0]) + OFF_FILE_PRIVATE);
 #else

@@ -22,6 +22,16 @@ def test_exit_of_the_read_that_comes_after_the_exec(lab: Lab) -> None:
     assert traced.of("stall") == []
 
 
+def test_fork_while_another_thread_is_in_pipe(lab: Lab) -> None:
+    """The kernel side does not know of this copy. Nobody passed it on."""
+    with delayed("syscalls:sys_exit_pipe2", 20):
+        traced = lab.trace(lab.program("fork_during_pipe.py", "--comm", COMM))
+    [spawn] = traced.spawns()
+    [stall] = traced.of("stall")
+    [holder] = stall["holders"]
+    assert (holder["pid"], holder["cause"]) == (spawn["holder"], "unknown")
+
+
 def test_helper_that_closes_a_copy_before_its_parent_reads(lab: Lab) -> None:
     """It is about to call exec again, whether its parent has begun to read or not."""
     traced = lab.trace(lab.program("sibling_execs_twice.py"))

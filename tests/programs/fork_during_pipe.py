@@ -1,0 +1,71 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A thread forks a worker while another one is in pipe2: the pipe exists, the call has not returned."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import threading
+import time
+
+from _spawns import TRUE, done, emit_spawn, fork_worker
+
+_PR_SET_NAME = 15
+
+
+def _fork_when_open(
+    fd: int, live: float, cpus: list[int], ready: threading.Event, workers: list[int]
+) -> None:
+    os.sched_setaffinity(0, cpus[-1:])
+    ready.set()
+    while True:
+        try:
+            os.fstat(fd)
+            break
+        except OSError:
+            pass
+    workers.append(fork_worker(live))
+
+
+def play(live: float, comm: str) -> None:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)  # the next pipe gets the same fds
+    for fd in (read_end, write_end):
+        os.close(fd)
+    libc = ctypes.CDLL(None)
+    cpus = sorted(os.sched_getaffinity(0))
+    ready, workers = threading.Event(), list[int]()
+    beside = threading.Thread(target=_fork_when_open, args=(write_end, live, cpus, ready, workers))
+    beside.start()
+    ready.wait()
+    os.sched_setaffinity(0, cpus[:1])
+    libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)  # of this thread only
+    start = time.monotonic()
+    ends = (ctypes.c_int * 2)()
+    libc.pipe2(ends, os.O_CLOEXEC)  # os.pipe2 keeps the interpreter lock
+    libc.prctl(_PR_SET_NAME, b"python3", 0, 0, 0)
+    read_end, write_end = ends
+    beside.join()
+    child = os.fork()
+    if child == 0:
+        os.execv(TRUE[0], TRUE)
+    os.close(write_end)
+    assert os.read(read_end, 1) == b""
+    emit_spawn(start, time.monotonic() - start, child, holder=workers[0])
+    os.close(read_end)
+    for pid in (child, workers[0]):
+        os.waitpid(pid, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comm", default="python3", help="of the thread in pipe2")
+    parser.add_argument("--live", type=float, default=0.5, help="seconds that the worker lives")
+    options = parser.parse_args()
+    play(options.live, options.comm)
+    done()
+
+
+if __name__ == "__main__":
+    main()
