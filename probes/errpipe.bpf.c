@@ -99,8 +99,6 @@ struct reader {
 struct walk {
     u64 ns;
     u32 how;   /* HOW_*, HOW_FORK */
-    u32 first; /* close_range: the first fd and the last */
-    u32 last;
     u32 from;  /* the next place */
     u32 child; /* fork: its process id */
     u32 seen;  /* result of glance */
@@ -159,7 +157,7 @@ BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process m
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
 BPF_PROG_ARRAY(at_enter, ENTER_PROGRAMS);
 BPF_PROG_ARRAY(at_exit, EXIT_PROGRAMS);
-BPF_PROG_ARRAY(range_rest, 1);   /* FENTRY: sys_enter_close_range, which continues with itself */
+BPF_PROG_ARRAY(range_rest, 1);   /* FENTRY: sys_exit_close_range, which continues with itself */
 BPF_PROG_ARRAY(newtask_rest, 1); /* BTF: task_newtask, likewise */
 /* pid_filter: by the low bits of a process id, the number of rows in processes, plus READER times the number of threads in
  * readers. With 0 an uninvolved process needs no hash look-up. (An evicted row stays counted, which costs time only.) */

@@ -148,7 +148,7 @@ FEATURES = (
     Feature(
         "the system call close_range",
         "5.9",
-        tracepoints=("syscalls:sys_enter_close_range",),
+        tracepoints=("syscalls:sys_enter_close_range", "syscalls:sys_exit_close_range"),
         flag="HAVE_CLOSE_RANGE",
     ),
     Feature(

@@ -38,15 +38,18 @@ ENTER(unshare)
 #ifdef HAVE_CLOSE_RANGE
 ENTER(close_range)
 {
-    u32 key = process_id(), tid = thread_id();
     u32 first = ARGUMENT(0, fd), last = ARGUMENT(1, max_fd), flags = ARGUMENT(2, flags);
-    struct process *row = row_of(key);
-    if (!row || first > last || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
-        return 0;
-    if (flags & CLOSE_RANGE_UNSHARE)
-        unshare_files(key);
+    if (first <= last && flags & CLOSE_RANGE_UNSHARE && !(flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
+        unshare_files(process_id());
+    return 0;
+}
+
+/* At its exit, because the kernel can suspend the thread between two fds: until then other CPUs count its copies. */
+LEAVE(close_range)
+{
 #ifdef BTF
-    if (flags & CLOSE_RANGE_CLOEXEC) /* the exec will look at the table */
+    u32 key = process_id(), tid = thread_id();
+    if (RESULT < 0 || !row_of(key))
         return 0;
     struct walk *walk = 0;
 #ifdef FENTRY
@@ -55,7 +58,7 @@ ENTER(close_range)
         walk = 0;
 #endif
     if (!walk) {
-        struct walk fresh = {.ns = bpf_ktime_get_ns(), .how = HOW_CLOSE, .first = first, .last = last};
+        struct walk fresh = {.ns = bpf_ktime_get_ns(), .how = HOW_CLOSE};
         process_comm(fresh.comm);
         walk = begin_walk(tid, &fresh);
     }
@@ -356,7 +359,7 @@ INLINE void begin_let_go(void *ctx, u32 key, u32 how)
     if (!row)
         return;
     u32 tid = thread_id();
-    struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how, .last = ~0U};
+    struct walk walk = {.ns = bpf_ktime_get_ns(), .how = how};
     process_comm(walk.comm);
 #ifdef BTF
     end_stray(row, key, how, walk.ns);

@@ -76,7 +76,7 @@ _LRU_RESERVE = 128
 _OPEN_FILES = "open_files"
 _OPEN_FILES_KIND = "bpf_iter_task_file"
 _ASKED = "asked"
-_CLOSE_RANGE = "sys_enter_close_range"
+_CLOSE_RANGE = "sys_exit_close_range"
 _NEWTASK = "task:task_newtask"
 
 

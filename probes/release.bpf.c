@@ -95,6 +95,8 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
     release->pid = key;
     release->parent = row->parent[0];
     release->forker = row->forker;
+    if (fd < 0 && spawn->fds[1] < 0) /* it is closed, and there is only one fd at which it can have been */
+        fd = spawn->fds[0];
     release->fd = fd;
     release->how = how;
     release->flags = RELEASE_EXECED * execed | RELEASE_DESCENDANT * descends | RELEASE_EXPECTED * expected;
@@ -291,16 +293,16 @@ INLINE u64 handed_on(struct process *row, struct spawn *spawn)
     return (differ(row->forker, spawn->tid) ^ 1) & less(spawn->forked, row->born) & differ(spawn->own_pid, 0);
 }
 
-/* What close_range, exec or exit does to one spawn. Returns a verdict. */
-INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct copies *copies)
+/* What close_range, exec or exit has done to one spawn; the exit has not yet closed its files. Returns a verdict. */
+INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct walk *walk, struct fds *fds,
+                     struct copies *copies)
 {
     u32 how = walk->how;
-    u32 last = copies->inside && !copies->outside; /* close_range, exit: its last copy goes */
     if (spawn->pid == key) {
         /* (An exec counts as a release of the read end: the new program does not know of it.) */
-        if (!less((u32)spawn->read_fd, walk->first) && !less(walk->last, (u32)spawn->read_fd))
+        if (how != HOW_CLOSE || !is_end(fds, spawn, spawn->read_fd))
             return read_end_released(spawn, how, walk->ns);
-        if (!last)
+        if (copies->inside || spawn->parent_closed)
             return GO_ON;
     } else if (how == HOW_EXEC) {
         if (copies->standard)
@@ -314,8 +316,8 @@ INLINE u32 let_go_of(struct process *row, u32 key, struct spawn *spawn, struct w
             row->kept |= KEPT | own * KEPT_OWN | (own & spawn->reading) * KEPT_EXPECTED;
             return GO_ON;
         }
-    } else if (!last) {
-        return GO_ON;
+    } else if (!copies->inside == (how == HOW_EXIT)) {
+        return GO_ON; /* it still has a copy, or had none */
     }
     return released(row, key, spawn, copies->fd, how, walk->ns, copies->inside);
 }
@@ -332,10 +334,10 @@ INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk
     u64 foreign = differ(spawn->pid, key) & (differ(spawn->own_pid, key) | differ(spawn->forked, row->born));
     u64 stale = foreign & (less(spawn->created, row->born) ^ 1); /* the bit is an earlier spawn's */
     u64 plain = foreign & differ(spawn->heir, key) & (differ(row->shared, 0) ^ 1) & (stale ^ 1);
-    u64 any = differ(copies->inside, 0), outside = differ(copies->outside, 0), held = differ(spawn->held, 0);
-    u64 exec = differ(walk->how, HOW_EXEC) ^ 1;
-    u64 goes = plain & ((exec & (any ^ 1)) | ((exec ^ 1) & any & (outside ^ 1)));
-    u64 keeps = plain & ((exec & any & (differ(copies->standard, 0) ^ 1)) | ((exec ^ 1) & ((any ^ 1) | outside)));
+    u64 any = differ(copies->inside, 0), held = differ(spawn->held, 0);
+    u64 exec = differ(walk->how, HOW_EXEC) ^ 1, exits = differ(walk->how, HOW_EXIT) ^ 1;
+    u64 goes = plain & (any ^ exits ^ 1);
+    u64 keeps = plain & (any ^ exits) & ((exec & differ(copies->standard, 0)) ^ 1);
     u64 handed = exec & keeps & handed_on(row, spawn);
     row->kept |= exec & keeps;
     spawn->doubtful |= exec & keeps & (differ(spawn->own_pid, 0) ^ 1);
@@ -344,7 +346,7 @@ INLINE u64 glance(struct process *row, u32 key, struct spawn *spawn, struct walk
     if (stale | goes)
         clear_place(&row->may_hold, spawn->index);
     /* The files of an exiting process stay open for a while, during which the spawn can become watched. */
-    u64 counts = held | (differ(walk->how, HOW_EXIT) ^ 1);
+    u64 counts = held | exits;
     u64 idle = (differ(spawn->pid, key) ^ 1) & (differ(spawn->own_pid, 0) ^ 1) & differ(walk->how, HOW_CLOSE);
     return (goes & counts) * A_RELEASE | (((stale | goes | keeps) ^ 1) | handed) * MORE | idle * IS_IDLE;
 }
@@ -373,7 +375,7 @@ INLINE int let_go(void *ctx, struct walk *walk)
         if (walk->clean)
             copies.inside = copies.outside = copies.standard = 0, copies.fd = copies.other_fd = -1;
         else
-            count_copies(&fds, spawn, walk->first, walk->last, &copies);
+            count_copies(&fds, spawn, 0, ~0U, &copies);
         *(volatile u32 *)&walk->seen = glance(row, key, spawn, walk, &copies);
         u32 seen = *(volatile u32 *)&walk->seen;
         if (seen == MORE)
@@ -389,7 +391,7 @@ INLINE int let_go(void *ctx, struct walk *walk)
     }
     return 1;
 closer:
-    verdict = let_go_of(row, key, spawn, walk, &copies);
+    verdict = let_go_of(row, key, spawn, walk, &fds, &copies);
 act:
     settle(ctx, spawn, id, opaque(verdict));
     return 1;

@@ -50,6 +50,13 @@ INLINE u64 is_there(struct spawn *spawn)
     return (differ(kernel_u64(file + OFF_FILE_PRIVATE), spawn->key) ^ 1) & differ(file, 0);
 }
 
+/* 1: the table has an end of the pipe, or of the socketpair, at that fd. */
+INLINE u32 is_end(struct fds *fds, struct spawn *spawn, u32 fd)
+{
+    u64 pipe = kernel_u64(file_at(fds, fd) + OFF_FILE_PRIVATE);
+    return pipe && (pipe == spawn->key || pipe == spawn->other_key);
+}
+
 /* 1: the table has a copy of the write end at that fd (-1: none). Only valid if is_there. */
 INLINE u64 has_at(struct fds *fds, struct spawn *spawn, s32 fd)
 {

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.live.delays import COMM, delayed
+from tests.live.delays import COMM, delayed, delaying
 from tests.live.lab import Lab
 
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a race needs two CPUs")
@@ -20,6 +20,18 @@ def test_exit_of_the_read_that_comes_after_the_exec(lab: Lab) -> None:
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(traced.spawns())
     assert traced.summary["spawns"] == len(traced.spawns()) == 10
     assert traced.of("stall") == []
+
+
+def test_exec_of_the_own_child_while_a_sibling_is_in_close_range(lab: Lab) -> None:
+    """The sibling's copy counts until the kernel has closed it."""
+    program = lab.program("close_range_race.py", "--comm", COMM)
+    traced = lab.trace(delaying("syscalls:sys_enter_close_range", 40, program))
+    [spawn] = traced.spawns()
+    [stall] = traced.of("stall")
+    [holder] = stall["holders"]
+    assert (holder["pid"], holder["cause"], holder["released_by"]) == (spawn["holder"], "late_exec", "close")
+    assert len(holder["fds"]) == 1
+    assert stall["late_wakeup_seconds"] == 0
 
 
 def test_fork_while_another_thread_is_in_pipe(lab: Lab) -> None:

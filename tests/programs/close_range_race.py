@@ -1,0 +1,67 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The own child calls exec while another child is in close_range, which will release its copy.
+
+As in Popen with close_fds, this child calls exec next. Its comm is --comm from before its close_range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import mmap
+import os
+import threading
+import time
+
+from _spawns import TRUE, done, emit_spawn
+
+_PR_SET_NAME = 15
+_SYS_CLOSE_RANGE = 436
+_FIRST_FD = 3
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+
+def _fork_sibling(comm: str, cpus: list[int], entered: mmap.mmap, pids: list[int]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os.sched_setaffinity(0, cpus[-1:])
+        _libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)
+        entered[0] = 1
+        _libc.syscall(_SYS_CLOSE_RANGE, _FIRST_FD, ~0, 0)
+        os.execv(TRUE[0], TRUE)
+    pids.append(pid)
+
+
+def play(comm: str) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    entered = mmap.mmap(-1, 1)  # shared; not a pipe, to have only errpipes
+    siblings: list[int] = []
+    beside = threading.Thread(target=_fork_sibling, args=(comm, cpus, entered, siblings))
+    start = time.monotonic()
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.sched_setaffinity(0, cpus[:1])
+        while not entered[0]:
+            time.sleep(0.0001)
+        os.execv(TRUE[0], TRUE)
+    beside.start()
+    beside.join()
+    os.close(write_end)
+    assert os.read(read_end, 1) == b""
+    emit_spawn(start, time.monotonic() - start, child, holder=siblings[0])
+    os.close(read_end)
+    for pid in (child, siblings[0]):
+        os.waitpid(pid, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comm", default="sibling")
+    play(parser.parse_args().comm)
+    done()
+
+
+if __name__ == "__main__":
+    main()
