@@ -80,6 +80,7 @@
 /* State of a thread between the enter and the exit of a system call, or between two programs. */
 struct call {
     u64 arg;   /* pipe: address of the two fds; dup: the spawn's id; dup2, dup3: the old fd */
+    u64 ns;    /* pipe: when the call began */
     u32 place; /* dup: the spawn's */
     s32 fd;    /* dup: the new fd; close, dup2, dup3: the fd that is closed */
     u32 is_socket;

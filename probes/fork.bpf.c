@@ -105,7 +105,7 @@ INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec, u32
 INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid, u64 now, u32 vfork)
 {
     to->born = now;
-    to->execed = 0;
+    to->execed = to->forking = 0;
     to->forker = tid;
     to->parent[0] = key;
     __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (MAX_ANCESTORS - 1));
@@ -163,6 +163,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
     if (!row || !copy)
         return 0;
     if (!walk->from) {
+        row->forking = walk->ns;
         fill_row(copy, row, key, tid, walk->ns, vfork);
         inherit_own(copy, fds, tid, child, walk->ns, vfork);
     }

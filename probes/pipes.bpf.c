@@ -15,7 +15,7 @@ INLINE int enter_pipe(u64 fds, u32 is_socket)
     if (!targets.lookup(&key))
         return 0;
 #endif
-    struct call call = {.arg = fds, .is_socket = is_socket};
+    struct call call = {.arg = fds, .ns = bpf_ktime_get_ns(), .is_socket = is_socket};
     calls.update(&tid, &call);
     return 0;
 }
@@ -78,6 +78,10 @@ INLINE int follow_pipe(void)
         return 0;
     s32 fds[2] = {-1, -1};
     u32 is_socket = call->is_socket;
+#ifdef BTF
+    u32 fresh = !processes.lookup(&key);
+    u64 began = call->ns;
+#endif
     int unread = read_memory(fds, sizeof(fds), (void *)call->arg);
     calls.delete(&tid);
     if (unread) { /* the page is being moved, or another thread has unmapped it */
@@ -117,8 +121,10 @@ INLINE int follow_pipe(void)
     spawn->files = files;
     spawn->key = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
-    /* Another thread may have forked since the kernel made the pipe: that child's copy is not known. */
-    spawn->copy_lost |= (s64)kernel_u64(file + OFF_FILE_COUNT) != FILE_COUNT_ONE;
+    /* Another thread may have forked since the kernel made the pipe: that child's copy is not known. (A search for holders can
+     * raise the count for a moment, too.) */
+    if ((s64)kernel_u64(file + OFF_FILE_COUNT) != FILE_COUNT_ONE && (fresh || row->forking > began))
+        spawn->copy_lost = 1;
     if (is_socket)
         spawn->other_key = kernel_u64(file_at(&open, fds[0]) + OFF_FILE_PRIVATE);
 #else
