@@ -105,7 +105,7 @@ INLINE void assign_own(struct spawn *spawn, u32 child, u64 now, u32 cloexec, u32
 INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid, u64 now, u32 vfork)
 {
     to->born = now;
-    to->execed = to->forking = 0;
+    to->execed = to->forking = to->closing = 0;
     to->forker = tid;
     to->parent[0] = key;
     __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (MAX_ANCESTORS - 1));

@@ -350,6 +350,12 @@ class Probes:
         """Return the row of a process that may hold copies (records.process_type), or None."""
         return self._processes.get(pid)
 
+    def has_evicted_processes(self) -> bool:
+        """Return whether the map of processes was ever full, so that a process may have lost its row."""
+        counters = self.counters()
+        added, deleted = counters[Counter.PROCESSES_ADDED], counters[Counter.PROCESSES_DELETED]
+        return added - deleted > self._processes.count()
+
     def processes(self) -> Iterator[tuple[int, Any]]:
         """Yield pid and row of each process that may hold copies."""
         for key, process in self._processes.items():

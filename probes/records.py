@@ -290,6 +290,7 @@ def process_type(max_spawns: int, has_sets: bool = True) -> type[ctypes.Structur
             ("born", ctypes.c_uint64),
             ("execed", ctypes.c_uint64),
             ("forking", ctypes.c_uint64),
+            ("closing", ctypes.c_uint64),
             ("parent", ctypes.c_uint32 * _MAX_ANCESTORS),
             ("forker", ctypes.c_uint32),
             ("stack", ctypes.c_uint32),

@@ -196,8 +196,11 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
     } else {
 #ifdef BTF
         clear_place(&row->may_hold, spawn->index);
-        if (how == HOW_CLOSE && is_stray(spawn, row, key))
-            spawn->stray.pid = 0; /* it closed the copy before any exec */
+        if (how == HOW_CLOSE) {
+            row->closing = ns; /* the kernel can preempt it: a look can still find the copy */
+            if (is_stray(spawn, row, key))
+                spawn->stray.pid = 0; /* it closed the copy before any exec */
+        }
 #endif
     }
     if (own) {

@@ -14,18 +14,16 @@ from __future__ import annotations
 import functools
 import os
 import re
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional
 
-from agent.host.procfs import PROC, contents, pids, stat_field
+from agent.host.procfs import PROC, contents, pids, started
 from agent.model import Container, Identity
 
 __all__ = ["container_of", "identify", "running_containers"]
 
 _MAX_EXE = 256
-_STARTTIME = 22  # the field of /proc/PID/stat
 _LATE_NS = 20_000_000  # start times have a resolution of one tick, 10 ms
 _CONTAINER = re.compile(r"(?:(?P<engine>[a-z-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _POD = re.compile(r"pod(?P<uid>[0-9a-f]{8}([-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$")
@@ -46,7 +44,7 @@ def identify(pid: int, seen: int, proc: Path = PROC) -> Optional[Identity]:
     """The identity of the process that had a pid at a time (CLOCK_MONOTONIC ns); None if it is gone."""
     folder = f"{proc}/{pid}"
     try:
-        if _monotonic_ns(stat_field(pid, _STARTTIME, proc)) > seen + _LATE_NS:
+        if started(pid, proc) > seen + _LATE_NS:
             return None
         exe = _executable(folder)
         uid = int(contents(f"{folder}/status").split(b"\nUid:", 1)[1].split(None, 1)[0])
@@ -115,9 +113,3 @@ def _pod(parts: Iterable[str]) -> Optional[str]:
         if found:
             return found["uid"].replace("_", "-")
     return None
-
-
-def _monotonic_ns(ticks: int) -> int:
-    """Convert a start time (ticks since boot) to CLOCK_MONOTONIC, which stops during suspend."""
-    suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") - suspended

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import struct
+import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Optional
@@ -31,9 +32,11 @@ __all__ = [
     "is_in_vfork",
     "is_polling",
     "is_stopped",
+    "may_be_younger",
     "pids",
     "pipe_inode",
     "pipe_links",
+    "started",
     "stat_field",
     "still_has",
     "write_ends",
@@ -46,7 +49,7 @@ _READ_ONLY = 0o0
 _CHUNK = 65536
 _MAX_BYTES = 1 << 20  # the fdinfo of an epoll has a line for each of its files
 _PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40
-_PPID, _FLAGS, _NUM_THREADS = 4, 9, 20  # fields of /proc/PID/stat
+_PPID, _FLAGS, _NUM_THREADS, _STARTTIME = 4, 9, 20, 22  # fields of /proc/PID/stat
 _MAX_POLLED = 4096
 _FREEZERS = (b"do_freezer_trap", b"get_signal", b"__refrigerator")
 """Where a frozen thread sleeps in the kernel: of cgroup2 (inlined or not), and of cgroup v1."""
@@ -94,6 +97,28 @@ def stat_field(pid: int, number: int, proc: Path = PROC) -> int:
     stat = contents(f"{proc}/{pid}/stat")
     # A comm can contain parentheses and spaces: the last parenthesis ends it.
     return int(stat[stat.rindex(b")") + 1 :].split()[number - 3])
+
+
+def started(pid: int, proc: Path = PROC) -> int:
+    """When a process started: CLOCK_MONOTONIC nanoseconds, rounded down to a tick.
+
+    Raises OSError, ValueError or IndexError when it is gone.
+    """
+    # The file has the time since boot. CLOCK_MONOTONIC stops during suspend.
+    suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return stat_field(pid, _STARTTIME, proc) * _tick_ns() - suspended
+
+
+def _tick_ns() -> int:
+    return 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def may_be_younger(pid: int, than: int, proc: Path = PROC) -> bool:
+    """Whether a process may have started after a time (CLOCK_MONOTONIC ns); True if it is gone."""
+    try:
+        return started(pid, proc) + _tick_ns() > than
+    except (OSError, ValueError, IndexError):
+        return True
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _YOUNG_NS = 2_000_000_000
 _BUDGET_NS = 4_000_000_000
 PATIENCE_NS = 10_000_000
 """How long a look waits for the search that it has begun: most end sooner."""
+_CLOSING_NS = 1_000_000_000
+"""The longest that the kernel is expected to suspend a thread in the middle of a close."""
 _MAX_COPIES = 1 << 15
 """Copies that one search takes in, divided between the pipes that it is asked about."""
 _FEW = 4
@@ -222,7 +225,7 @@ class HolderSearch:
             pid=pid,
             comm=seen.comm(pid),
             fds=tuple(fds),
-            cause=self._cause_of_unseen(asked, pid, seen),
+            cause=self._cause_of_unseen(asked, pid, at, seen),
             acquired=None,
             released=None,
             confirmation=Confirmation.CONFIRMED,
@@ -246,17 +249,25 @@ class HolderSearch:
             ),
         )
 
-    def _cause_of_unseen(self, asked: _Asked, pid: int, seen: _Processes) -> Cause:
+    def _cause_of_unseen(self, asked: _Asked, pid: int, at: int, seen: _Processes) -> Cause:
         """The cause for a holder whose copy the kernel side did not see it acquire.
 
-        The copy was passed, unless the kernel side lost track of this pipe's copies.
+        The copy was passed, unless the kernel side lost track of this pipe's copies, or of the holder, or the
+        holder has not finished its close yet.
         """
         if not self._probes.sees_fd_tables:
             forked = seen.has_not_execed(pid)
             if forked is None:  # it has exited since the search: keep the previous cause
                 return next((each.cause for each in asked.before if each.pid == pid), Cause.UNKNOWN)
             return Cause.FORKED if forked else Cause.UNKNOWN
-        return Cause.UNKNOWN if asked.spawn.copy_lost else Cause.PASSED
+        process = seen.row(pid)
+        if process is None:
+            is_lost = procfs.may_be_younger(pid, asked.spawn.created) and seen.any_is_evicted
+        else:
+            is_younger = process.born > asked.spawn.created
+            is_closing = process.closing and at < process.closing + _CLOSING_NS
+            is_lost = is_younger and (process.shared or is_closing)
+        return Cause.UNKNOWN if asked.spawn.copy_lost or is_lost else Cause.PASSED
 
 
 class _Processes:
@@ -269,6 +280,12 @@ class _Processes:
         self._comms: dict[int, bytes] = {}
         self._in_exec: dict[int, bool] = {}
         self._not_execed: dict[int, Optional[bool]] = {}
+
+    @functools.cached_property
+    def any_is_evicted(self) -> bool:
+        """Whether a process may have lost its row because there were too many."""
+        with self._lock:
+            return self._probes.has_evicted_processes()
 
     def row(self, pid: int) -> Optional[Any]:
         """The kernel side's row, or None."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model import Spawn, Stall
+from agent.model import Cause, Spawn, Stall
 from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
 from probes.perfevent import online_cpus
@@ -22,6 +22,19 @@ pytestmark = pytest.mark.alone
 _NAME = b"losses-test"
 _NAMED = f"open('/proc/self/comm', 'w').write('{_NAME.decode()}')\n"
 """The first line of a program, whose stalls are then told from those of other programs on this host."""
+
+
+def test_how_a_holder_that_was_evicted_got_its_copy_is_unknown(lab: Lab) -> None:
+    """The worker and many others are forked with a copy; only the worker is left. Nobody passed it on."""
+    processes = 200 + 128 * len(online_cpus())
+    seen = _Seen(max_processes=16)
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        printed = seen.poll_beside(_start(lab.program("evicted_worker.py", "--others", str(processes))))
+    [spawn] = json_lines(printed)[:1]
+    [stall] = [each for each in seen.stalls if each.spawn.pid == spawn["pid"] and each.ended is not None]
+    [holder] = [each for each in stall.holders if each.pid == spawn["holder"]]
+    assert holder.cause is Cause.UNKNOWN
 
 
 class _Seen:

@@ -72,6 +72,9 @@ class Kernel(loader.Probes):
     def still_in_flight(self, spawns: Iterable[records.Spawn]) -> list[records.Spawn]:
         return list(spawns)
 
+    def has_evicted_processes(self) -> bool:
+        return False
+
     def process(self, pid: int) -> Any:
         return self.row
 

@@ -210,6 +210,7 @@ class _Kernel:
         self.freed: list[tuple[int, int]] = []
         self.reads = True
         self.known: dict[int, Any] = {}
+        self.evicted = False
         self.execs: dict[int, int] = {}
         self.by_comm: dict[bytes, records.CommStats] = {}
 
@@ -248,6 +249,9 @@ class _Kernel:
         return self.known.get(pid)
 
     may_hold = loader.Probes.may_hold
+
+    def has_evicted_processes(self) -> bool:
+        return self.evicted
 
     def execed(self, pid: int) -> int:
         return self.execs.get(pid, 0)
@@ -402,6 +406,7 @@ class _Host:
     blocked: bool = True
     in_exec: bool = False
     still_has: bool = True
+    younger: bool = False
 
     def pids(self) -> list[int]:
         self.searches += 1
@@ -423,6 +428,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
     monkeypatch.setattr(procfs, "is_in_exec", lambda pid: made.in_exec)
     monkeypatch.setattr(procfs, "still_has", lambda pid, fds, inode: made.still_has and inode == INODE)
     monkeypatch.setattr(procfs, "comm_of", lambda pid: b"holder")
+    monkeypatch.setattr(procfs, "may_be_younger", lambda pid, than: made.younger)
     return made
 
 
@@ -511,7 +517,7 @@ def test_a_process_older_than_the_own_child_is_not_its_descendant(kernel: list[_
     assert looking.holder().cause is Cause.FORKED
 
 
-@pytest.mark.parametrize("changes", [{"shared": 1}, {"born": 1}, {"may_hold": None}])
+@pytest.mark.parametrize("changes", [{"born": 1}, {"born": 1, "shared": 1}, {"may_hold": None}])
 def test_a_copy_that_was_not_inherited_was_passed(
     changes: dict[str, Any], kernel: list[_Kernel], host: _Host
 ) -> None:
@@ -523,6 +529,43 @@ def test_a_copy_that_was_not_inherited_was_passed(
     looking.kernel.known[HOLDER] = process
     holder = looking.holder()
     assert (holder.cause, holder.acquired, holder.parent) == (Cause.PASSED, None, None)
+
+
+@pytest.mark.parametrize(("ago", "cause"), [(SECOND // 2, Cause.UNKNOWN), (2 * SECOND, Cause.PASSED)])
+def test_a_holder_that_has_not_finished_its_close(
+    ago: int, cause: Cause, kernel: list[_Kernel], host: _Host
+) -> None:
+    """The kernel side records the entry of close, and the kernel can suspend it there."""
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.at = 4 * SECOND
+    process = looking.process(closing=looking.at + SECOND // 4 - ago)
+    process.may_hold.words[0] = 0
+    looking.kernel.known[HOLDER] = process
+    assert looking.holder().cause is cause
+
+
+def test_how_a_process_with_a_shared_table_got_its_copy_is_unknown(
+    kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.kernel.known[HOLDER] = looking.process(shared=1)
+    assert looking.holder().cause is Cause.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("evicted", "younger", "cause"),
+    [(True, True, Cause.UNKNOWN), (True, False, Cause.PASSED), (False, True, Cause.PASSED)],
+)
+def test_a_process_that_may_have_lost_its_row(
+    evicted: bool, younger: bool, cause: Cause, kernel: list[_Kernel], host: _Host
+) -> None:
+    """It may have been forked with its copy."""
+    looking = _Looking(kernel)
+    host.copies, host.younger = {INODE: {HOLDER: [4]}}, younger
+    looking.kernel.evicted = evicted
+    assert looking.holder().cause is cause
 
 
 def test_a_holder_that_releases_its_copy_after_the_search_is_not_named(
