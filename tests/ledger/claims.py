@@ -6,8 +6,9 @@ These need none, because they are not our claims:
 * indented and fenced blocks: the output of examples (tests/examples generates it), the commands and outputs
   of runbooks (tests/live/test_runbooks.py), and commands (tests/unit/project/test_names.py: their names);
 * tables from recorded results (tests/unit/project/test_results.py compares them);
-* text in backquotes, targets of links, dates, and the numbers of a list;
-* versions of other products, such as Linux 5.8 or Python 3.9.
+* text in backquotes, targets of links, dates, and the numbers of a list.
+
+Versions of other products, such as Linux 5.8 or Python 3.9, are apart: versions.py has their sources.
 
 A number is written in digits. Words such as "five minutes" are held to the code where facts.py lists their
 sentences.
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 from tests.bench.results import BLOCK
 
-__all__ = ["Number", "passages", "unaccounted"]
+__all__ = ["Number", "Version", "named", "passages", "unaccounted", "versions"]
 
 _PRODUCTS = (
     *(
@@ -50,9 +51,11 @@ _NO_CLAIMS = re.compile(
             r"\]\([^)]*\)|https?://\S+",  # targets of links
             r"\b\d{4}-\d\d-\d\d\b",  # dates
             r"^\d+\. ",  # the number of an item
-            rf"\b(?:{'|'.join(_PRODUCTS)}) (?:before )?(?:version )?{_VERSION}{_MORE_VERSIONS}",
         )
     )
+)
+_NAMED = re.compile(
+    rf"\b({'|'.join(_PRODUCTS)}) (?:before )?(?:version )?({_VERSION}{_MORE_VERSIONS})",
 )
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:[num]?s|[mhd]|[KMG]i?B)?(?!\w)")
 _FENCED = re.compile(r"(?ms)^```.*?^```$")
@@ -63,6 +66,14 @@ class Number(NamedTuple):
     """A number, and the paragraph, list item or row in which it stands."""
 
     number: str
+    passage: str
+
+
+class Version(NamedTuple):
+    """A version of another product, and the paragraph, list item or row in which it stands."""
+
+    product: str
+    version: str
     passage: str
 
 
@@ -85,5 +96,19 @@ def unaccounted(text: str, sentences: Iterable[str]) -> Iterator[Number]:
         for pattern in known:
             for found in pattern.finditer(passage):  # they may overlap
                 rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
-        for number in _NUMBER.findall(_NO_CLAIMS.sub(" ", rest)):
+        for number in _NUMBER.findall(_NAMED.sub(" ", _NO_CLAIMS.sub(" ", rest))):
             yield Number(number, passage)
+
+
+def versions(text: str) -> Iterator[Version]:
+    """Return the versions of other products that a document names."""
+    for passage in passages(text):
+        for product, version in named(_NO_CLAIMS.sub(" ", passage)):
+            yield Version(product, version, passage)
+
+
+def named(line: str) -> Iterator[tuple[str, str]]:
+    """Return the products and versions in a line; of "Python 3.9 to 3.14" both ends."""
+    for product, found in _NAMED.findall(line):
+        for version in re.findall(r"\d[\d.-]*", found):
+            yield product, version
