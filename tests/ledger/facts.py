@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import tomllib
@@ -57,6 +58,7 @@ def facts() -> list[Fact]:
         *_of_the_agent_in_words(),
         *_of_alerts(),
         *_of_the_probes(),
+        *_of_kernel_features(),
         *_of_hosts(),
         *_of_tests(),
     ]
@@ -286,7 +288,6 @@ def _of_the_probes() -> list[Fact]:
     search_share = {5: "a fifth of a core"}[holdersearch._NEW_SHARE]
     pending = _WORDS[c_constant("errpipe.h", "MAX_PENDING")]
     copies, few = holdersearch._MAX_COPIES, holdersearch._FEW
-    types = _since("the kernel's types")
     sizes = {runtime: size for size, runtime in snapshot._RUNTIMES.items()}
     steps, tail_calls = c_constant("errpipe.bpf.c", "MAX_STEPS"), 33  # MAX_TAIL_CALL_CNT of the kernel
     return [
@@ -304,15 +305,12 @@ def _of_the_probes() -> list[Fact]:
         ("probes/LIMITS.md", f"found after {readers.SEARCHED_WITHIN_NS // 10**9} s is reported"),
         ("probes/LIMITS.md", f"only waits of at least {look} are reported"),
         ("probes/LIMITS.md", f"stalls of at least {look}"),
-        ("probes/LIMITS.md", f"no BTF (before Linux {types.split()[0]}, and"),
         ("probes/LIMITS.md", f"| {options.max_spawns:,} (`max_spawns`) |"),
         ("probes/LIMITS.md", f"| {options.max_processes:,} (`max_processes`) |"),
         ("probes/LIMITS.md", f"| {options.max_comms:,} (`max_comms`) |"),
         ("probes/LIMITS.md", f"| {records.MAX_NUMBERS} (`MAX_NUMBERS`) |"),
         ("probes/LIMITS.md", {10**9: "idle for a second"}[c_constant("errpipe.bpf.c", "IDLE_NS")]),
         ("probes/LIMITS.md", {3600 * 10**9: "without spawns for an hour"}[tracer._UNUSED_NS]),
-        ("probes/PLATFORMS.md", f"`group_dead` since Linux {_since('the end of a process')}."),
-        ("probes/PLATFORMS.md", f"* Loops since Linux {_since('loops').split()[0]}"),
         ("probes/README.md", f"at most {pending})"),
         (
             "probes/LIMITS.md",
@@ -333,9 +331,41 @@ def c_constant(file: str, name: str) -> int:
     return int(value)
 
 
-def _since(feature: str) -> str:
-    [found] = [each.since for each in features.FEATURES if each.name.startswith(feature)]
-    return found
+def _of_kernel_features() -> list[Fact]:
+    """Since when the kernel has them; their table in probes/README.md is generated."""
+    types, types_rhel = _since("the kernel's types", r"([\d.]+) .*, RHEL ([\d.]+)")
+    loops, loops_rhel = _since("loops", r"([\d.]+) .*, RHEL ([\d.]+)")
+    calls, calls_commit = _since("programs at the tracepoints of system calls", r"([\d.]+) \((\w+)\)")
+    several, several_commit = _since("more than one program", r"([\d.]+) \((\w+)\)")
+    [execve] = _since("the exit of execve", r"on x86_64 ([\d.]+)")
+    [group_dead] = _since("the end of a process", r"([\d.]+)")
+    [pipe_read] = _since("a function that reads pipes", r"`anon_pipe_read` since ([\d.]+)")
+    [trampolines] = _since("programs at functions", r"`bpf_tramp_image` \(.*RHEL ([\d.]+)\)")
+    [iterator, rhel8] = _since("an iterator", r"([\d.]+) .*, RHEL (8[\d.]+)")
+    platforms, decisions = "probes/PLATFORMS.md", "probes/DECISIONS.md"
+    return [
+        ("config/INSTALL.md", f"Before RHEL {types_rhel} the kernel has no BTF"),
+        (decisions, f"no BTF before RHEL {types_rhel};"),
+        (decisions, f"`anon_pipe_read` since Linux {pipe_read}"),
+        ("probes/LIMITS.md", f"no BTF (before Linux {types}, and RHEL before {types_rhel})"),
+        ("probes/README.md", f"before Linux {loops} no loops"),
+        (platforms, f"* Loops since Linux {loops} (RHEL {loops_rhel})"),
+        (platforms, f"that needs Linux {calls} (`{calls_commit}`)"),
+        (platforms, f"Before Linux {several} (`{several_commit}`) a tracepoint takes only one program"),
+        (platforms, f"Before Linux {execve} x86_64 has no tracepoint at the exit of execve"),
+        (platforms, f"`group_dead` since Linux {group_dead}."),
+        (platforms, f"| RHEL {trampolines} to 8.10, 9.0 to 9.2, 9.4 to 9.6 | functions |"),
+        (platforms, f"RHEL {rhel8} and 9.6: the iterator over open files"),
+        ("probes/openfiles.bpf.c", f'("task_file", since Linux {iterator})'),
+    ]
+
+
+def _since(feature: str, pattern: str) -> Sequence[str]:
+    """The groups of a pattern in what probes/features.py says of a feature."""
+    [since] = [each.since for each in features.FEATURES if each.name.startswith(feature)]
+    found = re.search(pattern, since)
+    assert found, since
+    return found.groups()
 
 
 def _of_hosts() -> list[Fact]:
