@@ -10,8 +10,9 @@ These need none, because they are not our claims:
 
 Versions of other products, such as Linux 5.8 or Python 3.9, are apart: versions.py has their sources.
 
-A number is written in digits. Words such as "five minutes" are held to the code where facts.py lists their
-sentences.
+A number is written in digits, or is a measure in words: a time ("five minutes"), a share ("a fifth of a
+core"), a bound ("at most four"), a factor ("ten times"), or a round number ("a thousand").  Other words need
+no source: "two ways:" counts what follows it, "thousands of spawns" only says many.
 """
 
 from __future__ import annotations
@@ -58,6 +59,23 @@ _NAMED = re.compile(
     rf"\b({'|'.join(_PRODUCTS)}) (?:before )?(?:version )?({_VERSION}{_MORE_VERSIONS})",
 )
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:[num]?s|[mhd]|[KMG]i?B)?(?!\w)")
+_COUNT = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty"
+_IN_WORDS = re.compile(
+    "|".join(
+        rf"\b(?i:{words})\b"
+        for words in (
+            rf"(?:half )?(?:an?|one|{_COUNT}) (?:milliseconds?|minutes?|hours?|days?|weeks?|bytes?)",
+            rf"(?:half a|one|{_COUNT}) (?:seconds?|cores?)",
+            "(?:about|for|lasted|lasts|of|once|than|within) a second",  # in "a second run" it is no time
+            "(?:last|each|every) (?:second|minute|hour|day)",
+            "half of|(?:about|at least|at most|more than|less than) half",
+            "a (?:quarter|third|fifth|tenth|twentieth|hundredth|thousandth)",
+            rf"(?:at most|at least|up to|more than|less than|fewer than|about|the latest) (?:{_COUNT})",
+            rf"(?:{_COUNT}) times|twice (?:as|the)",
+            rf"(?:an?|one|{_COUNT}) (?:dozen|hundred|thousand|million|billion)",
+        )
+    )
+)
 _FENCED = re.compile(r"(?ms)^```.*?^```$")
 _ITEM = re.compile(r"\n(?=\s*(?:[*|]|\d+\. ))")
 
@@ -96,7 +114,8 @@ def unaccounted(text: str, sentences: Iterable[str]) -> Iterator[Number]:
         for pattern in known:
             for found in pattern.finditer(passage):  # they may overlap
                 rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
-        for number in _NUMBER.findall(_NAMED.sub(" ", _NO_CLAIMS.sub(" ", rest))):
+        rest = _NAMED.sub(" ", _NO_CLAIMS.sub(" ", rest))
+        for number in (*_NUMBER.findall(rest), *_IN_WORDS.findall(rest)):
             yield Number(number, passage)
 
 

@@ -122,6 +122,20 @@ EXTERNAL = (
         ("returns 4 bytes, a *second* read", "moves its copy to fd 3"),
     ),
     External(_ERRPIPES, "fork(2)", ("returns from clone or vfork, with 0.",)),
+    External(_ERRPIPES, "pipe_read in jobs.c of bash", ("the *child* reads one byte",)),
+    External(
+        "probes/PLATFORMS.md",
+        "c04c0d2b968a, bpf: increase complexity limit and maximum program size",
+        ("BTF, trampolines, a million instructions",),
+    ),
+    # -- tests --
+    External(".github/CONTRIBUTING.md", "seen on the build machine", ("It takes a minute once",)),
+    External(
+        "tests/kernels/README.md",
+        "seen when tests/bench/recorded/kernels.json was written",
+        ("A kernel takes about a quarter of an hour on two cores",),
+    ),
+    External("tests/bench/README.md", "tests/bench/fleet/measure.py", ("in the second half of the",)),
     # -- conventions --
     External(".github/CONTRIBUTING.md", "a convention", ("in at most 72 characters",)),
     External("tests/bench/README.md", "seen in a run with the defaults", ("needs 8 GB of memory",)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tomllib
 
-from agent import diagnosis, snapshot
+from agent import diagnosis, pytestplugin, snapshot
 from agent.cli import arguments, command, following
 from agent.host import pyspy
 from agent.model import Cause
@@ -72,6 +72,7 @@ def _of_the_project() -> list[Fact]:
     draft = f"(draft {schema['$schema'].split('/')[-2]})"
     return [
         (".github/CONTRIBUTING.md", f"works on Python {python}"),
+        (".github/SECURITY.md", f"depends on {_WORDS[len(project['dependencies'])]} Python packages"),
         ("config/INSTALL.md", f"and bcc {bcc} or later"),
         ("config/INSTALL.md", f"distribution with bcc {bcc} or later"),
         ("config/INSTALL.md", f"It requires Python {python}, bcc {bcc}"),
@@ -144,6 +145,7 @@ def _of_the_agent_in_words() -> list[Fact]:
     making = {20: "a twentieth of a core"}[documents._FRESH_PER_COST]
     guessing = {3: "a quarter of a core"}[webfile._PAUSE_PER_CHECK]
     waiting = {8: "eight"}[webfile._MAX_CHECKS]
+    look = {1.0: "about a second"}[pytestplugin._LOOK_SECONDS]
     lost = {60: "a minute per hour"}[alerts._STALLED_SECONDS_PER_HOUR]
     return [
         (".github/SECURITY.md", f"not used for {unused} make room"),
@@ -151,16 +153,19 @@ def _of_the_agent_in_words() -> list[Fact]:
         (".github/SECURITY.md", {60.0: "one log line a minute"}[server._COMPLAINT_SECONDS]),
         (".github/SECURITY.md", f"at most {guessing}; {waiting} wait"),
         ("agent/cli/TRACE-POPEN.md", f"lasts longer than {stall} is also reported"),
+        ("agent/cli/TRACE-POPEN.md", f"once they have lasted {stall}, and grow"),
+        ("agent/cli/TRACE-POPEN.md", f"which is known to {look}."),
         ("agent/cli/TRACE-POPEN.md", f"forked less than {young} ago"),
         ("agent/cli/TRACE-POPEN.md", f"Once {followed}, `trace-popen` looks"),
         ("agent/cli/TRACE-POPEN.md", f"has not called exec for {late}:"),
         ("agent/reports/JSON.md", f"has not called exec for {late} is a wait"),
+        ("agent/reports/JSON.md", f"within the last {no_spawns.split()[1]} in `spawns`"),
         ("agent/serve/HTTP.md", f"who ask for it within {fresh}"),
         ("agent/serve/HTTP.md", f"making it takes at most {making}"),
         ("agent/serve/METRICS.md", f"at most {fresh} old, or up to {longest_fresh} with"),
         ("agent/serve/METRICS.md", f"if that is at least {unused}:"),
         ("agent/serve/METRICS.md", f"had no spawn for {no_spawns}"),
-        ("config/SIZING.md", f"not used for {unused} make room"),
+        ("config/SIZING.md", f"not used for {unused} make room, so as many new series can begin each hour"),
         ("dashboards/README.md", f"more than {lost}"),
         (f"{_RUNBOOKS}/SpawnStallAgentBlind.md", f"removed after {no_spawns} without a spawn"),
         ("probes/LIMITS.md", {500 * _MS: "can take half a second to be noticed"}[tracer._CENSUS_NS]),
@@ -223,6 +228,10 @@ def _of_alerts() -> list[Fact]:
     share = float(_limits(_alert("SpawnExecSlow"))[-1])
     [full] = _limits(_alert("SpawnStallAgentBlind", reason="map_nearly_full"))
     allowed = 100 * (1 - alerts.OBJECTIVE)
+    [hour, *_] = _ranges("SpawnStallExposure")
+    stalled_over, stalled_now_over = _ranges("SpawnStallTimeHigh")
+    [slow_over, *_] = _ranges("SpawnExecSlow")
+    minute = {60: "each minute"}[recordings.INTERVAL_SECONDS]
     assert alerts._MIN_SPAWNS == 100  # "a hundred"
     return [
         ("dashboards/README.md", f"{objective} of spawns below {slow_ms}"),
@@ -230,7 +239,7 @@ def _of_alerts() -> list[Fact]:
         ("dashboards/README.md", f"called exec for {warning} minute, or for {critical}"),
         ("dashboards/README.md", f"evaluated every {recordings.INTERVAL_SECONDS} seconds"),
         ("dashboards/README.md", f"a simulated fleet of {simulate._HOSTS} hosts"),
-        (f"{_RUNBOOKS}/SpawnExecSlow.md", f"more than {share * 100:g} % of the children"),
+        (f"{_RUNBOOKS}/SpawnExecSlow.md", f"In the {slow_over}, more than {share * 100:g} % of the children"),
         (f"{_RUNBOOKS}/SpawnExecSlow.md", f"more than {float(slow_bucket) * 1000:.0f} ms from the fork"),
         (
             f"{_RUNBOOKS}/SpawnExecStuck.md",
@@ -253,11 +262,16 @@ def _of_alerts() -> list[Fact]:
             f"a warning after {warning} minute and critical after {critical}.",
         ),
         (f"{_RUNBOOKS}/SpawnStallOngoing.md", restart),
+        (f"{_RUNBOOKS}/SpawnStallTimeHigh.md", f"In the {stalled_over}, stalls cost"),
         (
             f"{_RUNBOOKS}/SpawnStallTimeHigh.md",
-            f"more than {stalled} seconds, and more than {stalled_now} seconds",
+            f"more than {stalled} seconds, and more than {stalled_now} seconds in the {stalled_now_over}",
         ),
-        (f"{_RUNBOOKS}/SpawnStallExposure.md", f"more than {_WORDS[int(exposures)]} foreign processes"),
+        (
+            f"{_RUNBOOKS}/SpawnStallExposure.md",
+            f"In the {hour}, more than {_WORDS[int(exposures)]} foreign processes",
+        ),
+        ("config/SIZING.md", f"the rules are evaluated {minute}"),
         (f"{_RUNBOOKS}/SpawnStallAgentDown.md", f"`reason: unreachable`: for {unreachable} minutes,"),
         (f"{_RUNBOOKS}/SpawnStallAgentDown.md", f"`reason: absent`: for {absent},"),
     ]
@@ -278,6 +292,12 @@ def _minutes(name: str, **labels: str) -> int:
 def _limits(alert: Alert) -> list[str]:
     """The last number of each comparison in an alert's expression."""
     return re.findall(r" > ([\d.]+)", alert.expr)
+
+
+def _ranges(name: str) -> list[str]:
+    """The ranges in an alert's expression, in words."""
+    words = {"1h": "last hour", "15m": "last quarter of an hour"}
+    return [words[found] for found in re.findall(r"\[(\w+)\]", _alert(name).expr)]
 
 
 def _of_the_probes() -> list[Fact]:
@@ -312,6 +332,11 @@ def _of_the_probes() -> list[Fact]:
         ("probes/LIMITS.md", {10**9: "idle for a second"}[c_constant("errpipe.bpf.c", "IDLE_NS")]),
         ("probes/LIMITS.md", {3600 * 10**9: "without spawns for an hour"}[tracer._UNUSED_NS]),
         ("probes/README.md", f"at most {pending})"),
+        ("probes/README.md", f"the latest {_WORDS[records.MAX_RELEASES]}, with time, way and comm"),
+        (
+            f"{_RUNBOOKS}/SpawnStallAgentBlind.md",
+            f"copies of a write end at more than {_WORDS[records.MAX_NUMBERS]} fds",
+        ),
         (
             "probes/LIMITS.md",
             f"about {steps * tail_calls // 1000:,},000 (`MAX_STEPS` in each of {tail_calls} tail calls)",
@@ -381,6 +406,7 @@ def _of_hosts() -> list[Fact]:
     shares = [f"{counts[kind] * 100 / len(kinds):g} %" for kind in KINDS]
     triples = sum(kind.stalls * count for kind, count in counts.items())
     hours = f"{measure.RANGE_SECONDS // 3600} h"
+    agents = {1000: "a thousand"}[options.agents]
     sizing, bench = "config/SIZING.md", "tests/bench/README.md"
     return [
         (sizing, f"{parts['comm']} for each comm that spawns"),
@@ -392,8 +418,12 @@ def _of_hosts() -> list[Fact]:
         (sizing, f"| (comm, holder, cause) that stalled | {stalls} |"),
         (sizing, f"({shares[0]} quiet, {shares[1]} busy, {shares[2]} at `labels.limit`)"),
         (sizing, f"every {options.interval} s, with"),
+        (sizing, f"what Prometheus needs for {agents} or ten thousand of them"),
+        (sizing, f"## {agents.capitalize()} hosts"),
+        (sizing, f"`make bench-fleet` scrapes {agents} simulated agents"),
         (sizing, f"The fleet has {triples:,} (comm, holder, cause)"),
         (sizing, f"within {options.patience} s."),
+        (bench, f"| {agents} simulated agents and one Prometheus:"),
         (bench, f"interval is {options.interval} s (`--interval`)"),
         (bench, f"{hours} are not scraped"),
         (bench, f"with the {options.points} points that Grafana requests for {hours}"),
@@ -413,11 +443,16 @@ def _of_tests() -> list[Fact]:
     )
     idle_ns = int(_test_constant("theatre/check.py", r"_IDLE_NS = ([\d_]+)"))
     instructions = int(_test_constant("live/test_old_verifiers.py", r"_INSTRUCTIONS = (\d+)"))
+    soak = {1_000_000: "a million"}[int(_test_constant("soak_spawns.py", r'"--spawns".*default=([\d_]+)'))]
+    error = {1: "a second"}[int(_test_constant("kernels/inside.py", r'"TEST_TOLERANCE_SECONDS"\] = "(\d+)"'))]
     walked = int(_test_constant("live/test_old_verifiers.py", r"_WALKED = (\d+)"))
     return [
         ("tests/README.md", f"20 times instead of {runs}."),
         ("tests/README.md", f"| {spawns} spawns with {pids} PIDs:"),
         ("tests/README.md", f"({crowd:,} holders of one errpipe)"),
+        ("tests/README.md", f"`make soak-spawns`: {soak} spawns beside an agent"),
+        ("tests/README.md", f"| {soak} spawns |"),
+        (kernels, f"allow an error of {error} (`TEST_TOLERANCE_SECONDS`)"),
         ("tests/README.md", f"| {scrapes} scrapes at once"),
         (kernels, f"emulates {cpus} CPUs and has"),
         (theatre, f"except for the {diagnosis._LATE_WAKE_NS // _MS} ms"),

@@ -67,9 +67,16 @@ def test_every_number_is_accounted_for(document: str) -> None:
 @each_document
 def test_a_new_number_is_found(document: str) -> None:
     """Wherever it is added: as a paragraph, an item or a row."""
-    for new in ("It takes 7,654 ms.", "* At most 7,654 of them.", "| a row | 7,654 |"):
+    for number, new in (
+        ("7,654", "It takes 7,654 ms."),
+        ("7,654", "* At most 7,654 of them."),
+        ("7,654", "| a row | 7,654 |"),
+        ("eleven minutes", "It takes eleven minutes."),
+        ("a fifth", "* It takes a fifth of a core."),
+        ("At most eleven", "| At most eleven | a row |"),
+    ):
         found = list(unaccounted(f"{_read(document)}\n\n{new}\n", _sentences(document)))
-        assert found == [Number("7,654", new)]
+        assert found == [Number(number, new)]
 
 
 @pytest.mark.parametrize("external", EXTERNAL)
@@ -88,6 +95,14 @@ def test_the_sources_of_external_facts_exist(external: External) -> None:
         ("On 2026-11-26, with Linux 5.8, Python 3.9 to 3.14, RHEL 8.5 and 9.", []),
         ("Debian 12 and 13, 20 ms", ["20"]),
         ("1. The first step\n2. takes 3 s", ["3"]),
+        ("Five minutes, half a second or half an hour", ["Five minutes", "half a second", "half an hour"]),
+        ("within a second, once a second, each minute", ["within a second", "once a second", "each minute"]),
+        ("A second run, 50 a second, for a few seconds", ["50"]),
+        ("a fifth of a core, about half; the third way", ["a fifth", "about half"]),
+        ("at most four, up to five, the latest four", ["at most four", "up to five", "the latest four"]),
+        ("Ten times that, twice as long; built twice", ["Ten times", "twice as"]),
+        ("a thousand hosts, two million; thousands of spawns", ["a thousand", "two million"]),
+        ("Two ways: one for all, the other two for one.", []),
         ("A block:\n\n    sleep 5\n", []),
         ("```\nsleep 5\n```\n", []),
         ("| a | 1 |\n| b | 2 |", ["1", "2"]),
