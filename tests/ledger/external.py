@@ -12,7 +12,7 @@ __all__ = ["EXTERNAL", "External"]
 
 
 class External(NamedTuple):
-    """source: a test or code that shows it, by its path, or a published source."""
+    """source: tests that have the numbers, as ``path::name``; a file, by its path; or what is published."""
 
     document: str
     source: str
@@ -21,47 +21,53 @@ class External(NamedTuple):
 
 _ERRPIPES = "probes/ERRPIPES.md"
 _FDS = "POSIX: standard input, output and error are the fds 0, 1 and 2"
-_MISPLACED = "seen on RHEL 9.3; tests/unit/probes/test_features.py finds it in the kernel's types"
-_STATUSES = "RFC 9110 for the meaning; tests/unit/serve/test_web.py for the use"
+_FEATURES = "tests/unit/probes/test_features.py"
+_MISPLACED = f"seen on RHEL 9.3; {_FEATURES}::test_arguments_that_are_elsewhere_than_the_format_says"
+_PYTHONS = "tests/live/test_snapshot_pythons.py"
+_SNAPSHOT = f"{_PYTHONS}::test_nothing_hangs, {_PYTHONS}::test_waits"
+_WEB = "tests/unit/serve/test_web.py"
+_METRICS = "tests/unit/serve/test_metrics.py"
+_OBJECTS = "tests/unit/reports/test_objects.py"
+_BUSY = f"{_WEB}::test_too_many_waiting_clients_get_a_503, {_WEB}::test_the_number_of_busy_threads_is_bounded"
 
 EXTERNAL = (
     # -- exit statuses --
-    External(
-        "README.md", "tests/live/test_snapshot_pythons.py", ("is 0 if nothing hangs and 1 if a thread does",)
-    ),
+    External("README.md", _SNAPSHOT, ("is 0 if nothing hangs and 1 if a thread does",)),
     External(
         "agent/cli/TRACE-POPEN.md",
-        "tests/live/test_snapshot_pythons.py; 2 in main of agent/snapshot.py",
+        "main of agent/snapshot.py",
         ("0 if nothing hangs, 1 if a thread does, 2 if the process cannot be looked at",),
     ),
     External(
         "agent/cli/TRACE-POPEN.md",
-        "tests/unit/cli/test_command.py",
+        "tests/unit/cli/test_command.py::test_exit_status_is_passed_on,"
+        " tests/unit/cli/test_command.py::test_killed_command_has_the_status_that_a_shell_reports",
         ("| 0 | success |", "128 + N if signal N"),
     ),
     External(
-        "agent/cli/TRACE-POPEN.md", "tests/unit/test_pytestplugin.py", ("exits with status 1 if a test",)
+        "agent/cli/TRACE-POPEN.md",
+        "tests/unit/test_pytestplugin.py::test_the_status_fails_as_the_gate_of_trace_popen",
+        ("exits with status 1 if a test",),
     ),
-    External("tests/README.md", "tests/live/test_faults_files.py", ("one line with the name, status 2,",)),
+    External(
+        "tests/README.md",
+        "tests/live/test_faults_files.py::test_full_device",
+        ("one line with the name, status 2,",),
+    ),
     External("dashboards/runbooks/SpawnExecStuck.md", "signal(7): SIGKILL is 9", ("`returncode` -9",)),
     # -- HTTP --
+    External("agent/serve/HTTP.md", f"{_WEB}::test_healthz", ("200 while the agent traces, otherwise 503",)),
+    External("agent/serve/HTTP.md", _BUSY, ("the others get 503", "503: too many clients", "503: no thread")),
     External(
         "agent/serve/HTTP.md",
-        _STATUSES,
-        (
-            "200 while the agent traces, otherwise 503",
-            "the others get 503",
-            "503: too many clients",
-            "503: no thread",
-            "421, 403: see",
-            "| 401 |",
-            "`Sec-Fetch-Site`) get 403",
-            "other names get 421",
-        ),
+        f"{_WEB}::test_a_foreign_host_name_on_the_loopback_is_refused,"
+        f" {_WEB}::test_requests_for_pages_of_other_sites_are_refused",
+        ("421, 403: see", "`Sec-Fetch-Site`) get 403", "other names get 421"),
     ),
+    External("agent/serve/HTTP.md", f"{_WEB}::test_users", ("| 401 |",)),
     External(
         ".github/SECURITY.md",
-        _STATUSES,
+        _BUSY,
         ("few wait, the rest get 503", "the client waits or gets 503", "eight wait, the rest get 503"),
     ),
     External("agent/serve/HTTP.md", "RFC 1122", ("point its own name to 127.0.0.1",)),
@@ -73,33 +79,54 @@ EXTERNAL = (
     # -- what values of metrics and keys mean --
     External(
         "agent/serve/METRICS.md",
-        "tests/unit/serve/test_metrics.py",
+        f"{_METRICS}, where a series ends and returns",
+        ("count from 0 if it returns",),
+    ),
+    External("agent/serve/METRICS.md", f"{_METRICS}::test_stalls_in_progress", ("0 if there is none",)),
+    External(
+        "agent/serve/METRICS.md",
+        f"{_METRICS}::test_self_test",
+        ("1 if the start-up self-test passed",),
+    ),
+    External(
+        "agent/serve/METRICS.md",
+        f"{_METRICS}::test_probes_and_their_run_time",
         (
-            "count from 0 if it returns",
-            "0 if there is none",
-            "1 if the start-up self-test passed",
             "0 if a tracepoint or kernel function did not accept its program",
             "`spawnstall_bpf_stats_enabled` is 1 |",
             "1 while the sysctl",
-            "0 after an invalid file",
-            "kernel, bcc | 1 |",
         ),
     ),
     External(
+        "agent/serve/METRICS.md",
+        f"{_METRICS}::test_reloads_of_the_configuration",
+        ("0 after an invalid file",),
+    ),
+    External("agent/serve/METRICS.md", f"{_METRICS}::test_build_info", ("kernel, bcc | 1 |",)),
+    External(
         "agent/reports/JSON.md",
-        "tests/unit/reports/test_objects.py",
-        ("if it is not 0, stalls may be missing", "99 % of the spawns", "of the 99th percentile"),
+        f"{_OBJECTS}::test_an_empty_summary",
+        ("if it is not 0, stalls may be missing",),
+    ),
+    External(
+        "agent/reports/JSON.md",
+        f"{_OBJECTS}::test_quantiles",
+        ("99 % of the spawns", "of the 99th percentile"),
     ),
     # -- installation --
     External(
         "config/INSTALL.md",
-        "tests/e2e/test_container.py",
-        ("has at most 440 MB", "as uid 65532"),
+        "tests/e2e/test_container.py::test_what_is_in_the_image",
+        ("has at most 440 MB",),
     ),
-    External("config/INSTALL.md", "tests/unit/project/test_fleet_files.py", ("must be at most 3.0",)),
+    External(
+        "config/INSTALL.md",
+        "tests/e2e/test_container.py::test_as_the_quadlet_starts_it",
+        ("as uid 65532",),
+    ),
     External(
         "config/SIZING.md",
-        "tests/unit/project/test_documents.py",
+        "tests/unit/project/test_documents.py, the test of this page",
         ("| series | 451 | 2,033 | 21,021 |", "A host has about 120 series", "about 120 series a host"),
     ),
     # -- other projects --
@@ -118,7 +145,7 @@ EXTERNAL = (
     External("probes/README.md", _FDS, ("puts a copy on fd 0 to 2",)),
     External(
         _ERRPIPES,
-        "tests/runtimes/test_runtimes.py",
+        "strace of the programs in tests/programs/runtimes",
         ("returns 4 bytes, a *second* read", "moves its copy to fd 3"),
     ),
     External(_ERRPIPES, "fork(2)", ("returns from clone or vfork, with 0.",)),

@@ -69,10 +69,12 @@ def _of_the_project() -> list[Fact]:
     python = project["requires-python"].removeprefix(">=")
     bcc = ".".join(map(str, compiler._OLDEST_BCC))
     schema = json.loads((_ROOT / "agent" / "reports" / "schema.json").read_text())
+    hardened = int(_test_constant("unit/project/test_fleet_files.py", r'"--threshold=(\d+)"'))
     draft = f"(draft {schema['$schema'].split('/')[-2]})"
     return [
         (".github/CONTRIBUTING.md", f"works on Python {python}"),
         (".github/SECURITY.md", f"depends on {_WORDS[len(project['dependencies'])]} Python packages"),
+        ("config/INSTALL.md", f"must be at most {hardened / 10:.1f}"),
         ("config/INSTALL.md", f"and bcc {bcc} or later"),
         ("config/INSTALL.md", f"distribution with bcc {bcc} or later"),
         ("config/INSTALL.md", f"It requires Python {python}, bcc {bcc}"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,8 +82,23 @@ def test_a_new_number_is_found(document: str) -> None:
 
 @pytest.mark.parametrize("external", EXTERNAL)
 def test_the_sources_of_external_facts_exist(external: External) -> None:
-    for path in re.findall(r"(?:agent|probes|tests)/[\w/]+\.py", external.source):
+    for path in re.findall(r"(?:agent|probes|tests)/[\w/]+\.py\b", external.source):
         assert (_ROOT / path).exists()
+    tests = re.findall(r"(tests/[\w/]+\.py)::(\w+)", external.source)
+    text = "\n".join(_function(path, name) for path, name in tests)
+    for sentence in external.sentences if tests else ():
+        for each in unaccounted(sentence, []):
+            assert re.search(rf"(?<!\d){each.number}(?!\d)", text), f"no {each.number} in these tests"
+
+
+def _function(path: str, name: str) -> str:
+    """The text of a test, with its parameters."""
+    text = _read(path)
+    [found] = [
+        node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+    begin = min([found.lineno, *(each.lineno for each in found.decorator_list)])
+    return "\n".join(text.splitlines()[begin - 1 : found.end_lineno])
 
 
 @pytest.mark.parametrize(
