@@ -56,7 +56,11 @@ ROWS = (
     Row("RHEL 9.4", "probes/loader.py", "boot a later kernel, such as RHEL 9.4's"),
     # -- what commits of the kernel changed --
     Row("Linux 5.2", "c04c0d2b968a, bpf: increase complexity limit and maximum program size"),
-    Row("Linux 5.11", "3ac1f01b43b6 for the locked memory, e9a53aeb5e0a for the fd table"),
+    Row(
+        "Linux 5.11",
+        "https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com for the locked memory;"
+        " e9a53aeb5e0a, bpf/task_iter: In task_file_seq_get_next use task_lookup_next_fd_rcu, for the fd table",
+    ),
     Row("Linux 6.3", "6715df8d5d24, bpf: Allow reads from uninit stack"),
     # -- releases --
     Row("RHEL 7.5, RHEL 7.9, RHEL 8.0, RHEL 8.2, RHEL 8.4, RHEL 9.0, RHEL 9.2", _RHEL),
