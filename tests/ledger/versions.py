@@ -59,7 +59,7 @@ ROWS = (
     Row(
         "Linux 5.11",
         "https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com for the locked memory;"
-        " e9a53aeb5e0a, bpf/task_iter: In task_file_seq_get_next use task_lookup_next_fd_rcu, for the fd table",
+        " e9a53aeb5e0a (bpf/task_iter: use task_lookup_next_fd_rcu) for the fd table",
     ),
     Row("Linux 6.3", "6715df8d5d24, bpf: Allow reads from uninit stack"),
     # -- releases --
