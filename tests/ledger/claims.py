@@ -108,21 +108,30 @@ def passages(text: str) -> Iterator[str]:
 
 def unaccounted(text: str, sentences: Iterable[str]) -> Iterator[Number]:
     """Return the numbers of a document that lie in none of these sentences, or parts of sentences."""
-    known = [re.compile(rf"(?<![\w.,]){re.escape(sentence)}(?!\w)") for sentence in sentences]
+    known = _patterns(sentences)
     for passage in passages(text):
-        rest = passage
-        for pattern in known:
-            for found in pattern.finditer(passage):  # they may overlap
-                rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
-        rest = _NAMED.sub(" ", _NO_CLAIMS.sub(" ", rest))
+        rest = _NAMED.sub(" ", _NO_CLAIMS.sub(" ", _without(passage, known)))
         for number in (*_NUMBER.findall(rest), *_IN_WORDS.findall(rest)):
             yield Number(number, passage)
 
 
-def versions(text: str) -> Iterator[Version]:
-    """Return the versions of other products that a document names."""
+def _patterns(sentences: Iterable[str]) -> list[re.Pattern[str]]:
+    return [re.compile(rf"(?<![\w.,]){re.escape(sentence)}(?!\w)") for sentence in sentences]
+
+
+def _without(passage: str, known: Iterable[re.Pattern[str]]) -> str:
+    rest = passage
+    for pattern in known:
+        for found in pattern.finditer(passage):  # they may overlap
+            rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
+    return rest
+
+
+def versions(text: str, sentences: Iterable[str] = ()) -> Iterator[Version]:
+    """Return the versions of other products that a document names outside of these sentences."""
+    known = _patterns(sentences)
     for passage in passages(text):
-        for product, version in named(_NO_CLAIMS.sub(" ", passage)):
+        for product, version in named(_NO_CLAIMS.sub(" ", _without(passage, known))):
             yield Version(product, version, passage)
 
 

@@ -22,6 +22,8 @@ class External(NamedTuple):
 _ERRPIPES = "probes/ERRPIPES.md"
 _FDS = "POSIX: standard input, output and error are the fds 0, 1 and 2"
 _FEATURES = "tests/unit/probes/test_features.py"
+_RHEL_KERNELS = "https://access.redhat.com/articles/3078: the releases of RHEL and their kernels"
+_5_2 = "c04c0d2b968a, bpf: increase complexity limit and maximum program size"
 _MISPLACED = f"seen on RHEL 9.3; {_FEATURES}::test_arguments_that_are_elsewhere_than_the_format_says"
 _PYTHONS = "tests/live/test_snapshot_pythons.py"
 _SNAPSHOT = f"{_PYTHONS}::test_nothing_hangs, {_PYTHONS}::test_waits"
@@ -154,6 +156,76 @@ EXTERNAL = (
         "probes/PLATFORMS.md",
         "c04c0d2b968a, bpf: increase complexity limit and maximum program size",
         ("BTF, trampolines, a million instructions",),
+    ),
+    # -- kernels --
+    External(
+        "probes/PLATFORMS.md",
+        _RHEL_KERNELS,
+        (
+            "eBPF since Linux 3.10.0-957",
+            "RHEL 8.1 (Linux 4.18.0-147)",
+            "RHEL 8.10 (Linux 4.18.0-553.66.1)",
+            "RHEL 9.3 (Linux 5.14.0-362.24.1)",
+            "RHEL 9.6 (Linux 5.14.0-570.32.1)",
+        ),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        "the sources from which these kernels were built",
+        ("Linux 3.10 (RHEL 7.7 and 7.9 source)", "Linux 4.18 (RHEL 8.1 source)"),
+    ),
+    External(
+        "tests/kernels/README.md",
+        _RHEL_KERNELS,
+        ("(Linux 4.18.0-147), Linux 3.10", "(Linux 3.10.0-1062, with"),
+    ),
+    External(
+        "tests/kernels/README.md",
+        "the messages of the runs in tests/bench/recorded/kernels.json",
+        (
+            "Linux 4.18 was built from",
+            "Linux 3.10 has no tracepoint at the exit of execve",
+            'functions" failed on Linux 3.10 because',
+        ),
+    ),
+    External("tests/kernels/README.md", "tests/kernels/architectures.py", ("arm64 kernels, Linux 6.1 and",)),
+    External("config/INSTALL.md", _RHEL_KERNELS, ("Linux 3.10.0-957 and later have eBPF",)),
+    External(
+        "config/INSTALL.md",
+        "capabilities(7): CAP_BPF is of Linux 5.8, and RHEL 8's kernel is 4.18",
+        ("Linux 4.18 does not have CAP_BPF",),
+    ),
+    External(
+        ".github/SECURITY.md",
+        "seen on Debian 11's kernel in an emulated machine",
+        ("observed on Linux 5.10)",),
+    ),
+    External(
+        "probes/DECISIONS.md",
+        "457f44363a88, bpf: Implement BPF ring buffer and verifier support for it",
+        ("ring buffer needs Linux 5.8;",),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        "6ae08ae3dea2, bpf: Add probe_read_{user, kernel} and probe_read_{user, kernel}_str helpers",
+        ("`bpf_probe_read_user` since Linux 5.5",),
+    ),
+    External("probes/PLATFORMS.md", _5_2, ("at most 4,096 instructions before Linux 5.2;",)),
+    External("probes/README.md", _5_2, ("Before Linux 5.2 a program has at most 4,096 instructions",)),
+    External(
+        "probes/PLATFORMS.md",
+        "https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com",
+        ("counts before Linux 5.11 (",),
+    ),
+    External(
+        "probes/README.md",
+        "e9a53aeb5e0a, bpf/task_iter: In task_file_seq_get_next use task_lookup_next_fd_rcu",
+        ("(before Linux 5.11 also to the fd table)",),
+    ),
+    External(
+        "probes/README.md",
+        "seen on Debian 13's kernel in an emulated machine, by the case 'at functions'",
+        ("attached alike: Linux 6.12 compares the types",),
     ),
     # -- tests --
     External(".github/CONTRIBUTING.md", "seen on the build machine", ("It takes a minute once",)),

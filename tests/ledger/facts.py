@@ -27,7 +27,9 @@ from probes import compiler, features, loader, openfiles, perfbuffer, records, s
 from tests.bench.fleet import __main__ as fleet
 from tests.bench.fleet import measure
 from tests.bench.fleet.hosts import KINDS, series_by_part
+from tests.bench.results import FOLDER, read
 from tests.kernels.inside import CPUS
+from tests.ledger.versions import KERNELS
 from tests.unit.serve.test_metrics import FakeSource
 
 __all__ = ["Fact", "c_constant", "comments", "facts"]
@@ -59,6 +61,8 @@ def facts() -> list[Fact]:
         *_of_alerts(),
         *_of_the_probes(),
         *_of_kernel_features(),
+        *_of_kernels_in_code(),
+        *_of_kernels_that_were_tried(),
         *_of_hosts(),
         *_of_tests(),
     ]
@@ -385,6 +389,58 @@ def _of_kernel_features() -> list[Fact]:
         (platforms, f"RHEL {rhel8} and 9.6: the iterator over open files"),
         ("probes/openfiles.bpf.c", f'("task_file", since Linux {iterator})'),
     ]
+
+
+def _of_kernels_in_code() -> list[Fact]:
+    """The versions of Linux that comments of the code name, most with the commit."""
+    errpipe = "probes/errpipe.bpf.c"
+    capabilities = _in("agent/host/privileges.py", r"Before Linux ([\d.]+), CAP_SYS_ADMIN is needed")
+    maps = _in("agent/host/privileges.py", r"before Linux ([\d.]+) \(commit c8644cd0efe7\)")
+    stack = _in(errpipe, r"Before ([\d.]+) \(commit d71962f3e627\)")
+    padding = _in(errpipe, r"before ([\d.]+) the verifier rejects a structure")
+    index = _in(errpipe, r"Before ([\d.]+) \(commit f1174f77b50c\)")
+    null = _in("probes/release.bpf.c", r"Before ([\d.]+) \(commit cc2b14d51053\)")
+    [oldest] = _since("the tracepoints of dup", r"^([\d.]+)")
+    readme, install = "probes/README.md", "config/INSTALL.md"
+    return [
+        (".github/SECURITY.md", f"`BPF` (before Linux {capabilities} `SYS_ADMIN`)"),
+        (".github/SECURITY.md", f"reading the maps needs it (before Linux {maps};"),
+        (install, f"Linux before {capabilities} does not have them"),
+        (install, f"nodes with Linux before {capabilities} (RHEL 8)"),
+        (install, f"read the maps without it: Linux {maps} and later"),
+        (readme, f"Before Linux {stack} a program inserts a value"),
+        (readme, f"before Linux {padding} the verifier rejects one"),
+        (readme, f"Before Linux {null} the verifier takes a null pointer"),
+        (readme, f"Before Linux {index} an index is never truncated"),
+        ("probes/DECISIONS.md", f"serves all kernels from Linux {oldest} on"),
+    ]
+
+
+def _of_kernels_that_were_tried() -> list[Fact]:
+    """Those of the build machine and of the columns of recorded results."""
+    host = ".".join(read(f"{FOLDER}/random.json").kernel.split(".")[:2])
+    header = read(f"{FOLDER}/kernels.json").tables[KERNELS].header
+    debian = [re.fullmatch(r"([\d.]+) \((Debian .*)\)", column) for column in header]
+    [mainline] = [column.split()[0] for column in header if "mainline" in column]
+    arm64 = [column.split("-")[0] for column in header if column.endswith("-arm64")]
+    platforms, kernels = "probes/PLATFORMS.md", "tests/kernels/README.md"
+    return [
+        ("config/INSTALL.md", f"on x86_64 and Linux {host} unless"),
+        ("probes/ERRPIPES.md", f"Seen with strace and eBPF on Linux {host} and"),
+        (platforms, f"Debian 12 with Linux {host} (two cores"),
+        (platforms, f"in Linux {host} `sched_process_fork` has"),
+        (platforms, f"Mainline Linux {mainline}, built from source"),
+        (kernels, f"* Linux {mainline} is mainline, built from source"),
+        (kernels, f"and {arm64[-1]}, on `qemu-system-aarch64`"),
+        *((platforms, f"Linux {found[1]} ({found[2]}) |") for found in debian if found),
+        *((platforms, f"| {found[2]} (Linux {found[1]})") for found in debian[:-2] if found),
+    ]
+
+
+def _in(file: str, pattern: str) -> str:
+    """The group of a pattern that occurs once in a file of the code."""
+    [found] = set(re.findall(pattern, (_ROOT / file).read_text()))
+    return str(found)
 
 
 def _since(feature: str, pattern: str) -> Sequence[str]:

@@ -21,12 +21,12 @@ from probes.features import FEATURES
 from tests.bench.results import FOLDER, read, tracked
 from tests.ledger.claims import named
 
-__all__ = ["ROWS", "Row", "in_code", "source"]
+__all__ = ["KERNELS", "ROWS", "Row", "in_code", "source"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SAME = {"CPython": "Python", "helm": "Helm", "CentOS": "RHEL", "CentOS Stream": "RHEL", "EPEL": "RHEL"}
 """The rebuilds of RHEL, and the packages for it, have its numbers."""
-_KERNELS = "Cases by kernel"
+KERNELS = "Cases by kernel"
 _LOCKED = {"jinja2": "Jinja2", "pyyaml": "PyYAML", "rich": "rich"}
 
 
@@ -140,7 +140,7 @@ def _of_results() -> Iterator[tuple[str, str, str]]:
         lines = [f"Linux {result.kernel}", result.machine]
         for title, table in result.tables.items():
             lines += [row[0] for row in table.rows]
-            lines += [f"Linux {column}" for column in table.header if title == _KERNELS]
+            lines += [f"Linux {column}" for column in table.header if title == KERNELS]
         for product, version in named("\n".join(lines)):
             yield product, version, file
 

@@ -152,6 +152,17 @@ def test_every_version_has_a_source(document: str) -> None:
 
 
 @each_document
+def test_every_version_of_linux_is_accounted_for_in_its_sentence(document: str) -> None:
+    """So another known version in its place is found, too."""
+    found = [
+        f"{document}: Linux {each.version} in: {each.passage}"
+        for each in versions(_read(document), _sentences(document))
+        if each.product == "Linux"
+    ]
+    assert not found, "\n".join([*found, "Say in tests/ledger where this sentence comes from."])
+
+
+@each_document
 def test_a_new_version_is_found(document: str) -> None:
     """Wherever it is added, and at either end of a range."""
     text = _read(document)
