@@ -23,6 +23,9 @@ _ERRPIPES = "probes/ERRPIPES.md"
 _FDS = "POSIX: standard input, output and error are the fds 0, 1 and 2"
 _FEATURES = "tests/unit/probes/test_features.py"
 _RHEL_KERNELS = "https://access.redhat.com/articles/3078: the releases of RHEL and their kernels"
+_RHEL_PACKAGES = "https://docs.redhat.com: the package manifests of RHEL 9 and 10; EPEL"
+_SNAPSHOT = "tests/live/test_snapshot_pythons.py"
+_RUNBOOKS = "dashboards/runbooks"
 _5_2 = "c04c0d2b968a, bpf: increase complexity limit and maximum program size"
 _MISPLACED = f"seen on RHEL 9.3; {_FEATURES}::test_arguments_that_are_elsewhere_than_the_format_says"
 _PYTHONS = "tests/live/test_snapshot_pythons.py"
@@ -156,6 +159,222 @@ EXTERNAL = (
         "probes/PLATFORMS.md",
         "c04c0d2b968a, bpf: increase complexity limit and maximum program size",
         ("BTF, trampolines, a million instructions",),
+    ),
+    # -- Python --
+    External(
+        ".github/CONTRIBUTING.md",
+        "test-pythons in the Makefile; tests/live/test_snapshot_pythons.py",
+        (
+            "works on Python 3.9, `agent/snapshot.py` on Python 3.6",
+            "unit tests on Python 3.9, if PATH",
+            "and on Python 3.14.",
+        ),
+    ),
+    External(
+        "tests/README.md",
+        "test-pythons in the Makefile; tests/python27.py; tests/unpackedpython.py",
+        (
+            "a Python 2.7 for the original program, a Python 3.14, and",
+            "on Python 3.9 with the oldest libraries",
+            "and on Python 3.14 (",
+        ),
+    ),
+    External(
+        "README.md",
+        _SNAPSHOT,
+        (
+            "host with Python 3.6 or later",
+            "has only Python 2.7, such as CentOS 7",
+        ),
+    ),
+    External("README.md", "config/setup.sh uses any", ("with Python 3, git and make",)),
+    External("agent/README.md", _SNAPSHOT, ("file for Python 3.6 that",)),
+    External(
+        "agent/cli/TRACE-POPEN.md",
+        _SNAPSHOT,
+        (
+            "one file for Python 3.6 and later",
+            "also runs on Python 2.7.",
+        ),
+    ),
+    External("config/README.md", _SNAPSHOT, ("for Python 2.7 as well",)),
+    External(
+        "config/INSTALL.md",
+        _SNAPSHOT,
+        (
+            "Python 2.7 and 3.6 | objects",
+            "host with Python 2.7 only (CentOS 7)",
+        ),
+    ),
+    External("config/INSTALL.md", "config/deb/rules and dh_python3(1)", ("serves every Python 3:",)),
+    External(
+        "probes/PLATFORMS.md",
+        "pyproject.toml; tests/live/test_snapshot_pythons.py",
+        ("code runs on Python 3.9 and later, `agent/snapshot.py` on Python 3.6",),
+    ),
+    External(
+        "agent/cli/TRACE-POPEN.md",
+        "tests/unit/host/test_pyspy.py",
+        (
+            "stacks of Python 2.7 and 3, captured",
+            "(Python before 3.11)",
+        ),
+    ),
+    External(
+        "agent/reports/JSON.md",
+        "https://docs.python.org/3.14/whatsnew/3.14.html: names of threads",
+        ("name of its own (Python 3.14)",),
+    ),
+    External(
+        "probes/ERRPIPES.md",
+        "https://docs.python.org/3.14/whatsnew/3.14.html: names of threads",
+        ("Since Python 3.14 threads have",),
+    ),
+    External(
+        "probes/ERRPIPES.md",
+        "tests/runtimes/test_cpythons.py",
+        (
+            "| Python 2.7, 3.6 |",
+            "| Python 3.8, 3.9 |",
+            "| Python 3.10 to 3.12 |",
+            "| Python 3.13 |",
+        ),
+    ),
+    External(
+        "probes/ERRPIPES.md",
+        "subprocess.py of these versions",
+        (
+            "was not close-on-exec (Python 2.7)",
+            "### Python 2.7",
+            "### Python 3",
+            "Python 3 closes them before",
+            "the race of Python 2.7",
+            "(since Python 3.11; earlier",
+        ),
+    ),
+    External("probes/ERRPIPES.md", "tests/python27.py", ("unpacks a Python 2.7 from",)),
+    External(
+        "tests/runtimes/README.md",
+        "tests/runtimes/test_cpythons.py",
+        (
+            "| CPython 2.7 to 3.13 |",
+            "by default since Python 3.13, with `close_fds=False` since Python 3.8",
+        ),
+    ),
+    External(
+        "README.md",
+        "PEP 446; https://pypi.org/project/subprocess32",
+        ("close-on-exec (Python 2.7) | `close_fds=True`, subprocess32, Python 3",),
+    ),
+    External(
+        f"{_RUNBOOKS}/SpawnStallExposure.md",
+        "PEP 446; https://pypi.org/project/subprocess32",
+        ("subprocess32 or Python 3 instead of Python 2.7's",),
+    ),
+    External(
+        f"{_RUNBOOKS}/SpawnStallOngoing.md",
+        "PEP 446; https://pypi.org/project/subprocess32",
+        ("subprocess32 or Python 3 instead of Python 2.7's",),
+    ),
+    External(
+        f"{_RUNBOOKS}/SpawnStallTimeHigh.md",
+        "PEP 446; https://pypi.org/project/subprocess32",
+        ("subprocess32 or Python 3 instead of Python 2.7's",),
+    ),
+    External(
+        f"{_RUNBOOKS}/SpawnExecSlow.md",
+        "subprocess: vfork since Python 3.10; probes/ERRPIPES.md",
+        ("vfork (Python 3.10 and later",),
+    ),
+    External(
+        f"{_RUNBOOKS}/SpawnExecStuck.md",
+        "subprocess: vfork since Python 3.10; probes/ERRPIPES.md",
+        ("fork hooks (Python 3.10 and later",),
+    ),
+    External("dashboards/README.md", "dashboards/__init__.py says so", ("Needs Python 3.11.",)),
+    External(
+        "tests/kernels/README.md",
+        "Debian 12's Python, tests/kernels/architectures.py",
+        ("must be of Python 3.11",),
+    ),
+    # -- RHEL --
+    External("README.md", "no RHEL is at hand", ("(RHEL 9 should work but is untested)",)),
+    External(
+        "agent/cli/TRACE-POPEN.md",
+        "RHEL 7.6 has the first eBPF; tests/live/test_rhel93.py",
+        ("(RHEL 7.5 and earlier, RHEL 9.3 on aarch64)",),
+    ),
+    External(
+        "config/INSTALL.md",
+        "RHEL 8 has Python 3.6, RHEL 7 Python 2.7",
+        (
+            "| RHEL 8 |",
+            "CentOS 7.6 to 7.9 |",
+            "## RHEL 8",
+            "## RHEL and CentOS 7.6 to 7.9",
+        ),
+    ),
+    External("config/INSTALL.md", "tests/roots/test_packages.py", ("versions of RHEL 9 and EPEL 9",)),
+    External(
+        "config/INSTALL.md",
+        "bcc's version in RHEL 9.3, config/rpm/spawnstall.spec",
+        (
+            "bcc 0.26 (RHEL 9.3)",
+            "RHEL 9.3 and later, RHEL 10, Debian 13.",
+        ),
+    ),
+    External(
+        "probes/DECISIONS.md",
+        "sources and configurations of RHEL's kernels: see probes/PLATFORMS.md",
+        ("RHEL 8.3, with BTF and trampolines",),
+    ),
+    External("probes/DECISIONS.md", _MISPLACED, ("On RHEL 9.3 the format file",)),
+    External("probes/DECISIONS.md", _RHEL_PACKAGES, ("packages of RHEL 9 and EPEL 9.",)),
+    External("probes/README.md", _MISPLACED, ("format files say (RHEL 9.3)",)),
+    External(
+        "probes/PLATFORMS.md",
+        _MISPLACED,
+        (
+            "| RHEL 9.3 | the format file",
+            "fixed in RHEL 9.4",
+            "| RHEL 9.3 | functions",
+        ),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        _RHEL_PACKAGES,
+        (
+            "RHEL 9 has Python 3.9, RHEL 10 Python 3.12;",
+            "RHEL 9 and EPEL 9 have",
+        ),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        "sources and configurations of these kernels, as the page says",
+        (
+            "| RHEL 7.6 | eBPF",
+            "| RHEL 8.3, 8.4 | BTF",
+            "| RHEL 7.6 to 7.9, 8.0 to 8.2 | tracepoints",
+            "types (RHEL 8 only)",
+            "| RHEL 8.3, 8.4 | tracepoints",
+            "| RHEL 10 | functions",
+        ),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        "the runs on kernels that were built from these sources",
+        ("on x86_64 RHEL 8.1, 8.10, 9.3, 9.6 and",),
+    ),
+    External(
+        "probes/PLATFORMS.md", "https://github.com/aquasecurity/btfhub", ("kernels of CentOS 7 and 8 that",)
+    ),
+    External(
+        "tests/kernels/README.md",
+        _RHEL_KERNELS,
+        (
+            "built from RHEL 8.1's source",
+            "from RHEL 7.7's",
+        ),
     ),
     # -- kernels --
     External(
