@@ -24,11 +24,12 @@ _FDS = "POSIX: standard input, output and error are the fds 0, 1 and 2"
 _FEATURES = "tests/unit/probes/test_features.py"
 _RHEL_KERNELS = "https://access.redhat.com/articles/3078: the releases of RHEL and their kernels"
 _RHEL_PACKAGES = "https://docs.redhat.com: the package manifests of RHEL 9 and 10; EPEL"
-_SNAPSHOT = "tests/live/test_snapshot_pythons.py"
 _RUNBOOKS = "dashboards/runbooks"
 _5_2 = "c04c0d2b968a, bpf: increase complexity limit and maximum program size"
 _MISPLACED = f"seen on RHEL 9.3; {_FEATURES}::test_arguments_that_are_elsewhere_than_the_format_says"
 _PYTHONS = "tests/live/test_snapshot_pythons.py"
+_BOOKWORM = "https://packages.debian.org/bookworm"
+_BUILD = "the build machine, where .ci/run runs"
 _SNAPSHOT = f"{_PYTHONS}::test_nothing_hangs, {_PYTHONS}::test_waits"
 _WEB = "tests/unit/serve/test_web.py"
 _METRICS = "tests/unit/serve/test_metrics.py"
@@ -181,26 +182,26 @@ EXTERNAL = (
     ),
     External(
         "README.md",
-        _SNAPSHOT,
+        _PYTHONS,
         (
             "host with Python 3.6 or later",
             "has only Python 2.7, such as CentOS 7",
         ),
     ),
     External("README.md", "config/setup.sh uses any", ("with Python 3, git and make",)),
-    External("agent/README.md", _SNAPSHOT, ("file for Python 3.6 that",)),
+    External("agent/README.md", _PYTHONS, ("file for Python 3.6 that",)),
     External(
         "agent/cli/TRACE-POPEN.md",
-        _SNAPSHOT,
+        _PYTHONS,
         (
             "one file for Python 3.6 and later",
             "also runs on Python 2.7.",
         ),
     ),
-    External("config/README.md", _SNAPSHOT, ("for Python 2.7 as well",)),
+    External("config/README.md", _PYTHONS, ("for Python 2.7 as well",)),
     External(
         "config/INSTALL.md",
-        _SNAPSHOT,
+        _PYTHONS,
         (
             "Python 2.7 and 3.6 | objects",
             "host with Python 2.7 only (CentOS 7)",
@@ -375,6 +376,165 @@ EXTERNAL = (
             "built from RHEL 8.1's source",
             "from RHEL 7.7's",
         ),
+    ),
+    # -- other systems and products --
+    External(".github/CONTRIBUTING.md", _BUILD, ("on Debian 12 with `git`",)),
+    External("README.md", _BUILD, ("On Debian 12 (RHEL 9",)),
+    External("config/INSTALL.md", _BUILD, ("needs a checkout on Debian 12,",)),
+    External(
+        "config/INSTALL.md",
+        "tests/roots/test_packages.py",
+        (
+            "| RPM | Debian 12 and 13, by",
+            "| deb | Debian 12 and 13 | as",
+            "| wheel | Debian 12 and 13, with",
+            "RHEL, CentOS Stream 9 and 10, Fedora",
+        ),
+    ),
+    External("config/INSTALL.md", "tests/live/test_wheel.py", ("Debian 12, with the newest libraries",)),
+    External("config/INSTALL.md", "tests/live/test_service.py", ("| systemd unit | Debian 12, without",)),
+    External(
+        "config/INSTALL.md",
+        "tests/roots/test_ansible.py",
+        (
+            "| Debian 12, without systemd | install",
+            "Tried in a root of Debian 12",
+        ),
+    ),
+    External(
+        "config/INSTALL.md", "tests/e2e/test_container.py", ("| image, Debian 12 | podman 4.3, cgroup",)
+    ),
+    External(
+        "config/INSTALL.md",
+        "config/rpm/Containerfile",
+        (
+            "image, CentOS Stream 9 |",
+            "For an image of CentOS Stream 9 with",
+        ),
+    ),
+    External(
+        "config/INSTALL.md",
+        "https://packages.ubuntu.com/noble/python3-bpfcc: 0.29, and we require 0.26",
+        ("Debian 12 and later, Ubuntu 24.04 and later",),
+    ),
+    External(
+        "config/INSTALL.md", "config/ansible/roles/spawnstall/meta/main.yml", ("needs ansible-core 2.14 or",)
+    ),
+    External(
+        "config/INSTALL.md",
+        "kubeVersion in config/helm/Chart.yaml; tests/e2e/test_helm.py",
+        (
+            "Kubernetes 1.30 or later",
+            "with Helm 3 or 4",
+            "with helm 3 and helm 4",
+        ),
+    ),
+    External(
+        "config/SIZING.md",
+        "Debian 12's Prometheus, which config/setup.sh installs",
+        ("with one Prometheus 2.42 every",),
+    ),
+    External("dashboards/README.md", "grafana-foundation-sdk in pyproject.toml", ("(Grafana 11 and later)",)),
+    External(
+        "dashboards/README.md",
+        "https://github.com/prometheus/prometheus/releases/tag/v2.42.0: keep_firing_for",
+        ("rules need Prometheus 2.42;",),
+    ),
+    External(
+        "dashboards/README.md",
+        "https://grafana.com/docs/grafana/latest/whatsnew/whats-new-in-v12-0",
+        ("Grafana before version 12 ignores",),
+    ),
+    External(
+        "dashboards/README.md",
+        "https://github.com/google/jsonnet/releases/tag/v0.18.0",
+        ("(jsonnet 0.18 or later",),
+    ),
+    External(
+        "probes/DECISIONS.md",
+        "seen on Debian 11's kernel in an emulated machine",
+        ("Debian 11's kernel has it",),
+    ),
+    External(
+        "tests/kernels/README.md",
+        "seen on Debian 11's kernel in an emulated machine",
+        ("Debian 11's kernel refuses access",),
+    ),
+    External(
+        "probes/DECISIONS.md",
+        _RHEL_PACKAGES,
+        (
+            "They have pydantic 1.10, whose",
+            "and jsonschema 3.2, which",
+        ),
+    ),
+    External(
+        "probes/DECISIONS.md",
+        "https://docs.pydantic.dev/latest/migration",
+        (
+            "those of pydantic 2,",
+            "pydantic 1 and 2 side",
+        ),
+    ),
+    External(
+        "probes/ERRPIPES.md",
+        _BOOKWORM,
+        (
+            "and glibc 2.36, unless",
+            "| Go 1.19 |",
+            "| Ruby 3.1 |",
+            "| Java 17, default",
+        ),
+    ),
+    External(
+        "probes/ERRPIPES.md",
+        "https://github.com/nodesource/distributions: what the build machine has",
+        ("| Node 20 |",),
+    ),
+    External("probes/ERRPIPES.md", "tests/python27.py, from Debian 11", ("from Debian 11's packages",)),
+    External(
+        "probes/PLATFORMS.md",
+        "the kernels were built and run on Debian 12, whose bcc is 0.26",
+        ("SELinux and lockdown, bcc 0.26:",),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        "tests/bench/recorded/kernels.json: arm64, and its runs",
+        ("on aarch64 Debian 12 and 13.",),
+    ),
+    External(
+        "probes/PLATFORMS.md",
+        "tried by hand, see the message of commit e6afd2a",
+        (
+            "bcc 0.26, 0.31 and 0.35 compile",
+            "what LLVM 14 to 21 makes",
+        ),
+    ),
+    External("probes/PLATFORMS.md", "tests/live/test_compiler.py", ("tries Debian 13's)",)),
+    External(
+        "probes/PLATFORMS.md",
+        "https://packages.ubuntu.com/jammy/python3-bpfcc; https://packages.debian.org/bullseye: libbpfcc",
+        (
+            "bcc 0.18 (Debian 11, Ubuntu 22.04) reads",
+            "its LLVM 11 crashes",
+        ),
+    ),
+    External("probes/PLATFORMS.md", _BOOKWORM, ("podman 4.3's default does not",)),
+    External(
+        "probes/PLATFORMS.md",
+        _RHEL_PACKAGES,
+        ("have PyYAML 5.4, Jinja2 2.11, prometheus_client 0.21, rich 13.1 and bcrypt 3.2.2,",),
+    ),
+    External("tests/README.md", "tests/debian.py, from trixie", ("Debian 13's bcc;",)),
+    External(
+        "tests/bench/README.md", _BOOKWORM, ("bpftrace 0.17, libbpf-tools 0.26, strace 6.1, perf 6.1.",)
+    ),
+    External("tests/kernels/README.md", "tests/kernels/architectures.py", ("root is Debian 12 for",)),
+    External("tests/kernels/README.md", _BOOKWORM, ("Debian's gcc 11, and",)),
+    External(
+        "tests/kernels/README.md",
+        "https://packages.debian.org/bullseye/gcc-9",
+        ("with Debian 11's gcc 9.3 and",),
     ),
     # -- kernels --
     External(
