@@ -8,11 +8,9 @@ These need none, because they are not our claims:
 * tables from recorded results (tests/unit/project/test_results.py compares them);
 * text in backquotes, targets of links, dates, and the numbers of a list.
 
-Versions of other products, such as Linux 5.8 or Python 3.9, are apart: versions.py has their sources.
-
-A number is written in digits, or is a measure in words: a time ("five minutes"), a share ("a fifth of a
-core"), a bound ("at most four"), a factor ("ten times"), or a round number ("a thousand").  Other words need
-no source: "two ways:" counts what follows it, "thousands of spawns" only says many.
+A number is written in digits, as versions are, or is a measure in words: a time ("five minutes"), a share
+("a fifth of a core"), a bound ("at most four"), a factor ("ten times"), or a round number ("a thousand").
+Other words need no source: "two ways:" counts what follows it, "thousands of spawns" only says many.
 """
 
 from __future__ import annotations
@@ -23,28 +21,8 @@ from typing import NamedTuple
 
 from tests.bench.results import BLOCK
 
-__all__ = ["Number", "Version", "named", "passages", "unaccounted", "versions"]
+__all__ = ["Number", "passages", "unaccounted"]
 
-_PRODUCTS = (
-    *(
-        "Linux",
-        "RHEL",
-        "CentOS",
-        "CentOS Stream",
-        "Debian",
-        "Ubuntu",
-        "EPEL",
-        "Kubernetes",
-        "podman",
-        "Helm",
-        "helm",
-    ),
-    *("Python", "CPython", "Node", "Go", "Ruby", "Java", "glibc", "gcc", "LLVM", "bcc", "QEMU"),
-    *("bpftrace", "libbpf-tools", "strace", "perf", "Prometheus", "Grafana", "jsonnet", "ansible-core"),
-    *("pydantic", "jsonschema", "PyYAML", "Jinja2", "prometheus_client", "rich", "bcrypt"),
-)
-_VERSION = r"\d+(?:\.\d+)*(?:-\d+(?:\.\d+)*)?(?![\w.]*\w)(?! (?:%|[num]?s|[KMG]i?B)\b)"
-_MORE_VERSIONS = rf"(?:(?: and | or | to |, (?=\d+\.)){_VERSION})*"
 _NO_CLAIMS = re.compile(
     "|".join(
         (
@@ -54,9 +32,6 @@ _NO_CLAIMS = re.compile(
             r"^\d+\. ",  # the number of an item
         )
     )
-)
-_NAMED = re.compile(
-    rf"\b({'|'.join(_PRODUCTS)}) (?:before )?(?:version )?({_VERSION}{_MORE_VERSIONS})",
 )
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:[num]?s|[mhd]|[KMG]i?B)?(?!\w)")
 _COUNT = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty"
@@ -87,14 +62,6 @@ class Number(NamedTuple):
     passage: str
 
 
-class Version(NamedTuple):
-    """A version of another product, and the paragraph, list item or row in which it stands."""
-
-    product: str
-    version: str
-    passage: str
-
-
 def passages(text: str) -> Iterator[str]:
     """Return each paragraph, list item and row of a document on one line.
 
@@ -108,35 +75,12 @@ def passages(text: str) -> Iterator[str]:
 
 def unaccounted(text: str, sentences: Iterable[str]) -> Iterator[Number]:
     """Return the numbers of a document that lie in none of these sentences, or parts of sentences."""
-    known = _patterns(sentences)
+    known = [re.compile(rf"(?<![\w.,]){re.escape(sentence)}(?!\w)") for sentence in sentences]
     for passage in passages(text):
-        rest = _NAMED.sub(" ", _NO_CLAIMS.sub(" ", _without(passage, known)))
+        rest = passage
+        for pattern in known:
+            for found in pattern.finditer(passage):  # they may overlap
+                rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
+        rest = _NO_CLAIMS.sub(" ", rest)
         for number in (*_NUMBER.findall(rest), *_IN_WORDS.findall(rest)):
             yield Number(number, passage)
-
-
-def _patterns(sentences: Iterable[str]) -> list[re.Pattern[str]]:
-    return [re.compile(rf"(?<![\w.,]){re.escape(sentence)}(?!\w)") for sentence in sentences]
-
-
-def _without(passage: str, known: Iterable[re.Pattern[str]]) -> str:
-    rest = passage
-    for pattern in known:
-        for found in pattern.finditer(passage):  # they may overlap
-            rest = rest[: found.start()] + " " * len(found[0]) + rest[found.end() :]
-    return rest
-
-
-def versions(text: str, sentences: Iterable[str] = ()) -> Iterator[Version]:
-    """Return the versions of other products that a document names outside of these sentences."""
-    known = _patterns(sentences)
-    for passage in passages(text):
-        for product, version in named(_NO_CLAIMS.sub(" ", _without(passage, known))):
-            yield Version(product, version, passage)
-
-
-def named(line: str) -> Iterator[tuple[str, str]]:
-    """Return the products and versions in a line; of "Python 3.9 to 3.14" both ends."""
-    for product, found in _NAMED.findall(line):
-        for version in re.findall(r"\d[\d.-]*", found):
-            yield product, version

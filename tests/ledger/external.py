@@ -337,7 +337,6 @@ EXTERNAL = (
         _MISPLACED,
         (
             "| RHEL 9.3 | the format file",
-            "fixed in RHEL 9.4",
             "| RHEL 9.3 | functions",
         ),
     ),

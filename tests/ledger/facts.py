@@ -29,7 +29,6 @@ from tests.bench.fleet import measure
 from tests.bench.fleet.hosts import KINDS, series_by_part
 from tests.bench.results import FOLDER, read
 from tests.kernels.inside import CPUS
-from tests.ledger.versions import KERNELS
 from tests.unit.serve.test_metrics import FakeSource
 
 __all__ = ["Fact", "c_constant", "comments", "facts"]
@@ -392,7 +391,7 @@ def _of_kernel_features() -> list[Fact]:
 
 
 def _of_kernels_in_code() -> list[Fact]:
-    """The versions of Linux that comments of the code name, most with the commit."""
+    """The versions that the code and its comments name, most with the commit."""
     errpipe = "probes/errpipe.bpf.c"
     capabilities = _in("agent/host/privileges.py", r"Before Linux ([\d.]+), CAP_SYS_ADMIN is needed")
     maps = _in("agent/host/privileges.py", r"before Linux ([\d.]+) \(commit c8644cd0efe7\)")
@@ -401,6 +400,7 @@ def _of_kernels_in_code() -> list[Fact]:
     index = _in(errpipe, r"Before ([\d.]+) \(commit f1174f77b50c\)")
     null = _in("probes/release.bpf.c", r"Before ([\d.]+) \(commit cc2b14d51053\)")
     [oldest] = _since("the tracepoints of dup", r"^([\d.]+)")
+    right = _in("probes/loader.py", r"boot a later kernel, such as RHEL ([\d.]+)'s")
     readme, install = "probes/README.md", "config/INSTALL.md"
     return [
         (".github/SECURITY.md", f"`BPF` (before Linux {capabilities} `SYS_ADMIN`)"),
@@ -413,13 +413,14 @@ def _of_kernels_in_code() -> list[Fact]:
         (readme, f"Before Linux {null} the verifier takes a null pointer"),
         (readme, f"Before Linux {index} an index is never truncated"),
         ("probes/DECISIONS.md", f"serves all kernels from Linux {oldest} on"),
+        ("probes/PLATFORMS.md", f"fixed in RHEL {right}"),
     ]
 
 
 def _of_kernels_that_were_tried() -> list[Fact]:
     """Those of the build machine and of the columns of recorded results."""
     host = ".".join(read(f"{FOLDER}/random.json").kernel.split(".")[:2])
-    header = read(f"{FOLDER}/kernels.json").tables[KERNELS].header
+    header = read(f"{FOLDER}/kernels.json").tables["Cases by kernel"].header
     debian = [re.fullmatch(r"([\d.]+) \((Debian .*)\)", column) for column in header]
     [mainline] = [column.split()[0] for column in header if "mainline" in column]
     arm64 = [column.split("-")[0] for column in header if column.endswith("-arm64")]
