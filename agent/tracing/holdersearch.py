@@ -232,14 +232,14 @@ class HolderSearch:
             seen=at,
         )
         if process is None or process.shared or process.born <= spawn.created:
-            return _if_open(holder, spawn)
+            return self._if_open(holder, spawn)
         if not self._probes.sees_fd_tables:  # then may_hold is not known
             if holder.cause is Cause.UNKNOWN:
                 return holder
             cause = Cause.LATE_EXEC if process.expected & 1 else Cause.FORKED
             return dataclasses.replace(_forked(holder, process), cause=cause)
         if not self._probes.may_hold(process, spawn.place, spawn.created):
-            return _if_open(holder, spawn)
+            return self._if_open(holder, spawn)
         return dataclasses.replace(
             _forked(holder, process),
             cause=diagnosis.cause_of(
@@ -248,6 +248,15 @@ class HolderSearch:
                 expected=bool(process.expected & 1) or (not process.execed and seen.is_in_exec(pid)),
             ),
         )
+
+    def _if_open(self, holder: Holder, spawn: Spawn) -> Optional[Holder]:
+        """A holder without a bit; None if it has released its copy since the search.
+
+        If the kernel side does not follow all copies, a missing bit says nothing.
+        """
+        assert holder.pid is not None
+        follows = self._probes.sees_fd_tables and not spawn.copy_lost
+        return None if follows and not procfs.still_has(holder.pid, holder.fds, spawn.inode) else holder
 
     def _cause_of_unseen(self, asked: _Asked, pid: int, at: int, seen: _Processes) -> Cause:
         """The cause for a holder whose copy the kernel side did not see it acquire.
@@ -321,13 +330,6 @@ def _is_family(spawn: Spawn, pid: int, seen: _Processes) -> bool:
 def youngest(waiting: Collection[Spawn], now: int) -> int:
     """The shortest time (ns) that one of these parents has waited."""
     return now - max(stall_began(spawn) or now for spawn in waiting)
-
-
-def _if_open(holder: Holder, spawn: Spawn) -> Optional[Holder]:
-    """A holder to which a copy was passed; None if it has released the copy since the search."""
-    assert holder.pid is not None
-    is_passed = holder.cause is Cause.PASSED
-    return None if is_passed and not procfs.still_has(holder.pid, holder.fds, spawn.inode) else holder
 
 
 def _forked(holder: Holder, process: Any) -> Holder:

@@ -545,6 +545,17 @@ def test_a_holder_that_has_not_finished_its_close(
     assert looking.holder().cause is cause
 
 
+def test_a_holder_that_has_just_closed_its_copy_is_not_named(kernel: list[_Kernel], host: _Host) -> None:
+    """It did so between the search and the look at its row. The kernel side has recorded the release."""
+    looking = _Looking(kernel)
+    host.copies, host.still_has = {INODE: {HOLDER: [4], HOLDER + 1: [5]}}, False
+    looking.kernel.known[HOLDER] = looking.process()
+    process = looking.process(closing=looking.at + SECOND // 4 + 1)
+    process.may_hold.words[0] = 0
+    looking.kernel.known[HOLDER + 1] = process
+    assert looking.holder().pid == HOLDER
+
+
 def test_how_a_process_with_a_shared_table_got_its_copy_is_unknown(
     kernel: list[_Kernel], host: _Host
 ) -> None:
