@@ -315,7 +315,9 @@ def _of_the_probes() -> list[Fact]:
     copies, few = holdersearch._MAX_COPIES, holdersearch._FEW
     sizes = {runtime: size for size, runtime in snapshot._RUNTIMES.items()}
     steps, tail_calls = c_constant("errpipe.bpf.c", "MAX_STEPS"), 33  # MAX_TAIL_CALL_CNT of the kernel
+    closing = {10**9: "a second"}[holdersearch._CLOSING_NS]
     return [
+        ("probes/LIMITS.md", f"passed to a process less than {closing} after it closed"),
         ("probes/DECISIONS.md", f"does, at most every {notice_ms} ms."),
         ("probes/DECISIONS.md", f"fast enough for stalls of {notice_ms} ms:"),
         ("probes/LIMITS.md", f"less than about {notice_ms} ms ends before the first look"),

@@ -196,6 +196,8 @@ class _Check:
             return set(Cause)
         inherited = part.inherited(pipe.number)
         causes = {Cause.PASSED} if self._may_be_passed(part) else set()
+        if causes and any(did.kind in _WAYS["close"] for did in part.did):
+            causes.add(Cause.UNKNOWN)  # for a second after a close, it may not have finished
         if inherited is False:
             return causes
         if pipe.own in truth.ancestors(part.role):
