@@ -26,6 +26,7 @@ vars(subprocess)["_USE_POSIX_SPAWN"] = False
 TRUE = ["/bin/true"]
 
 _SYS_CLONE3 = 435
+_PR_SET_NAME = 15
 _libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter lock, which the child needs
 _lock = threading.Lock()
 _spawns = 0
@@ -79,6 +80,19 @@ def spawn(
     seconds = time.monotonic() - start
     emit_spawn(start, seconds, popen.pid, **(fields or {}))
     return popen
+
+
+def set_comm(comm: str) -> None:
+    """Name the calling thread; of the main thread it is the process's comm."""
+    _libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)
+
+
+def wait_for_exec(start: float, read_end: int, write_end: int, child: int, **fields: Any) -> None:
+    """Do what Popen does after the fork: close the write end, read end-of-file; report the spawn."""
+    os.close(write_end)
+    assert os.read(read_end, 1) == b""
+    emit_spawn(start, time.monotonic() - start, child, **fields)
+    os.close(read_end)
 
 
 def done(**fields: Any) -> None:

@@ -14,9 +14,8 @@ import os
 import threading
 import time
 
-from _spawns import TRUE, done, emit_spawn
+from _spawns import TRUE, done, set_comm, wait_for_exec
 
-_PR_SET_NAME = 15
 _SYS_CLOSE_RANGE = 436
 _FIRST_FD = 3
 _MEANWHILE = 0.005
@@ -28,7 +27,7 @@ def _fork_sibling(by: str, fd: int, comm: str, entered: mmap.mmap, pids: list[in
     pid = os.fork()
     if pid == 0:
         os.sched_setaffinity(0, _CPUS[-1:])
-        _libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)
+        set_comm(comm)
         entered[0] = 1
         if by == "close":
             os.close(fd)
@@ -53,10 +52,7 @@ def play(by: str, comm: str) -> None:
         os.execv(TRUE[0], TRUE)
     beside.start()
     beside.join()
-    os.close(write_end)
-    assert os.read(read_end, 1) == b""
-    emit_spawn(start, time.monotonic() - start, child, holder=siblings[0])
-    os.close(read_end)
+    wait_for_exec(start, read_end, write_end, child, holder=siblings[0])
     for pid in (child, siblings[0]):
         os.waitpid(pid, 0)
 

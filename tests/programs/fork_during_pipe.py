@@ -10,9 +10,7 @@ import os
 import threading
 import time
 
-from _spawns import TRUE, done, emit_spawn, fork_worker
-
-_PR_SET_NAME = 15
+from _spawns import TRUE, done, fork_worker, set_comm, wait_for_exec
 
 
 def _fork_when_open(
@@ -33,27 +31,23 @@ def play(live: float, comm: str) -> None:
     read_end, write_end = os.pipe2(os.O_CLOEXEC)  # the next pipe gets the same fds
     for fd in (read_end, write_end):
         os.close(fd)
-    libc = ctypes.CDLL(None)
     cpus = sorted(os.sched_getaffinity(0))
     ready, workers = threading.Event(), list[int]()
     beside = threading.Thread(target=_fork_when_open, args=(write_end, live, cpus, ready, workers))
     beside.start()
     ready.wait()
     os.sched_setaffinity(0, cpus[:1])
-    libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)  # of this thread only
+    set_comm(comm)  # of this thread only
     start = time.monotonic()
     ends = (ctypes.c_int * 2)()
-    libc.pipe2(ends, os.O_CLOEXEC)  # os.pipe2 keeps the interpreter lock
-    libc.prctl(_PR_SET_NAME, b"python3", 0, 0, 0)
+    ctypes.CDLL(None).pipe2(ends, os.O_CLOEXEC)  # os.pipe2 keeps the interpreter lock
+    set_comm("python3")
     read_end, write_end = ends
     beside.join()
     child = os.fork()
     if child == 0:
         os.execv(TRUE[0], TRUE)
-    os.close(write_end)
-    assert os.read(read_end, 1) == b""
-    emit_spawn(start, time.monotonic() - start, child, holder=workers[0])
-    os.close(read_end)
+    wait_for_exec(start, read_end, write_end, child, holder=workers[0])
     for pid in (child, workers[0]):
         os.waitpid(pid, 0)
 

@@ -8,13 +8,11 @@ Each runs on another CPU than the parent, and calls exec as soon as it has writt
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import time
 
-from _spawns import TRUE, done, emit_spawn
+from _spawns import TRUE, done, emit_spawn, set_comm
 
-_PR_SET_NAME = 15
 _MESSAGE = b"ping"
 
 
@@ -39,7 +37,7 @@ def main() -> None:
     parser.add_argument("--comm", help="the process's name")
     options = parser.parse_args()
     if options.comm:
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, options.comm.encode(), 0, 0, 0)
+        set_comm(options.comm)
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[:1])
     for _ in range(options.count):
