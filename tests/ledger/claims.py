@@ -41,7 +41,7 @@ _IN_WORDS = re.compile(
         for words in (
             rf"(?:half )?(?:an?|one|{_COUNT}) (?:milliseconds?|minutes?|hours?|days?|weeks?|bytes?)",
             rf"(?:half a|one|{_COUNT}) (?:seconds?|cores?)",
-            "(?:about|for|lasted|lasts|of|once|than|within) a second",  # in "a second run" it is no time
+            "(?:about|for|lasted|lasts|of|once|than|within) a second",  # "a second run" is not a time
             "(?:last|each|every) (?:second|minute|hour|day)",
             "half of|(?:about|at least|at most|more than|less than) half",
             "a (?:quarter|third|fifth|tenth|twentieth|hundredth|thousandth)",

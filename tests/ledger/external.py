@@ -35,6 +35,10 @@ _WEB = "tests/unit/serve/test_web.py"
 _METRICS = "tests/unit/serve/test_metrics.py"
 _OBJECTS = "tests/unit/reports/test_objects.py"
 _BUSY = f"{_WEB}::test_too_many_waiting_clients_get_a_503, {_WEB}::test_the_number_of_busy_threads_is_bounded"
+_CLOEXEC = "PEP 446; https://pypi.org/project/subprocess32"
+_VFORK = "subprocess: vfork since Python 3.10; probes/ERRPIPES.md"
+_THREADS = "https://docs.python.org/3.14/whatsnew/3.14.html: names of threads"
+_BULLSEYE = "seen on Debian 11's kernel in an emulated machine"
 
 EXTERNAL = (
     # -- exit statuses --
@@ -158,7 +162,7 @@ EXTERNAL = (
     External(_ERRPIPES, "pipe_read in jobs.c of bash", ("the *child* reads one byte",)),
     External(
         "probes/PLATFORMS.md",
-        "c04c0d2b968a, bpf: increase complexity limit and maximum program size",
+        _5_2,
         ("BTF, trampolines, a million instructions",),
     ),
     # -- Python --
@@ -223,16 +227,16 @@ EXTERNAL = (
     ),
     External(
         "agent/reports/JSON.md",
-        "https://docs.python.org/3.14/whatsnew/3.14.html: names of threads",
+        _THREADS,
         ("name of its own (Python 3.14)",),
     ),
     External(
-        "probes/ERRPIPES.md",
-        "https://docs.python.org/3.14/whatsnew/3.14.html: names of threads",
+        _ERRPIPES,
+        _THREADS,
         ("Since Python 3.14 threads have",),
     ),
     External(
-        "probes/ERRPIPES.md",
+        _ERRPIPES,
         "tests/runtimes/test_cpythons.py",
         (
             "| Python 2.7, 3.6 |",
@@ -242,7 +246,7 @@ EXTERNAL = (
         ),
     ),
     External(
-        "probes/ERRPIPES.md",
+        _ERRPIPES,
         "subprocess.py of these versions",
         (
             "was not close-on-exec (Python 2.7)",
@@ -253,7 +257,7 @@ EXTERNAL = (
             "(since Python 3.11; earlier",
         ),
     ),
-    External("probes/ERRPIPES.md", "tests/python27.py", ("unpacks a Python 2.7 from",)),
+    External(_ERRPIPES, "tests/python27.py", ("unpacks a Python 2.7 from",)),
     External(
         "tests/runtimes/README.md",
         "tests/runtimes/test_cpythons.py",
@@ -264,32 +268,32 @@ EXTERNAL = (
     ),
     External(
         "README.md",
-        "PEP 446; https://pypi.org/project/subprocess32",
+        _CLOEXEC,
         ("close-on-exec (Python 2.7) | `close_fds=True`, subprocess32, Python 3",),
     ),
     External(
         f"{_RUNBOOKS}/SpawnStallExposure.md",
-        "PEP 446; https://pypi.org/project/subprocess32",
+        _CLOEXEC,
         ("subprocess32 or Python 3 instead of Python 2.7's",),
     ),
     External(
         f"{_RUNBOOKS}/SpawnStallOngoing.md",
-        "PEP 446; https://pypi.org/project/subprocess32",
+        _CLOEXEC,
         ("subprocess32 or Python 3 instead of Python 2.7's",),
     ),
     External(
         f"{_RUNBOOKS}/SpawnStallTimeHigh.md",
-        "PEP 446; https://pypi.org/project/subprocess32",
+        _CLOEXEC,
         ("subprocess32 or Python 3 instead of Python 2.7's",),
     ),
     External(
         f"{_RUNBOOKS}/SpawnExecSlow.md",
-        "subprocess: vfork since Python 3.10; probes/ERRPIPES.md",
+        _VFORK,
         ("vfork (Python 3.10 and later",),
     ),
     External(
         f"{_RUNBOOKS}/SpawnExecStuck.md",
-        "subprocess: vfork since Python 3.10; probes/ERRPIPES.md",
+        _VFORK,
         ("fork hooks (Python 3.10 and later",),
     ),
     External("dashboards/README.md", "dashboards/__init__.py says so", ("Needs Python 3.11.",)),
@@ -451,12 +455,12 @@ EXTERNAL = (
     ),
     External(
         "probes/DECISIONS.md",
-        "seen on Debian 11's kernel in an emulated machine",
+        _BULLSEYE,
         ("Debian 11's kernel has it",),
     ),
     External(
         "tests/kernels/README.md",
-        "seen on Debian 11's kernel in an emulated machine",
+        _BULLSEYE,
         ("Debian 11's kernel refuses access",),
     ),
     External(
@@ -476,7 +480,7 @@ EXTERNAL = (
         ),
     ),
     External(
-        "probes/ERRPIPES.md",
+        _ERRPIPES,
         _BOOKWORM,
         (
             "and glibc 2.36, unless",
@@ -486,11 +490,11 @@ EXTERNAL = (
         ),
     ),
     External(
-        "probes/ERRPIPES.md",
+        _ERRPIPES,
         "https://github.com/nodesource/distributions: what the build machine has",
         ("| Node 20 |",),
     ),
-    External("probes/ERRPIPES.md", "tests/python27.py, from Debian 11", ("from Debian 11's packages",)),
+    External(_ERRPIPES, "tests/python27.py, from Debian 11", ("from Debian 11's packages",)),
     External(
         "probes/PLATFORMS.md",
         "the kernels were built and run on Debian 12, whose bcc is 0.26",
@@ -575,7 +579,7 @@ EXTERNAL = (
     ),
     External(
         ".github/SECURITY.md",
-        "seen on Debian 11's kernel in an emulated machine",
+        _BULLSEYE,
         ("observed on Linux 5.10)",),
     ),
     External(

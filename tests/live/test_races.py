@@ -17,7 +17,7 @@ pytestmark = [
 
 
 def test_exit_of_the_read_that_comes_after_the_exec(lab: Lab) -> None:
-    """The own child's message has been read before its exec: it is no sign of a data pipe."""
+    """A message that the parent reads before the own child's exec does not make it a data pipe."""
     with delayed("syscalls:sys_exit_read"):
         traced = lab.trace(lab.program("message_before_exec.py", "--count", "10", "--comm", COMM))
     assert [spawn["outcome"] for spawn in traced.of("spawn")] == ["ok"] * len(traced.spawns())
