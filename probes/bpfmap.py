@@ -107,7 +107,7 @@ class BpfMap(Generic[_Value]):
 
     def count(self) -> int:
         """Return the number of elements."""
-        return sum(1 for _ in self.keys())
+        return len({*self.keys()})  # after a deletion, the kernel can begin again
 
     def _key_of(self, key: object) -> Any:
         return key if isinstance(key, self._key) else self._key(key)

@@ -186,12 +186,14 @@ BPF_TABLE("stacktrace", int, struct stack, stacks, MAX_STACKS);
  * takes a tenth of the compile time. */
 static long (*const read_memory)(void *to, u32 size, const void *from) = (void *)4;
 
-INLINE void count(int which)
+INLINE void count_by(int which, s64 by)
 {
     u64 *value = counters.lookup(&which);
     if (value)
-        __sync_fetch_and_add(value, 1);
+        __sync_fetch_and_add(value, by);
 }
+
+INLINE void count(int which) { count_by(which, 1); }
 
 INLINE u64 setting(int which)
 {
@@ -325,10 +327,11 @@ INLINE struct process *row_for(u32 key)
 
 INLINE void delete_row(u32 key)
 {
-    if (processes.delete(&key) != 0)
-        return;
-    change_pid_filter(key, -1);
-    count(PROCESSES_DELETED);
+    count(PROCESSES_DELETED); /* first: user space takes a row that is neither there nor counted for an evicted one */
+    if (processes.delete(&key) == 0)
+        change_pid_filter(key, -1);
+    else
+        count_by(PROCESSES_DELETED, -1);
 }
 
 INLINE struct spawn *spawn_at(u32 place)

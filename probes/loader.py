@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from probes import features, perfevent, preflight
 from probes.bpfmap import BpfMap
@@ -27,6 +27,7 @@ from probes.compiled import Attempt, Compilation, Compiled, CompilerProcess, Loa
 from probes.openfiles import OpenFiles
 from probes.perfbuffer import PerfBuffer
 from probes.preflight import UnsupportedError
+from probes.processrows import ProcessRows
 from probes.records import (
     CommStats,
     Counter,
@@ -45,6 +46,7 @@ __all__ = [
     "CompilerProcess",
     "LoadError",
     "Loading",
+    "MapUse",
     "Options",
     "ProbeStatus",
     "Probes",
@@ -90,6 +92,14 @@ class ProbeStatus:
     attached: bool
     runs: Optional[int]
     run_ns: Optional[int]
+
+
+class MapUse(NamedTuple):
+    """The entries of a map, and how many it has evicted since the start; None: it evicts none."""
+
+    entries: int
+    max_entries: int
+    evictions: Optional[int]
 
 
 SELF_TEST_THRESHOLD_NS = 1_000_000
@@ -233,7 +243,7 @@ class Probes:
         }
         maps = self._compiled.maps
         self._spawns: BpfMap[Spawn] = maps["spawns"]
-        self._processes: BpfMap[Any] = maps["processes"]
+        self._processes = ProcessRows(maps["processes"], self.counter)
         self._stacks = ForkStacks(maps["stacks"]) if options.stacks else None
         for function, problem in self._compiled.attached.items():
             if problem is not None:
@@ -350,16 +360,13 @@ class Probes:
         """Return the row of a process that may hold copies (records.process_type), or None."""
         return self._processes.get(pid)
 
-    def has_evicted_processes(self) -> bool:
-        """Return whether the map of processes was ever full, so that a process may have lost its row."""
-        counters = self.counters()
-        added, deleted = counters[Counter.PROCESSES_ADDED], counters[Counter.PROCESSES_DELETED]
-        return added - deleted > self._processes.count()
+    def may_have_evicted_processes(self) -> bool:
+        """Return whether the map of processes may have been full once, so that a process lost its row."""
+        return self._processes.count().at_most > 0
 
     def processes(self) -> Iterator[tuple[int, Any]]:
         """Yield pid and row of each process that may hold copies."""
-        for key, process in self._processes.items():
-            yield int.from_bytes(key, sys.byteorder), process
+        return self._processes.items()
 
     def may_hold(self, process: Any, place: int, created: int) -> bool:
         """Return whether a process inherited a copy of a spawn's write end, and may still have it.
@@ -414,15 +421,15 @@ class Probes:
         assert value is not None  # an element of an array
         return int(value.value) + (self._unreadable if which is Counter.RECORDS_LOST else 0)
 
-    def map_entries(self) -> dict[str, tuple[int, int]]:
-        """Current and maximum number of entries of the maps that can fill up, by their exported names."""
-        maps = self._compiled.maps
-        exported: dict[str, Union[BpfMap[Any], CommTable]] = {
-            "spawns": maps["places"],
-            "processes": maps["processes"],
-            "programs": self._comms,
+    def map_uses(self) -> dict[str, MapUse]:
+        """Return the use of the maps that can fill up, by their exported names."""
+        rows = self._processes.count()
+        limits = self._limits
+        return {
+            "spawns": MapUse(self._compiled.maps["places"].count(), limits["spawns"], None),
+            "processes": MapUse(rows.entries, limits["processes"], rows.at_least),
+            "programs": MapUse(self._comms.count(), limits["programs"], None),
         }
-        return {name: (exported[name].count(), limit) for name, limit in self._limits.items()}
 
     def probes(self) -> dict[str, ProbeStatus]:
         """Return the programs by place, for example ``fentry:__x64_sys_close``."""

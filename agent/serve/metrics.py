@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Optional, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -31,9 +31,9 @@ from agent.serve.labels import OTHER, Label, Recent
 from agent.serve.server import REFUSALS
 from agent.serve.totals import Totals
 from agent.settings import agentfile
-from agent.tracing.translate import BUCKET_BOUNDS_NS, NOTHING, CommStats, ProbeStatus
+from agent.tracing.translate import BUCKET_BOUNDS_NS, NOTHING, CommStats, MapUse, ProbeStatus
 
-__all__ = ["BOUNDS_SECONDS", "Metrics", "Source", "evictions"]
+__all__ = ["BOUNDS_SECONDS", "Metrics", "Source"]
 
 _Durations = Callable[[CommStats], tuple[Sequence[int], int]]
 _DURATIONS: tuple[tuple[str, str, _Durations], ...] = (
@@ -78,7 +78,7 @@ class Source(Protocol):
 
     def counters(self) -> dict[str, int]: ...
 
-    def map_entries(self) -> dict[str, tuple[int, int]]: ...
+    def map_uses(self) -> dict[str, MapUse]: ...
 
     def probes(self) -> dict[str, ProbeStatus]: ...
 
@@ -325,7 +325,6 @@ class Metrics(Collector):
         counters = self._source.counters()
         for name, counter, text in LOSSES:
             yield CounterMetricFamily(f"spawnstall_{name}", text, value=counters[counter])
-        entries = self._source.map_entries()
         now = GaugeMetricFamily("spawnstall_map_entries", "Entries in an eBPF map.", labels=("map",))
         maximum = GaugeMetricFamily(
             "spawnstall_map_max_entries", "Maximum number of entries in an eBPF map.", labels=("map",)
@@ -335,12 +334,11 @@ class Metrics(Collector):
             "Entries that a full eBPF map evicted while they were in use.",
             labels=("map",),
         )
-        for name, (used, limit) in entries.items():
-            now.add_metric((name,), used)
-            maximum.add_metric((name,), limit)
-            dropped = evictions(name, used, counters)
-            if dropped is not None:
-                evicted.add_metric((name,), dropped)
+        for name, use in self._source.map_uses().items():
+            now.add_metric((name,), use.entries)
+            maximum.add_metric((name,), use.max_entries)
+            if use.evictions is not None:
+                evicted.add_metric((name,), use.evictions)
         yield now
         yield maximum
         yield evicted
@@ -414,13 +412,6 @@ class Metrics(Collector):
             if stall.identity is None or stall.identity.container is None:
                 return (*values, "")
             return (*values, self._container.value(stall.identity.container.id[:12].encode()))
-
-
-def evictions(name: str, used: int, counters: Mapping[str, int]) -> Optional[int]:
-    """Entries that a full map evicted; None if they are not counted for this map."""
-    if f"{name}_added" not in counters:
-        return None
-    return max(0, counters[f"{name}_added"] - counters[f"{name}_deleted"] - used)
 
 
 def _add_histogram(family: HistogramMetricFamily, comm: str, counts: Sequence[int], sum_ns: int) -> None:

@@ -19,7 +19,7 @@ from agent.reports.losses import LOSSES
 from agent.reports.objects import stall_object
 from agent.reports.types import AgentObject, SpawnsObject, StatusObject, WaitObject
 from agent.serve.history import History
-from agent.serve.metrics import BOUNDS_SECONDS, Source, evictions
+from agent.serve.metrics import BOUNDS_SECONDS, Source
 from agent.serve.stallkinds import StallKinds
 
 __all__ = ["Status"]
@@ -99,11 +99,11 @@ class Status:
             "confirmations": {result.value: number for result, number in self._source.confirmations.items()},
             "maps": {
                 name: {
-                    "entries": used,
-                    "max_entries": limit,
-                    "evictions": evictions(name, used, counters),
+                    "entries": use.entries,
+                    "max_entries": use.max_entries,
+                    "evictions": use.evictions,
                 }
-                for name, (used, limit) in self._source.map_entries().items()
+                for name, use in self._source.map_uses().items()
             },
         }
 

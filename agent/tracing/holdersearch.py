@@ -271,7 +271,7 @@ class HolderSearch:
             return Cause.FORKED if forked else Cause.UNKNOWN
         process = seen.row(pid)
         if process is None:
-            is_lost = procfs.may_be_younger(pid, asked.spawn.created) and seen.any_is_evicted
+            is_lost = procfs.may_be_younger(pid, asked.spawn.created) and seen.any_may_be_evicted
         else:
             is_younger = process.born > asked.spawn.created
             is_closing = process.closing and at < process.closing + _CLOSING_NS
@@ -291,10 +291,10 @@ class _Processes:
         self._not_execed: dict[int, Optional[bool]] = {}
 
     @functools.cached_property
-    def any_is_evicted(self) -> bool:
+    def any_may_be_evicted(self) -> bool:
         """Whether a process may have lost its row because there were too many."""
         with self._lock:
-            return self._probes.has_evicted_processes()
+            return self._probes.may_have_evicted_processes()
 
     def row(self, pid: int) -> Optional[Any]:
         """The kernel side's row, or None."""

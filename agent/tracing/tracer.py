@@ -25,7 +25,7 @@ from agent.tracing.prepared import Prepared, TraceError, TracerOptions
 from agent.tracing.readers import SEARCHED_WITHIN_NS, Readers
 from agent.tracing.stallstacks import StallStacks
 from agent.tracing.stuckexecs import LATE_NS, StuckExecs
-from agent.tracing.translate import CommStats, ProbeStatus, aggregate, polled, to_spawn
+from agent.tracing.translate import CommStats, MapUse, ProbeStatus, aggregate, polled, to_spawn
 from probes import loader, records, selftest
 
 __all__ = ["Tracer"]
@@ -264,10 +264,10 @@ class Tracer:
         found["searches_cut"] = self._holders.cut + self._earlier.cut + self._stuck.cut
         return found
 
-    def map_entries(self) -> dict[str, tuple[int, int]]:
-        """Current and maximum number of entries of each map."""
+    def map_uses(self) -> dict[str, MapUse]:
+        """The use of each map that can fill up."""
         with self._reading_maps:
-            return self._probes.map_entries()
+            return self._probes.map_uses()
 
     # -- records --
 

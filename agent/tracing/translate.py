@@ -11,13 +11,14 @@ from typing import Any, Optional
 
 from agent.model import Cause, Outcome, Release, ReleasedBy, Spawn
 from probes import records
-from probes.loader import ProbeStatus
+from probes.loader import MapUse, ProbeStatus
 from probes.records import BUCKET_BOUNDS_NS, How, ReleaseFlag
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
     "NOTHING",
     "CommStats",
+    "MapUse",
     "ProbeStatus",
     "aggregate",
     "polled",

@@ -319,7 +319,20 @@ def test_full_map_of_processes_is_counted() -> None:
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", _NAMED + code, str(processes)]))
-        counters = tracer.counters()
-        now = tracer.map_entries()["processes"][0]
-    assert counters["processes_added"] - counters["processes_deleted"] - now > 0
+        evictions = tracer.map_uses()["processes"].evictions
+    assert evictions
     assert [stall for stall in seen.stalls if stall.spawn.comm == _NAME] == []
+
+
+def test_rows_that_come_and_go_are_not_taken_for_evicted_ones(native_storm: str) -> None:
+    """Each child has a row until its exec; a wrong count would raise an alert on every busy host."""
+    seen = _Seen()
+    counts = []
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        with subprocess.Popen([native_storm, "--count", "500"], stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                tracer.run_once(0)
+                counts += [tracer.map_uses()["processes"] for _ in range(50)]
+    assert max(use.entries for use in counts) > 1
+    assert {use.evictions for use in counts} == {0}

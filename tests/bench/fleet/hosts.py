@@ -18,7 +18,7 @@ from typing import Any
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from agent.model import Cause, Stall, StuckExec
-from agent.tracing.translate import CommStats, ProbeStatus
+from agent.tracing.translate import CommStats, MapUse, ProbeStatus
 from dashboards.preview import lognormal
 from tests.unit.samples import BEGAN, MS, SECOND, holder, spawn, stall, waiting
 from tests.unit.serve.test_metrics import FakeSource, metrics_of, program
@@ -46,16 +46,17 @@ KINDS = (Kind("quiet", 4, 0), Kind("busy", 20, 10), Kind("worst", 100, 500))
 
 def source_like(samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]) -> FakeSource:
     """Return a source with the maps and the probes of a real agent; ``samples`` are its metrics."""
-    entries: dict[str, tuple[int, int]] = {}
+    uses: dict[str, MapUse] = {}
     statuses: dict[str, ProbeStatus] = {}
     for (name, labels), value in samples.items():
         if name == "spawnstall_map_max_entries":
             map_name = dict(labels)["map"]
             used = samples["spawnstall_map_entries", labels]
-            entries[map_name] = (round(used), round(value))
+            evicts = ("spawnstall_map_evictions_total", labels) in samples
+            uses[map_name] = MapUse(round(used), round(value), 0 if evicts else None)
         elif name == "spawnstall_probe_attached":
             statuses[dict(labels)["probe"]] = ProbeStatus(bool(value), None, None)
-    return FakeSource(entries=entries, statuses=statuses)
+    return FakeSource(uses=uses, statuses=statuses)
 
 
 def exposition(kind: Kind, like: FakeSource) -> str:

@@ -19,6 +19,7 @@ from probes.btf import Btf, BtfError
 from probes.compiled import Attempt
 from probes.loader import Options
 from probes.preflight import UnsupportedError
+from probes.processrows import ProcessRows
 from probes.records import Spawn, process_type, watched_type
 from probes.syscallfunctions import NoFunctionsError, SyscallFunctions
 
@@ -195,7 +196,7 @@ class _Maps(loader.Probes):
     def __init__(self, **maps: Any) -> None:
         self._compiled = SimpleNamespace(maps=maps)  # type: ignore[assignment]
         self._spawns = maps.get("spawns", {})
-        self._processes = maps.get("processes", {})
+        self._processes = ProcessRows(maps.get("processes", {}), self.counter)
         self._stacks = None
         self._unreadable = 0
 

@@ -13,7 +13,7 @@ import promql_parser
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from agent.tracing.translate import ProbeStatus
+from agent.tracing.translate import MapUse, ProbeStatus
 from dashboards.preview import lognormal
 from tests.bench.fleet.hosts import KINDS, Kind, Template, exposition, series_by_part, source_like
 from tests.bench.fleet.queries import targets_of, without_recordings
@@ -65,11 +65,11 @@ def test_the_limit_of_label_values_loses_none() -> None:
 
 def test_the_maps_and_probes_are_those_of_the_agent_that_was_asked() -> None:
     like = FakeSource(
-        entries={"spawns": (3, 512)},
+        uses={"spawns": MapUse(3, 512, None), "processes": MapUse(2, 64, 0)},
         statuses={"a:b": ProbeStatus(True, None, None), "c:d": ProbeStatus(False, None, None)},
     )
     found = source_like(_samples(exposition(QUIET, like)))
-    assert (found.entries, found.statuses) == (like.entries, like.statuses)
+    assert (found.uses, found.statuses) == (like.uses, like.statuses)
 
 
 def test_after_its_first_hour_a_host_exports_what_agent_metrics_exported() -> None:

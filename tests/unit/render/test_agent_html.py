@@ -22,6 +22,7 @@ from agent.serve.history import History
 from agent.serve.metrics import BOUNDS_SECONDS
 from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
+from agent.tracing.translate import MapUse
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import (
     BEGAN,
@@ -202,7 +203,7 @@ def test_page_without_history() -> None:
 def test_health_of_the_agent() -> None:
     source = FakeSource()
     source.counts.update(records_lost=1234567, processes_added=50)
-    source.entries["processes"] = (4000, 4096)
+    source.uses["processes"] = MapUse(4000, 4096, 0)
     text = Document(page(_status(source=source))).text
     for words in (
         "records lost 1,234,567",

@@ -27,7 +27,7 @@ from agent.serve.labels import OTHER
 from agent.serve.metrics import BOUNDS_SECONDS, Metrics
 from agent.settings.agentfile import Labels as LabelOptions
 from agent.settings.agentfile import Rule
-from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, ProbeStatus
+from agent.tracing.translate import BUCKET_BOUNDS_NS, CommStats, MapUse, ProbeStatus
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, SECOND, UNSEEN, holder, spawn, stall
 
@@ -82,8 +82,12 @@ class FakeSource:
     self_test_failure: Optional[str] = None
     by_comm: dict[bytes, CommStats] = field(default_factory=lambda: {OTHER.encode(): program()})
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
-    entries: dict[str, tuple[int, int]] = field(
-        default_factory=lambda: {"places": (0, 8192), "processes": (0, 4096), "programs": (1, 1024)}
+    uses: dict[str, MapUse] = field(
+        default_factory=lambda: {
+            "spawns": MapUse(0, 8192, None),
+            "processes": MapUse(0, 4096, 0),
+            "programs": MapUse(1, 1024, None),
+        }
     )
     statuses: dict[str, ProbeStatus] = field(
         default_factory=lambda: {
@@ -98,8 +102,8 @@ class FakeSource:
     def counters(self) -> dict[str, int]:
         return self.counts
 
-    def map_entries(self) -> dict[str, tuple[int, int]]:
-        return self.entries
+    def map_uses(self) -> dict[str, MapUse]:
+        return self.uses
 
     def probes(self) -> dict[str, ProbeStatus]:
         return self.statuses
@@ -536,16 +540,16 @@ def test_counters_of_the_kernel_side() -> None:
 
 
 def test_maps_and_their_evictions() -> None:
-    counts = {**dict.fromkeys(COUNTERS, 0), "processes_added": 500, "processes_deleted": 380}
-    entries = {"places": (9, 8192), "processes": (100, 4096), "programs": (3, 1024)}
-    scraped = scrape(FakeSource(counts=counts, entries=entries))
-    for name, (used, limit) in entries.items():
-        assert scraped.value("spawnstall_map_entries", map=name) == used
-        assert scraped.value("spawnstall_map_max_entries", map=name) == limit
+    uses = {
+        "spawns": MapUse(9, 8192, None),
+        "processes": MapUse(100, 4096, 20),
+        "programs": MapUse(3, 1024, None),
+    }
+    scraped = scrape(FakeSource(uses=uses))
+    for name, use in uses.items():
+        assert scraped.value("spawnstall_map_entries", map=name) == use.entries
+        assert scraped.value("spawnstall_map_max_entries", map=name) == use.max_entries
     assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 20)]
-    counts["processes_added"] = 7  # the counters are read at different times: never negative
-    scraped = scrape(FakeSource(counts=counts, entries=entries))
-    assert scraped.samples("spawnstall_map_evictions_total") == [({"map": "processes"}, 0)]
 
 
 def test_confirmations() -> None:

@@ -13,6 +13,7 @@ from agent.serve.history import History
 from agent.serve.metrics import BOUNDS_SECONDS
 from agent.serve.stallkinds import StallKinds
 from agent.serve.status import Status
+from agent.tracing.translate import MapUse
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, SECOND, spawn, stall, waiting
 from tests.unit.serve.test_metrics import FakeSource
@@ -58,8 +59,8 @@ def test_a_stall_that_has_just_ended_is_listed_once() -> None:
 
 def test_the_agents_health() -> None:
     source = FakeSource(self_test_failure="no holder")
-    source.counts.update(records_lost=3, processes_added=100, processes_deleted=80)
-    source.entries["processes"] = (8, 4096)
+    source.counts.update(records_lost=3)
+    source.uses["processes"] = MapUse(8, 4096, 12)
     history = History(1)
     for number in range(4):
         history.add(stall(of=spawn(id=number)))

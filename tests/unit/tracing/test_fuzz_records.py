@@ -72,7 +72,7 @@ class Kernel(loader.Probes):
     def still_in_flight(self, spawns: Iterable[records.Spawn]) -> list[records.Spawn]:
         return list(spawns)
 
-    def has_evicted_processes(self) -> bool:
+    def may_have_evicted_processes(self) -> bool:
         return False
 
     def process(self, pid: int) -> Any:

@@ -250,7 +250,7 @@ class _Kernel:
 
     may_hold = loader.Probes.may_hold
 
-    def has_evicted_processes(self) -> bool:
+    def may_have_evicted_processes(self) -> bool:
         return self.evicted
 
     def execed(self, pid: int) -> int:
