@@ -570,6 +570,7 @@ static void run_play(const char *cgroup)
         if (scene->play.strangers >> number & 1)
             fork_role(number);
     pid_t parent = fork_parent(cgroup);
+    role_of(0)->pid = parent; /* as it does itself, maybe later */
     for (;;) {
         struct pollfd polled[ROLES + 1] = {{.fd = BELL_FD, .events = POLLIN}};
         int who[ROLES + 1], count = 1, left = 0;
@@ -588,7 +589,7 @@ static void run_play(const char *cgroup)
         struct act *it = next < ACTS ? &scene->play.director[next] : NULL;
         if (it && it->kind == END)
             it = NULL;
-        if (!left && role_of(0)->pid && !it)
+        if (!left && !it)
             break;
         uint64_t due = it ? truth->began + it->at * 1000ULL : truth->began + LATEST_NS, time = now();
         if (time < due) {
@@ -618,9 +619,12 @@ static void run_play(const char *cgroup)
     }
     while (waitpid(-1, NULL, 0) > 0)
         ;
-    for (int number = 0; number < ROLES; number++)
+    for (int number = 0; number < ROLES; number++) {
         if (pidfds[number] >= 0)
             close(pidfds[number]);
+        if (role_of(number)->pid && !role_of(number)->ended)
+            role_of(number)->ended = now(); /* it had not written its pid yet when all others had ended */
+    }
 }
 
 /* A stage plays every nth play. */
