@@ -26,8 +26,10 @@
 #define HOW_EXEC  2
 #define HOW_EXIT  3
 
-/* In process.expected: its own errpipe has survived its exec. If it closes other copies before its parent begins to read, it
- * is on its way to another exec (Java's helper). */
+/* Flags of process.expected. EXPECTED: it is about to call exec, as its parent waits for that in vfork or on an errpipe, or an
+ * exec has failed. EXPECTED_LATER: its own errpipe has survived its exec. If it closes other copies before its parent begins
+ * to read, it is on its way to another exec (Java's helper). */
+#define EXPECTED       1
 #define EXPECTED_LATER 2
 
 /* Flags of a release. */
@@ -156,15 +158,14 @@ struct process {
     u32 parent[MAX_ANCESTORS]; /* process ids, the parent first, 0: unknown */
     u32 forker;                /* thread that forked it */
     u32 stack;                 /* as in a release */
-    u8 expected;   /* 1: about to call exec: its parent waits for that in vfork or on an errpipe, or an exec has failed;
-                    * EXPECTED_LATER */
-    u8 shared;     /* its threads have more than one fd table, or another process has the same table */
-    u8 is_own;     /* the own child of a spawn, at its fork */
-    u8 kept;       /* during an event: a copy was found (at an exec: KEPT_*) */
-    u8 foreign;    /* at its fork, it got a copy of an errpipe that is not for it */
-    u8 exec_error; /* errno of its last failed exec */
-    u8 strays;     /* it is the stray of a spawn, see struct stray */
-    u8 is_plain;   /* of every spawn in may_hold that is not in own, it has nothing but a copy */
+    u8 expected;               /* EXPECTED, EXPECTED_LATER */
+    u8 shared;                 /* its threads have more than one fd table, or another process has the same table */
+    u8 is_own;                 /* the own child of a spawn, at its fork */
+    u8 kept;                   /* during an event: a copy was found (at an exec: KEPT_*) */
+    u8 foreign;                /* at its fork, it got a copy of an errpipe that is not for it */
+    u8 exec_error;             /* errno of its last failed exec */
+    u8 strays;                 /* it is the stray of a spawn, see struct stray */
+    u8 is_plain;               /* of every spawn in may_hold that is not in own, it has nothing but a copy */
     /* Filters, by fd % FD_FILTER. fd_filter: 1 if it has, or had, an end of a followed pipe at that fd. read_filter: 1 if a
      * read of it can also be the wait for an own child: the write end is closed, or it is a copy. */
     u8 fd_filter[FD_FILTER];

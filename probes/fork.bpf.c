@@ -110,7 +110,7 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->parent[0] = key;
     __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (MAX_ANCESTORS - 1));
     to->stack = 0;
-    to->expected = vfork;
+    to->expected = EXPECTED * vfork;
     to->shared = 0;
     to->is_own = to->kept = to->foreign = to->exec_error = to->strays = 0;
     to->is_plain = 1;
@@ -340,7 +340,7 @@ INLINE int exec_failed(long result)
     struct process *row = result < 0 ? row_of(key) : 0;
     if (!row)
         return 0;
-    row->expected = 1;
+    row->expected = EXPECTED;
     row->exec_error = -result;
     return 0;
 }

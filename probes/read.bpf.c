@@ -49,7 +49,7 @@ ENTER(read)
         u32 child = spawn->own_pid;
         struct process *own = row_of(child);
         if (own)
-            own->expected = 1;
+            own->expected = EXPECTED;
         return 0;
     }
 #ifdef BTF

@@ -14,6 +14,7 @@ from typing import Optional, Union
 
 __all__ = [
     "BUCKET_BOUNDS_NS",
+    "EXPECTED",
     "LEFT_UNKNOWN",
     "MAX_NUMBERS",
     "MAX_RELEASES",
@@ -47,6 +48,9 @@ MAX_STACK_DEPTH = 32
 
 LEFT_UNKNOWN = (1 << 32) - 1
 """Value of Release.left if the kernel's count of copies is unknown."""
+
+EXPECTED = 1
+"""Flag of a process's ``expected``: it is about to call exec."""
 
 _COMM_LEN = 16
 _BUCKETS = 23

@@ -79,7 +79,7 @@ INLINE u32 foreign_released(struct process *row, u32 key, struct spawn *spawn, s
                             const char *comm)
 {
     u64 execed = differ(row->execed, 0), descends = 0;
-    u64 expected = (row->expected | (row->expected / EXPECTED_LATER & (differ(how, HOW_CLOSE) ^ 1))) & 1;
+    u64 expected = (row->expected | (row->expected / EXPECTED_LATER & (differ(how, HOW_CLOSE) ^ 1))) & EXPECTED;
     LOOP
     for (int k = 0; k < MAX_ANCESTORS; k++)
         descends |= differ(row->parent[k], spawn->own_pid) ^ 1;
@@ -403,7 +403,8 @@ end:
         delete_row(key);
     } else if (walk->how == HOW_EXEC) {
         row->execed = walk->ns;
-        row->expected &= row->kept / KEPT_EXPECTED; /* its parent waits for one more exec (Java's helper) */
+        row->expected &=
+            EXPECTED * (row->kept / KEPT_EXPECTED); /* its parent waits for one more exec (Java's helper) */
         row->expected |= row->kept & KEPT_OWN ? EXPECTED_LATER : 0;
         row->kept = row->exec_error = 0; /* the failed exec was an attempt at another entry of PATH */
     }

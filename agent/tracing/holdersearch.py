@@ -16,6 +16,7 @@ from agent.model import Cause, Confirmation, Holder, Spawn, stall_began
 from agent.tracing.background import Background, Budget
 from agent.tracing.known import KnownSpawns
 from probes import loader
+from probes.records import EXPECTED
 
 __all__ = ["PATIENCE_NS", "HolderSearch", "youngest"]
 
@@ -236,7 +237,7 @@ class HolderSearch:
         if not self._probes.sees_fd_tables:  # then may_hold is not known
             if holder.cause is Cause.UNKNOWN:
                 return holder
-            cause = Cause.LATE_EXEC if process.expected & 1 else Cause.FORKED
+            cause = Cause.LATE_EXEC if process.expected & EXPECTED else Cause.FORKED
             return dataclasses.replace(_forked(holder, process), cause=cause)
         if not self._probes.may_hold(process, spawn.place, spawn.created):
             return self._if_open(holder, spawn)
@@ -245,7 +246,7 @@ class HolderSearch:
             cause=diagnosis.cause_of(
                 descendant=spawn.child in process.parent and process.born >= (spawn.forked or 0),
                 execed=process.execed > 0,
-                expected=bool(process.expected & 1) or (not process.execed and seen.is_in_exec(pid)),
+                expected=bool(process.expected & EXPECTED) or (not process.execed and seen.is_in_exec(pid)),
             ),
         )
 

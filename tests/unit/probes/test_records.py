@@ -72,6 +72,7 @@ _CONSTANTS = (
     "BUCKETS",
     "BUCKET_0_NS",
     "COMM_LEN",
+    "EXPECTED",
     "LEFT_UNKNOWN",
     "MAX_STACK_DEPTH",
 )
@@ -184,6 +185,7 @@ def test_settings(header: str, c_says: dict[str, int]) -> None:
 def test_constants(c_says: dict[str, int]) -> None:
     assert c_says["MAX_NUMBERS"] == records.MAX_NUMBERS
     assert c_says["MAX_RELEASES"] == records.MAX_RELEASES
+    assert c_says["EXPECTED"] == records.EXPECTED
     assert c_says["LEFT_UNKNOWN"] == records.LEFT_UNKNOWN
     assert c_says["MAX_STACK_DEPTH"] == records.MAX_STACK_DEPTH
     assert c_says["BUCKETS"] == len(records.BUCKET_BOUNDS_NS) + 1
