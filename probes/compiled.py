@@ -41,6 +41,8 @@ class Attempt:
     ids: Mapping[str, int] = field(default_factory=dict)
     iterators: Mapping[str, int] = field(default_factory=dict)
     like: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

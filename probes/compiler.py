@@ -16,6 +16,8 @@ Reads a JSON object:
         ids: by FUNCTION, its id in the kernel's BTF
         tails: by name of a map of tail calls, its programs in order
         like: by name of such a program, the one in functions with the same type (default: a tracepoint's)
+        copies: by name of a program in tails that is not in the sources, the program with its instructions
+        renamed: by name of a copy and of a map, the map that the copy uses instead
         iterators: by name of a program that the kernel may refuse, the id of its ``bpf_iter_KIND`` in the
             kernel's BTF
         maps: names of the maps to pass on
@@ -46,7 +48,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +217,7 @@ def _key(request: dict[str, Any], attempt: dict[str, Any]) -> str:
     """Return the key of everything that the bytecode depends on: sources, headers, flags, names, kernel."""
     headers = sorted([*Path(__file__).parent.glob("*.h"), *Path(request["shim"]).rglob("*.h")])
     texts = [joined(request["sources"]), *(header.read_bytes() for header in headers)]
-    names = [*_ONCE, *attempt["flags"], *_names(attempt), *attempt["maps"], *platform.uname()[2:5]]
+    names = [*_ONCE, *attempt["flags"], *_compiled_names(attempt), *attempt["maps"], *platform.uname()[2:5]]
     return Cache.key([*texts, *(name.encode() for name in names)])
 
 
@@ -223,6 +225,11 @@ def _names(attempt: dict[str, Any]) -> list[str]:
     """Return the programs that an attempt loads, each once."""
     tails = [function for functions in attempt["tails"].values() for function in functions]
     return list(dict.fromkeys([*attempt["functions"], *tails, *attempt["iterators"]]))
+
+
+def _compiled_names(attempt: dict[str, Any]) -> list[str]:
+    """Return those of them that are in the sources."""
+    return [name for name in _names(attempt) if name not in attempt["copies"]]
 
 
 def compile_(request: dict[str, Any], attempt: dict[str, Any], output: list[str]) -> Bytecode:
@@ -237,7 +244,7 @@ def compile_(request: dict[str, Any], attempt: dict[str, Any], output: list[str]
         with _captured_stderr(Path(folder) / "stderr") as printed:
             try:
                 bpf = bcc.BPF(text=joined(request["sources"]), cflags=[*_ONCE, *attempt["flags"]])
-                programs = {name: bpf.dump_func(name.encode()) for name in _names(attempt)}
+                programs = {name: bpf.dump_func(name.encode()) for name in _compiled_names(attempt)}
                 return extract(str(getattr(bcc, "__version__", "unknown")), programs, _maps(bcc, bpf))
             except Exception as error:  # bcc raises plain Exception
                 raise RuntimeError(f"the probes do not compile: {error}{_reason(printed())}") from error
@@ -262,11 +269,10 @@ def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
     try:
         for layout in bytecode.maps:
             loaded.maps[layout.name] = create(layout)
-        fds = [loaded.maps[layout.name] for layout in bytecode.maps]
         names = [name for name in _names(attempt) if name not in attempt["iterators"]]
 
         def one(name: str) -> int:
-            return _load_program(name, bytecode.linked(name, fds), attempt)
+            return _load_program(name, _linked(name, bytecode, loaded.maps, attempt), attempt)
 
         with ThreadPoolExecutor(_LOADERS) as loaders:  # several verifications at a time
             started = {name: loaders.submit(one, name) for name in names}
@@ -284,7 +290,8 @@ def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
             for index, function in enumerate(functions):
                 targets.set(index, loaded.programs[function])
         for name, kind in attempt["iterators"].items():
-            loaded.iterators[name] = _link(name, bytecode.linked(name, fds), kind)
+            linked = _linked(name, bytecode, loaded.maps, attempt)
+            loaded.iterators[name] = _link(name, linked, kind)
         for function, event in attempt["functions"].items():
             if event.startswith(AT_FUNCTIONS):
                 loaded.attachments[function] = fentry.attach(loaded.programs[function])
@@ -292,6 +299,13 @@ def load(bytecode: Bytecode, attempt: dict[str, Any]) -> Loaded:
         loaded.close()
         raise RuntimeError(f"the kernel refused the probes: {error}") from error
     return loaded
+
+
+def _linked(name: str, bytecode: Bytecode, maps: Mapping[str, int], attempt: dict[str, Any]) -> bytes:
+    """Return the instructions of a program, or of a copy, with the fds of its maps."""
+    renamed = attempt["renamed"].get(name, {})
+    fds = [maps[renamed.get(layout.name, layout.name)] for layout in bytecode.maps]
+    return bytecode.linked(attempt["copies"].get(name, name), fds)
 
 
 def joined(sources: Sequence[str]) -> bytes:

@@ -158,8 +158,10 @@ BPF_ARRAY(watched, struct places, 1); /* spawns whose parent a foreign process m
 BPF_PROG_ARRAY(shared, SHARED_PROGRAMS);
 BPF_PROG_ARRAY(at_enter, ENTER_PROGRAMS);
 BPF_PROG_ARRAY(at_exit, EXIT_PROGRAMS);
-BPF_PROG_ARRAY(range_rest, 1);   /* FENTRY: sys_exit_close_range, which continues with itself */
-BPF_PROG_ARRAY(newtask_rest, 1); /* BTF: task_newtask, likewise */
+BPF_PROG_ARRAY(newtask_rest, 1); /* BTF: task_newtask, which continues with itself */
+/* FENTRY: copies of let_go_next and pipe_made for functions of another type (_COPIES in loader.py). */
+BPF_PROG_ARRAY(range_rest, SHARED_PROGRAMS);
+BPF_PROG_ARRAY(socketpair_rest, EXIT_PROGRAMS);
 /* pid_filter: by the low bits of a process id, the number of rows in processes, plus READER times the number of threads in
  * readers. With 0 an uninvolved process needs no hash look-up. (An evicted row stays counted, which costs time only.) */
 #define READER 0x10000

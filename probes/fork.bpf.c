@@ -48,28 +48,15 @@ ENTER(close_range)
 LEAVE(close_range)
 {
 #ifdef BTF
-    u32 key = process_id(), tid = thread_id();
-    if (RESULT < 0 || !row_of(key))
+    u32 tid = thread_id();
+    if (RESULT < 0 || !row_of(process_id()))
         return 0;
-    struct walk *walk = 0;
+    struct walk walk = {.ns = bpf_ktime_get_ns(), .how = HOW_CLOSE};
+    process_comm(walk.comm);
+    if (begin_walk(tid, &walk))
 #ifdef FENTRY
-    walk = walks.lookup(&tid);
-    if (walk && walk->how != HOW_CLOSE)
-        walk = 0;
-#endif
-    if (!walk) {
-        struct walk fresh = {.ns = bpf_ktime_get_ns(), .how = HOW_CLOSE};
-        process_comm(fresh.comm);
-        walk = begin_walk(tid, &fresh);
-    }
-#ifdef FENTRY
-    if (walk && let_go(args, walk)) {
-        range_rest.call(args, 0);
-        count(WALKS_CUT);
-    }
-    walks.delete(&tid);
+        range_rest.call(args, LET_GO_NEXT);
 #else
-    if (walk)
         shared.call(args, LET_GO_NEXT);
 #endif
 #endif

@@ -73,12 +73,30 @@ _TAILS = {
     "at_enter": ("dup_over", "closing"),
     "at_exit": ("pipe_made", "dup_made"),
 }
+
+
+class _Copy(NamedTuple):
+    """A tail-called program that is loaded once more at functions, for a function of another type.
+
+    called_by: its map of tail calls, which it uses in place of the original's; like: the program that calls
+    it.
+    """
+
+    name: str
+    of: str
+    called_by: str
+    like: str
+
+
+_COPIES = (
+    _Copy("let_go_range", "let_go_next", "range_rest", "sys_exit_close_range"),
+    _Copy("socketpair_made", "pipe_made", "socketpair_rest", "sys_exit_socketpair"),
+)
 _LRU_RESERVE = 128
 """Free entries of an LRU map that each CPU can reserve for itself."""
 _OPEN_FILES = "open_files"
 _OPEN_FILES_KIND = "bpf_iter_task_file"
 _ASKED = "asked"
-_CLOSE_RANGE = "sys_exit_close_range"
 _NEWTASK = "task:task_newtask"
 
 
@@ -476,7 +494,7 @@ def _mirrors(options: Options, attempt: Attempt) -> dict[str, tuple[Any, Any]]:
         "notices": (ctypes.c_int, ctypes.c_int),
         # The kernel empties a map of tail calls when no process has it open.
         **dict.fromkeys(_TAILS, (ctypes.c_int, ctypes.c_int)),
-        "range_rest": (ctypes.c_int, ctypes.c_int),
+        **{each.called_by: (ctypes.c_int, ctypes.c_int) for each in _COPIES},
         "newtask_rest": (ctypes.c_int, ctypes.c_int),
     }
     if options.only_targets:
@@ -523,20 +541,27 @@ def _attempts(
     calls = [_function(name) for name in tracepoints if name.startswith(_SYSCALLS)]
     functions = _syscall_functions(functions_of, calls) if functions_of else None
     if functions is not None:
-        again = [_CLOSE_RANGE] if _CLOSE_RANGE in functions.events else []
+        copied = [each for each in _COPIES if each.like in functions.events]
         at_functions = Attempt(
             [*flags, *functions.flags],
             {**plain, **functions.events},
-            {**tails, "range_rest": again},
+            {**tails, **{each.called_by: [each.name] for each in copied}},
             functions.ids,
             iterators,
             like={
                 **dict.fromkeys(_TAILS["at_enter"], "sys_enter_close"),
                 **dict.fromkeys(_TAILS["at_exit"], "sys_exit_pipe2"),
+                **{each.name: each.like for each in copied},
             },
+            copies={each.name: each.of for each in copied},
+            renamed={each.name: {_tails_with(each.of): each.called_by} for each in copied},
         )
         attempts.insert(0, at_functions)
     return attempts
+
+
+def _tails_with(program: str) -> str:
+    return next(name for name, each in _TAILS.items() if program in each)
 
 
 def _reads_at_tracepoints(attempt: Attempt) -> bool:

@@ -186,11 +186,16 @@ ENTER(socketpair)
         return 0;
     return enter_pipe(ARGUMENT(3, usockvec), 1);
 }
-#ifdef FENTRY /* its function has another type than that of the others, so it cannot tail-call their program */
-LEAVE(socketpair) { return pipe_returned(RESULT) ? follow_pipe() : 0; }
+LEAVE(socketpair)
+{
+    if (pipe_returned(RESULT))
+#ifdef FENTRY
+        socketpair_rest.call(args, PIPE_MADE);
 #else
-LEAVE(socketpair) { return leave_pipe(args, RESULT); }
+        at_exit.call(args, PIPE_MADE);
 #endif
+    return 0;
+}
 #endif
 
 /* ---- copies ---- */

@@ -120,6 +120,19 @@ def test_no_program_reads_arguments_at_tracepoints_if_they_are_misplaced(kernel9
     assert {place.split(":")[0] for place in attempt.functions.values()} == {"fentry", "sched", "raw"}
 
 
+def test_what_other_functions_tail_call_is_loaded_again_not_compiled_again(kernel93: Path) -> None:
+    for call in ("close_range", "socketpair"):
+        for side in ("enter", "exit"):
+            folder = kernel93 / f"events/syscalls/sys_{side}_{call}"
+            folder.mkdir(parents=True)
+            (folder / "format").touch()
+    [attempt] = loader.find_ways(kernel93, Options()).attempts
+    assert attempt.copies == {"let_go_range": "let_go_next", "socketpair_made": "pipe_made"}
+    assert attempt.tails["range_rest"] == ["let_go_range"]
+    assert attempt.renamed["let_go_range"] == {"shared": "range_rest"}
+    assert attempt.like["socketpair_made"] == "sys_exit_socketpair"
+
+
 @pytest.mark.parametrize(
     ("options", "cure"),
     [
