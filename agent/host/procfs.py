@@ -26,6 +26,7 @@ __all__ = [
     "descendants",
     "has_not_execed",
     "has_open",
+    "has_run",
     "is_alive",
     "is_blocked_on",
     "is_in_exec",
@@ -119,6 +120,21 @@ def may_be_younger(pid: int, than: int, proc: Path = PROC) -> bool:
         return started(pid, proc) + _tick_ns() > than
     except (OSError, ValueError, IndexError):
         return True
+
+
+def has_run(pid: int, proc: Path = PROC) -> bool:
+    """Whether the main thread of a process has run since its fork; True if that is unknown, or it is gone.
+
+    Unknown: a kernel that does not count, or that has no such file, as without CONFIG_SCHED_INFO.
+    """
+    try:
+        return _runs(proc / str(pid)) > 0 or _runs(proc / "self") == 0
+    except (OSError, ValueError, IndexError):
+        return True
+
+
+def _runs(process: Path) -> int:
+    return int(contents(f"{process}/schedstat").split()[2])
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:

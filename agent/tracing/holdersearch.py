@@ -263,7 +263,7 @@ class HolderSearch:
         """The cause for a holder whose copy the kernel side did not see it acquire.
 
         The copy was passed, unless the kernel side lost track of this pipe's copies, or of the holder, or the
-        holder has not finished its close yet.
+        holder's fork or close has not finished yet.
         """
         if not self._probes.sees_fd_tables:
             forked = seen.has_not_execed(pid)
@@ -277,7 +277,21 @@ class HolderSearch:
             is_younger = process.born > asked.spawn.created
             is_closing = process.closing and at < process.closing + _CLOSING_NS
             is_lost = is_younger and (process.shared or is_closing)
-        return Cause.UNKNOWN if asked.spawn.copy_lost or is_lost else Cause.PASSED
+        if asked.spawn.copy_lost or is_lost or self._was_untraced(asked.spawn, pid):
+            return Cause.UNKNOWN
+        return Cause.PASSED
+
+    def _was_untraced(self, spawn: Spawn, pid: int) -> bool:
+        """Whether the holder's fork may not have been traced when its row was read.
+
+        The kernel makes a new process visible before the kernel side traces the fork, and lets it run after
+        that.
+        """
+        if not procfs.has_run(pid):
+            return True
+        with self._lock:
+            process = self._probes.process(pid)
+        return process is not None and self._probes.may_hold(process, spawn.place, spawn.created)
 
 
 class _Processes:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.model import Cause, Spawn, Stall
-from agent.tracing.prepared import TracerOptions
-from agent.tracing.tracer import Tracer
+from agent.model import Cause
 from probes.perfevent import online_cpus
 from tests.live.lab import PYTHON, Lab, json_lines
+from tests.live.seen import Seen
 
 pytestmark = pytest.mark.alone
 
@@ -27,7 +26,7 @@ _NAMED = f"open('/proc/self/comm', 'w').write('{_NAME.decode()}')\n"
 def test_how_a_holder_that_was_evicted_got_its_copy_is_unknown(lab: Lab) -> None:
     """The worker and many others are forked with a copy; only the worker is left. Nobody passed it on."""
     processes = 200 + 128 * len(online_cpus())
-    seen = _Seen(max_processes=16)
+    seen = Seen(max_processes=16)
     with seen.tracer as tracer:
         assert tracer.start() is None
         printed = seen.poll_beside(_start(lab.program("evicted_worker.py", "--others", str(processes))))
@@ -37,34 +36,12 @@ def test_how_a_holder_that_was_evicted_got_its_copy_is_unknown(lab: Lab) -> None
     assert holder.cause is Cause.UNKNOWN
 
 
-class _Seen:
-    """A tracer in this process, and all its reports."""
-
-    def __init__(self, **options: object) -> None:
-        self.stalls: list[Stall] = []
-        self.spawns: list[Spawn] = []
-        self.tracer = Tracer(
-            TracerOptions(every=True, **options),  # type: ignore[arg-type]
-            self.stalls.append,
-            self.spawns.append,
-        )
-
-    def poll_beside(self, process: subprocess.Popen[str]) -> str:
-        """Poll until a process has ended; return its output."""
-        while process.poll() is None:
-            self.tracer.run_once(0.05)
-        self.tracer.run_once(0.2)
-        self.tracer.drain()
-        assert process.stdout is not None
-        return process.stdout.read()
-
-
 def test_pipe_whose_numbers_cannot_be_read_is_counted(repo_root: Path, tmp_path: Path) -> None:
     """Another thread unmaps the memory before pipe2 returns to user space."""
     program = tmp_path / "taken_page"
     source = repo_root / "tests/programs/taken_page.c"
     subprocess.run(["gcc", "-O2", "-pthread", "-o", program, source], check=True)
-    seen = _Seen()
+    seen = Seen()
     with seen.tracer as tracer:
         assert tracer.start() is None
         with subprocess.Popen([str(program)]) as process:
@@ -90,7 +67,7 @@ def test_pipes_without_a_place_are_counted() -> None:
         "subprocess.Popen(['/bin/true']).wait()\n"
         "done.set()\n"
     )
-    seen = _Seen(max_spawns=64)
+    seen = Seen(max_spawns=64)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", _NAMED + code]))
@@ -100,7 +77,7 @@ def test_pipes_without_a_place_are_counted() -> None:
 
 def test_idle_pipes_make_room(lab: Lab) -> None:
     """Pipes without a fork release their entries after a second: a stall beside them is found."""
-    seen = _Seen(max_spawns=64)
+    seen = Seen(max_spawns=64)
     with seen.tracer as tracer:
         assert tracer.start() is None
         code = (
@@ -124,7 +101,7 @@ def test_idle_pipes_make_room(lab: Lab) -> None:
 
 
 def test_records_lost_by_a_small_perf_buffer_are_counted(lab: Lab) -> None:
-    seen = _Seen(buffer_pages=1)
+    seen = Seen(buffer_pages=1)
     with seen.tracer as tracer:
         assert tracer.start() is None
         program = _start(lab.program("many_popen.py", "--count", "400"))
@@ -144,7 +121,7 @@ def test_tracer_started_in_the_middle_of_a_spawn(lab: Lab) -> None:
     command = lab.program("fork_beside_popen.py", "--force", "2", "--live", "6", "--plain", "0")
     program = _start(command)
     time.sleep(0.7)
-    seen = _Seen()
+    seen = Seen()
     with seen.tracer as tracer:
         assert tracer.start() is None
         printed = json_lines(seen.poll_beside(program))
@@ -225,7 +202,7 @@ popen = subprocess.Popen(['/bin/true'], env=HookedEnv(hook))
 @pytest.mark.parametrize("how", _TABLES)
 def test_holder_that_shares_or_splits_its_fd_table_is_not_named_for_certain(lab: Lab, how: str) -> None:
     """Neither a close by one of its threads nor its exit shows the end of its copies."""
-    seen = _Seen(min_ns=100_000_000)
+    seen = Seen(min_ns=100_000_000)
     with seen.tracer as tracer:
         assert tracer.start() is None
         code = _TABLE_PROGRAM.format(fork=_TABLES[how].strip())
@@ -256,7 +233,7 @@ def test_full_map_of_spawns_is_counted(lab: Lab) -> None:
         "    children.append(pid)\n"
         "for pid in children: os.waitpid(pid, 0)\n"
     )
-    seen = _Seen(max_spawns=64)
+    seen = Seen(max_spawns=64)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", _NAMED + code]))
@@ -268,7 +245,7 @@ def test_full_map_of_spawns_is_counted(lab: Lab) -> None:
 def test_spawns_whose_child_was_evicted_are_counted(compiled: Callable[..., str]) -> None:
     """More own children live at once than the map has room for: each spawn is reported or counted as lost."""
     processes, threads = 4, 100 + 32 * len(online_cpus())
-    seen = _Seen(max_processes=16, min_ns=3_600_000_000_000)
+    seen = Seen(max_processes=16, min_ns=3_600_000_000_000)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([compiled("in_flight"), str(processes), str(threads)]))
@@ -282,7 +259,7 @@ def test_spawns_whose_child_was_evicted_are_counted(compiled: Callable[..., str]
 def test_stalls_of_evicted_threads_end(compiled: Callable[..., str]) -> None:
     """More threads read at once than the map has room for: the kernel side misses the end of some reads."""
     threads = 600 + 128 * len(online_cpus())
-    seen = _Seen(max_threads=16)
+    seen = Seen(max_threads=16)
     with seen.tracer as tracer:
         assert tracer.start() is None
         # What it prints at its end does not fit into the pipe, so that it stays.
@@ -315,7 +292,7 @@ def test_full_map_of_processes_is_counted() -> None:
         "for pid in children: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)\n"
     )
     processes = 200 + 128 * len(online_cpus())
-    seen = _Seen(max_processes=16)
+    seen = Seen(max_processes=16)
     with seen.tracer as tracer:
         assert tracer.start() is None
         seen.poll_beside(_start([PYTHON, "-c", _NAMED + code, str(processes)]))
@@ -326,7 +303,7 @@ def test_full_map_of_processes_is_counted() -> None:
 
 def test_rows_that_come_and_go_are_not_taken_for_evicted_ones(native_storm: str) -> None:
     """Each child has a row until its exec; a wrong count would raise an alert on every busy host."""
-    seen = _Seen()
+    seen = Seen()
     counts = []
     with seen.tracer as tracer:
         assert tracer.start() is None

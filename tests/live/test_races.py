@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
+from agent.model import Cause
 from tests.live.delays import COMM, delayed, delaying
-from tests.live.lab import Lab
+from tests.live.lab import Lab, json_lines
+from tests.live.seen import Seen
 
 pytestmark = [
     pytest.mark.alone,  # beside other tests, a thread can be kept from its CPU for longer than the delay
@@ -55,6 +58,22 @@ def test_fork_while_another_thread_is_in_pipe(lab: Lab) -> None:
     [stall] = traced.of("stall")
     [holder] = stall["holders"]
     assert (holder["pid"], holder["cause"]) == (spawn["holder"], "unknown")
+
+
+def test_search_during_a_fork(lab: Lab) -> None:
+    """The kernel shows the worker before its fork is traced. Nobody passed the copy on."""
+    command = lab.program("slow_fork.py", "--comm", COMM)
+    with delayed("task:task_newtask", 150):
+        seen = Seen(ongoing_ns=20_000_000)
+        with seen.tracer as tracer:
+            assert tracer.start() is None
+            printed = seen.poll_beside(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    [spawn] = [each for each in json_lines(printed) if each["kind"] == "spawn"]
+    stalls = [stall for stall in seen.stalls if stall.spawn.child == spawn["child"]]
+    first = [holder.cause for stall in stalls if stall.ended is None for holder in stall.holders]
+    last = [holder.cause for stall in stalls if stall.ended is not None for holder in stall.holders]
+    assert {*first} == {Cause.UNKNOWN}
+    assert last == [Cause.FORKED]
 
 
 def test_helper_that_closes_a_copy_before_its_parent_reads(lab: Lab) -> None:

@@ -23,6 +23,7 @@ from agent.host.procfs import (
     contents,
     descendants,
     has_open,
+    has_run,
     is_alive,
     is_blocked_on,
     is_in_exec,
@@ -415,6 +416,25 @@ def test_still_has() -> None:
         os.close(write_end)
     assert not still_has(own, [write_end], inode)
     assert not still_has(1 << 22, [write_end], inode)
+
+
+def test_this_process_has_run() -> None:
+    assert has_run(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("counts", "own", "expected"),
+    [("0 52 0", "9 9 9", False), ("17 0 1", "9 9 9", True), ("0 0 0", "0 0 0", True), (None, "9 9 9", True)],
+)
+def test_a_process_that_has_not_run_yet(
+    counts: Optional[str], own: str, expected: bool, proc: FakeProc
+) -> None:
+    """If this process has not run either, the kernel does not count."""
+    for name, text in (("20", counts), ("self", own)):
+        (proc.root / name).mkdir()
+        if text is not None:
+            (proc.root / name / "schedstat").write_text(f"{text}\n")
+    assert has_run(20, proc.root) == expected
 
 
 def test_has_open_finds_a_moved_fd() -> None:

@@ -407,6 +407,7 @@ class _Host:
     in_exec: bool = False
     still_has: bool = True
     younger: bool = False
+    runs: Callable[[], bool] = lambda: True
 
     def pids(self) -> list[int]:
         self.searches += 1
@@ -429,6 +430,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
     monkeypatch.setattr(procfs, "still_has", lambda pid, fds, inode: made.still_has and inode == INODE)
     monkeypatch.setattr(procfs, "comm_of", lambda pid: b"holder")
     monkeypatch.setattr(procfs, "may_be_younger", lambda pid, than: made.younger)
+    monkeypatch.setattr(procfs, "has_run", lambda pid: made.runs())
     return made
 
 
@@ -577,6 +579,24 @@ def test_a_process_that_may_have_lost_its_row(
     host.copies, host.younger = {INODE: {HOLDER: [4]}}, younger
     looking.kernel.evicted = evicted
     assert looking.holder().cause is cause
+
+
+def test_a_process_whose_fork_has_not_been_traced_yet(kernel: list[_Kernel], host: _Host) -> None:
+    """The iterator sees it before the kernel side does; it has not run yet."""
+    looking = _Looking(kernel)
+    host.copies, host.runs = {INODE: {HOLDER: [4]}}, lambda: False
+    assert looking.holder().cause is Cause.UNKNOWN
+
+
+def test_a_process_whose_fork_is_traced_during_the_search(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+
+    def traced() -> bool:
+        looking.kernel.known[HOLDER] = looking.process()
+        return True
+
+    host.copies, host.runs = {INODE: {HOLDER: [4]}}, traced
+    assert looking.holder().cause is Cause.UNKNOWN
 
 
 def test_a_holder_that_releases_its_copy_after_the_search_is_not_named(
