@@ -260,7 +260,10 @@ class _Check:
             return
         self._counts["certain stalls"] += 1
         if not ended:
-            yield f"no stall of {(covered[1] - covered[0]) / 1e6:.0f} ms was reported"
+            yield (
+                f"no stall of {(covered[1] - covered[0]) / 1e6:.0f} ms was reported "
+                f"({self._told_spawn(spawns[0])})"
+            )
             return
         [stall, *_] = ended
         assert stall.ended is not None
@@ -361,12 +364,16 @@ class _Check:
             f"released {self._ms(holder.released)} by {holder.released_by} seen {self._ms(holder.seen)}"
             for holder in stall.holders
         )
-        spawn = stall.spawn
         return (
             f"began {self._ms(stall.began)}, ended {self._ms(stall.ended)}, late {stall.late / 1e6:.1f}, "
+            f"holders: {holders}; {self._told_spawn(stall.spawn)}"
+        )
+
+    def _told_spawn(self, spawn: Spawn) -> str:
+        return (
             f"read {self._ms(spawn.read_began)} to {self._ms(spawn.read_ended)}, own {spawn.child} "
             f"{spawn.own_released_by} {self._ms(spawn.own_released)}, held {spawn.held}, "
-            f"copy_lost {spawn.copy_lost}, holders: {holders}; releases: "
+            f"copy_lost {spawn.copy_lost}, releases: "
             + ", ".join(f"{self._role(r.pid)} {self._ms(r.at)} {r.by} left {r.left}" for r in spawn.releases)
         )
 
