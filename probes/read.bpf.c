@@ -53,10 +53,10 @@ ENTER(read)
         return 0;
     }
 #ifdef BTF
-    if (spawn->own_how == HOW_EXEC && !spawn->releases) {
-        /* Counted again: the earlier count may have been taken during a close. It stays when a signal or the freezer has
-         * interrupted the read: the copies that blocked it can be gone by now. */
-        spawn->held &= !first;
+    if (spawn->own_how == HOW_EXEC) {
+        /* Counted again: the earlier count may have been taken during a close. It stays when a foreign process has released
+         * a copy, and when a signal or the freezer has interrupted the read: the copies that blocked it can be gone. */
+        spawn->held &= !first | (spawn->releases != 0);
         watch(spawn, others(spawn, 0));
     }
 #endif

@@ -76,6 +76,13 @@ def test_search_during_a_fork(lab: Lab) -> None:
     assert last == [Cause.FORKED]
 
 
+def test_exec_between_the_close_and_the_read(lab: Lab) -> None:
+    """Soon after a close, the kernel may still count the parent's copy: the read counts again."""
+    traced = lab.trace(lab.program("close_then_read.py"))
+    holders = {stall["child"]["pid"]: stall["holders"][0]["pid"] for stall in traced.of("stall")}
+    assert holders == {spawn["child"]: spawn["holder"] for spawn in traced.spawns()}
+
+
 def test_helper_that_closes_a_copy_before_its_parent_reads(lab: Lab) -> None:
     """It is about to call exec again, whether its parent has begun to read or not."""
     traced = lab.trace(lab.program("sibling_execs_twice.py"))

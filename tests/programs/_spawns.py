@@ -87,9 +87,17 @@ def set_comm(comm: str) -> None:
     _libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)
 
 
-def wait_for_exec(start: float, read_end: int, write_end: int, child: int, **fields: Any) -> None:
+def wait_for_exec(
+    start: float,
+    read_end: int,
+    write_end: int,
+    child: int,
+    between: Callable[[], None] = lambda: None,
+    **fields: Any,
+) -> None:
     """Do what Popen does after the fork: close the write end, read end-of-file; report the spawn."""
     os.close(write_end)
+    between()
     assert os.read(read_end, 1) == b""
     emit_spawn(start, time.monotonic() - start, child, **fields)
     os.close(read_end)

@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Stalls whose parent closes its write end at all moments around the exec, and reads a little later.
+
+Before the own child, another thread forks a worker that exits at once, and one that holds the errpipe until
+its exec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import threading
+import time
+
+from _spawns import TRUE, done, fork_worker, wait_for_exec
+
+
+def _fork_workers(live: float, workers: list[int]) -> None:
+    os.waitpid(fork_worker(0), 0)
+    worker = os.fork()
+    if worker == 0:
+        time.sleep(live)
+        os.execv(TRUE[0], TRUE)
+    workers.append(worker)
+
+
+def _spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def _start() -> tuple[float, int]:
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        os.execv(TRUE[0], TRUE)
+    return start, child
+
+
+def seconds_to_exec() -> float:
+    """Return the time from a fork to the child's exec."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    start, child = _start()
+    os.close(write_end)
+    os.read(read_end, 1)
+    taken = time.monotonic() - start
+    os.close(read_end)
+    os.waitpid(child, 0)
+    return taken
+
+
+def play(after: float, live: float) -> None:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    workers: list[int] = []
+    beside = threading.Thread(target=_fork_workers, args=(live, workers))
+    beside.start()
+    beside.join()
+    start, child = _start()
+    _spin(start + after - time.monotonic())
+    wait_for_exec(start, read_end, write_end, child, lambda: _spin(40e-6), holder=workers[0])
+    for pid in (child, workers[0]):
+        os.waitpid(pid, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--around", type=float, default=0.2, help="most milliseconds between close and exec")
+    parser.add_argument(
+        "--live", type=float, default=0.06, help="seconds that a holder lives before its exec"
+    )
+    options = parser.parse_args()
+    exec_at = statistics.median(seconds_to_exec() for _ in range(25))
+    for number in range(options.count):
+        play(exec_at + options.around / 1e3 * (2 * number / options.count - 1), options.live)
+    done()
+
+
+if __name__ == "__main__":
+    main()
