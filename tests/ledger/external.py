@@ -367,7 +367,7 @@ EXTERNAL = (
     External(
         "probes/PLATFORMS.md",
         "the runs on kernels that were built from these sources",
-        ("on x86_64 RHEL 8.1, 8.10, 9.3, 9.6 and",),
+        ("on x86_64 RHEL 8.1, 8.7, 8.10, 9.3, 9.6 and",),
     ),
     External(
         "probes/PLATFORMS.md", "https://github.com/aquasecurity/btfhub", ("kernels of CentOS 7 and 8 that",)
@@ -533,7 +533,7 @@ EXTERNAL = (
         "tests/bench/README.md", _BOOKWORM, ("bpftrace 0.17, libbpf-tools 0.26, strace 6.1, perf 6.1.",)
     ),
     External("tests/kernels/README.md", "tests/kernels/architectures.py", ("root is Debian 12 for",)),
-    External("tests/kernels/README.md", _BOOKWORM, ("Debian's gcc 11, and",)),
+    External("tests/kernels/README.md", _BOOKWORM, ("Debian's gcc 11, and", "with Debian's gcc 12, a small")),
     External(
         "tests/kernels/README.md",
         "https://packages.debian.org/bullseye/gcc-9",
@@ -560,6 +560,11 @@ EXTERNAL = (
         "tests/kernels/README.md",
         _RHEL_KERNELS,
         ("(Linux 4.18.0-147), Linux 3.10", "(Linux 3.10.0-1062, with"),
+    ),
+    External(
+        "tests/kernels/README.md",
+        "https://github.com/Seneca-CDOT/dynaccel-kernel-4.18.0: Makefile.rhelver",
+        ("* Linux 4.18.0-394, a kernel from the development of RHEL 8.7, was",),
     ),
     External(
         "tests/kernels/README.md",
