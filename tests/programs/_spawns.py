@@ -87,6 +87,16 @@ def set_comm(comm: str) -> None:
     _libc.prctl(_PR_SET_NAME, comm.encode(), 0, 0, 0)
 
 
+def fork_and_exec(after: float = 0) -> int:
+    """Fork a child that calls exec, after some seconds; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        if after:
+            time.sleep(after)
+        os.execv(TRUE[0], TRUE)
+    return pid
+
+
 def wait_for_exec(
     start: float,
     read_end: int,

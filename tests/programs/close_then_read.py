@@ -14,16 +14,12 @@ import statistics
 import threading
 import time
 
-from _spawns import TRUE, done, fork_worker, wait_for_exec
+from _spawns import done, fork_and_exec, fork_worker, wait_for_exec
 
 
 def _fork_workers(live: float, workers: list[int]) -> None:
     os.waitpid(fork_worker(0), 0)
-    worker = os.fork()
-    if worker == 0:
-        time.sleep(live)
-        os.execv(TRUE[0], TRUE)
-    workers.append(worker)
+    workers.append(fork_and_exec(after=live))
 
 
 def _spin(seconds: float) -> None:
@@ -32,18 +28,11 @@ def _spin(seconds: float) -> None:
         pass
 
 
-def _start() -> tuple[float, int]:
-    start = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.execv(TRUE[0], TRUE)
-    return start, child
-
-
 def seconds_to_exec() -> float:
     """Return the time from a fork to the child's exec."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    start, child = _start()
+    start = time.monotonic()
+    child = fork_and_exec()
     os.close(write_end)
     os.read(read_end, 1)
     taken = time.monotonic() - start
@@ -58,7 +47,8 @@ def play(after: float, live: float) -> None:
     beside = threading.Thread(target=_fork_workers, args=(live, workers))
     beside.start()
     beside.join()
-    start, child = _start()
+    start = time.monotonic()
+    child = fork_and_exec()
     _spin(start + after - time.monotonic())
     wait_for_exec(start, read_end, write_end, child, lambda: _spin(40e-6), holder=workers[0])
     for pid in (child, workers[0]):

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from _spawns import TRUE, done, fork_worker, set_comm, wait_for_exec
+from _spawns import done, fork_and_exec, fork_worker, set_comm, wait_for_exec
 
 
 def _fork_when_open(
@@ -44,9 +44,7 @@ def play(live: float, comm: str) -> None:
     set_comm("python3")
     read_end, write_end = ends
     beside.join()
-    child = os.fork()
-    if child == 0:
-        os.execv(TRUE[0], TRUE)
+    child = fork_and_exec()
     wait_for_exec(start, read_end, write_end, child, holder=workers[0])
     for pid in (child, workers[0]):
         os.waitpid(pid, 0)

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from _spawns import TRUE, done, set_comm, wait_for_exec
+from _spawns import done, fork_and_exec, set_comm, wait_for_exec
 
 
 def _fork_worker(comm: str, live: float, began: threading.Event) -> None:
@@ -34,9 +34,7 @@ def play(comm: str, live: float) -> None:
     began.wait()
     time.sleep(0.02)  # the kernel has copied the fd table
     start = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.execv(TRUE[0], TRUE)
+    child = fork_and_exec()
     wait_for_exec(start, read_end, write_end, child, holder=None)
     os.waitpid(child, 0)
     beside.join()
