@@ -186,16 +186,16 @@ ENTER(socketpair)
         return 0;
     return enter_pipe(ARGUMENT(3, usockvec), 1);
 }
+#ifdef FENTRY
 LEAVE(socketpair)
 {
     if (pipe_returned(RESULT))
-#ifdef FENTRY
         socketpair_rest.call(args, PIPE_MADE);
-#else
-        at_exit.call(args, PIPE_MADE);
-#endif
     return 0;
 }
+#else
+LEAVE(socketpair) { return leave_pipe(args, RESULT); }
+#endif
 #endif
 
 /* ---- copies ---- */

@@ -403,8 +403,8 @@ end:
         delete_row(key);
     } else if (walk->how == HOW_EXEC) {
         row->execed = walk->ns;
-        row->expected &=
-            EXPECTED * (row->kept / KEPT_EXPECTED); /* its parent waits for one more exec (Java's helper) */
+        /* KEPT_EXPECTED: its parent waits for one more exec (Java's helper). */
+        row->expected &= EXPECTED * (row->kept / KEPT_EXPECTED);
         row->expected |= row->kept & KEPT_OWN ? EXPECTED_LATER : 0;
         row->kept = row->exec_error = 0; /* the failed exec was an attempt at another entry of PATH */
     }
