@@ -329,7 +329,7 @@ INLINE struct process *row_for(u32 key)
 
 INLINE void delete_row(u32 key)
 {
-    count(PROCESSES_DELETED); /* first: user space takes a row that is neither there nor counted for an evicted one */
+    count(PROCESSES_DELETED); /* before the deletion: a row that is gone and not counted looks like an evicted one */
     if (processes.delete(&key) == 0)
         change_pid_filter(key, -1);
     else

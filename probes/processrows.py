@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of the kernel side's map of processes, and the number of those that the map has evicted.
 
-The map is an LRU hash: when it is full, it evicts the row that was not used for the longest time, and says
-so to nobody.  The kernel side counts the rows that it adds and deletes, so the rest was evicted.
+The map is an LRU hash: when it is full, it evicts the row that was not used for the longest time, and does
+not report that.  The kernel side counts the rows that it adds and deletes, so the rest was evicted.
 """
 
 from __future__ import annotations
