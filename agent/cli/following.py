@@ -99,9 +99,9 @@ def ending(wait: snapshot.Wait) -> str:
         whats = [f"{_name(holder.comm, holder.pid)} {what}" for holder, what in let_go if what is not None]
         if wait.link and len(whats) < len(wait.holders):
             whats = []  # the end of the pipe did not end it
-    if not procfs.is_alive(wait.pid):
+    if procfs.has_exited(wait.pid):
         whats.append(f"{_name(wait.comm, wait.pid)} has exited")
-    elif not os.path.exists(f"{procfs.PROC}/{wait.pid}/task/{wait.tid}"):  # noqa: PTH110
+    elif procfs.thread_has_exited(wait.pid, wait.tid):
         whats.append(f"thread {wait.tid} has exited")
     named = [*dict.fromkeys(whats)]
     more = len(named) - _MAX_NAMED
@@ -112,7 +112,7 @@ def ending(wait: snapshot.Wait) -> str:
 
 def _let_go(holder: snapshot.WaitHolder, link: str) -> Optional[str]:
     """What a process did to let go of its end of a file; None if it did not."""
-    if not procfs.is_alive(holder.pid):
+    if procfs.has_exited(holder.pid):
         return "has exited"
     if not link or link.startswith("socket:"):
         return None  # there is nothing to compare, or both ends have different names

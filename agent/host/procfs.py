@@ -24,6 +24,7 @@ __all__ = [
     "comm_of",
     "contents",
     "descendants",
+    "has_exited",
     "has_not_execed",
     "has_open",
     "has_run",
@@ -40,6 +41,8 @@ __all__ = [
     "started",
     "stat_field",
     "still_has",
+    "thread_comm",
+    "thread_has_exited",
     "write_ends",
 ]
 
@@ -148,6 +151,27 @@ def is_alive(pid: int, proc: Path = PROC) -> bool:
         return False
     is_zombie = b"\nState:\tZ" in status and b"\nThreads:\t1\n" in status
     return b"\nTgid:\t%d\n" % pid in status and not is_zombie
+
+
+def has_exited(pid: int, proc: Path = PROC) -> bool:
+    """Whether no thread of a process will run its program again.
+
+    A process closes its files some time before it is a zombie.
+    """
+    if not is_alive(pid, proc):
+        return True
+    try:
+        return all(thread_has_exited(pid, tid, proc) for tid in _numbers(f"{proc}/{pid}/task"))
+    except OSError:
+        return True  # gone
+
+
+def thread_has_exited(pid: int, tid: int, proc: Path = PROC) -> bool:
+    """Whether a thread is exiting, a zombie, or gone."""
+    try:
+        return bool(stat_field(tid, _FLAGS, proc / str(pid) / "task") & _PF_EXITING)
+    except (OSError, ValueError, IndexError):
+        return True
 
 
 def is_stopped(pid: int, tid: int, proc: Path = PROC) -> bool:

@@ -171,7 +171,7 @@ def what_became_of(child: int, comm: bytes) -> Optional[str]:
     A zombie still shows whether it did.
     """
     is_before, name = procfs.has_not_execed(child), f"its child {_name(comm, child)}"
-    if not procfs.is_alive(child):
+    if procfs.has_exited(child):
         return f"{name} has exited without calling exec" if is_before else f"{name} has exited"
     return None if is_before else f"{name} has called exec"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from typing import Any, Union
 
 import pytest
@@ -105,6 +106,35 @@ def test_how_a_wait_has_ended() -> None:
         assert f"(pid {child.pid}) has exited" in ending(own)
         both = ending(output._replace(pid=1 << 22))
         assert f"sh (pid {child.pid}) has exited and " in both and str(1 << 22) in both
+
+
+_EXITS_SLOWLY = """
+import os, resource, time
+most = min(4_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for _ in range(most - 100):
+    os.memfd_create("")
+last = os.dup(1)
+os.dup2(2, 1)
+os.write(last, b"x")
+time.sleep(60)
+"""
+
+
+def test_an_exiting_process_has_exited_before_it_is_a_zombie() -> None:
+    """The kernel frees the file that was opened last first."""
+    with subprocess.Popen([sys.executable, "-c", _EXITS_SLOWLY], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        link = os.readlink(f"/proc/self/fd/{child.stdout.fileno()}")  # noqa: PTH115
+        holder = WaitHolder(child.pid, b"python3", (1,), os.getpid(), None, "")
+        here = {"pid": os.getpid(), "tid": os.getpid(), "holders": (holder,)}
+        output = wait(kind="output", link=link, **here)
+        own = wait(kind="own_child", child=child.pid, child_comm=b"python3", **here)
+        assert os.read(child.stdout.fileno(), 1)
+        child.kill()
+        assert os.read(child.stdout.fileno(), 1) == b""
+        endings = [ending(output), ending(own)]
+        assert all(f"(pid {child.pid}) has exited" in each for each in endings), endings
 
 
 def test_a_zombie_still_shows_that_it_did_not_call_exec() -> None:

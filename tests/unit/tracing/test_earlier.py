@@ -87,6 +87,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Host]:
     monkeypatch.setattr(earlier, "_call", lambda pid, tid: made.calls.get(tid, b"0 0x5"))
     monkeypatch.setattr(earlier, "identify", lambda pid, now: None)
     monkeypatch.setattr("agent.host.procfs.is_alive", lambda pid: True)
+    monkeypatch.setattr("agent.host.procfs.has_exited", lambda pid: False)
     yield made
     made.hangs.close()
 
@@ -284,6 +285,7 @@ def test_an_own_child_is_followed_until_it_calls_exec(host: _Host, monkeypatch: 
     assert host.searched == [{1}, {10}]
     host.waits = []
     monkeypatch.setattr("agent.host.procfs.is_alive", lambda pid: pid != 98)
+    monkeypatch.setattr("agent.host.procfs.has_exited", lambda pid: pid == 98)
     host.see()
     [ended] = host.see().stuck_reports
     assert "98" in ended.wait["ending"] and "has exited" in ended.wait["ending"]
