@@ -12,7 +12,9 @@ from typing import Optional
 
 from agent.model import Cause
 
-__all__ = ["Advice", "advise", "release"]
+__all__ = ["Advice", "advise", "release", "wait_for_exit"]
+
+_Named = tuple[Optional[int], str]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def advise(cause: Cause, exe: Optional[str] = None) -> Advice:
 
 
 def release(
-    parent: int, holders: Sequence[tuple[Optional[int], str]], cause: Cause, forker: Optional[int] = None
+    parent: int, holders: Sequence[_Named], cause: Cause, forker: Optional[int] = None
 ) -> Optional[str]:
     """How to end a stall in progress now, and what that costs; None if that is not known.
 
@@ -42,12 +44,27 @@ def release(
         return None
     if cause is Cause.FORKED and forker == parent:
         cost = f"it is a worker that pid {parent} forked, and its current job is lost"
-    names = [f"{pid} ({comm})" for pid, comm in holders[:_MAX_NAMED]]
-    if len(holders) > len(names):
-        names.append(f"{len(holders) - len(names)} more")
+    names = _names(holders)
     if len(names) > 1:
         return f"Ending all of pids {', '.join(names)} releases it. As for the first: {cost}."
     return f"Ending pid {names[0]} releases it; {cost}."
+
+
+def wait_for_exit(holders: Sequence[_Named]) -> str:
+    """What ends a stall by holders that are exiting already; holders: as in ``release``."""
+    names = _names(holders)
+    who = f"Pids {', '.join(names)} are" if len(names) > 1 else f"Pid {names[0]} is"
+    return (
+        f"{who} exiting: the kernel frees memory and closes files. "
+        "If that takes long, a file system or a device does not respond."
+    )
+
+
+def _names(holders: Sequence[_Named]) -> list[str]:
+    names = [f"{pid} ({comm})" for pid, comm in holders[:_MAX_NAMED]]
+    if len(holders) > len(names):
+        names.append(f"{len(holders) - len(names)} more")
+    return names
 
 
 _MAX_NAMED = 4

@@ -30,7 +30,9 @@ _LATE_WAKE_NS = 20_000_000
 """A read that ends this soon after a release was ended by it, even if other copies were still counted."""
 
 _EXIT_NS = 100_000_000
-"""The time after which an exiting process has closed all its files, even with gigabytes of memory."""
+"""The time in which an exiting process closes its files, unless it has very much memory or a close blocks.
+
+Looks find one that takes longer."""
 
 _EXITING_NS = 20_000_000
 """How long an exiting process is taken to have its files open if another process can be the holder."""
@@ -88,6 +90,7 @@ def judge(
     execed: Collection[int] = (),
     seen: Mapping[int, int] = {},
     found: Sequence[Holder] = (),
+    exiting: Collection[int] = (),
 ) -> Judgement:
     """The stall of an ended spawn, None if no foreign holder blocked its reader for at least min_ns.
 
@@ -95,18 +98,20 @@ def judge(
     execed: pids that called exec after they had released their copy by close.
     seen: when a scan of open files last found a process's copy, by pid.
     found: holders that the last scan found and whose release was not observed.
+    exiting: pids that were still exiting then, with a copy.
     """
     began, ended = stall_began(spawn), spawn.read_ended
     if ended is None:
         ended = _let_go(spawn)
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return Judgement(None, 0)
-    latest = _latest_by_pid(_still_seen(release, seen, ended) for release in spawn.releases)
+    closed = _closed_late(spawn.releases, exiting)
+    latest = _latest_by_pid(_closing(release, seen, closed, ended) for release in spawn.releases)
     if latest and latest[0].left == 0:
         # They released theirs earlier: the release was dropped as too old, or could not be observed.
         found = [holder for holder in found if (holder.seen or 0) > latest[0].at]
     holders = [
-        _released_holder(release, ended, execed, seen)
+        _released_holder(release, ended, execed, seen, closed)
         for release in latest
         if min(release.at, ended) > began or (spawn.held and _was_exiting(release, ended))
     ]
@@ -182,7 +187,11 @@ def _let_go(spawn: Spawn) -> Optional[int]:
 
 
 def _released_holder(
-    release: Release, read_ended: int, execed: Collection[int], seen: Mapping[int, int]
+    release: Release,
+    read_ended: int,
+    execed: Collection[int],
+    seen: Mapping[int, int],
+    closed_late: Mapping[int, int],
 ) -> Holder:
     # An exec and a dup2 are recorded after they closed the copy: the read may have returned already.
     released = min(release.at, read_ended)
@@ -203,16 +212,33 @@ def _released_holder(
         forker=release.forker,
         confirmation=Confirmation.CONFIRMED if release.pid in seen else None,
         seen=seen.get(release.pid),
+        exiting=closed_late.get(release.pid),
         stack_id=release.stack_id,
     )
 
 
-def _still_seen(release: Release, seen: Mapping[int, int], read_ended: int) -> Release:
-    """The release, not earlier than a scan that saw the copy: an exit is recorded before files are closed."""
-    last_seen = min(seen.get(release.pid, 0), read_ended)
-    if release.by != "exit" or last_seen <= release.at:
+def _closed_late(releases: Sequence[Release], exiting: Collection[int]) -> dict[int, int]:
+    """When the processes began to exit that had not closed their copies at the last scan, by pid.
+
+    A later release that left no copy shows that such a process closed its copy before.
+    """
+    return {
+        release.pid: release.at
+        for release in releases
+        if release.by == "exit"
+        and release.pid in exiting
+        and all(other.left for other in releases if other.at > release.at)
+    }
+
+
+def _closing(
+    release: Release, seen: Mapping[int, int], closed_late: Collection[int], read_ended: int
+) -> Release:
+    """The release at the time of the close: an exit is recorded before files are closed."""
+    if release.by != "exit":
         return release
-    return dataclasses.replace(release, at=last_seen)
+    last_seen = read_ended if release.pid in closed_late else min(seen.get(release.pid, 0), read_ended)
+    return dataclasses.replace(release, at=max(release.at, last_seen))
 
 
 def _ended_the_wait(latest: Sequence[Release], spawn: Spawn, began: int) -> bool:

@@ -89,7 +89,7 @@ __all__ = [
 PROC = "/proc"
 
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = 0o3, 0o0, 0o1, 0o2000000
-_PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # <linux/sched.h>
+_PF_EXITING, _PF_FORKNOEXEC, _PF_KTHREAD = 0x4, 0x40, 0x200000  # <linux/sched.h>
 _CAP_SYS_PTRACE = 1 << 19  # <linux/capability.h>
 _CLOCK_BOOTTIME = 7  # time.CLOCK_BOOTTIME is there from Python 3.7 on
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -226,6 +226,11 @@ class _Process(NamedTuple):
         return not self.flags & _PF_FORKNOEXEC
 
     @property
+    def exiting(self) -> bool:
+        """Whether it is exiting, and not a zombie yet: it may have files open, and does not show them."""
+        return bool(self.flags & _PF_EXITING) and self.state not in "ZX"
+
+    @property
     def age(self) -> Tuple[float, int]:
         """A key that sorts by start time."""
         return self.start, self.pid
@@ -317,6 +322,7 @@ class Holder(NamedTuple):
             "confirmed": self.pid is not None,
             "confirmation": None if self.pid is None else "confirmed",
             "last_seen_seconds": None,
+            "exiting_seconds": None,
         }
 
 
@@ -1292,6 +1298,8 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
         yield "no own child was found"
     if not facts.copies:
         yield "no process that can be inspected has the write end"
+        for one in _exiting_descendants(reader.pid, facts.processes):
+            yield "pid {} is exiting: its open files cannot be inspected".format(one.pid)
     for pid, mine in sorted(facts.copies.items()):
         execed = "has called exec" if facts.processes[pid].execed else "has not called exec since its fork"
         flags = "close-on-exec" if all(mine.writes.values()) else "not close-on-exec"
@@ -1312,6 +1320,12 @@ def _ancestors(pid: int, processes: Dict[int, _Process]) -> Iterator[int]:
             return  # pids were reused while the processes were read
         seen.add(pid)
         yield pid
+
+
+def _exiting_descendants(pid: int, processes: Dict[int, _Process]) -> List[_Process]:
+    """Those whose open files do not show any more whether they have a pipe; not all if there are many."""
+    exiting = (one for one in processes.values() if one.exiting)
+    return [one for one in exiting if pid in _ancestors(one.pid, processes)][:_MAX_LISTED]
 
 
 # -- waits that are not stalls --
@@ -1475,12 +1489,12 @@ class _View:
         return False
 
     def is_stuck(self, pid: int) -> bool:
-        """Whether a process is stopped, traced, frozen or in an exec, so that it does no work."""
+        """Whether a process is stopped, traced, frozen, exiting or in an exec, so that it does no work."""
         process, thread = self.process(pid), self.leader(pid)
         if process is None:
             return False
         in_exec = thread is not None and thread.call.name in _EXECS and not self.is_starting(pid)
-        return process.state in "Tt" or in_exec or self.is_frozen(pid)
+        return process.state in "Tt" or process.exiting or in_exec or self.is_frozen(pid)
 
     def is_starting(self, pid: int) -> bool:
         """Whether a process is so young, and not kept from running, that its exec is not late."""
@@ -1508,6 +1522,8 @@ class _View:
         if process.state == "t":
             tracer = self.tracer(pid)
             return "is stopped by its tracer{}".format(" " + self.name(tracer) if tracer else "")
+        if process.exiting:
+            return "is exiting" + (", in uninterruptible sleep (state D)" if process.state == "D" else "")
         if self.is_frozen(pid):
             return "is frozen by its cgroup"
         thread = self.leader(pid)
@@ -1671,6 +1687,11 @@ def _advice_before_exec(child: int, view: _View) -> str:
         return "Continue it (kill -CONT {}), and find out what stopped it.".format(child)
     if process is not None and process.state == "t":
         return "Continue it in its tracer (a debugger, strace), or detach the tracer."
+    if process is not None and process.exiting:
+        return (
+            "The kernel frees its memory and closes its files. If that takes long, a file system or a device"
+            " does not respond."
+        )
     if view.is_frozen(child):
         return "Thaw its cgroup, and find out what froze it."
     if thread is not None and thread.call.name in _EXECS:
@@ -1848,6 +1869,10 @@ def _read_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
         return None  # its other threads wake it up by this pipe
     if mine is not None and not any(thread.pid in view.ancestors(pid) for pid in writers):
         return _self_held(thread, end, mine.writes, writers, view)
+    if mine is None:
+        spawn = _spawn_wait(thread, end, writers, view)
+        if spawn is not None:
+            return spawn
     if not writers:
         if _is_polling(thread):
             return None
@@ -1857,12 +1882,14 @@ def _read_wait(thread: _Thread, end: _End, view: _View) -> Optional[Wait]:
             "{} reads a pipe (fd {}) whose write end is open in no process that can be inspected".format(
                 view.thread_name(thread), end.fd
             ),
-            evidence=["fd {} is {}".format(end.fd, printable(os.fsencode(end.link)))],
+            evidence=[
+                "fd {} is {}".format(end.fd, printable(os.fsencode(end.link))),
+                *(
+                    "{} is exiting: its open files cannot be inspected".format(view.name(one.pid))
+                    for one in _exiting_descendants(thread.pid, view.processes)
+                ),
+            ],
         )
-    if mine is None:
-        spawn = _spawn_wait(thread, end, writers, view)
-        if spawn is not None:
-            return spawn
     wait = _data_wait(thread, end, writers, view)
     if mine is not None:
         own = "{} has the write end open too (fd {}): there is no end-of-file before it closes it".format(
@@ -1957,7 +1984,10 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
         _creation(created),
     ]
 
-    before_exec = [one for one in since if one.pid in writers and not one.execed and one.state != "Z"]
+    if writers:
+        before_exec = [one for one in since if one.pid in writers and not one.execed and one.state != "Z"]
+    else:
+        before_exec = [one for one in since if one.exiting and not one.execed and runtime is not None]
     if before_exec:
         own = before_exec[-1].pid
         others = [pid for pid in writers if pid != own and own not in view.ancestors(pid)]
@@ -1970,10 +2000,12 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
                     view.thread_name(thread), view.name(own), view.doing(own)
                 ),
                 child=own,
-                holders=[view.holder(pid, writers[pid].writes) for pid in [own, *others]],
+                holders=[view.holder(pid, writers[pid].writes if writers else ()) for pid in [own, *others]],
                 evidence=[
                     *seen,
-                    "its write end is open in {} only".format(view.name(own))
+                    "no process that can be inspected has its write end"
+                    if not writers
+                    else "its write end is open in {} only".format(view.name(own))
                     if not others
                     else "its write end is open in {} too".format(", ".join(map(view.name, others))),
                     *_before_exec(own, view),

@@ -30,6 +30,7 @@ __all__ = [
     "has_run",
     "is_alive",
     "is_blocked_on",
+    "is_exiting",
     "is_in_exec",
     "is_in_vfork",
     "is_polling",
@@ -164,6 +165,11 @@ def has_exited(pid: int, proc: Path = PROC) -> bool:
         return all(thread_has_exited(pid, tid, proc) for tid in _numbers(f"{proc}/{pid}/task"))
     except OSError:
         return True  # gone
+
+
+def is_exiting(pid: int, proc: Path = PROC) -> bool:
+    """Whether a process is exiting, and not a zombie yet: it may not have closed its files."""
+    return is_alive(pid, proc) and has_exited(pid, proc)
 
 
 def thread_has_exited(pid: int, tid: int, proc: Path = PROC) -> bool:

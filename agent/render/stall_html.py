@@ -12,6 +12,7 @@ from agent.render.words import (
     WHY,
     container_words,
     duration,
+    exiting_words,
     late_words,
     seen_words,
     stack_lines,
@@ -90,9 +91,7 @@ def _holders(stall: StallObject) -> Iterable[tuple[str, str]]:
         facts = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
         if holder["fds"]:
             facts.append("fd " + ", ".join(str(fd) for fd in holder["fds"][:_MAX_HOLDERS]))
-        seen = seen_words(holder, stall)
-        if seen is not None:
-            facts.append(seen)
+        facts += filter(None, [seen_words(holder, stall), exiting_words(holder, stall)])
         yield holder_name(holder), "; ".join(facts)
     more = len(holders) - _MAX_HOLDERS
     if more > 0:

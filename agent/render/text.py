@@ -20,6 +20,7 @@ from agent.render.words import (
     container_words,
     count,
     duration,
+    exiting_words,
     headline_words,
     late_words,
     run_words,
@@ -166,9 +167,9 @@ def _evidence(holder: HolderObject, stall: StallObject) -> Iterable[str]:
         yield f"forked by {_process({**holder['forked_by'], 'comm': ''})}"
     if holder["released_by"]:
         yield f"released by {holder['released_by']}"
-    seen = seen_words(holder, stall)
-    if seen is not None:
-        yield seen
+    for words in (seen_words(holder, stall), exiting_words(holder, stall)):
+        if words is not None:
+            yield words
 
 
 def _identities(stall: StallObject) -> Iterable[str]:

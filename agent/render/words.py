@@ -27,6 +27,7 @@ __all__ = [
     "container_words",
     "count",
     "duration",
+    "exiting_words",
     "headline_words",
     "late_words",
     "run_words",
@@ -119,6 +120,12 @@ def seen_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
         return None
     when = clock_words(stall, holder.get("last_seen_seconds"))
     return "copy seen open" if when is None else f"copy last seen open at {when}"
+
+
+def exiting_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
+    """Since when a holder was exiting with its copy; None if no look found it so."""
+    when = clock_words(stall, holder.get("exiting_seconds"))
+    return None if when is None else f"exiting since {when}"
 
 
 def wait_end_words(wait: WaitObject) -> Optional[str]:

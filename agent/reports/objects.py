@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, cast
 
 from agent import __version__
-from agent.advice import advise, release
+from agent.advice import advise, release, wait_for_exit
 from agent.clock import Clock
 from agent.escape import printable
 from agent.host.pyspy import Taken
@@ -130,8 +130,24 @@ def stall_object(stall: Stall, clock: Clock) -> StallObject:
 
 
 def _release(stall: StallObject, forker: Optional[int]) -> Optional[str]:
-    holders = [(holder["pid"], holder["comm"] or "") for holder in stall["holders"]]
-    return release(stall["parent"]["pid"], holders, Cause(stall["holders"][0]["cause"]), forker)
+    """How to end a stall in progress; forker: the process that forked the first holder, None if unknown."""
+    holders = stall["holders"]
+    exiting = [holder for holder in holders if holder["exiting_seconds"] is not None]
+    others = [holder for holder in holders if holder["exiting_seconds"] is None]
+    sentences = []
+    if others:
+        known = forker if others[0] is holders[0] else None
+        first = release(stall["parent"]["pid"], _names(others), Cause(others[0]["cause"]), known)
+        if first is None:
+            return None
+        sentences.append(first)
+    if exiting:
+        sentences.append(wait_for_exit(_names(exiting)))
+    return " ".join(sentences)
+
+
+def _names(holders: Sequence[HolderObject]) -> list[tuple[Optional[int], str]]:
+    return [(holder["pid"], holder["comm"] or "") for holder in holders]
 
 
 def stacks_object(stall: Stall) -> StacksObject:
@@ -366,6 +382,7 @@ def _holder_object(holder: Holder, spawn: Spawn) -> HolderObject:
         "confirmed": holder.confirmation is Confirmation.CONFIRMED,
         "confirmation": holder.confirmation,
         "last_seen_seconds": _between(spawn.created, holder.seen),
+        "exiting_seconds": _between(spawn.created, holder.exiting),
     }
 
 

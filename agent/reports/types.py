@@ -148,6 +148,7 @@ class _HolderName(TypedDict):
 
 class _LaterHolderKeys(TypedDict, total=False):
     last_seen_seconds: Optional[_Seconds]
+    exiting_seconds: Optional[_Seconds]
 
 
 class HolderObject(_HolderName, IdentityObject, _LaterHolderKeys):

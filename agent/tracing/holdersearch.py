@@ -6,13 +6,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from agent import diagnosis
 from agent.host import procfs
-from agent.model import Cause, Confirmation, Holder, Spawn, stall_began
+from agent.model import Cause, Confirmation, Holder, Release, Spawn, stall_began
 from agent.tracing.background import Background, Budget
 from agent.tracing.known import KnownSpawns
 from probes import loader
@@ -109,6 +109,8 @@ class HolderSearch:
                 continue  # it has been judged
             for holder in holders:
                 assert holder.pid is not None
+                if holder.seen is None:
+                    continue
                 if holder.pid not in known.seen:
                     self.confirmations[Confirmation.CONFIRMED] += 1
                 known.seen[holder.pid] = found.at
@@ -144,7 +146,7 @@ class HolderSearch:
         seen = _Processes(self._probes, self._lock)
         found = {}
         for each in asked:
-            holders = tuple(self._holders(each, copies.get(each.spawn.id, {}), at, seen))
+            holders = self._holders(each, copies.get(each.spawn.id, {}), at, seen)
             # After the end of the read, there is no copy to find: what the search before has found counts.
             if holders or self._is_reading(each.spawn):
                 found[each.spawn.id] = holders
@@ -204,13 +206,17 @@ class HolderSearch:
 
     def _holders(
         self, asked: _Asked, copies: Mapping[int, Sequence[int]], at: int, seen: _Processes
-    ) -> Iterator[Holder]:
-        for pid, fds in copies.items():
-            if _is_family(asked.spawn, pid, seen):
-                continue
-            holder = self._holder(asked, pid, fds, at, seen)
-            if holder is not None:
-                yield holder
+    ) -> tuple[Holder, ...]:
+        exiting = {release.pid: release for release in asked.spawn.releases if _is_exiting(release)}
+        found = (
+            _exiting(exiting[pid], fds, at) if pid in exiting else self._holder(asked, pid, fds, at, seen)
+            for pid, fds in copies.items()
+            if not _is_family(asked.spawn, pid, seen)
+        )
+        holders = tuple(holder for holder in found if holder is not None)
+        if not holders and _are_the_rest(exiting, asked.spawn):
+            return tuple(_exiting(release) for release in exiting.values())
+        return holders
 
     def _holder(
         self, asked: _Asked, pid: int, fds: Sequence[int], at: int, seen: _Processes
@@ -332,6 +338,55 @@ class _Processes:
         if pid not in self._not_execed:
             self._not_execed[pid] = procfs.has_not_execed(pid)
         return self._not_execed[pid]
+
+
+def _is_exiting(release: Release) -> bool:
+    """Whether a holder that exits may not have closed its copy yet.
+
+    That takes seconds if it has much memory, and goes on for as long as a file system does not let it close
+    a file.
+    """
+    try:
+        return (
+            release.by == "exit"
+            and procfs.started(release.pid) <= release.acquired
+            and procfs.is_exiting(release.pid)
+        )
+    except (OSError, ValueError, IndexError):
+        return False  # gone
+
+
+def _are_the_rest(exiting: Mapping[int, Release], spawn: Spawn) -> bool:
+    """Whether the copies that are left are those of these processes, whose files no search finds any more.
+
+    They are if the last release left no others.
+    """
+    if not exiting:
+        return False
+    last = max(spawn.releases, key=lambda release: release.at)
+    return last.left is not None and last.left <= len(exiting.keys() - {last.pid})
+
+
+def _exiting(release: Release, fds: Sequence[int] = (), at: Optional[int] = None) -> Holder:
+    """A holder that exits; at: when a search found its copy open, None if none did."""
+    if not fds and release.fd >= 0:
+        fds = (release.fd,)
+    return Holder(
+        pid=release.pid,
+        comm=release.comm,
+        fds=tuple(fds),
+        cause=diagnosis.cause_of(
+            descendant=release.descendant, execed=release.execed, expected=release.expected
+        ),
+        acquired=release.acquired,
+        released=None,
+        parent=release.parent,
+        forker=release.forker,
+        confirmation=None if at is None else Confirmation.CONFIRMED,
+        seen=at,
+        exiting=release.at,
+        stack_id=release.stack_id,
+    )
 
 
 def _is_family(spawn: Spawn, pid: int, seen: _Processes) -> bool:

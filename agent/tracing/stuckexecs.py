@@ -90,7 +90,11 @@ class StuckExecs:
             "exit": "was killed before its exec" if spawn.child_killed else "has exited before its exec",
         }.get(spawn.own_released_by or "", "has closed its copy")
         name = _name(one.reported.child_comm, spawn.child)
-        return _ended(one.reported, spawn, f"its child {name} {how}", now - (spawn.own_released or now))
+        released = spawn.own_released or now
+        if spawn.own_released_by == "exit" and (spawn.read_ended or 0) - released > LATE_NS:
+            how += ", and has closed its files"
+            released = spawn.read_ended or now
+        return _ended(one.reported, spawn, f"its child {name} {how}", now - released)
 
     def look(
         self, now: int, spawns: Collection[Spawn]

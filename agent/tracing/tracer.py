@@ -353,6 +353,7 @@ class Tracer:
             execed,
             known.seen,
             tuple(holder for holder in known.holding if holder.pid not in released),
+            [holder.pid for holder in known.holding if holder.pid is not None and holder.exiting],
         )
         if stall is None and known.reported and known.shown is not None:
             ended = spawn.read_ended or time.monotonic_ns()
@@ -500,7 +501,7 @@ class Tracer:
         with self._reading_maps:
             spawns = self._probes.spawns()
         return {spawn.inode for spawn in spawns}, {
-            spawn.own_pid for spawn in spawns if not spawn.own_released
+            spawn.own_pid for spawn in spawns if not spawn.own_released or _may_exit(spawn)
         }
 
     def _unwatched(self, now: int) -> list[records.Spawn]:
@@ -588,9 +589,17 @@ class Tracer:
 
 def _is_late(spawn: records.Spawn, now: int) -> bool:
     """Whether the own child was forked long ago and the parent still waits for it, in read or in vfork."""
-    if not spawn.own_pid or spawn.own_released or spawn.ended or now - spawn.forked < LATE_NS:
+    if not spawn.own_pid or spawn.ended or now - spawn.forked < LATE_NS:
         return False
+    if spawn.own_released:
+        # Its exit is recorded before the kernel closes its files.
+        return _may_exit(spawn) and procfs.is_exiting(spawn.own_pid)
     return bool(spawn.reading) or (not spawn.parent_closed and procfs.is_in_vfork(spawn.pid, spawn.tid))
+
+
+def _may_exit(spawn: records.Spawn) -> bool:
+    """Whether the own child has begun to exit, and the parent still reads."""
+    return spawn.own_how == records.How.EXIT and bool(spawn.reading)
 
 
 def _has_returned(spawn: records.Spawn, now: int) -> bool:

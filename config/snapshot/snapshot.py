@@ -183,7 +183,7 @@ if sys.version_info[0] == 2:
 __all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'is_waiting', 'kernel_thread', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
 PROC = '/proc'
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = (3, 0, 1, 524288)
-_PF_FORKNOEXEC, _PF_KTHREAD = (64, 2097152)
+_PF_EXITING, _PF_FORKNOEXEC, _PF_KTHREAD = (4, 64, 2097152)
 _CAP_SYS_PTRACE = 1 << 19
 _CLOCK_BOOTTIME = 7
 _TICKS = os.sysconf('SC_CLK_TCK')
@@ -237,6 +237,11 @@ class _Process(collections.namedtuple('_Process', 'pid state parent session flag
         return not self.flags & _PF_FORKNOEXEC
 
     @property
+    def exiting(self):
+        """Whether it is exiting, and not a zombie yet: it may have files open, and does not show them."""
+        return bool(self.flags & _PF_EXITING) and self.state not in 'ZX'
+
+    @property
     def age(self):
         """A key that sorts by start time."""
         return (self.start, self.pid)
@@ -269,7 +274,7 @@ class Holder(collections.namedtuple('Holder', 'pid comm fds cause')):
 
     def to_object(self):
         """As in a stall's "holders"."""
-        return dict([('pid', self.pid), ('comm', None if self.pid is None else printable(self.comm)), ('exe', None), ('uid', None), ('container', None), ('fds', list(self.fds)), ('cause', self.cause), ('acquired_seconds', None), ('forked_by', None), ('released_seconds', None), ('released_by', None), ('confirmed', self.pid is not None), ('confirmation', None if self.pid is None else 'confirmed'), ('last_seen_seconds', None)])
+        return dict([('pid', self.pid), ('comm', None if self.pid is None else printable(self.comm)), ('exe', None), ('uid', None), ('container', None), ('fds', list(self.fds)), ('cause', self.cause), ('acquired_seconds', None), ('forked_by', None), ('released_seconds', None), ('released_by', None), ('confirmed', self.pid is not None), ('confirmation', None if self.pid is None else 'confirmed'), ('last_seen_seconds', None), ('exiting_seconds', None)])
 
 class Finding(collections.namedtuple('Finding', 'time pid tid comm child child_comm read_fd write_fd holders certain evidence pipe state seconds')):
     """A blocked read and its holders; time: when the pipe was created or, if that is unknown, of the look."""
@@ -1005,6 +1010,8 @@ def _evidence(facts, own, released):
         yield 'no own child was found'
     if not facts.copies:
         yield 'no process that can be inspected has the write end'
+        for one in _exiting_descendants(reader.pid, facts.processes):
+            yield u'pid {} is exiting: its open files cannot be inspected'.format(one.pid)
     for pid, mine in sorted(facts.copies.items()):
         execed = 'has called exec' if facts.processes[pid].execed else 'has not called exec since its fork'
         flags = 'close-on-exec' if all(mine.writes.values()) else 'not close-on-exec'
@@ -1023,6 +1030,11 @@ def _ancestors(pid, processes):
             return
         seen.add(pid)
         yield pid
+
+def _exiting_descendants(pid, processes):
+    """Those whose open files do not show any more whether they have a pipe; not all if there are many."""
+    exiting = (one for one in processes.values() if one.exiting)
+    return [one for one in exiting if pid in _ancestors(one.pid, processes)][:_MAX_LISTED]
 
 class _View(object):
     """One look: processes, threads and pipes, and whatever else of them is read on demand."""
@@ -1162,12 +1174,12 @@ class _View(object):
         return False
 
     def is_stuck(self, pid):
-        """Whether a process is stopped, traced, frozen or in an exec, so that it does no work."""
+        """Whether a process is stopped, traced, frozen, exiting or in an exec, so that it does no work."""
         process, thread = (self.process(pid), self.leader(pid))
         if process is None:
             return False
         in_exec = thread is not None and thread.call.name in _EXECS and (not self.is_starting(pid))
-        return process.state in 'Tt' or in_exec or self.is_frozen(pid)
+        return process.state in 'Tt' or process.exiting or in_exec or self.is_frozen(pid)
 
     def is_starting(self, pid):
         """Whether a process is so young, and not kept from running, that its exec is not late."""
@@ -1195,6 +1207,8 @@ class _View(object):
         if process.state == 't':
             tracer = self.tracer(pid)
             return u'is stopped by its tracer{}'.format(' ' + self.name(tracer) if tracer else '')
+        if process.exiting:
+            return 'is exiting' + (', in uninterruptible sleep (state D)' if process.state == 'D' else '')
         if self.is_frozen(pid):
             return 'is frozen by its cgroup'
         thread = self.leader(pid)
@@ -1308,6 +1322,8 @@ def _advice_before_exec(child, view):
         return u'Continue it (kill -CONT {}), and find out what stopped it.'.format(child)
     if process is not None and process.state == 't':
         return 'Continue it in its tracer (a debugger, strace), or detach the tracer.'
+    if process is not None and process.exiting:
+        return 'The kernel frees its memory and closes its files. If that takes long, a file system or a device does not respond.'
     if view.is_frozen(child):
         return 'Thaw its cgroup, and find out what froze it.'
     if thread is not None and thread.call.name in _EXECS:
@@ -1395,14 +1411,14 @@ def _read_wait(thread, end, view):
         return None
     if mine is not None and (not any((thread.pid in view.ancestors(pid) for pid in writers))):
         return _self_held(thread, end, mine.writes, writers, view)
-    if not writers:
-        if _is_polling(thread):
-            return None
-        return view.make('other', thread, u'{} reads a pipe (fd {}) whose write end is open in no process that can be inspected'.format(view.thread_name(thread), end.fd), evidence=[u'fd {} is {}'.format(end.fd, printable(os.fsencode(end.link)))])
     if mine is None:
         spawn = _spawn_wait(thread, end, writers, view)
         if spawn is not None:
             return spawn
+    if not writers:
+        if _is_polling(thread):
+            return None
+        return view.make('other', thread, u'{} reads a pipe (fd {}) whose write end is open in no process that can be inspected'.format(view.thread_name(thread), end.fd), evidence=[u'fd {} is {}'.format(end.fd, printable(os.fsencode(end.link)))] + list((u'{} is exiting: its open files cannot be inspected'.format(view.name(one.pid)) for one in _exiting_descendants(thread.pid, view.processes))))
     wait = _data_wait(thread, end, writers, view)
     if mine is not None:
         own = u'{} has the write end open too (fd {}): there is no end-of-file before it closes it'.format(view.name(thread.pid), _listed_fds(mine.writes))
@@ -1467,13 +1483,16 @@ def _spawn_wait(thread, end, writers, view):
     size = thread.call.args[2] if thread.call.name == 'read' and len(thread.call.args) > 2 else 0
     runtime = _RUNTIMES.get(size)
     seen = [u'read size {}: as {} reads its errpipe'.format(size, runtime) if runtime is not None else u'the thread is in {}'.format(thread.call.name), _creation(created)]
-    before_exec = [one for one in since if one.pid in writers and (not one.execed) and (one.state != 'Z')]
+    if writers:
+        before_exec = [one for one in since if one.pid in writers and (not one.execed) and (one.state != 'Z')]
+    else:
+        before_exec = [one for one in since if one.exiting and (not one.execed) and (runtime is not None)]
     if before_exec:
         own = before_exec[-1].pid
         others = [pid for pid in writers if pid != own and own not in view.ancestors(pid)]
         is_own = view.is_stuck(own) or runtime is not None
         if is_own and (not (others and runtime is None)):
-            return view.make('own_child', thread, u'{} is starting a program; its own child {} has not called exec: the child {}'.format(view.thread_name(thread), view.name(own), view.doing(own)), child=own, holders=[view.holder(pid, writers[pid].writes) for pid in [own] + list(others)], evidence=list(seen) + [u'its write end is open in {} only'.format(view.name(own)) if not others else u'its write end is open in {} too'.format(', '.join(map(view.name, others)))] + list(_before_exec(own, view)), advice=_advice_before_exec(own, view), since=view.started(own))
+            return view.make('own_child', thread, u'{} is starting a program; its own child {} has not called exec: the child {}'.format(view.thread_name(thread), view.name(own), view.doing(own)), child=own, holders=[view.holder(pid, writers[pid].writes if writers else ()) for pid in [own] + list(others)], evidence=list(seen) + ['no process that can be inspected has its write end' if not writers else u'its write end is open in {} only'.format(view.name(own)) if not others else u'its write end is open in {} too'.format(', '.join(map(view.name, others)))] + list(_before_exec(own, view)), advice=_advice_before_exec(own, view), since=view.started(own))
     started = since[-1] if since and since[-1].pid not in writers and since[-1].execed else None
     beside = [pid for pid, mine in writers.items() for process in [view.process(pid)] if process is not None and (not process.execed and mine.reads or (process.execed and (not all(mine.writes.values())) and (process.pid not in {one.pid for one in since})))]
     library = None if started is not None else _loop_library(thread, view)

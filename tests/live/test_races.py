@@ -83,6 +83,40 @@ def test_exec_between_the_close_and_the_read(lab: Lab) -> None:
     assert holders == {spawn["child"]: spawn["holder"] for spawn in traced.spawns()}
 
 
+def test_holder_whose_exit_takes_long(lab: Lab) -> None:
+    """The kernel has taken its fd table away, and not closed the pipe yet."""
+    with delayed("sock:inet_sock_set_state", 40):
+        traced = lab.trace(lab.program("slow_exit.py", "--who", "holder", "--comm", COMM))
+    [spawn] = traced.spawns()
+    ongoing, ended = (each for each in traced.reports if each["type"] == "stall")
+    for stall in (ongoing, ended):
+        [holder] = stall["holders"]
+        assert (holder["pid"], holder["cause"]) == (spawn["holder"], "forked")
+        assert holder["exiting_seconds"] == pytest.approx(0.3, abs=0.25)
+    assert f"Pid {spawn['holder']} ({COMM}) is exiting" in ongoing["release"]
+    assert ended["holders"][0]["released_by"] == "exit"
+    assert ended["stall_seconds"] == pytest.approx(spawn["seconds"], abs=0.25)
+    assert ended["stall_seconds"] > 2
+    assert ended["late_wakeup_seconds"] == 0
+
+
+def test_own_child_whose_exit_takes_long(lab: Lab) -> None:
+    """It was killed before its exec, and the parent still waits for it."""
+    with delayed("sock:inet_sock_set_state", 40):
+        traced = lab.trace(lab.program("slow_exit.py", "--who", "child", "--comm", COMM))
+    [spawn] = traced.spawns()
+    ongoing, ended = traced.of("wait")
+    assert (ongoing["kind"], ongoing["state"], ongoing["child"]["pid"]) == (
+        "own_child",
+        "ongoing",
+        spawn["child"],
+    )
+    assert "the child is exiting" in ongoing["headline"]
+    assert (ended["id"], ended["state"]) == (ongoing["id"], "ended")
+    assert "and has closed its files" in ended["ending"]
+    assert traced.of("stall") == []
+
+
 def test_helper_that_closes_a_copy_before_its_parent_reads(lab: Lab) -> None:
     """It is about to call exec again, whether its parent has begun to read or not."""
     traced = lab.trace(lab.program("sibling_execs_twice.py"))

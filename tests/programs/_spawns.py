@@ -103,12 +103,13 @@ def wait_for_exec(
     write_end: int,
     child: int,
     between: Callable[[], None] = lambda: None,
+    size: int = 1,
     **fields: Any,
 ) -> None:
     """Do what Popen does after the fork: close the write end, read end-of-file; report the spawn."""
     os.close(write_end)
     between()
-    assert os.read(read_end, 1) == b""
+    assert os.read(read_end, size) == b""
     emit_spawn(start, time.monotonic() - start, child, **fields)
     os.close(read_end)
 

@@ -133,7 +133,8 @@ class _Check:
         if searched is not None and not _meets(had, searched):
             yield f"{part.pid} had no copy when a search saw it"
         if holder.released is not None:
-            if not _meets(had, (holder.released, holder.released)):
+            # One that exits for long is named until the reader has woken up.
+            if not _meets(had, (holder.exiting or holder.released, holder.released)):
                 yield f"{part.pid} had no copy when it released it"
             elif holder.released_by is not None and not self._could_release(part, holder):
                 yield f"{part.pid} did not release its copy by {holder.released_by} then"
@@ -149,9 +150,10 @@ class _Check:
 
     def _could_release(self, part: Part, holder: Holder) -> bool:
         assert holder.released is not None and holder.released_by is not None
-        if holder.released_by == "exit" and part.killed is not None and holder.released >= part.killed:
+        began = holder.exiting or holder.released
+        if holder.released_by == "exit" and part.killed is not None and began >= part.killed:
             return True
-        return any(did.kind in _WAYS[holder.released_by] for did in part.at(holder.released))
+        return any(did.kind in _WAYS[holder.released_by] for did in part.at(began))
 
     def _faults_of_blame(self, stall: Stall, ended: int) -> Iterator[str]:
         """The first holder is blamed until the end: nearly all of that time it must have had a copy."""

@@ -184,7 +184,10 @@ _holder = {
     "confirmed": st.booleans(),
     "confirmation": st.sampled_from([None, "mismatch", *(result.value for result in Confirmation)]),
 }
-_later = {"last_seen_seconds": st.none() | _seconds}  # not in the reports of earlier versions
+_later = {  # not in the reports of earlier versions
+    "last_seen_seconds": st.none() | _seconds,
+    "exiting_seconds": st.none() | _seconds,
+}
 _holders = st.fixed_dictionaries(
     {"pid": _pids, "comm": _text, **_holder}, optional=_later
 ) | st.fixed_dictionaries({"pid": st.none(), "comm": st.none() | _text, **_holder}, optional=_later)

@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 
-from agent.advice import Advice, advise, release
+from agent.advice import Advice, advise, release, wait_for_exit
 from agent.model import Cause
 
 _EXES = (None, "/usr/bin/python3.11", "/opt/python2.7 (deleted)", "/usr/bin/ruby3.1", "/usr/bin/node")
@@ -71,6 +71,11 @@ def test_all_holders_have_to_end() -> None:
     found = release(10, [(pid, "w") for pid in range(90, 97)], Cause.LEAKED)
     assert found is not None
     assert "all of pids 90 (w), 91 (w), 92 (w), 93 (w), 3 more" in found
+
+
+def test_holders_that_are_exiting_cannot_be_ended() -> None:
+    assert wait_for_exit([(99, "worker")]).startswith("Pid 99 (worker) is exiting: ")
+    assert wait_for_exit([(98, "w"), (99, "w")]).startswith("Pids 98 (w), 99 (w) are exiting: ")
 
 
 def test_no_release_of_what_is_not_known() -> None:

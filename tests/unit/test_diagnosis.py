@@ -42,10 +42,11 @@ def judgement(
     min_ns: int = MIN,
     counts_copies: bool = True,
     found: Sequence[Holder] = (),
+    exiting: Collection[int] = (),
 ) -> Judgement:
     """The judgement of a spawn with these releases."""
     of = dataclasses.replace(what or spawn(), releases=tuple(releases))
-    return diagnosis.judge(of, min_ns, counts_copies, execed, seen or {}, found)
+    return diagnosis.judge(of, min_ns, counts_copies, execed, seen or {}, found, exiting)
 
 
 def judge(*arguments: Any, **named: Any) -> Optional[Stall]:
@@ -229,6 +230,28 @@ def test_stall_lasts_while_an_exiting_process_may_still_have_its_copy() -> None:
     assert result.stall is not None
     assert (result.stall.ended, result.stall.late) == (BEGAN + 300 * MS, 200 * MS)
     assert result.stall.culprit.released == BEGAN + 200 * MS
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_process_that_was_still_exiting_has_held_its_copy_to_the_end(left: int) -> None:
+    began = BEGAN + 200 * MS
+    exits = release(at=began, by="exit", left=left)
+    result = judgement(releases=[exits], exiting=[HOLDER])
+    assert result.stall is not None
+    assert (result.stall.ended, result.stall.late) == (ENDED, 0)
+    [culprit] = result.stall.holders
+    assert (culprit.pid, culprit.released, culprit.exiting) == (HOLDER, ENDED, began)
+    # Another one released its copy meanwhile, and the copy of the exiting one was left.
+    closes = release(pid=HOLDER + 1, at=began + 100 * MS, by="close", left=1)
+    found = stalled(releases=[exits, closes], exiting=[HOLDER])
+    assert [(each.pid, each.exiting) for each in found.holders] == [(HOLDER, began), (HOLDER + 1, None)]
+
+
+def test_a_later_release_shows_that_an_exiting_process_had_closed_its_copy() -> None:
+    exits = release(at=BEGAN + 200 * MS, by="exit", left=1)
+    closes = release(pid=HOLDER + 1, at=ENDED - 1 * MS, by="close", left=0)
+    found = stalled(releases=[exits, closes], exiting=[HOLDER])
+    assert [(each.pid, each.exiting) for each in found.holders] == [(HOLDER + 1, None), (HOLDER, None)]
 
 
 @pytest.mark.parametrize("by", ["close", "exec", "exit"])

@@ -24,7 +24,7 @@ from agent.snapshot import Finding, take
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CALLS = snapshot._CALLS.get(os.uname().machine, snapshot._CALLS_ELSEWHERE)
 _READ_NUMBER = next(number for number, name in _CALLS.items() if name == "read")
-_FORKED, _EXECED = 0x40, 0
+_EXITING, _FORKED, _EXECED = 0x4, 0x40, 0
 _PIPE = "pipe:[77]"
 _PARENT, _THREAD, _OWN, _WORKER, _OTHER = 100, 101, 200, 150, 300
 _MADE = 50.0  # the pipe, in seconds since the boot
@@ -274,6 +274,17 @@ def test_no_visible_holder(host: _Host) -> None:
     host.read(4)
     host.program("node")
     assert host.take()[0].certain is False
+
+
+def test_a_holder_whose_files_cannot_be_inspected_as_it_exits(host: _Host) -> None:
+    host.own()
+    host.process(_WORKER, _PARENT, flags=_FORKED | _EXITING)
+    host.process(_OTHER, 1, flags=_FORKED | _EXITING)
+    stall = host.stall()
+    assert [holder.pid for holder in stall.holders] == [None]
+    assert [line for line in stall.evidence if "is exiting" in line] == [
+        f"pid {_WORKER} is exiting: its open files cannot be inspected"
+    ]
 
 
 def test_a_leader_that_exits_before_its_threads(host: _Host) -> None:
@@ -594,6 +605,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
                 "confirmed": True,
                 "confirmation": "confirmed",
                 "last_seen_seconds": None,
+                "exiting_seconds": None,
             }
         ],
         "steps": [],

@@ -8,6 +8,7 @@ import json
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from agent.snapshot import Look, Wait
 from tests.unit.test_snapshot import (
     _BOOT,
     _CALLS,
+    _EXITING,
     _FORKED,
     _MADE,
     _OWN,
@@ -507,6 +509,31 @@ def test_a_pipe_without_a_writer(host: _Waiting) -> None:
     host.read(32768)
     wait = host.wait()
     assert (wait.kind, wait.holders) == ("other", ())
+
+
+def test_a_pipe_whose_writer_may_be_exiting(host: _Waiting) -> None:
+    host.read(32768)
+    host.worker(flags=_FORKED | _EXITING, write="02000000", read=None)
+    wait = host.wait()
+    assert (wait.kind, wait.holders) == ("other", ())
+    assert f"worker (pid {_WORKER}) is exiting: its open files cannot be inspected" in wait.evidence
+
+
+def test_own_child_that_is_exiting(host: _Waiting) -> None:
+    """It has closed no file yet, or its files cannot be inspected any more."""
+    host.own(flags=_FORKED | _EXITING)
+    wait = host.wait()
+    assert (wait.kind, wait.child) == ("own_child", _OWN)
+    assert "the child is exiting" in wait.headline and "a device does not respond" in wait.advice
+    assert [holder.fds for holder in wait.holders] == [()]
+    host.fd(str(_OWN), 4, "02000001")
+    assert [holder.fds for holder in host.wait().holders] == [(4,)]
+
+
+@pytest.mark.parametrize("changes", [{"flags": _FORKED}, {"flags": _FORKED | _EXITING, "state": "Z"}])
+def test_own_child_that_is_not_exiting(changes: dict[str, Any], host: _Waiting) -> None:
+    host.own(**changes)
+    assert host.wait().kind == "other"
 
 
 def test_a_wait_that_ends_meanwhile(host: _Waiting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,16 +22,19 @@ from agent.host.procfs import (
     comm_of,
     contents,
     descendants,
+    has_exited,
     has_open,
     has_run,
     is_alive,
     is_blocked_on,
+    is_exiting,
     is_in_exec,
     is_stopped,
     pids,
     pipe_inode,
     pipe_links,
     still_has,
+    thread_has_exited,
     write_ends,
 )
 from tests.unit.samples import FakeProc
@@ -296,6 +299,19 @@ def test_a_child_of_this_process() -> None:
         child.communicate(b"\n")
     assert not is_alive(child.pid)
     assert comm_of(child.pid) == b""
+
+
+def test_a_process_that_exits_has_exited_before_it_is_a_zombie(proc: FakeProc) -> None:
+    folder = proc.process(20)
+    for threads, exited in (({20: 0x4, 21: 0}, False), ({20: 0x4, 21: 0x4}, True), ({}, True)):
+        for tid, flags in threads.items():
+            (folder / "task" / str(tid)).mkdir(parents=True, exist_ok=True)
+            (folder / f"task/{tid}/stat").write_text(f"{tid} (x) R 1 1 1 0 -1 {flags}\n")
+            assert thread_has_exited(20, tid, proc.root) is bool(flags)
+        assert (has_exited(20, proc.root), is_exiting(20, proc.root)) == (exited, exited)
+    (folder / "status").write_text("Name:\tx\nState:\tZ\nTgid:\t20\nThreads:\t1\n")
+    assert (has_exited(20, proc.root), is_exiting(20, proc.root)) == (True, False)
+    assert thread_has_exited(20, 22, proc.root)
 
 
 def test_a_thread_is_not_a_process() -> None:

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.render.words import clock_words, count, duration, late_words, seen_words, stack_lines
+from agent.render.words import (
+    clock_words,
+    count,
+    duration,
+    exiting_words,
+    late_words,
+    seen_words,
+    stack_lines,
+)
 from agent.reports.objects import stacks_object
 from tests.unit.samples import SECOND, python_stack, stall, with_stacks
 
@@ -99,6 +107,18 @@ def test_late_wakeup_in_words(stall: Any, words: Optional[str]) -> None:
 )
 def test_confirmation_in_words(holder: Any, words: Optional[str]) -> None:
     assert seen_words(holder, _STALL) == words
+
+
+@pytest.mark.parametrize(
+    ("holder", "words"),
+    [
+        ({"exiting_seconds": 0.5}, "exiting since 00:00:00.499 UTC"),
+        ({"exiting_seconds": None}, None),
+        ({}, None),  # a report of an earlier version
+    ],
+)
+def test_an_exit_in_words(holder: Any, words: Optional[str]) -> None:
+    assert exiting_words(holder, _STALL) == words
 
 
 def test_stacks_are_listed() -> None:

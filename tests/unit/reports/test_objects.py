@@ -193,6 +193,7 @@ def test_stall_object() -> None:
                 "confirmed": True,
                 "confirmation": "confirmed",
                 "last_seen_seconds": 0.25,
+                "exiting_seconds": None,
             },
             {
                 "pid": None,
@@ -209,6 +210,7 @@ def test_stall_object() -> None:
                 "confirmed": False,
                 "confirmation": None,
                 "last_seen_seconds": None,
+                "exiting_seconds": None,
             },
         ],
         "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
@@ -227,6 +229,20 @@ def test_a_stall_in_progress() -> None:
     assert written["holders"][0]["released_seconds"] is None
     assert set(written) == set(stall_object(stall(), CLOCK))
     assert written["id"] == stall_object(stall(), CLOCK)["id"]
+
+
+def test_a_stall_in_progress_whose_holders_exit() -> None:
+    leaves = holder(pid=98, released=None, exiting=ENDED)
+    stays = holder(pid=99, released=None)
+    for holders, sentences in (
+        ((leaves,), ["Pid 98 (worker) is exiting"]),
+        ((leaves, stays), ["Ending pid 99 (worker) releases it", "Pid 98 (worker) is exiting"]),
+        ((leaves, UNSEEN), None),
+    ):
+        written = stall_object(stall(*holders, ended=None), CLOCK)
+        assert written["holders"][0]["exiting_seconds"] == pytest.approx((ENDED - CREATED) / 1e9)
+        assert (written["release"] is None) is (sentences is None)
+        assert all(sentence in (written["release"] or "") for sentence in sentences or [])
 
 
 def test_a_reader_that_was_woken_late() -> None:

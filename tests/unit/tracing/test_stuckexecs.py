@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -160,6 +161,18 @@ def test_a_record_shows_how_it_ended(by: Any, killed: bool, how: str, host: _Hos
     host.look()
     host.look()
     assert host.ended == []
+
+
+def test_an_exit_ends_the_wait_when_the_files_are_closed(host: _Host) -> None:
+    late = spawn(id=1, pid=10, child=11)
+    _confirmed(host, late)
+    exited = host.now - 5 * _SECOND
+    killed = dataclasses.replace(late, own_released=exited, own_released_by="exit", child_killed=True)
+    record = dataclasses.replace(killed, read_ended=host.now - _SECOND)
+    ended = host.stuck.end(record, host.now)
+    assert ended is not None
+    assert ended.wait["ending"].endswith("was killed before its exec, and has closed its files")
+    assert time.time() - 2 < datetime.fromisoformat(ended.wait["ended"].replace("Z", "+00:00")).timestamp()
 
 
 def test_without_a_record_the_next_look_reports_the_end_once(host: _Host) -> None:

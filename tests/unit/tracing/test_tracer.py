@@ -407,6 +407,7 @@ class _Host:
     in_exec: bool = False
     still_has: bool = True
     younger: bool = False
+    exiting: frozenset[int] = frozenset()
     runs: Callable[[], bool] = lambda: True
 
     def pids(self) -> list[int]:
@@ -431,6 +432,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
     monkeypatch.setattr(procfs, "comm_of", lambda pid: b"holder")
     monkeypatch.setattr(procfs, "may_be_younger", lambda pid, than: made.younger)
     monkeypatch.setattr(procfs, "has_run", lambda pid: made.runs())
+    monkeypatch.setattr(procfs, "is_exiting", lambda pid: pid in made.exiting)
+    monkeypatch.setattr(procfs, "started", lambda pid: 2 * SECOND if made.younger else 2)
     return made
 
 
@@ -609,6 +612,52 @@ def test_a_holder_that_releases_its_copy_after_the_search_is_not_named(
     looking.kernel.known[HOLDER + 1] = looking.process()
     looking.kernel.known[HOLDER + 1].may_hold.words[0] = 0
     assert looking.holder().pid == HOLDER
+
+
+# -- holders that exit --
+
+
+def _exits(pid: int, left: int, ns: int = 6, how: How = How.EXIT) -> records.Release:
+    return records.Release(**{**RELEASE, "pid": pid, "left": left, "ns": ns, "how": how})
+
+
+def test_an_exiting_process_has_its_copy_until_it_closes_it(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(last=(_exits(HOLDER, 0),))]
+    host.copies, host.exiting, host.still_has = {INODE: {HOLDER: [4]}}, frozenset([HOLDER]), False
+    found = looking.holder()
+    assert (found.pid, found.cause, found.fds, found.exiting) == (HOLDER, Cause.FORKED, (4,), 6)
+    assert found.seen == looking.at
+    # Now no search finds its files.
+    host.copies = {}
+    found = looking.holder()
+    assert (found.pid, found.cause, found.fds, found.exiting) == (HOLDER, Cause.FORKED, (8,), 6)
+    assert (found.seen, found.confirmation) == (None, None)
+    # Another process has its pid, or it is a zombie.
+    for changes in ({"younger": True}, {"younger": False, "exiting": frozenset()}):
+        vars(host).update(changes)
+        looking.look()
+        assert looking.holder().pid is None
+
+
+@pytest.mark.parametrize(
+    ("releases", "named"),
+    [
+        ([_exits(HOLDER, 1)], [None]),
+        ([_exits(HOLDER, 1), _exits(HOLDER + 1, 0, 7)], [HOLDER + 1]),
+        ([_exits(HOLDER, 0), _exits(HOLDER + 1, 1, 7, How.CLOSE)], [HOLDER]),
+        ([_exits(HOLDER, 0), _exits(HOLDER + 1, 2, 7, How.CLOSE)], [None]),
+    ],
+)
+def test_an_exiting_process_that_no_search_finds_is_named_if_the_count_shows_it(
+    releases: list[records.Release], named: list[Optional[int]], kernel: list[_Kernel], host: _Host
+) -> None:
+    looking = _Looking(kernel)
+    looking.kernel.waiting = [_blocked(last=tuple(releases))]
+    host.exiting = frozenset([releases[-1].pid] if releases[-1].how == How.EXIT else [HOLDER])
+    looking.look()
+    [stall] = looking.look()
+    assert [holder.pid for holder in stall.holders] == named
 
 
 @pytest.mark.parametrize(("copy_lost", "sees_fd_tables"), [(1, True), (0, False)])
