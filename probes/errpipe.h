@@ -112,7 +112,7 @@ struct spawn {
     u8 eof;       /* a read returned end-of-file */
     u8 ended;     /* end-of-file, or the parent released the read end */
     u8 read_cut;  /* the parent exited in the read */
-    u8 held;      /* watched: the kernel counted a foreign copy after the own child's release, or the parent's */
+    u8 held; /* watched: after the own child's release, or the parent's, the kernel counted a copy that may be foreign */
     u8 copy_lost; /* a copy exists that the kernel side cannot follow */
     u8 outcome;   /* OUTCOME_*, 0: not finished */
     u8 is_socket; /* a socketpair, one end of which serves as the write end (Rust with pre_exec) */

@@ -57,7 +57,8 @@ ENTER(read)
         /* Counted again: the earlier count may have been taken during a close. It stays when a foreign process has released
          * a copy, and when a signal or the freezer has interrupted the read: the copies that blocked it can be gone. */
         spawn->held &= !first | (spawn->releases != 0);
-        watch(spawn, others(spawn, 0));
+        u32 in_doubt;
+        watch(spawn, others(spawn, 0, &in_doubt));
     }
 #endif
     if (spawn->held)

@@ -237,7 +237,7 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
     }
     if (!spawn->own_released && how != HOW_EXIT)
         return verdict;
-    u32 left = others(spawn, mine);
+    u32 in_doubt, left = others(spawn, mine, &in_doubt);
     if (!parent && !own) {
         if (!spawn->held && how != HOW_EXIT)
             return GO_ON;
@@ -245,6 +245,8 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
         process_comm(comm);
         return foreign_released(row, key, spawn, fd, how, ns, left, comm);
     }
+    /* In doubt, it is watched: a parent that reads counts again (ENTER(read)), and one that polls does not. */
+    left += in_doubt;
 #else
     u32 left = LEFT_UNKNOWN;
 #endif
@@ -386,7 +388,7 @@ INLINE int let_go(void *ctx, struct walk *walk)
         if (seen == IS_IDLE)
             free_spawn(spawn, id);
         if (seen == A_RELEASE) {
-            u32 left = others(spawn, copies.inside);
+            u32 in_doubt, left = others(spawn, copies.inside, &in_doubt);
             verdict = foreign_released(row, key, spawn, copies.fd, walk->how, walk->ns, left, walk->comm);
             if (verdict)
                 goto act;

@@ -251,10 +251,12 @@ INLINE void settle(void *ctx, struct spawn *spawn, u64 id, u32 verdict)
 /*
  * The number of copies of the write end other than the parent's, and other than those (mine) that are about to be
  * closed. All copies made by fork, dup or SCM_RIGHTS share one struct file, whose count is exact at any time. Opening
- * /proc/PID/fd makes another struct file; the pipe counts these in writers, which lags a little.
+ * /proc/PID/fd makes another struct file; the pipe counts these in writers, which lags a little. in_doubt: 1 if one more is
+ * either the parent's, in a close that has just begun, or another process's.
  */
-INLINE u32 others(struct spawn *spawn, u32 mine)
+INLINE u32 others(struct spawn *spawn, u32 mine, u32 *in_doubt)
 {
+    *in_doubt = 0;
     u64 file = spawn->file;
     u32 writers = spawn->is_socket ? 0 : (u32)kernel_u64(spawn->key + OFF_PIPE_WRITERS);
     writers *= writers < 1 << 20;                          /* otherwise the pipe is gone, too */
@@ -272,7 +274,9 @@ INLINE u32 others(struct spawn *spawn, u32 mine)
         left -= kept.inside;
         closing &= differ(kept.inside, 0) ^ 1;
     }
+    closing *= left > 0;
     left -= closing; /* close has removed the copy from the parent's table, and may not have lowered the count yet */
+    *in_doubt = closing;
     if (left < 0)
         left = 0;
     if (writers > 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from agent.model import Cause
+from probes import loader
 from tests.live.delays import COMM, delayed, delaying
 from tests.live.lab import Lab, json_lines
 from tests.live.seen import Seen
@@ -115,6 +117,27 @@ def test_own_child_whose_exit_takes_long(lab: Lab) -> None:
     assert (ended["id"], ended["state"]) == (ongoing["id"], "ended")
     assert "and has closed its files" in ended["ending"]
     assert traced.of("stall") == []
+
+
+def test_exec_just_after_the_close_of_a_parent_that_polls(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads only at the end, so the copies are not counted again while it waits."""
+    short, long = "#define CLOSING_NS   50000 ", "#define CLOSING_NS   20000000 "
+    sources = [tmp_path / source.name for source in loader._SOURCES]
+    for source, copy in zip(loader._SOURCES, sources):
+        copy.write_text(source.read_text().replace(short, long))
+    assert any(long in copy.read_text() for copy in sources)
+    monkeypatch.setattr(loader, "_SOURCES", tuple(sources))
+    monkeypatch.setenv("CACHE_DIRECTORY", "")
+    command = lab.program("close_then_read.py", "--poll", "--count", "8", "--around", "2", "--live", "0.5")
+    seen = Seen()
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        printed = seen.poll_beside(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    holders = {spawn["child"]: spawn["holder"] for spawn in json_lines(printed) if spawn["kind"] == "spawn"}
+    ended = [stall for stall in seen.stalls if stall.ended is not None and stall.spawn.child in holders]
+    assert {stall.spawn.child: stall.culprit.pid for stall in ended} == holders
 
 
 def test_helper_that_closes_a_copy_before_its_parent_reads(lab: Lab) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import statistics
 import threading
 import time
@@ -41,7 +42,13 @@ def seconds_to_exec() -> float:
     return taken
 
 
-def play(after: float, live: float) -> None:
+def _wait_in_poll(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def play(after: float, live: float, polls: bool) -> None:
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     workers: list[int] = []
     beside = threading.Thread(target=_fork_workers, args=(live, workers))
@@ -50,7 +57,11 @@ def play(after: float, live: float) -> None:
     start = time.monotonic()
     child = fork_and_exec()
     _spin(start + after - time.monotonic())
-    wait_for_exec(start, read_end, write_end, child, lambda: _spin(40e-6), holder=workers[0])
+
+    def wait() -> None:
+        return _wait_in_poll(read_end) if polls else _spin(40e-6)
+
+    wait_for_exec(start, read_end, write_end, child, wait, holder=workers[0])
     for pid in (child, workers[0]):
         os.waitpid(pid, 0)
 
@@ -62,10 +73,11 @@ def main() -> None:
     parser.add_argument(
         "--live", type=float, default=0.06, help="seconds that a holder lives before its exec"
     )
+    parser.add_argument("--poll", action="store_true", help="wait in poll, and read only at the end, as Qt")
     options = parser.parse_args()
     exec_at = statistics.median(seconds_to_exec() for _ in range(25))
     for number in range(options.count):
-        play(exec_at + options.around / 1e3 * (2 * number / options.count - 1), options.live)
+        play(exec_at + options.around / 1e3 * (2 * number / options.count - 1), options.live, options.poll)
     done()
 
 
