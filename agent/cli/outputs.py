@@ -159,6 +159,7 @@ class Text(Lines):
         elif report["type"] == "summary":
             self._console.print(summary_text(report))
             self._print_run(report.get("time"))
+            self._kinds.last_until_end(report)
             self._print_kinds(all_ended=not report["ongoing"])
         elif report["type"] == "spawn":
             self._console.print(spawn_line(report), soft_wrap=True)

@@ -50,6 +50,7 @@ class Collection:
         elif report["type"] == "summary":
             self.summary = report
             self.summaries += 1
+            self.kinds.last_until_end(report)
         elif report["type"] == "spawn":
             self._spawns.put(self._number, report)
         elif report["type"] == "exposure":

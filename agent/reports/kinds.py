@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 from agent.model import Cause
 from agent.reports.overtime import OverTime, on_one_axis
-from agent.reports.types import BucketObject, KindObject, KindsObject, StallObject
+from agent.reports.types import BucketObject, KindObject, KindsObject, StallObject, SummaryObject
 
 __all__ = [
     "Kind",
@@ -185,6 +185,17 @@ class Kinds:
             kind._ongoing[key] = seconds
             kind.last = now if kind.last is None else max(kind.last, now)
 
+    def last_until_end(self, summary: SummaryObject) -> None:
+        """Note that the stalls in progress lasted until the run ended, if it ended with as many of them."""
+        until = None if "time" not in summary else _parsed(summary["time"])
+        if until is None or len(self._ongoing) != summary["ongoing"]:
+            return
+        for key, kind in self._ongoing.items():
+            began = _began(kind._reports[key])
+            seconds = 0.0 if began is None else (until - began).total_seconds()
+            if seconds > kind._ongoing[key]:
+                self.lasts(key, seconds, until)
+
     def end(self, key: Any) -> None:
         """Note that a stall in progress is over although its end was not reported."""
         kind = self._ongoing.pop(key)
@@ -234,9 +245,17 @@ def nearest_rank(ordered: Sequence[float], fraction: float) -> float:
 def time_in(stall: StallObject, seconds: float) -> Optional[datetime]:
     """The time ``seconds`` after the creation of the errpipe; None if it is out of range."""
     try:
-        return datetime.fromisoformat(stall["time"].replace("Z", "+00:00")) + timedelta(seconds=seconds)
+        return _parsed(stall["time"]) + timedelta(seconds=seconds)
     except OverflowError:  # a saved report can contain any time
         return None
+
+
+def _parsed(time: str) -> datetime:
+    return datetime.fromisoformat(time.replace("Z", "+00:00"))
+
+
+def _began(stall: StallObject) -> Optional[datetime]:
+    return None if stall["began_seconds"] is None else time_in(stall, stall["began_seconds"])
 
 
 def stall_key(stall: StallObject) -> Any:
@@ -295,7 +314,7 @@ def _seconds(stall: StallObject) -> float:
 
 
 def _add_time(times: OverTime, stall: StallObject) -> None:
-    began = None if stall["began_seconds"] is None else time_in(stall, stall["began_seconds"])
+    began = _began(stall)
     if began is not None:
         times.add(began.timestamp())
 

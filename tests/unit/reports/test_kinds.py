@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from agent.model import Cause
 from agent.reports.kinds import Kind, Kinds, histogram
-from agent.reports.objects import stall_object
+from agent.reports.objects import Summary, stall_object
 from tests.unit.reports.test_objects import CLOCK
 from tests.unit.samples import BEGAN, MS, UNSEEN, holder, spawn, stall
 
@@ -95,6 +95,19 @@ def test_stalls_in_progress_grow_until_they_end() -> None:
     [kind] = kinds.worst_first()
     assert (kind.count, kind.ongoing, kind.total) == (2, 0, 30.2)
     assert kind.quantiles(0.5, 1) == [0.2, 30.0]
+
+
+@pytest.mark.parametrize(("ongoing", "seconds"), [(1, 30.0), (2, 2.0), (0, 2.0)])
+def test_stalls_in_progress_lasted_until_the_run_ended(ongoing: int, seconds: float) -> None:
+    """With another number, the end of some was not seen, or they are an earlier run's."""
+    kinds = Kinds()
+    began = datetime(2026, 11, 27, 10, 0, tzinfo=timezone.utc)
+    report = stall_object(stall(ended=None), CLOCK)
+    kinds.add({**report, "time": began.isoformat(), "began_seconds": 0.0, "stall_seconds": 2.0})
+    end = (began + timedelta(seconds=30)).isoformat()
+    kinds.last_until_end({**Summary().object(lost_records=0, ongoing=ongoing), "time": end})
+    [kind] = kinds.worst_first()
+    assert (kind.total, kind.longest_seconds, kind.ongoing) == (seconds, seconds, 1)
 
 
 def test_the_object_of_the_kinds() -> None:
