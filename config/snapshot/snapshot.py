@@ -1147,6 +1147,10 @@ class _View(object):
         found = re.search(b'^TracerPid:\\s*(\\d{1,9})$', self.text(u'{}/status'.format(pid)), re.M)
         return int(found.group(1)) if found else 0
 
+    def is_dumping(self, pid):
+        """Whether the kernel writes a core dump of a process that has crashed (shown from Linux 4.15 on)."""
+        return re.search(b'^CoreDumping:\\s*1$', self.text(u'{}/status'.format(pid)), re.M) is not None
+
     def waited_for(self, thread):
         """The children that a thread in wait4 or waitid waits for."""
         children = self.children(thread.pid)
@@ -1174,12 +1178,13 @@ class _View(object):
         return False
 
     def is_stuck(self, pid):
-        """Whether a process is stopped, traced, frozen, exiting or in an exec, so that it does no work."""
+        """Whether a process does no work: it is stopped, traced, frozen, in an exec, or at its end."""
         process, thread = (self.process(pid), self.leader(pid))
         if process is None:
             return False
         in_exec = thread is not None and thread.call.name in _EXECS and (not self.is_starting(pid))
-        return process.state in 'Tt' or process.exiting or in_exec or self.is_frozen(pid)
+        ends = process.exiting or self.is_dumping(pid)
+        return process.state in 'Tt' or ends or in_exec or self.is_frozen(pid)
 
     def is_starting(self, pid):
         """Whether a process is so young, and not kept from running, that its exec is not late."""
@@ -1207,8 +1212,9 @@ class _View(object):
         if process.state == 't':
             tracer = self.tracer(pid)
             return u'is stopped by its tracer{}'.format(' ' + self.name(tracer) if tracer else '')
-        if process.exiting:
-            return 'is exiting' + (', in uninterruptible sleep (state D)' if process.state == 'D' else '')
+        if process.exiting or self.is_dumping(pid):
+            ends = 'is exiting' if process.exiting else 'has crashed, and the kernel writes its core dump'
+            return ends + (', in uninterruptible sleep (state D)' if process.state == 'D' else '')
         if self.is_frozen(pid):
             return 'is frozen by its cgroup'
         thread = self.leader(pid)
@@ -1324,6 +1330,8 @@ def _advice_before_exec(child, view):
         return 'Continue it in its tracer (a debugger, strace), or detach the tracer.'
     if process is not None and process.exiting:
         return 'The kernel frees its memory and closes its files. If that takes long, a file system or a device does not respond.'
+    if view.is_dumping(child):
+        return u'Find out why it crashes. Killing it (kill -KILL {}) ends the core dump, which the kernel writes to the file or program that /proc/sys/kernel/core_pattern names.'.format(child)
     if view.is_frozen(child):
         return 'Thaw its cgroup, and find out what froze it.'
     if thread is not None and thread.call.name in _EXECS:

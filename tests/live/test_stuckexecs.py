@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from agent import snapshot
 from tests.live.lab import PYTHON, Lab, json_lines
 
 pytestmark = pytest.mark.alone
+
+_CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 
 _STUCK = """
 import subprocess, sys, time
@@ -87,6 +94,48 @@ def test_a_child_that_is_killed_before_its_exec(lab: Lab) -> None:
     assert 5.5 < (end - began).total_seconds() < 12
     assert (traced.summary["waits"], traced.summary["waits_in_progress"]) == (1, 0)
     assert traced.of("stall") == []
+
+
+_CRASHES = """
+import mmap, os, resource, subprocess
+def hook():
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    used = bytearray(os.urandom(1 << 20))
+    os.abort()
+subprocess.Popen(["/bin/true"], preexec_fn=hook)
+"""
+"""The child has more memory than fits into a pipe."""
+
+
+@contextlib.contextmanager
+def _slow_core_dumps() -> Iterator[None]:
+    """The kernel writes each core dump to a program that does not read it."""
+    before = _CORE_PATTERN.read_text()
+    _CORE_PATTERN.write_text("|/bin/sleep 30")
+    try:
+        yield
+    finally:
+        _CORE_PATTERN.write_text(before)
+
+
+@pytest.mark.skipif(not os.access(_CORE_PATTERN, os.W_OK), reason="the core pattern cannot be changed here")
+def test_a_child_that_crashes_before_its_exec(lab: Lab) -> None:
+    """As with abrt or systemd-coredump on a busy disk; SIGKILL ends the dump, as the advice says."""
+    command = [PYTHON, "-c", _CRASHES]
+    with _slow_core_dumps(), subprocess.Popen(command, start_new_session=True) as program:
+        try:
+            deadline = time.monotonic() + 30
+            while not (found := [wait for wait in snapshot.look(program.pid).waits if not wait.normal]):
+                assert time.monotonic() < deadline
+            [wait] = found
+            assert wait.kind == "own_child"
+            assert "has crashed, and the kernel writes its core dump" in wait.headline
+            assert f"kill -KILL {wait.child}" in wait.advice
+            os.kill(wait.child or 0, signal.SIGKILL)
+            program.wait(20)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
 
 
 def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> None:

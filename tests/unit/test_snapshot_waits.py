@@ -530,6 +530,19 @@ def test_own_child_that_is_exiting(host: _Waiting) -> None:
     assert [holder.fds for holder in host.wait().holders] == [(4,)]
 
 
+def test_own_child_whose_core_is_dumped(host: _Waiting) -> None:
+    host.own(flags=_FORKED)
+    host.fd(str(_OWN), 4, "02000001")
+    host.call(_number("futex"), pid=_OWN, tid=_OWN)
+    host.text(f"{_OWN}/status", "Name:\ttrue\nCoreDumping:\t1\nThreads:\t1\n")
+    wait = host.wait()
+    assert (wait.kind, wait.child) == ("own_child", _OWN)
+    assert "the child has crashed, and the kernel writes its core dump" in wait.headline
+    assert f"kill -KILL {_OWN}" in wait.advice
+    host.text(f"{_OWN}/status", "Name:\ttrue\nCoreDumping:\t0\nThreads:\t1\n")
+    assert "core dump" not in host.wait().headline
+
+
 @pytest.mark.parametrize("changes", [{"flags": _FORKED}, {"flags": _FORKED | _EXITING, "state": "Z"}])
 def test_own_child_that_is_not_exiting(changes: dict[str, Any], host: _Waiting) -> None:
     host.own(**changes)
