@@ -1304,7 +1304,8 @@ def _evidence(facts: _Facts, own: Optional[_Process], released: Sequence[_Proces
         execed = "has called exec" if facts.processes[pid].execed else "has not called exec since its fork"
         flags = "close-on-exec" if all(mine.writes.values()) else "not close-on-exec"
         both = ", has the read end too" if mine.reads else ""
-        yield "holder {}: {}, its copy is {}{}".format(pid, execed, flags, both)
+        exits = ", is exiting" if facts.processes[pid].exiting else ""
+        yield "holder {}: {}, its copy is {}{}{}".format(pid, execed, flags, both, exits)
 
 
 def _older(created: Optional[float], *starts: float) -> bool:

@@ -1016,7 +1016,8 @@ def _evidence(facts, own, released):
         execed = 'has called exec' if facts.processes[pid].execed else 'has not called exec since its fork'
         flags = 'close-on-exec' if all(mine.writes.values()) else 'not close-on-exec'
         both = ', has the read end too' if mine.reads else ''
-        yield u'holder {}: {}, its copy is {}{}'.format(pid, execed, flags, both)
+        exits = ', is exiting' if facts.processes[pid].exiting else ''
+        yield u'holder {}: {}, its copy is {}{}{}'.format(pid, execed, flags, both, exits)
 
 def _older(created, *starts):
     """Whether a pipe is older than a process or thread that should have created it."""

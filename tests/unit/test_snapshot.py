@@ -287,6 +287,14 @@ def test_a_holder_whose_files_cannot_be_inspected_as_it_exits(host: _Host) -> No
     ]
 
 
+@pytest.mark.parametrize("flags", [_FORKED, _FORKED | _EXITING])
+def test_a_holder_that_exits_and_has_not_closed_its_files(flags: int, host: _Host) -> None:
+    host.own()
+    host.worker(flags=flags)
+    assert host.causes() == {_WORKER: "forked"}
+    assert any(line.endswith(", is exiting") for line in host.stall().evidence) is bool(flags & _EXITING)
+
+
 def test_a_leader_that_exits_before_its_threads(host: _Host) -> None:
     host.own()
     host.process(_WORKER, _PARENT, _MADE, _FORKED, state="Z", threads=2)
