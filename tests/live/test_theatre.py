@@ -103,6 +103,10 @@ def _released_earlier(stall: Stall) -> Stall:
     return _first(released=stall.spawn.created - _LONG_NS)(stall)
 
 
+def _exits_later(stall: Stall) -> Stall:
+    return _first(released=None, released_by=None, seen=None, exiting=(stall.ended or 0) + _LONG_NS)(stall)
+
+
 def _blamed_longer(stall: Stall) -> Stall:
     return dataclasses.replace(stall, ended=(stall.ended or 0) + _LONG_NS)
 
@@ -120,6 +124,7 @@ def _is_certain(stall: Stall) -> bool:
 _CHANGES: dict[str, Callable[[Stall], Stall]] = {
     "released later": _released_later,
     "released before it had a copy": _released_earlier,
+    "exits later": _exits_later,
     "blamed longer": _blamed_longer,
     "never had a copy": _also_by_the_parent,
     "another cause": lambda stall: _first(

@@ -136,8 +136,13 @@ class _Check:
             # One that exits for long is named until the reader has woken up.
             if not _meets(had, (holder.exiting or holder.released, holder.released)):
                 yield f"{part.pid} had no copy when it released it"
+            elif stall.ended is not None and holder.released > stall.ended:
+                yield f"{part.pid} released its copy after the end"
             elif holder.released_by is not None and not self._could_release(part, holder):
                 yield f"{part.pid} did not release its copy by {holder.released_by} then"
+        elif holder.exiting is not None:
+            if not _meets(had, (holder.exiting, holder.exiting)):
+                yield f"{part.pid} had no copy when it began to exit"
         elif searched is None:
             yield f"{part.pid} is named, but neither was a release seen nor a copy"
         if holder.acquired is not None and not (
