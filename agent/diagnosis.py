@@ -24,7 +24,7 @@ from agent.model import (
     stall_began,
 )
 
-__all__ = ["Judgement", "cause_of", "judge", "ongoing_stall", "spawn_steps"]
+__all__ = ["Judgement", "cause_of", "holder_of", "judge", "ongoing_stall", "spawn_steps"]
 
 _LATE_WAKE_NS = 20_000_000
 """A read that ends this soon after a release was ended by it, even if other copies were still counted."""
@@ -71,6 +71,28 @@ def cause_of(*, descendant: bool, execed: bool, expected: bool) -> Cause:
     if expected:
         return Cause.LATE_EXEC
     return Cause.LEAKED if execed else Cause.FORKED
+
+
+def holder_of(release: Release, calls_exec: bool = False) -> Holder:
+    """The process that released a copy, with what the kernel side recorded of it.
+
+    calls_exec: it called exec after it had released its copy by close.
+    """
+    return Holder(
+        pid=release.pid,
+        comm=release.comm,
+        fds=(release.fd,) if release.fd >= 0 else (),
+        cause=cause_of(
+            descendant=release.descendant,
+            execed=release.execed,
+            expected=release.expected or (not release.execed and (release.by == "exec" or calls_exec)),
+        ),
+        acquired=release.acquired,
+        released=None,
+        parent=release.parent,
+        forker=release.forker,
+        stack_id=release.stack_id,
+    )
 
 
 class Judgement(NamedTuple):
@@ -195,25 +217,13 @@ def _released_holder(
 ) -> Holder:
     # An exec and a dup2 are recorded after they closed the copy: the read may have returned already.
     released = min(release.at, read_ended)
-    return Holder(
-        pid=release.pid,
-        comm=release.comm,
-        fds=(release.fd,) if release.fd >= 0 else (),
-        cause=cause_of(
-            descendant=release.descendant,
-            execed=release.execed,
-            expected=release.expected
-            or (not release.execed and (release.by == "exec" or release.pid in execed)),
-        ),
-        acquired=release.acquired,
+    return dataclasses.replace(
+        holder_of(release, release.pid in execed),
         released=released,
         released_by=release.by,
-        parent=release.parent,
-        forker=release.forker,
         confirmation=Confirmation.CONFIRMED if release.pid in seen else None,
         seen=seen.get(release.pid),
         exiting=closed_late.get(release.pid),
-        stack_id=release.stack_id,
     )
 
 

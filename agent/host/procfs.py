@@ -159,17 +159,19 @@ def has_exited(pid: int, proc: Path = PROC) -> bool:
 
     A process closes its files some time before it is a zombie.
     """
-    if not is_alive(pid, proc):
-        return True
-    try:
-        return all(thread_has_exited(pid, tid, proc) for tid in _numbers(f"{proc}/{pid}/task"))
-    except OSError:
-        return True  # gone
+    return not is_alive(pid, proc) or _threads_have_exited(pid, proc)
 
 
 def is_exiting(pid: int, proc: Path = PROC) -> bool:
     """Whether a process is exiting, and not a zombie yet: it may not have closed its files."""
-    return is_alive(pid, proc) and has_exited(pid, proc)
+    return is_alive(pid, proc) and _threads_have_exited(pid, proc)
+
+
+def _threads_have_exited(pid: int, proc: Path) -> bool:
+    try:
+        return all(thread_has_exited(pid, tid, proc) for tid in _numbers(f"{proc}/{pid}/task"))
+    except OSError:
+        return True  # gone
 
 
 def thread_has_exited(pid: int, tid: int, proc: Path = PROC) -> bool:

@@ -369,23 +369,13 @@ def _are_the_rest(exiting: Mapping[int, Release], spawn: Spawn) -> bool:
 
 def _exiting(release: Release, fds: Sequence[int] = (), at: Optional[int] = None) -> Holder:
     """A holder that exits; at: when a search found its copy open, None if none did."""
-    if not fds and release.fd >= 0:
-        fds = (release.fd,)
-    return Holder(
-        pid=release.pid,
-        comm=release.comm,
-        fds=tuple(fds),
-        cause=diagnosis.cause_of(
-            descendant=release.descendant, execed=release.execed, expected=release.expected
-        ),
-        acquired=release.acquired,
-        released=None,
-        parent=release.parent,
-        forker=release.forker,
+    holder = diagnosis.holder_of(release)
+    return dataclasses.replace(
+        holder,
+        fds=tuple(fds) or holder.fds,
         confirmation=None if at is None else Confirmation.CONFIRMED,
         seen=at,
         exiting=release.at,
-        stack_id=release.stack_id,
     )
 
 

@@ -86,7 +86,7 @@ def test_exec_between_the_close_and_the_read(lab: Lab) -> None:
 
 
 def test_holder_whose_exit_takes_long(lab: Lab) -> None:
-    """The kernel has taken its fd table away, and not closed the pipe yet."""
+    """It no longer has an fd table, and the kernel has not closed the pipe yet."""
     with delayed("sock:inet_sock_set_state", 40):
         traced = lab.trace(lab.program("slow_exit.py", "--who", "holder", "--comm", COMM))
     [spawn] = traced.spawns()
