@@ -6,7 +6,6 @@ Nothing here reads the system.  If the evidence is insufficient, the answer is `
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
@@ -217,8 +216,7 @@ def _released_holder(
 ) -> Holder:
     # An exec and a dup2 are recorded after they closed the copy: the read may have returned already.
     released = min(release.at, read_ended)
-    return dataclasses.replace(
-        holder_of(release, release.pid in execed),
+    return holder_of(release, release.pid in execed)._replace(
         released=released,
         released_by=release.by,
         confirmation=Confirmation.CONFIRMED if release.pid in seen else None,
@@ -248,7 +246,7 @@ def _closing(
     if release.by != "exit":
         return release
     last_seen = read_ended if release.pid in closed_late else min(seen.get(release.pid, 0), read_ended)
-    return dataclasses.replace(release, at=max(release.at, last_seen))
+    return release._replace(at=max(release.at, last_seen))
 
 
 def _ended_the_wait(latest: Sequence[Release], spawn: Spawn, began: int) -> bool:

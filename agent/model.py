@@ -139,8 +139,7 @@ class Stack:
     at: int
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """The release of a foreign holder's last copy, as the kernel side saw it.
 
     by: how it was released, None if unknown.
@@ -225,8 +224,7 @@ def stall_began(spawn: Spawn) -> Optional[int]:
     return max(spawn.own_released, spawn.read_began)
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """A foreign holder of a stall; pid is None for one that was not observed.
 
     parent, forker: the process and the thread that forked it.

@@ -169,7 +169,7 @@ def _with_own(holder: Holder, taken: Taken, until: int, missing: list[str]) -> H
     own = _before(stack, until if holder.released is None else holder.released)
     if own is None:
         missing.append(f"holder {holder.pid}: it released its copy before py-spy captured its stack")
-    return dataclasses.replace(holder, own_stack=own)
+    return holder._replace(own_stack=own)
 
 
 def _before(stack: Optional[Stack], until: int) -> Optional[Stack]:

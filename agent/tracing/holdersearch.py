@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -244,11 +243,10 @@ class HolderSearch:
             if holder.cause is Cause.UNKNOWN:
                 return holder
             cause = Cause.LATE_EXEC if process.expected & EXPECTED else Cause.FORKED
-            return dataclasses.replace(_forked(holder, process), cause=cause)
+            return _forked(holder, process)._replace(cause=cause)
         if not self._probes.may_hold(process, spawn.place, spawn.created):
             return self._if_open(holder, spawn)
-        return dataclasses.replace(
-            _forked(holder, process),
+        return _forked(holder, process)._replace(
             cause=diagnosis.cause_of(
                 descendant=spawn.child in process.parent and process.born >= (spawn.forked or 0),
                 execed=process.execed > 0,
@@ -370,8 +368,7 @@ def _are_the_rest(exiting: Mapping[int, Release], spawn: Spawn) -> bool:
 def _exiting(release: Release, fds: Sequence[int] = (), at: Optional[int] = None) -> Holder:
     """A holder that exits; at: when a search found its copy open, None if none did."""
     holder = diagnosis.holder_of(release)
-    return dataclasses.replace(
-        holder,
+    return holder._replace(
         fds=tuple(fds) or holder.fds,
         confirmation=None if at is None else Confirmation.CONFIRMED,
         seen=at,
@@ -394,8 +391,7 @@ def youngest(waiting: Collection[Spawn], now: int) -> int:
 
 def _forked(holder: Holder, process: Any) -> Holder:
     """The holder with what the kernel side recorded at its fork."""
-    return dataclasses.replace(
-        holder,
+    return holder._replace(
         acquired=process.born,
         parent=process.parent[0],
         forker=process.forker,

@@ -58,7 +58,7 @@ class StallStacks:
         holders = list(stall.holders)
         for number, holder in enumerate(holders[: pyspy.MAX_HOLDERS]):
             fork = self._fork_of(holder, known)
-            holders[number] = dataclasses.replace(holder, fork_stack=fork.stack)
+            holders[number] = holder._replace(fork_stack=fork.stack)
             if fork.missing is not None:
                 missing.append(fork.missing)
         taken = known.python.result() if known.python is not None and known.python.done() else None

@@ -579,7 +579,7 @@ class Tracer:
             if holder.pid is not None:
                 identity = self._known.who(known, holder.pid, holder.acquired or stall.began)
                 if identity is not None:
-                    holder = dataclasses.replace(holder, identity=identity)
+                    holder = holder._replace(identity=identity)
             holders.append(holder)
         parent = self._known.who(known, spawn.pid, spawn.created)
         if parent is not None and known.thread is None:

@@ -91,7 +91,7 @@ def test_plays_with_a_fault_in_the_past(troupe: Troupe) -> None:
 def _first(**changes: Any) -> Callable[[Stall], Stall]:
     """Change the first holder."""
     return lambda stall: dataclasses.replace(
-        stall, holders=(dataclasses.replace(stall.culprit, **changes), *stall.holders[1:])
+        stall, holders=(stall.culprit._replace(**changes), *stall.holders[1:])
     )
 
 

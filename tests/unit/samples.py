@@ -67,7 +67,7 @@ def release(**changes: Any) -> Release:
         expected=False,
         left=0,
     )
-    return dataclasses.replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 def holder(**changes: Any) -> Holder:
@@ -82,7 +82,7 @@ def holder(**changes: Any) -> Holder:
         parent=PARENT,
         forker=SPAWNER + 1,
     )
-    return dataclasses.replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 UNSEEN = Holder(None, b"", (), Cause.UNKNOWN, None, None)
@@ -97,7 +97,7 @@ def python_stack(*functions: str) -> Stack:
 def with_stacks(plain: Stall) -> Stall:
     """The stall with every kind of stack, and a line about a missing one."""
     fork = Stack("kernel", (Frame("_Fork", "/lib/libc.so.6", None), Frame("0x2a", None, None)), CREATED)
-    culprit = dataclasses.replace(plain.culprit, fork_stack=fork, own_stack=python_stack("sleep_on"))
+    culprit = plain.culprit._replace(fork_stack=fork, own_stack=python_stack("sleep_on"))
     return dataclasses.replace(
         plain,
         holders=(culprit, *plain.holders[1:]),

@@ -311,7 +311,7 @@ def test_processes_that_exit_at_once_are_all_the_holders(exits: list[tuple[int, 
     ended = spawn(read_ended=BEGAN + 760 * MS)
     assert None not in [holder.pid for holder in stalled(ended, releases).holders]
     # With a copy that none of them had, it is that one.
-    more = [dataclasses.replace(each, left=(each.left or 0) + 1) for each in releases]
+    more = [each._replace(left=(each.left or 0) + 1) for each in releases]
     assert stalled(ended, more).culprit.pid is None
 
 
@@ -390,7 +390,7 @@ def test_holder_found_before_the_last_copys_release_has_released_too() -> None:
     assert [each.pid for each in found.holders] == [HOLDER]
     assert (found.ended, found.late) == (BEGAN + 450 * MS, 50 * MS)
     # A holder seen after it has a copy that is not counted.
-    after = dataclasses.replace(_PASSED, seen=BEGAN + 460 * MS)
+    after = _PASSED._replace(seen=BEGAN + 460 * MS)
     found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], found=[after])
     assert [each.pid for each in found.holders] == [5, HOLDER]
 

@@ -333,7 +333,7 @@ def test_executable_user_and_container_of_each_process() -> None:
     inside = Identity("/opt/<x>", 33, Container("ab" * 32, "podman", "11111111-2222"))
     outside = Identity("/usr/bin/python3.11", 0, None)
     seen = dataclasses.replace(_ended(), identity=outside)
-    seen = dataclasses.replace(seen, holders=(dataclasses.replace(seen.culprit, identity=inside),))
+    seen = dataclasses.replace(seen, holders=(seen.culprit._replace(identity=inside),))
     text = Document(page(_status(ended=(seen,)))).text
     assert "/usr/bin/python3.11, uid 0" in text
     assert "/opt/<x>, uid 33; container abababababab (podman), pod 11111111-2222" in text

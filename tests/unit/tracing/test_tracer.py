@@ -124,7 +124,7 @@ def test_how_a_copy_was_released(how: How, by: str) -> None:
     ],
 )
 def test_flags_of_a_release(flag: ReleaseFlag, changes: dict[str, Any]) -> None:
-    assert release(flags=flag) == dataclasses.replace(release(), **changes)
+    assert release(flags=flag) == release()._replace(**changes)
 
 
 @pytest.mark.parametrize(("left", "expected"), [(0, 0), (3, 3), (records.LEFT_UNKNOWN, None)])
