@@ -2003,7 +2003,9 @@ def _spawn_wait(thread: _Thread, end: _End, writers: Dict[int, _Copies], view: _
     if before_exec:
         own = before_exec[-1].pid
         others = [pid for pid in writers if pid != own and own not in view.ancestors(pid)]
-        is_own = view.is_stuck(own) or runtime is not None
+        # Each of them may be the child for which the pipe was created.
+        others_execed = any(one.execed and one.pid not in writers for one in since)
+        is_own = runtime is not None or (view.is_stuck(own) and not others_execed)
         if is_own and not (others and runtime is None):
             return view.make(
                 "own_child",

@@ -1499,7 +1499,8 @@ def _spawn_wait(thread, end, writers, view):
     if before_exec:
         own = before_exec[-1].pid
         others = [pid for pid in writers if pid != own and own not in view.ancestors(pid)]
-        is_own = view.is_stuck(own) or runtime is not None
+        others_execed = any((one.execed and one.pid not in writers for one in since))
+        is_own = runtime is not None or (view.is_stuck(own) and (not others_execed))
         if is_own and (not (others and runtime is None)):
             return view.make('own_child', thread, u'{} is starting a program; its own child {} has not called exec: the child {}'.format(view.thread_name(thread), view.name(own), view.doing(own)), child=own, holders=[view.holder(pid, writers[pid].writes if writers else ()) for pid in [own] + list(others)], evidence=list(seen) + ['no process that can be inspected has its write end' if not writers else u'its write end is open in {} only'.format(view.name(own)) if not others else u'its write end is open in {} too'.format(', '.join(map(view.name, others)))] + list(_before_exec(own, view)), advice=_advice_before_exec(own, view), since=view.started(own))
     started = since[-1] if since and since[-1].pid not in writers and since[-1].execed else None

@@ -165,6 +165,22 @@ def test_own_child_that_was_stopped(host: _Waiting, state: str, wchan: str, word
     assert host.wait().kind == "own_child"
 
 
+@pytest.mark.parametrize("state", ["S", "Z"])
+def test_a_stopped_child_beside_one_that_has_called_exec(host: _Waiting, state: str) -> None:
+    """Either can be the child for which the pipe was created."""
+    host.worker(state="T")
+    host.own(state=state, start=_MADE + 0.1)
+    host.children(_THREAD, _WORKER, _OWN)
+    host.call(_number("futex"), pid=_WORKER, tid=_WORKER)
+    host.read(4096)
+    wait = host.wait()
+    assert (wait.kind, wait.child, [each.pid for each in wait.holders]) == ("errpipe", _OWN, [_WORKER])
+    host.worker(state="T", start=_MADE + 0.2)
+    assert host.wait().kind != "own_child"
+    host.own(state=state, start=_MADE - 1)
+    assert host.wait().kind == "own_child"
+
+
 def test_own_child_in_an_exec_from_a_dead_mount(host: _Waiting) -> None:
     host.own(flags=_FORKED, state="D")
     host.fd(str(_OWN), 4, "02000001")
