@@ -32,17 +32,23 @@ def advise(cause: Cause, exe: Optional[str] = None) -> Advice:
 
 
 def release(
-    parent: int, holders: Sequence[_Named], cause: Cause, forker: Optional[int] = None
+    parent: int,
+    holders: Sequence[_Named],
+    cause: Cause,
+    forker: Optional[int] = None,
+    crashed: bool = False,
 ) -> Optional[str]:
     """How to end a stall in progress now, and what that costs; None if that is not known.
 
-    holders: pid (None if unknown) and printable comm, the one that is waited for first; cause, forker: of
-    that one, the latter None if unknown.
+    holders: pid (None if unknown) and printable comm, the one that is waited for first; cause, forker,
+    crashed: of that one, forker None if unknown, crashed if the kernel writes its core dump.
     """
     cost = _COSTS.get(cause)
     if cost is None or any(pid is None for pid, _ in holders):
         return None
-    if cause is Cause.FORKED and forker == parent:
+    if crashed:
+        cost = "it has crashed, and the core dump that the kernel writes is then incomplete"
+    elif cause is Cause.FORKED and forker == parent:
         cost = f"it is a worker that pid {parent} forked, and its current job is lost"
     names = _names(holders)
     if len(names) > 1:

@@ -110,29 +110,30 @@ def judge(
     counts_copies: bool,
     execed: Collection[int] = (),
     seen: Mapping[int, int] = {},
-    found: Sequence[Holder] = (),
-    exiting: Collection[int] = (),
+    holding: Sequence[Holder] = (),
 ) -> Judgement:
     """The stall of an ended spawn, None if no foreign holder blocked its reader for at least min_ns.
 
     counts_copies: whether ``Spawn.held`` is based on the kernel's own count.
     execed: pids that called exec after they had released their copy by close.
     seen: when a scan of open files last found a process's copy, by pid.
-    found: holders that the last scan found and whose release was not observed.
-    exiting: pids that were still exiting then, with a copy.
+    holding: the holders that the last scan found.
     """
     began, ended = stall_began(spawn), spawn.read_ended
     if ended is None:
         ended = _let_go(spawn)
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return Judgement(None, 0)
-    closed = _closed_late(spawn.releases, exiting)
+    scanned = {holder.pid: holder for holder in holding}
+    released_by = {release.pid for release in spawn.releases}
+    found = [holder for holder in holding if holder.pid not in released_by]
+    closed = _closed_late(spawn.releases, scanned)
     latest = _latest_by_pid(_closing(release, seen, closed, ended) for release in spawn.releases)
     if latest and latest[0].left == 0:
         # They released theirs earlier: the release was dropped as too old, or could not be observed.
         found = [holder for holder in found if (holder.seen or 0) > latest[0].at]
     holders = [
-        _released_holder(release, ended, execed, seen, closed)
+        _released_holder(release, ended, execed, seen, closed, scanned)
         for release in latest
         if min(release.at, ended) > began or (spawn.held and _was_exiting(release, ended))
     ]
@@ -213,6 +214,7 @@ def _released_holder(
     execed: Collection[int],
     seen: Mapping[int, int],
     closed_late: Mapping[int, int],
+    scanned: Mapping[Optional[int], Holder],
 ) -> Holder:
     # An exec and a dup2 are recorded after they closed the copy: the read may have returned already.
     released = min(release.at, read_ended)
@@ -222,10 +224,11 @@ def _released_holder(
         confirmation=Confirmation.CONFIRMED if release.pid in seen else None,
         seen=seen.get(release.pid),
         exiting=closed_late.get(release.pid),
+        dumping=release.pid in scanned and scanned[release.pid].dumping,
     )
 
 
-def _closed_late(releases: Sequence[Release], exiting: Collection[int]) -> dict[int, int]:
+def _closed_late(releases: Sequence[Release], scanned: Mapping[Optional[int], Holder]) -> dict[int, int]:
     """When the processes began to exit that had not closed their copies at the last scan, by pid.
 
     A later release that left no copy shows that such a process closed its copy before.
@@ -234,7 +237,8 @@ def _closed_late(releases: Sequence[Release], exiting: Collection[int]) -> dict[
         release.pid: release.at
         for release in releases
         if release.by == "exit"
-        and release.pid in exiting
+        and release.pid in scanned
+        and scanned[release.pid].exiting
         and all(other.left for other in releases if other.at > release.at)
     }
 

@@ -230,6 +230,7 @@ class Holder(NamedTuple):
     parent, forker: the process and the thread that forked it.
     seen: when a scan of open files last found its copy, None if never.
     exiting: when it began to exit, if a scan then found it still exiting, with its copy.
+    dumping: whether the last scan found that it had crashed and that the kernel was writing its core dump.
     stack_id: as in Release.
     fork_stack: of the forking thread, at the fork.
     own_stack: of the holder itself, while it held the copy and had not called exec.
@@ -248,6 +249,7 @@ class Holder(NamedTuple):
     confirmation: Optional[Confirmation] = None
     seen: Optional[int] = None
     exiting: Optional[int] = None
+    dumping: bool = False
     identity: Optional[Identity] = None
     stack_id: int = 0
     fork_stack: Optional[Stack] = None

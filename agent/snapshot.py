@@ -74,6 +74,7 @@ __all__ = [
     "Sampler",
     "Wait",
     "WaitHolder",
+    "is_dumping",
     "is_waiting",
     "kernel_thread",
     "look",
@@ -164,6 +165,7 @@ _WAITS = ("wait4", "waitpid", "waitid")
 _VFORKS = ("vfork", "clone", "clone3")
 _SLEEPS = ("nanosleep", "clock_nanosleep")
 _LOCKS = ("futex", "futex_waitv")
+_CRASHED = "has crashed, and the kernel writes its core dump"
 _CALL_NAMES = {
     "epoll": ("epoll_wait", "epoll_pwait", "epoll_pwait2"),
     "poll": ("ppoll",),
@@ -298,12 +300,13 @@ class _Facts(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A foreign holder; pid None: no process could be found."""
+    """A foreign holder; pid None: no process could be found.  dumping: it crashes, as for is_dumping."""
 
     pid: Optional[int]
     comm: bytes
     fds: Tuple[int, ...]
     cause: str
+    dumping: bool = False
 
     def to_object(self) -> Dict[str, Any]:
         """As in a stall's "holders"."""
@@ -323,6 +326,7 @@ class Holder(NamedTuple):
             "confirmation": None if self.pid is None else "confirmed",
             "last_seen_seconds": None,
             "exiting_seconds": None,
+            "dumping_core": self.dumping,
         }
 
 
@@ -975,6 +979,15 @@ def _readers(pid: int, tid: int, proc: str) -> List[_Reader]:
     return [] if thread is None else list(_pipe_readers(thread))
 
 
+def is_dumping(pid: int, proc: str = PROC) -> bool:
+    """Whether the kernel writes the core dump of a process that has crashed (shown from Linux 4.15 on)."""
+    try:
+        status = _bytes("{}/{}/status".format(proc, pid))
+    except OSError:
+        return False  # gone
+    return re.search(rb"^CoreDumping:\s*1$", status, re.M) is not None
+
+
 def is_waiting(found: Union[Finding, Wait], proc: str = PROC) -> bool:
     """Whether a thread still waits for what a look has found; False may also mean: not at this moment."""
     thread = _thread(found.pid, found.tid, proc)
@@ -1091,7 +1104,8 @@ def _look(
         if cause == "forked" and first is not None and first.call.name in _EXECS:
             cause = "late_exec"
             evidence.append("holder {}: is in execve of {}{}".format(holder.pid, *_exec_file(first, proc)))
-        holders.append(Holder(holder.pid, _comm("{}/{}".format(proc, holder.pid)), holder.fds, cause))
+        comm = _comm("{}/{}".format(proc, holder.pid))
+        holders.append(Holder(holder.pid, comm, holder.fds, cause, is_dumping(holder.pid, proc)))
     return Finding(
         time=time.time() if created is None else created + boot,
         pid=reader.pid,
@@ -1461,10 +1475,6 @@ class _View:
         found = re.search(rb"^TracerPid:\s*(\d{1,9})$", self.text("{}/status".format(pid)), re.M)
         return int(found.group(1)) if found else 0
 
-    def is_dumping(self, pid: int) -> bool:
-        """Whether the kernel writes a core dump of a process that has crashed (shown from Linux 4.15 on)."""
-        return re.search(rb"^CoreDumping:\s*1$", self.text("{}/status".format(pid)), re.M) is not None
-
     def waited_for(self, thread: _Thread) -> List[_Process]:
         """The children that a thread in wait4 or waitid waits for."""
         children = self.children(thread.pid)
@@ -1499,7 +1509,7 @@ class _View:
         if process is None:
             return False
         in_exec = thread is not None and thread.call.name in _EXECS and not self.is_starting(pid)
-        ends = process.exiting or self.is_dumping(pid)
+        ends = process.exiting or is_dumping(pid, self.proc)
         return process.state in "Tt" or ends or in_exec or self.is_frozen(pid)
 
     def is_starting(self, pid: int) -> bool:
@@ -1528,8 +1538,8 @@ class _View:
         if process.state == "t":
             tracer = self.tracer(pid)
             return "is stopped by its tracer{}".format(" " + self.name(tracer) if tracer else "")
-        if process.exiting or self.is_dumping(pid):
-            ends = "is exiting" if process.exiting else "has crashed, and the kernel writes its core dump"
+        if process.exiting or is_dumping(pid, self.proc):
+            ends = "is exiting" if process.exiting else _CRASHED
             return ends + (", in uninterruptible sleep (state D)" if process.state == "D" else "")
         if self.is_frozen(pid):
             return "is frozen by its cgroup"
@@ -1699,7 +1709,7 @@ def _advice_before_exec(child: int, view: _View) -> str:
             "The kernel frees its memory and closes its files. If that takes long, a file system or a device"
             " does not respond."
         )
-    if view.is_dumping(child):
+    if is_dumping(child, view.proc):
         return (
             "Find out why it crashes. Killing it (kill -KILL {}) ends the core dump, which the kernel writes"
             " to the file or program that /proc/sys/kernel/core_pattern names."
@@ -2446,7 +2456,13 @@ def _stall_entries(report: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
             fds = ", ".join(map(str, holder["fds"]))
             yield (
                 "held by",
-                "{} (pid {}), fd {}: {}".format(holder["comm"], holder["pid"], fds, WHY[holder["cause"]]),
+                "{} (pid {}), fd {}: {}{}".format(
+                    holder["comm"],
+                    holder["pid"],
+                    fds,
+                    WHY[holder["cause"]],
+                    "; it " + _CRASHED if holder["dumping_core"] else "",
+                ),
             )
     cause = report["holders"][0]["cause"]
     if cause in _DO:

@@ -12,7 +12,7 @@ from agent.render.words import (
     WHY,
     container_words,
     duration,
-    exiting_words,
+    end_words,
     late_words,
     seen_words,
     stack_lines,
@@ -91,7 +91,7 @@ def _holders(stall: StallObject) -> Iterable[tuple[str, str]]:
         facts = [f"pid {holder['pid']}: {WHY[Cause(holder['cause'])]}", *_identity(holder)]
         if holder["fds"]:
             facts.append("fd " + ", ".join(str(fd) for fd in holder["fds"][:_MAX_HOLDERS]))
-        facts += filter(None, [seen_words(holder, stall), exiting_words(holder, stall)])
+        facts += filter(None, [seen_words(holder, stall), end_words(holder, stall)])
         yield holder_name(holder), "; ".join(facts)
     more = len(holders) - _MAX_HOLDERS
     if more > 0:

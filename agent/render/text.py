@@ -20,7 +20,7 @@ from agent.render.words import (
     container_words,
     count,
     duration,
-    exiting_words,
+    end_words,
     headline_words,
     late_words,
     run_words,
@@ -167,7 +167,7 @@ def _evidence(holder: HolderObject, stall: StallObject) -> Iterable[str]:
         yield f"forked by {_process({**holder['forked_by'], 'comm': ''})}"
     if holder["released_by"]:
         yield f"released by {holder['released_by']}"
-    for words in (seen_words(holder, stall), exiting_words(holder, stall)):
+    for words in (seen_words(holder, stall), end_words(holder, stall)):
         if words is not None:
             yield words
 

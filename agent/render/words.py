@@ -27,7 +27,7 @@ __all__ = [
     "container_words",
     "count",
     "duration",
-    "exiting_words",
+    "end_words",
     "headline_words",
     "late_words",
     "run_words",
@@ -122,10 +122,12 @@ def seen_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
     return "copy seen open" if when is None else f"copy last seen open at {when}"
 
 
-def exiting_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
-    """Since when a holder was exiting with its copy; None if no look found it so."""
+def end_words(holder: HolderObject, stall: StallObject) -> Optional[str]:
+    """How a holder with a copy came to its end; None if no look found it there."""
     when = clock_words(stall, holder.get("exiting_seconds"))
-    return None if when is None else f"exiting since {when}"
+    if when is not None:
+        return f"exiting since {when}"
+    return "crashed, with a core dump" if holder.get("dumping_core") else None
 
 
 def wait_end_words(wait: WaitObject) -> Optional[str]:

@@ -137,7 +137,8 @@ def _release(stall: StallObject, forker: Optional[int]) -> Optional[str]:
     sentences = []
     if others:
         known = forker if others[0] is holders[0] else None
-        first = release(stall["parent"]["pid"], _names(others), Cause(others[0]["cause"]), known)
+        crashed = others[0]["dumping_core"]
+        first = release(stall["parent"]["pid"], _names(others), Cause(others[0]["cause"]), known, crashed)
         if first is None:
             return None
         sentences.append(first)
@@ -383,6 +384,7 @@ def _holder_object(holder: Holder, spawn: Spawn) -> HolderObject:
         "confirmation": holder.confirmation,
         "last_seen_seconds": _between(spawn.created, holder.seen),
         "exiting_seconds": _between(spawn.created, holder.exiting),
+        "dumping_core": holder.dumping,
     }
 
 

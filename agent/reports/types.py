@@ -149,6 +149,7 @@ class _HolderName(TypedDict):
 class _LaterHolderKeys(TypedDict, total=False):
     last_seen_seconds: Optional[_Seconds]
     exiting_seconds: Optional[_Seconds]
+    dumping_core: bool
 
 
 class HolderObject(_HolderName, IdentityObject, _LaterHolderKeys):

@@ -255,6 +255,7 @@ def _holders(finding: snapshot.Finding, now: int) -> tuple[Holder, ...]:
             released=None,
             confirmation=None if holder.pid is None else Confirmation.CONFIRMED,
             seen=None if holder.pid is None else now,
+            dumping=holder.dumping,
             identity=None if holder.pid is None else identify(holder.pid, now),
         )
         for holder in finding.holders

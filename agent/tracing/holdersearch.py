@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from agent import diagnosis
+from agent import diagnosis, snapshot
 from agent.host import procfs
 from agent.model import Cause, Confirmation, Holder, Release, Spawn, stall_began
 from agent.tracing.background import Background, Budget
@@ -236,6 +236,7 @@ class HolderSearch:
             released=None,
             confirmation=Confirmation.CONFIRMED,
             seen=at,
+            dumping=seen.is_dumping(pid),
         )
         if process is None or process.shared or process.born <= spawn.created:
             return self._if_open(holder, spawn)
@@ -307,6 +308,7 @@ class _Processes:
         self._rows: dict[int, Any] = {}
         self._comms: dict[int, bytes] = {}
         self._in_exec: dict[int, bool] = {}
+        self._dumping: dict[int, bool] = {}
         self._not_execed: dict[int, Optional[bool]] = {}
 
     @functools.cached_property
@@ -331,6 +333,11 @@ class _Processes:
         if pid not in self._in_exec:
             self._in_exec[pid] = procfs.is_in_exec(pid)
         return self._in_exec[pid]
+
+    def is_dumping(self, pid: int) -> bool:
+        if pid not in self._dumping:
+            self._dumping[pid] = snapshot.is_dumping(pid)
+        return self._dumping[pid]
 
     def has_not_execed(self, pid: int) -> Optional[bool]:
         if pid not in self._not_execed:

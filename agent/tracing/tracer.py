@@ -340,7 +340,6 @@ class Tracer:
         known = self._known.pop(spawn.id)
         if known.polled:
             spawn = polled(spawn)
-        released = {release.pid for release in spawn.releases}
         execed = [
             release.pid
             for release in spawn.releases
@@ -352,8 +351,7 @@ class Tracer:
             self._probes.sees_fd_tables,
             execed,
             known.seen,
-            tuple(holder for holder in known.holding if holder.pid not in released),
-            [holder.pid for holder in known.holding if holder.pid is not None and holder.exiting],
+            known.holding,
         )
         if stall is None and known.reported and known.shown is not None:
             ended = spawn.read_ended or time.monotonic_ns()

@@ -180,7 +180,7 @@ if sys.version_info[0] == 2:
             raise _ERRORS.get(error.errno, OSError)(error.errno, error.strerror)
     codecs.register_error('backslashreplace', _escape)
     os, time = (_Os(), _Time())
-__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'is_waiting', 'kernel_thread', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
+__all__ = ['WHY', 'Effort', 'Finding', 'Holder', 'Look', 'Sampler', 'Wait', 'WaitHolder', 'is_dumping', 'is_waiting', 'kernel_thread', 'look', 'main', 'printable', 'survey', 'take', 'text', 'wait_entries', 'why_not']
 PROC = '/proc'
 _O_ACCMODE, _O_RDONLY, _O_WRONLY, _O_CLOEXEC = (3, 0, 1, 524288)
 _PF_EXITING, _PF_FORKNOEXEC, _PF_KTHREAD = (4, 64, 2097152)
@@ -207,6 +207,7 @@ _WAITS = ('wait4', 'waitpid', 'waitid')
 _VFORKS = ('vfork', 'clone', 'clone3')
 _SLEEPS = ('nanosleep', 'clock_nanosleep')
 _LOCKS = ('futex', 'futex_waitv')
+_CRASHED = 'has crashed, and the kernel writes its core dump'
 _CALL_NAMES = dict([('epoll', ('epoll_wait', 'epoll_pwait', 'epoll_pwait2')), ('poll', ('ppoll',)), ('select', ('pselect6',)), ('wait', _WAITS), ('vfork', _VFORKS), ('exec', _EXECS), ('sleep', _SLEEPS), ('futex', _LOCKS)])
 _LOCAL_FILE_SYSTEMS = (b'ext4', b'ext3', b'ext2', b'xfs', b'btrfs', b'tmpfs', b'overlay', b'zfs', b'f2fs', b'ramfs')
 _KERNEL = tuple((int(part) for part in re.findall('\\d{1,9}', os.uname().release)[:2]))
@@ -269,12 +270,13 @@ class _Facts(collections.namedtuple('_Facts', 'reader python processes thread_st
     children: those that the thread itself forked, None: not known.
     """
 
-class Holder(collections.namedtuple('Holder', 'pid comm fds cause')):
-    """A foreign holder; pid None: no process could be found."""
+class Holder(collections.namedtuple('Holder', 'pid comm fds cause dumping')):
+    """A foreign holder; pid None: no process could be found.  dumping: it crashes, as for is_dumping."""
 
     def to_object(self):
         """As in a stall's "holders"."""
-        return dict([('pid', self.pid), ('comm', None if self.pid is None else printable(self.comm)), ('exe', None), ('uid', None), ('container', None), ('fds', list(self.fds)), ('cause', self.cause), ('acquired_seconds', None), ('forked_by', None), ('released_seconds', None), ('released_by', None), ('confirmed', self.pid is not None), ('confirmation', None if self.pid is None else 'confirmed'), ('last_seen_seconds', None), ('exiting_seconds', None)])
+        return dict([('pid', self.pid), ('comm', None if self.pid is None else printable(self.comm)), ('exe', None), ('uid', None), ('container', None), ('fds', list(self.fds)), ('cause', self.cause), ('acquired_seconds', None), ('forked_by', None), ('released_seconds', None), ('released_by', None), ('confirmed', self.pid is not None), ('confirmation', None if self.pid is None else 'confirmed'), ('last_seen_seconds', None), ('exiting_seconds', None), ('dumping_core', self.dumping)])
+Holder.__new__.__defaults__ = (False,)
 
 class Finding(collections.namedtuple('Finding', 'time pid tid comm child child_comm read_fd write_fd holders certain evidence pipe state seconds')):
     """A blocked read and its holders; time: when the pipe was created or, if that is unknown, of the look."""
@@ -763,6 +765,14 @@ def _readers(pid, tid, proc):
     thread = _thread(pid, tid, proc)
     return [] if thread is None else list(_pipe_readers(thread))
 
+def is_dumping(pid, proc=PROC):
+    """Whether the kernel writes the core dump of a process that has crashed (shown from Linux 4.15 on)."""
+    try:
+        status = _bytes(u'{}/{}/status'.format(proc, pid))
+    except EnvironmentError:
+        return False
+    return re.search(b'^CoreDumping:\\s*1$', status, re.M) is not None
+
 def is_waiting(found, proc=PROC):
     """Whether a thread still waits for what a look has found; False may also mean: not at this moment."""
     thread = _thread(found.pid, found.tid, proc)
@@ -860,7 +870,8 @@ def _look(reader, fds, before, proc, boot):
         if cause == 'forked' and first is not None and (first.call.name in _EXECS):
             cause = 'late_exec'
             evidence.append(u'holder {}: is in execve of {}{}'.format(holder.pid, *_exec_file(first, proc)))
-        holders.append(Holder(holder.pid, _comm(u'{}/{}'.format(proc, holder.pid)), holder.fds, cause))
+        comm = _comm(u'{}/{}'.format(proc, holder.pid))
+        holders.append(Holder(holder.pid, comm, holder.fds, cause, is_dumping(holder.pid, proc)))
     return Finding(time=time.time() if created is None else created + boot, pid=reader.pid, tid=reader.tid, comm=_comm(task), child=verdict.child, child_comm=b'' if verdict.child is None else _comm(u'{}/{}'.format(proc, verdict.child)), read_fd=reader.fd, write_fd=verdict.write_fd, holders=tuple(holders), certain=verdict.certain, evidence=tuple(evidence), pipe=reader.pipe, seconds=None if created is None else max(0.0, _uptime() - created))
 
 def _uptime():
@@ -1148,10 +1159,6 @@ class _View(object):
         found = re.search(b'^TracerPid:\\s*(\\d{1,9})$', self.text(u'{}/status'.format(pid)), re.M)
         return int(found.group(1)) if found else 0
 
-    def is_dumping(self, pid):
-        """Whether the kernel writes a core dump of a process that has crashed (shown from Linux 4.15 on)."""
-        return re.search(b'^CoreDumping:\\s*1$', self.text(u'{}/status'.format(pid)), re.M) is not None
-
     def waited_for(self, thread):
         """The children that a thread in wait4 or waitid waits for."""
         children = self.children(thread.pid)
@@ -1184,7 +1191,7 @@ class _View(object):
         if process is None:
             return False
         in_exec = thread is not None and thread.call.name in _EXECS and (not self.is_starting(pid))
-        ends = process.exiting or self.is_dumping(pid)
+        ends = process.exiting or is_dumping(pid, self.proc)
         return process.state in 'Tt' or ends or in_exec or self.is_frozen(pid)
 
     def is_starting(self, pid):
@@ -1213,8 +1220,8 @@ class _View(object):
         if process.state == 't':
             tracer = self.tracer(pid)
             return u'is stopped by its tracer{}'.format(' ' + self.name(tracer) if tracer else '')
-        if process.exiting or self.is_dumping(pid):
-            ends = 'is exiting' if process.exiting else 'has crashed, and the kernel writes its core dump'
+        if process.exiting or is_dumping(pid, self.proc):
+            ends = 'is exiting' if process.exiting else _CRASHED
             return ends + (', in uninterruptible sleep (state D)' if process.state == 'D' else '')
         if self.is_frozen(pid):
             return 'is frozen by its cgroup'
@@ -1331,7 +1338,7 @@ def _advice_before_exec(child, view):
         return 'Continue it in its tracer (a debugger, strace), or detach the tracer.'
     if process is not None and process.exiting:
         return 'The kernel frees its memory and closes its files. If that takes long, a file system or a device does not respond.'
-    if view.is_dumping(child):
+    if is_dumping(child, view.proc):
         return u'Find out why it crashes. Killing it (kill -KILL {}) ends the core dump, which the kernel writes to the file or program that /proc/sys/kernel/core_pattern names.'.format(child)
     if view.is_frozen(child):
         return 'Thaw its cgroup, and find out what froze it.'
@@ -1693,7 +1700,7 @@ def _stall_entries(report):
             yield ('held by', 'a process that cannot be inspected')
         else:
             fds = ', '.join(map(str, holder['fds']))
-            yield ('held by', u'{} (pid {}), fd {}: {}'.format(holder['comm'], holder['pid'], fds, WHY[holder['cause']]))
+            yield ('held by', u'{} (pid {}), fd {}: {}{}'.format(holder['comm'], holder['pid'], fds, WHY[holder['cause']], '; it ' + _CRASHED if holder['dumping_core'] else ''))
     cause = report['holders'][0]['cause']
     if cause in _DO:
         yield ('advice', _DO[cause])

@@ -138,6 +138,36 @@ def test_a_child_that_crashes_before_its_exec(lab: Lab) -> None:
                 os.killpg(program.pid, signal.SIGKILL)
 
 
+_HOLDER_CRASHES = """
+import os, resource, signal, threading
+read, write = os.pipe()
+worker = os.fork()
+if worker == 0:
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    used = bytearray(os.urandom(1 << 20))
+    os.abort()
+if os.fork() == 0:
+    os.execv("/bin/true", ["true"])
+os.close(write)
+threading.Timer(3, os.kill, (worker, signal.SIGKILL)).start()
+os.read(read, 100)
+"""
+
+
+@pytest.mark.skipif(not os.access(_CORE_PATTERN, os.W_OK), reason="the core pattern cannot be changed here")
+def test_a_holder_that_crashes(lab: Lab) -> None:
+    """Its copy stays open for as long as the kernel writes the core dump."""
+    with _slow_core_dumps():
+        traced = lab.trace([PYTHON, "-c", _HOLDER_CRASHES])
+    ongoing, ended = (each for each in traced.reports if each["type"] == "stall")
+    for stall in (ongoing, ended):
+        [holder] = stall["holders"]
+        assert (holder["cause"], holder["dumping_core"]) == ("forked", True)
+    assert "it has crashed, and the core dump" in ongoing["release"]
+    assert (ended["state"], ended["holders"][0]["released_by"]) == ("ended", "exit")
+    assert 2.5 < ended["stall_seconds"] < 8
+
+
 def test_an_own_child_that_is_stuck_is_followed_across_a_restart(lab: Lab) -> None:
     """An agent that starts later finds it in /proc, until it ends: an alert does not resolve meanwhile."""
     (lab.folder / "stuck-app").symlink_to(PYTHON)

@@ -187,6 +187,7 @@ _holder = {
 _later = {  # not in the reports of earlier versions
     "last_seen_seconds": st.none() | _seconds,
     "exiting_seconds": st.none() | _seconds,
+    "dumping_core": st.booleans(),
 }
 _holders = st.fixed_dictionaries(
     {"pid": _pids, "comm": _text, **_holder}, optional=_later

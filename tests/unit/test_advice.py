@@ -73,6 +73,11 @@ def test_all_holders_have_to_end() -> None:
     assert "all of pids 90 (w), 91 (w), 92 (w), 93 (w), 3 more" in found
 
 
+def test_ending_a_holder_that_has_crashed_ends_its_core_dump() -> None:
+    found = release(10, [(99, "worker")], Cause.FORKED, forker=10, crashed=True)
+    assert found is not None and found.startswith("Ending pid 99 (worker) releases it; it has crashed, ")
+
+
 def test_holders_that_are_exiting_cannot_be_ended() -> None:
     assert wait_for_exit([(99, "worker")]).startswith("Pid 99 (worker) is exiting: ")
     assert wait_for_exit([(98, "w"), (99, "w")]).startswith("Pids 98 (w), 99 (w) are exiting: ")

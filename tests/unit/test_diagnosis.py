@@ -41,12 +41,11 @@ def judgement(
     seen: Optional[Mapping[int, int]] = None,
     min_ns: int = MIN,
     counts_copies: bool = True,
-    found: Sequence[Holder] = (),
-    exiting: Collection[int] = (),
+    holding: Sequence[Holder] = (),
 ) -> Judgement:
     """The judgement of a spawn with these releases."""
     of = dataclasses.replace(what or spawn(), releases=tuple(releases))
-    return diagnosis.judge(of, min_ns, counts_copies, execed, seen or {}, found, exiting)
+    return diagnosis.judge(of, min_ns, counts_copies, execed, seen or {}, holding)
 
 
 def judge(*arguments: Any, **named: Any) -> Optional[Stall]:
@@ -236,22 +235,28 @@ def test_stall_lasts_while_an_exiting_process_may_still_have_its_copy() -> None:
 def test_a_process_that_was_still_exiting_has_held_its_copy_to_the_end(left: int) -> None:
     began = BEGAN + 200 * MS
     exits = release(at=began, by="exit", left=left)
-    result = judgement(releases=[exits], exiting=[HOLDER])
+    result = judgement(releases=[exits], holding=[holder(exiting=1)])
     assert result.stall is not None
     assert (result.stall.ended, result.stall.late) == (ENDED, 0)
     [culprit] = result.stall.holders
     assert (culprit.pid, culprit.released, culprit.exiting) == (HOLDER, ENDED, began)
     # Another one released its copy meanwhile, and the copy of the exiting one was left.
     closes = release(pid=HOLDER + 1, at=began + 100 * MS, by="close", left=1)
-    found = stalled(releases=[exits, closes], exiting=[HOLDER])
+    found = stalled(releases=[exits, closes], holding=[holder(exiting=1)])
     assert [(each.pid, each.exiting) for each in found.holders] == [(HOLDER, began), (HOLDER + 1, None)]
 
 
 def test_a_later_release_shows_that_an_exiting_process_had_closed_its_copy() -> None:
     exits = release(at=BEGAN + 200 * MS, by="exit", left=1)
     closes = release(pid=HOLDER + 1, at=ENDED - 1 * MS, by="close", left=0)
-    found = stalled(releases=[exits, closes], exiting=[HOLDER])
+    found = stalled(releases=[exits, closes], holding=[holder(exiting=1)])
     assert [(each.pid, each.exiting) for each in found.holders] == [(HOLDER + 1, None), (HOLDER, None)]
+
+
+def test_a_holder_that_wrote_its_core_dump_is_shown_so() -> None:
+    other = release(pid=HOLDER + 1, at=ENDED - 1 * MS)
+    found = stalled(releases=[release(), other], holding=[holder(dumping=True), holder(pid=HOLDER + 1)])
+    assert [(each.pid, each.dumping) for each in found.holders] == [(HOLDER, True), (HOLDER + 1, False)]
 
 
 @pytest.mark.parametrize("by", ["close", "exec", "exit"])
@@ -372,33 +377,33 @@ _PASSED = holder(
 
 @pytest.mark.parametrize("counts_copies", [True, False])
 def test_holder_found_only_by_a_scan(counts_copies: bool) -> None:
-    found = stalled(found=[_PASSED], counts_copies=counts_copies)
+    found = stalled(holding=[_PASSED], counts_copies=counts_copies)
     assert found.holders == (_PASSED,)
     assert (found.began, found.ended, found.late) == (BEGAN, ENDED, 0)
 
 
 @pytest.mark.parametrize(("at", "left"), [(BEGAN + 200 * MS, 1), (ENDED, 1), (ENDED, None)])
 def test_unreleased_holder_found_by_the_last_scan_comes_first(at: int, left: Optional[int]) -> None:
-    found = stalled(releases=[release(at=at, left=left)], found=[_PASSED])
+    found = stalled(releases=[release(at=at, left=left)], holding=[_PASSED])
     assert [each.pid for each in found.holders] == [5, HOLDER]
     assert (found.ended, found.late) == (ENDED, 0)
 
 
 def test_holder_found_before_the_last_copys_release_has_released_too() -> None:
     """When many workers exit at once, only the last releases are kept."""
-    found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], found=[_PASSED])
+    found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], holding=[_PASSED])
     assert [each.pid for each in found.holders] == [HOLDER]
     assert (found.ended, found.late) == (BEGAN + 450 * MS, 50 * MS)
     # A holder seen after it has a copy that is not counted.
     after = _PASSED._replace(seen=BEGAN + 460 * MS)
-    found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], found=[after])
+    found = stalled(releases=[release(by="close", at=BEGAN + 450 * MS, left=0)], holding=[after])
     assert [each.pid for each in found.holders] == [5, HOLDER]
 
 
 def test_unconfirmed_release_is_not_named_first_if_a_copy_was_lost() -> None:
     lossy = spawn(copy_lost=True)
     assert [each.pid for each in stalled(lossy, [release()]).holders] == [None, HOLDER]
-    found = stalled(lossy, [release(left=1)], found=[_PASSED])
+    found = stalled(lossy, [release(left=1)], holding=[_PASSED])
     assert [each.pid for each in found.holders] == [5, HOLDER]
     found = stalled(lossy, [release()], seen={HOLDER: BEGAN + 1})
     assert [each.pid for each in found.holders] == [HOLDER]
@@ -425,7 +430,7 @@ def test_parent_that_died_was_not_released() -> None:
     assert stalled(cut, [early]).culprit == UNSEEN
     assert stalled(cut, [release(by="close", at=BEGAN + 1, left=1)]).culprit == UNSEEN
     seen = holder(pid=7)
-    assert stalled(cut, [early], found=[seen]).culprit == seen
+    assert stalled(cut, [early], holding=[seen]).culprit == seen
 
 
 def test_scan_confirms_only_the_holders_that_it_saw() -> None:
@@ -590,13 +595,20 @@ _releases = st.lists(
 
 
 @given(
-    _spawns, _releases, st.sets(st.integers(1, 4)), st.booleans(), st.lists(st.integers(5, 6), unique=True)
+    _spawns,
+    _releases,
+    st.sets(st.integers(1, 4)),
+    st.booleans(),
+    st.dictionaries(st.integers(3, 6), st.none() | _times),
 )
 def test_invariants_of_judgements(
-    what: Spawn, releases: list[Release], execed: set[int], counts: bool, others: list[int]
+    what: Spawn, releases: list[Release], execed: set[int], counts: bool, others: dict[int, Optional[int]]
 ) -> None:
-    scanned = [holder(pid=pid, cause=Cause.PASSED, seen=CREATED + SECOND) for pid in others]
-    result = judgement(what, releases, execed, counts_copies=counts, found=scanned)
+    scanned = [
+        holder(pid=pid, cause=Cause.PASSED, seen=CREATED + SECOND, exiting=exiting)
+        for pid, exiting in others.items()
+    ]
+    result = judgement(what, releases, execed, counts_copies=counts, holding=scanned)
     assert result.late >= 0
     found = result.stall
     if found is None:

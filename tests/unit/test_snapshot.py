@@ -573,6 +573,16 @@ def test_durations(seconds: float, text: str) -> None:
     assert snapshot.duration(seconds) == text
 
 
+def test_a_holder_whose_core_is_dumped(host: _Host) -> None:
+    host.own()
+    host.worker()
+    assert not host.stall().holders[0].dumping
+    (host.root / str(_WORKER) / "status").write_text("Name:\tworker\nCoreDumping:\t1\nThreads:\t1\n")
+    found = host.stall()
+    assert found.holders[0].dumping
+    assert "it has crashed, and the kernel writes its core dump" in snapshot.text(found.to_object(), 200)
+
+
 def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
     host.own()
     host.worker()
@@ -614,6 +624,7 @@ def test_the_object_has_the_keys_of_a_live_stall(host: _Host) -> None:
                 "confirmation": "confirmed",
                 "last_seen_seconds": None,
                 "exiting_seconds": None,
+                "dumping_core": False,
             }
         ],
         "steps": [],

@@ -14,7 +14,7 @@ from agent.render.words import (
     clock_words,
     count,
     duration,
-    exiting_words,
+    end_words,
     late_words,
     seen_words,
     stack_lines,
@@ -113,12 +113,13 @@ def test_confirmation_in_words(holder: Any, words: Optional[str]) -> None:
     ("holder", "words"),
     [
         ({"exiting_seconds": 0.5}, "exiting since 00:00:00.499 UTC"),
-        ({"exiting_seconds": None}, None),
+        ({"exiting_seconds": None, "dumping_core": False}, None),
+        ({"exiting_seconds": None, "dumping_core": True}, "crashed, with a core dump"),
         ({}, None),  # a report of an earlier version
     ],
 )
 def test_an_exit_in_words(holder: Any, words: Optional[str]) -> None:
-    assert exiting_words(holder, _STALL) == words
+    assert end_words(holder, _STALL) == words
 
 
 def test_stacks_are_listed() -> None:

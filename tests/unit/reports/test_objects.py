@@ -194,6 +194,7 @@ def test_stall_object() -> None:
                 "confirmation": "confirmed",
                 "last_seen_seconds": 0.25,
                 "exiting_seconds": None,
+                "dumping_core": False,
             },
             {
                 "pid": None,
@@ -211,6 +212,7 @@ def test_stall_object() -> None:
                 "confirmation": None,
                 "last_seen_seconds": None,
                 "exiting_seconds": None,
+                "dumping_core": False,
             },
         ],
         "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
@@ -243,6 +245,12 @@ def test_a_stall_in_progress_whose_holders_exit() -> None:
         assert written["holders"][0]["exiting_seconds"] == pytest.approx((ENDED - CREATED) / 1e9)
         assert (written["release"] is None) is (sentences is None)
         assert all(sentence in (written["release"] or "") for sentence in sentences or [])
+
+
+def test_a_stall_in_progress_whose_holder_has_crashed() -> None:
+    written = stall_object(stall(holder(pid=98, dumping=True), holder(pid=99), ended=None), CLOCK)
+    assert [each["dumping_core"] for each in written["holders"]] == [True, False]
+    assert "As for the first: it has crashed" in (written["release"] or "")
 
 
 def test_a_reader_that_was_woken_late() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import pytest
 
+from agent import snapshot
 from agent.host import procfs
 from agent.host.identity import identify
 from agent.model import Cause, Confirmation, Holder, Identity, Outcome, Release, Spawn, Stall
@@ -408,6 +409,7 @@ class _Host:
     still_has: bool = True
     younger: bool = False
     exiting: frozenset[int] = frozenset()
+    dumping: bool = False
     runs: Callable[[], bool] = lambda: True
 
     def pids(self) -> list[int]:
@@ -433,6 +435,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> _Host:
     monkeypatch.setattr(procfs, "may_be_younger", lambda pid, than: made.younger)
     monkeypatch.setattr(procfs, "has_run", lambda pid: made.runs())
     monkeypatch.setattr(procfs, "is_exiting", lambda pid: pid in made.exiting)
+    monkeypatch.setattr(snapshot, "is_dumping", lambda pid: made.dumping)
     monkeypatch.setattr(procfs, "started", lambda pid: 2 * SECOND if made.younger else 2)
     return made
 
@@ -614,7 +617,17 @@ def test_a_holder_that_releases_its_copy_after_the_search_is_not_named(
     assert looking.holder().pid == HOLDER
 
 
-# -- holders that exit --
+# -- holders that crash or exit --
+
+
+def test_a_holder_whose_core_is_dumped(kernel: list[_Kernel], host: _Host) -> None:
+    looking = _Looking(kernel)
+    host.copies = {INODE: {HOLDER: [4]}}
+    looking.kernel.known[HOLDER] = looking.process()
+    assert looking.holder().dumping is False
+    host.dumping = True
+    found = looking.holder()
+    assert (found.pid, found.cause, found.dumping) == (HOLDER, Cause.FORKED, True)
 
 
 def _exits(pid: int, left: int, ns: int = 6, how: How = How.EXIT) -> records.Release:
