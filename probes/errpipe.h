@@ -138,6 +138,7 @@ struct notice {
 #define OUTCOME_OK          1
 #define OUTCOME_EXEC_FAILED 2
 #define OUTCOME_ABANDONED   3
+#define OUTCOMES            3
 
 /* A set of places in the map spawns. */
 #define WORDS       (MAX_SPAWNS / 64)
@@ -207,11 +208,9 @@ struct comm {
 
 /* Aggregated for each comm of a parent. */
 struct comm_stats {
-    u64 ok;
-    u64 exec_failed;
-    u64 abandoned;
-    u64 late_wakeups; /* long reads while the kernel counted no foreign copy */
-    u64 used;         /* when it last changed */
+    u64 outcomes[OUTCOMES]; /* from OUTCOME_OK on */
+    u64 late_wakeups;       /* long reads while the kernel counted no foreign copy */
+    u64 used;               /* when it last changed */
     u64 exposures[EXPOSURES];
     struct histogram spawn; /* creation of the errpipe to end of the read */
     struct histogram exec;  /* fork to release by the own child */

@@ -245,9 +245,7 @@ class CommStats(ctypes.Structure):
     """Aggregated for each comm of a parent."""
 
     _fields_ = [
-        ("ok", ctypes.c_uint64),
-        ("exec_failed", ctypes.c_uint64),
-        ("abandoned", ctypes.c_uint64),
+        ("outcomes", ctypes.c_uint64 * len(Outcome)),
         ("late_wakeups", ctypes.c_uint64),
         ("used", ctypes.c_uint64),
         ("exposures", ctypes.c_uint64 * len(Exposure)),

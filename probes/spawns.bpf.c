@@ -181,10 +181,9 @@ INLINE void add_up(struct spawn *spawn, struct comm_stats *stats, u32 outcome)
     LOOP
     for (int cause = 0; cause < EXPOSURES; cause++)
         __sync_fetch_and_add(&stats->exposures[cause], spawn->exposures[cause]);
-    u64 *ended = outcome == OUTCOME_OK            ? &stats->ok
-                 : outcome == OUTCOME_EXEC_FAILED ? &stats->exec_failed
-                                                  : &stats->abandoned;
-    __sync_fetch_and_add(ended, 1);
+    /* An index: of a choice between members, clang can keep an offset on the stack, where the verifier forgets it before
+     * 5.3 (commit f7cf25b2026d). */
+    __sync_fetch_and_add(&stats->outcomes[below(outcome - OUTCOME_OK, OUTCOMES)], 1);
     if (outcome == OUTCOME_ABANDONED)
         return;
     observe(&stats->spawn, spawn->read_ended - spawn->created);

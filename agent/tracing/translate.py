@@ -100,10 +100,11 @@ NOTHING = CommStats(
 
 def aggregate(stats: records.CommStats, late_wakeups: int, since: int) -> CommStats:
     """Convert the aggregates of one comm; late_wakeups: those that user space found, to be added."""
+    ok, exec_failed, abandoned = stats.outcomes
     return CommStats(
-        ok=stats.ok,
-        exec_failed=stats.exec_failed,
-        abandoned=stats.abandoned,
+        ok=ok,
+        exec_failed=exec_failed,
+        abandoned=abandoned,
         late_wakeups=stats.late_wakeups + late_wakeups,
         exposures=dict(zip(_EXPOSURES, stats.exposures)),
         spawn_buckets=tuple(stats.spawn.buckets),

@@ -859,7 +859,7 @@ def test_records_that_follow_a_notice_are_received_soon_without_another(
 
 
 def test_comm_stats(kernel: list[_Kernel]) -> None:
-    counted = records.CommStats(ok=1, exec_failed=2, abandoned=3, late_wakeups=4, exposures=(5, 6, 7, 8))
+    counted = records.CommStats(outcomes=(1, 2, 3), late_wakeups=4, exposures=(5, 6, 7, 8))
     tracing = Tracer(TracerOptions(), lambda stall: None)
     kernel[0].by_comm = {b"make": counted}
     [(comm, stats)] = tracing.comm_stats().items()
