@@ -44,7 +44,7 @@ _LAST_PATIENCE_NS = 500_000_000
 """How long the end of tracing waits for a search."""
 _CENSUS_NS = 500_000_000
 _CENSUS_SHARE = 100
-"""Scanning the spawns that are not watched takes at most this fraction (1/N) of the time."""
+"""Scanning the spawns that are not watched takes at most 1/N of a core."""
 _DRAIN_INTERVAL_NS = 2_000_000
 _UNUSED_NS = 3_600_000_000_000
 _OTHER = b"~other"
@@ -507,6 +507,7 @@ class Tracer:
 
         That count misses a copy that is reopened or passed on later.
         """
+        before = time.thread_time_ns()
         with self._reading_maps:
             spawns = self._probes.spawns()
         found = [
@@ -521,7 +522,7 @@ class Tracer:
         self._end_vanished({spawn.id for spawn in spawns}, now)
         if self._on_stuck is not None:
             self._look_at_own_children([spawn for spawn in spawns if _is_late(spawn, now)], now)
-        self._next_census = now + max(_CENSUS_NS, _CENSUS_SHARE * (time.monotonic_ns() - now))
+        self._next_census = now + max(_CENSUS_NS, _CENSUS_SHARE * (time.thread_time_ns() - before))
         return found
 
     def _free_unfinished(self, spawns: Collection[records.Spawn], now: int) -> None:

@@ -1034,6 +1034,7 @@ def test_searches_of_a_big_host_are_limited(
 ) -> None:
     """Searches of 10 ms take at most 1/20 of the time, and 1/200 if all stalls are old."""
     looking = _Looking(kernel)
+    looking.kernel.in_flight = looking.kernel.waiting
     files = looking.kernel.open_files = _Files()
     monkeypatch.setattr(Budget, "used", 10 * MS)
     for at, passes in ((500, 1), (690, 1), (710, 2), (2100, 2), (2700, 2), (2720, 3), (4700, 3)):
@@ -1209,6 +1210,20 @@ def test_a_stall_that_only_a_census_finds_stays_in_progress(kernel: list[_Kernel
     looking.kernel._receive(_stalled(SPAWN["id"]))
     looking.tracing.drain()
     assert looking.look() == ()
+
+
+def test_a_census_of_a_busy_host_does_not_delay_the_next_one(
+    kernel: list[_Kernel], host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only CPU time counts: to wait for a CPU costs nothing."""
+    looking = _Looking(kernel)
+    at, cpu_times = looking.at, iter((0, 0, 0, SECOND // 10))
+    monkeypatch.setattr(time, "thread_time_ns", lambda: next(cpu_times))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 60 * SECOND)
+    looking.tracing._unwatched(at)
+    assert looking.tracing._next_census == at + SECOND // 2
+    looking.tracing._unwatched(at)
+    assert looking.tracing._next_census == at + 10 * SECOND
 
 
 def test_a_stall_that_ends_during_a_look_is_not_reported_in_progress(
