@@ -24,7 +24,7 @@ COMM = b"spawnstall-test"
 """Comm of the player, whose spawn is left out of all statistics."""
 
 HOLD_SECONDS = 0.005
-_TOLERANCE_NS = 50_000_000  # allows for a busy machine; wrong clocks or fields are further off
+_LONGEST_NS = 55_000_000  # of another agent's player, on a machine that is not too busy
 _TIMEOUT_SECONDS = 10.0
 
 
@@ -34,7 +34,7 @@ def is_played(spawn: Spawn) -> bool:
     A process can choose this comm, but cannot hide a spawn that takes longer than a player's.
     """
     took: int = spawn.read_ended - spawn.created
-    return bool(spawn.comm == COMM and 0 < took <= HOLD_SECONDS * 1e9 + _TOLERANCE_NS)
+    return bool(spawn.comm == COMM and 0 < took <= _LONGEST_NS)
 
 
 class SelfTest:
@@ -120,10 +120,10 @@ class SelfTest:
                 return f"the probes saw {name} {value} instead of {truth[name]}"
         if sees_holders and (last.how != How.EXIT or last.flags):
             return "the probes did not see that the holder released its copy by exit"
-        blocked = spawn.read_ended - spawn.read_began
-        if abs(blocked - truth["blocked_ns"]) > _TOLERANCE_NS:
-            return (
-                f"the probes saw the read blocked for {blocked / 1e6:.1f} ms"
-                f" instead of {truth['blocked_ns'] / 1e6:.1f} ms"
+        # The player takes its times outside the read, however late a busy machine lets it.
+        if not truth["began"] <= spawn.read_began <= spawn.read_ended <= truth["ended"]:
+            began, ended, took = (
+                (at - truth["began"]) / 1e6 for at in (spawn.read_began, spawn.read_ended, truth["ended"])
             )
+            return f"the probes saw the read from {began:.1f} to {ended:.1f} ms instead of 0 to {took:.1f} ms"
         return None

@@ -3,8 +3,8 @@
 
     selftest_player.py HOLD_SECONDS
 
-Waits for a line on standard input, runs the spawn, and prints a JSON object: pids, thread, fds, and how long
-the read was blocked.
+Waits for a line on standard input, runs the spawn, and prints a JSON object: pids, thread, fds, and when the
+read began and ended (CLOCK_MONOTONIC ns).
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import time
 from pathlib import Path
 
 _COMM = "spawnstall-test"
+_PAUSE_SECONDS = 0.001
 
 
 def _play(hold_seconds: float) -> dict[str, object]:
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    holder = []
+    holder: list[int] = []
+    reads: list[bool] = []
 
     def fork_holder() -> None:
         pid = os.fork()
@@ -36,6 +38,8 @@ def _play(hold_seconds: float) -> dict[str, object]:
         # The stall begins with the own child's exec, which can take long on a busy machine: only the exit of
         # the new program shows that it is over.
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        while not (reads and _sleeps(os.getpid())):  # it can be kept from its read for long
+            time.sleep(_PAUSE_SECONDS)
         os.write(go_write, b"x")
 
     other_thread = threading.Thread(target=fork_holder)
@@ -47,6 +51,7 @@ def _play(hold_seconds: float) -> dict[str, object]:
     threading.Thread(target=release_after_exec).start()
     os.close(write_fd)
     began = time.monotonic_ns()
+    reads.append(True)
     os.read(read_fd, 1)
     ended = time.monotonic_ns()
     os.close(read_fd)
@@ -59,8 +64,15 @@ def _play(hold_seconds: float) -> dict[str, object]:
         "holder": holder[0],
         "read_fd": read_fd,
         "write_fd": write_fd,
-        "blocked_ns": ended - began,
+        "began": began,
+        "ended": ended,
     }
+
+
+def _sleeps(tid: int) -> bool:
+    """Whether a thread of this process is blocked."""
+    stat = Path(f"/proc/self/task/{tid}/stat").read_text()
+    return stat.rsplit(")", 1)[1].split()[0] == "S"
 
 
 if __name__ == "__main__":

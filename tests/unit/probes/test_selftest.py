@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import pytest
 
-from probes import selftest
+from probes import selftest, selftest_player
 from probes.records import MAX_NUMBERS, MAX_RELEASES, How, Release, ReleaseFlag, Spawn
 
 MS = 1_000_000
@@ -22,7 +24,8 @@ TRUTH = {
     "holder": 103,
     "read_fd": 5,
     "write_fd": 6,
-    "blocked_ns": 5 * MS,
+    "began": 1_000 * MS - 1,
+    "ended": 1_005 * MS + 1,
 }
 
 
@@ -87,8 +90,9 @@ def test_nothing_was_seen() -> None:
         ({"holder": {"flags": ReleaseFlag.EXECED}}, "by exit"),
         ({"holder": {"flags": ReleaseFlag.DESCENDANT}}, "by exit"),
         ({"holder": {"flags": ReleaseFlag.EXPECTED}}, "by exit"),
-        ({"read_ended": 1_056 * MS}, "blocked for 56.0 ms instead of 5.0 ms"),
-        ({"read_began": 0}, "instead of 5.0 ms"),
+        ({"read_ended": 1_006 * MS}, "the read from 0.0 to 6.0 ms instead of 0 to 5.0 ms"),
+        ({"read_began": 999 * MS}, "the read from -1.0 to 5.0 ms instead of 0 to 5.0 ms"),
+        ({"read_began": 1_003 * MS, "read_ended": 1_002 * MS}, "the read from 3.0 to 2.0 ms"),
     ],
 )
 def test_each_difference_is_reported(changes: dict[str, Any], said: str) -> None:
@@ -106,8 +110,9 @@ def test_holders_are_not_compared_if_the_probes_see_none() -> None:
         assert verdict(seen(no_holder, **changes), sees_holders=False) is not None
 
 
-def test_a_busy_machine_wakes_the_reader_late() -> None:
-    assert verdict(seen(read_ended=1_050 * MS)) is None
+def test_a_busy_machine_keeps_the_player_waiting() -> None:
+    """Between its clock and the read, before and after."""
+    assert verdict(seen(read_began=1_002 * MS, read_ended=1_003 * MS)) is None
 
 
 def test_only_the_players_own_record_is_taken() -> None:
@@ -159,4 +164,17 @@ def test_the_player_plays() -> None:
     assert set(truth) == set(TRUTH)
     assert truth["pid"] == truth["tid"]
     assert len({truth["pid"], truth["child"], truth["holder"]}) == 3
-    assert truth["blocked_ns"] > 0
+    assert truth["ended"] - truth["began"] >= selftest.HOLD_SECONDS * 1e9
+
+
+def test_the_holder_stays_until_the_player_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine can keep the player from its read for longer than the holder stays."""
+    close = os.close
+
+    def close_late(fd: int) -> None:
+        time.sleep(0.1)
+        close(fd)
+
+    monkeypatch.setattr(os, "close", close_late)
+    truth = selftest_player._play(selftest.HOLD_SECONDS)
+    assert cast(int, truth["ended"]) - cast(int, truth["began"]) >= selftest.HOLD_SECONDS * 1e9
