@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument(
         "--modules", type=Path, help="folder of its modules (default: none, everything is built in)"
     )
+    parser.add_argument("--parameters", default="", help="for the command line of that kernel")
     parser.add_argument(
         "--case", action="append", choices=CASES, help="run only this case (default: all but many CPUs)"
     )
@@ -68,7 +69,7 @@ def main() -> int:
         if options.kernel:
             image = options.kernel.absolute()
             modules = options.modules and options.modules.absolute()
-            kernels = [Kernel(image.name, image, modules, architecture)]
+            kernels = [Kernel(image.name, image, modules, architecture, options.parameters)]
         else:
             suites = options.suite or architecture.suites
             kernels = [fetch(suite, architecture, _CACHE) for suite in suites]

@@ -19,7 +19,9 @@ from tests.kernels.architectures import HOST, Architecture
 __all__ = ["Kernel", "MachineError", "run"]
 
 _QEMU = (
-    *("-accel", "tcg,thread=multi"),
+    # All CPUs in one thread.  With a thread for each, a CPU can execute for ever a breakpoint that the kernel
+    # has already replaced, while tracepoints are attached or detached.
+    *("-accel", "tcg,thread=single"),
     *("-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot"),
 )
 
@@ -30,12 +32,16 @@ class MachineError(Exception):
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel image and the folder of its modules (None: everything needed is built in)."""
+    """A kernel image and the folder of its modules (None: everything needed is built in).
+
+    parameters: for its command line, besides those that every machine needs.
+    """
 
     name: str
     image: Path
     modules: Path | None
     architecture: Architecture
+    parameters: str = ""
 
 
 def run(
@@ -60,7 +66,8 @@ def run(
         packed.write(initramfs.build(kernel.modules, root, folder, command, architecture.port))
         packed.flush()
         files = ("-kernel", str(kernel.image), "-initrd", packed.name)
-        append = ("-append", f"console={architecture.console} quiet panic=-1")
+        words = f"console={architecture.console} loglevel=5 panic=-1 {kernel.parameters}"
+        append = ("-append", words.rstrip())
         ports = ("-serial", f"file:{console}", *architecture.stdio)
         qemu = [*architecture.qemu, *_QEMU, *size, *shared, *files, *append, *ports]
         yield from _lines(qemu, console, seconds)
