@@ -125,8 +125,8 @@ def judge(
     if began is None or ended is None or ended - began < min_ns or _never_tried_to_exec(spawn):
         return Judgement(None, 0)
     scanned = {holder.pid: holder for holder in holding}
-    released_by = {release.pid for release in spawn.releases}
-    found = [holder for holder in holding if holder.pid not in released_by]
+    releasers = {release.pid for release in spawn.releases}
+    found = [holder for holder in holding if holder.pid not in releasers]
     closed = _closed_late(spawn.releases, scanned)
     latest = _latest_by_pid(_closing(release, seen, closed, ended) for release in spawn.releases)
     if latest and latest[0].left == 0:
