@@ -76,7 +76,8 @@ def main() -> int:
         seconds = options.minutes * 60
         if options.start:
             for kernel in kernels:
-                list(_lines(kernel, options.cpus or _CPUS, root, ["tests.kernels.start"], seconds))
+                start = ["tests.kernels.start"]
+                list(_lines(kernel, options.cpus or _CPUS, root, start, seconds, parallel=True))
             return 0
         for kernel in kernels:
             outcomes = Outcomes()
@@ -119,13 +120,19 @@ def _play(
 
 
 def _lines(
-    kernel: Kernel, cpus: int, root: Optional[Path], module: list[str], seconds: float
+    kernel: Kernel,
+    cpus: int,
+    root: Optional[Path],
+    module: list[str],
+    seconds: float,
+    parallel: bool = False,
 ) -> Iterator[str]:
     """Run a module in a machine; print and yield what it prints.  Raises MachineError."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     console = _CACHE / f"{kernel.name}.console"
     began = time.monotonic()
-    for line in run(kernel, cpus, root, _ROOT, [*_python(root), "-m", *module], console, seconds):
+    command = [*_python(root), "-m", *module]
+    for line in run(kernel, cpus, root, _ROOT, command, console, seconds, parallel):
         print(f"[{kernel.name} {time.monotonic() - began:4.0f} s] {line}", flush=True)
         yield line
 

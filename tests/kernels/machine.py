@@ -18,12 +18,7 @@ from tests.kernels.architectures import HOST, Architecture
 
 __all__ = ["Kernel", "MachineError", "run"]
 
-_QEMU = (
-    # All CPUs in one thread.  With a thread for each, a CPU can execute for ever a breakpoint that the kernel
-    # has already replaced, while tracepoints are attached or detached.
-    *("-accel", "tcg,thread=single"),
-    *("-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot"),
-)
+_QEMU = ("-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot")
 
 
 class MachineError(Exception):
@@ -52,11 +47,14 @@ def run(
     command: Sequence[str],
     console: Path,
     seconds: float,
+    parallel: bool = False,
 ) -> Iterator[str]:
     """Run a command in a folder of the host under a kernel; yield its lines of output.
 
-    root: a foreign root, None: the host's.  console: file for the kernel's messages.  Raises MachineError if
-    the command fails, or takes too long.
+    root: a foreign root, None: the host's.  console: file for the kernel's messages.
+    parallel: the CPUs run at the same time.  Then one can execute for ever a breakpoint that the kernel has
+    already replaced, while tracepoints are attached or detached.
+    Raises MachineError if the command fails, or takes too long.
     """
     architecture = kernel.architecture
     size = ("-smp", str(cpus), "-m", str(1472 + 32 * cpus))
@@ -69,7 +67,8 @@ def run(
         words = f"console={architecture.console} loglevel=5 panic=-1 {kernel.parameters}"
         append = ("-append", words.rstrip())
         ports = ("-serial", f"file:{console}", *architecture.stdio)
-        qemu = [*architecture.qemu, *_QEMU, *size, *shared, *files, *append, *ports]
+        emulation = ("-accel", f"tcg,thread={'multi' if parallel else 'single'}")
+        qemu = [*architecture.qemu, *emulation, *_QEMU, *size, *shared, *files, *append, *ports]
         yield from _lines(qemu, console, seconds)
 
 
