@@ -85,7 +85,9 @@ def _options() -> argparse.Namespace:
 def _record(group: str, options: argparse.Namespace, found: Group) -> None:
     how = f'`make bench BENCH="{group} --rounds {options.rounds} --seconds {options.seconds:g}"`'
     tables = {title: results.Table(header, rows) for title, header, rows in found.tables}
-    results.write(f"{results.FOLDER}/{group}.json", conditions.recorded(how, tables, found.figures))
+    names = {target.figure for target in targets.TARGETS}
+    figures = {name: value for name, value in found.figures.items() if name in names}
+    results.write(f"{results.FOLDER}/{group}.json", conditions.recorded(how, tables, figures))
 
 
 def _print(console: Console, title: str, header: Sequence[str], rows: list[list[str]]) -> None:

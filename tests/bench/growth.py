@@ -10,16 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agent import snapshot
 from agent.reports.losses import LOSSES
-from tests.bench import stats
+from tests.bench import empty, stats
 from tests.bench.bench import Bench, Group
 from tests.bench.cost import cpu_seconds
 from tests.bench.native import result_of
-from tests.bench.peers import AGENT
+from tests.bench.peers import AGENT, tracepoints_of_the_agent
 from tests.live.lab import Lab, RunningAgent
 
 __all__ = ["SHAPES", "run", "words"]
@@ -43,7 +43,12 @@ SHAPES = (
 def run(bench: Bench) -> Group:
     """Measure snapshots and the agent beside many processes, then one process that spawns in many threads."""
     processes = [_beside(bench, number) for number in _PROCESSES]
-    shapes = [{"agent": name, **shape} for name, lab in bench.labs.items() for shape in _shapes(bench, lab)]
+    tracepoints = tracepoints_of_the_agent(bench)
+    shapes = [
+        {"agent": name, **shape}
+        for name, lab in bench.labs.items()
+        for shape in _shapes(bench, lab, tracepoints)
+    ]
     header = [
         "processes",
         "snapshot of a stall, ms",
@@ -54,8 +59,8 @@ def run(bench: Bench) -> Group:
     rows = [
         [
             f"{found['processes']:,}",
-            *(found[name].text(1) for name in ("snapshot_ms", "program_ms", "quiet_ms")),
-            f"{found['agent_percent']:.2f}",
+            *(found[name].text(0) for name in ("snapshot_ms", "program_ms", "quiet_ms")),
+            f"{found['agent_percent']:.1f}",
         ]
         for found in processes
     ]
@@ -63,7 +68,7 @@ def run(bench: Bench) -> Group:
         [
             words(found["agent"], found["how"], found["threads"]),
             found["rate"].text(0),
-            found["ratio"].text(3),
+            *(found[name].text(2) for name in ("ratio", "stopped", "empty")),
             ", ".join(f"{name} {count:,.0f}" for name, count in found["losses"].items()) or "none",
         ]
         for found in shapes
@@ -72,7 +77,14 @@ def run(bench: Bench) -> Group:
         ("Beside processes with 20 files each", header, rows),
         (
             "One process that spawns",
-            ["", "spawns a second beside the agent", "of untraced", "losses that the agent counted"],
+            [
+                "",
+                "spawns a second beside the agent",
+                "of untraced",
+                "beside a stopped agent, of untraced",
+                "beside an empty program, of untraced",
+                "losses that the agent counted",
+            ],
             shape_rows,
         ),
     ]
@@ -174,9 +186,11 @@ def _stall(bench: Bench) -> Iterator[int]:
         process.wait()
 
 
-def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
+def _shapes(bench: Bench, lab: Lab, tracepoints: Sequence[str]) -> list[dict[str, Any]]:
     rates: list[list[float]] = [[] for _ in SHAPES]
     untraced: list[list[float]] = [[] for _ in SHAPES]
+    stopped: list[list[float]] = [[] for _ in SHAPES]
+    beside_empty: list[list[float]] = [[] for _ in SHAPES]
     losses: list[dict[str, float]] = [{} for _ in SHAPES]
     commands = [
         bench.program("spawns", how, threads, bench.seconds, 0, delay) for how, threads, delay in SHAPES
@@ -192,6 +206,10 @@ def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
                 for name, value in _losses(agent).items():
                     if value > before[name]:
                         losses[place][name] = losses[place].get(name, 0) + value - before[name]
+            with lab.agent() as agent, _stopped(agent.process.pid):
+                stopped[place].append(result_of(command)["rate"])
+            with empty.attached(tracepoints, bench.folder):
+                beside_empty[place].append(result_of(command)["rate"])
     return [
         {
             "how": how,
@@ -199,10 +217,22 @@ def _shapes(bench: Bench, lab: Lab) -> list[dict[str, Any]]:
             "delay_us": delay,
             "rate": stats.figure(rates[place]),
             "ratio": stats.ratio(rates[place], untraced[place]),
+            "stopped": stats.ratio(stopped[place], untraced[place]),
+            "empty": stats.ratio(beside_empty[place], untraced[place]),
             "losses": losses[place],
         }
         for place, (how, threads, delay) in enumerate(SHAPES)
     ]
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """Stop the agent's process until the block ends: its eBPF programs go on alone."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _losses(agent: RunningAgent) -> dict[str, float]:
