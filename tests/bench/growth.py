@@ -187,10 +187,8 @@ def _stall(bench: Bench) -> Iterator[int]:
 
 
 def _shapes(bench: Bench, lab: Lab, tracepoints: Sequence[str]) -> list[dict[str, Any]]:
-    rates: list[list[float]] = [[] for _ in SHAPES]
-    untraced: list[list[float]] = [[] for _ in SHAPES]
-    stopped: list[list[float]] = [[] for _ in SHAPES]
-    beside_empty: list[list[float]] = [[] for _ in SHAPES]
+    peers = ("untraced", "agent", "stopped", "empty")
+    rates: dict[str, list[list[float]]] = {peer: [[] for _ in SHAPES] for peer in peers}
     losses: list[dict[str, float]] = [{} for _ in SHAPES]
     commands = [
         bench.program("spawns", how, threads, bench.seconds, 0, delay) for how, threads, delay in SHAPES
@@ -198,27 +196,27 @@ def _shapes(bench: Bench, lab: Lab, tracepoints: Sequence[str]) -> list[dict[str
     for number in range(bench.rounds):
         bench.say(f"round {number + 1} of {bench.rounds}, many threads")
         for place, command in enumerate(commands):
-            untraced[place].append(result_of(command)["rate"])
+            rates["untraced"][place].append(result_of(command)["rate"])
         for place, command in enumerate(commands):
             with lab.agent() as agent:  # a new one: after a storm of stalls it works for some time
                 before = _losses(agent)
-                rates[place].append(result_of(command)["rate"])
+                rates["agent"][place].append(result_of(command)["rate"])
                 for name, value in _losses(agent).items():
                     if value > before[name]:
                         losses[place][name] = losses[place].get(name, 0) + value - before[name]
             with lab.agent() as agent, _stopped(agent.process.pid):
-                stopped[place].append(result_of(command)["rate"])
+                rates["stopped"][place].append(result_of(command)["rate"])
             with empty.attached(tracepoints, bench.folder):
-                beside_empty[place].append(result_of(command)["rate"])
+                rates["empty"][place].append(result_of(command)["rate"])
     return [
         {
             "how": how,
             "threads": threads,
             "delay_us": delay,
-            "rate": stats.figure(rates[place]),
-            "ratio": stats.ratio(rates[place], untraced[place]),
-            "stopped": stats.ratio(stopped[place], untraced[place]),
-            "empty": stats.ratio(beside_empty[place], untraced[place]),
+            "rate": stats.figure(rates["agent"][place]),
+            "ratio": stats.ratio(rates["agent"][place], rates["untraced"][place]),
+            "stopped": stats.ratio(rates["stopped"][place], rates["untraced"][place]),
+            "empty": stats.ratio(rates["empty"][place], rates["untraced"][place]),
             "losses": losses[place],
         }
         for place, (how, threads, delay) in enumerate(SHAPES)

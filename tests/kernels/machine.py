@@ -64,8 +64,7 @@ def run(
         packed.write(initramfs.build(kernel.modules, root, folder, command, architecture.port))
         packed.flush()
         files = ("-kernel", str(kernel.image), "-initrd", packed.name)
-        words = f"console={architecture.console} loglevel=5 panic=-1 {kernel.parameters}"
-        append = ("-append", words.rstrip())
+        append = ("-append", f"console={architecture.console} loglevel=5 panic=-1 {kernel.parameters}")
         ports = ("-serial", f"file:{console}", *architecture.stdio)
         emulation = ("-accel", f"tcg,thread={'multi' if parallel else 'single'}")
         qemu = [*architecture.qemu, *emulation, *_QEMU, *size, *shared, *files, *append, *ports]
