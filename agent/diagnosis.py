@@ -23,7 +23,7 @@ from agent.model import (
     stall_began,
 )
 
-__all__ = ["Judgement", "cause_of", "holder_of", "judge", "ongoing_stall", "spawn_steps"]
+__all__ = ["Judgement", "cause_of", "holder_of", "judge", "ongoing_stall", "spawn_steps", "stall_steps"]
 
 _LATE_WAKE_NS = 20_000_000
 """A read that ends this soon after a release was ended by it, even if other copies were still counted."""
@@ -155,7 +155,7 @@ def judge(
             return Judgement(None, ended - max(released, began))
         if ended - released > _LATE_WAKE_NS:
             until = released
-    stall = Stall(spawn, began, until, tuple(holders), _steps(spawn, holders), ended - until)
+    stall = Stall(spawn, began, until, tuple(holders), ended - until)
     return Judgement(stall, ended - until)
 
 
@@ -176,7 +176,7 @@ def ongoing_stall(
         if not held and (counts_copies or now - began < _BLIND_STALL_NS):
             return None
         holders = [_UNKNOWN]
-    return Stall(spawn, began, None, tuple(holders), _steps(spawn, holders))
+    return Stall(spawn, began, None, tuple(holders))
 
 
 def spawn_steps(spawn: Spawn) -> list[Step]:
@@ -193,6 +193,22 @@ def spawn_steps(spawn: Spawn) -> list[Step]:
     )
     steps = [Step(at, pid, tid, what) for at, pid, tid, what in known if at is not None and what is not None]
     return sorted(steps, key=lambda step: step.at)
+
+
+def stall_steps(stall: Stall) -> list[Step]:
+    """The steps of the spawn and of the holders, in order of time; none for a stall found in ``/proc``."""
+    if stall_began(stall.spawn) is None:
+        return []
+    steps = spawn_steps(stall.spawn)
+    for holder in stall.holders:
+        if holder.pid is None:
+            continue
+        if holder.acquired:
+            steps.append(Step(holder.acquired, holder.pid, None, StepKind.HOLDER_FORKED))
+        if holder.released is not None:
+            what = _HOLDER_DID.get(holder.released_by, StepKind.HOLDER_RELEASED)
+            steps.append(Step(holder.released, holder.pid, None, what))
+    return sorted(steps, key=lambda step: (step.at, step.what is StepKind.READ_ENDED))
 
 
 def _never_tried_to_exec(spawn: Spawn) -> bool:
@@ -307,17 +323,3 @@ def _latest_by_pid(releases: Iterable[Release]) -> list[Release]:
     for release in sorted(releases, key=lambda release: release.at):
         latest[release.pid] = release
     return sorted(latest.values(), key=lambda release: release.at, reverse=True)
-
-
-def _steps(spawn: Spawn, holders: Iterable[Holder]) -> tuple[Step, ...]:
-    steps = spawn_steps(spawn)
-    for holder in holders:
-        if holder.pid is None:
-            continue
-        if holder.acquired:
-            steps.append(Step(holder.acquired, holder.pid, None, StepKind.HOLDER_FORKED))
-        if holder.released is not None:
-            what = _HOLDER_DID.get(holder.released_by, StepKind.HOLDER_RELEASED)
-            steps.append(Step(holder.released, holder.pid, None, what))
-    steps.sort(key=lambda step: (step.at, step.what is StepKind.READ_ENDED))
-    return tuple(steps)

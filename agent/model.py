@@ -7,7 +7,7 @@ Times are CLOCK_MONOTONIC nanoseconds.  A comm is raw bytes from the kernel and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple, Optional
 
@@ -291,7 +291,6 @@ class Stall:
     began: int
     ended: Optional[int]
     holders: tuple[Holder, ...]
-    steps: tuple[Step, ...] = field(default=())
     late: int = 0
     identity: Optional[Identity] = None
     thread: Optional[bytes] = None

@@ -49,12 +49,12 @@ class KindName(NamedTuple):
 class Kind:
     """The stalls of one kind.  Durations are in seconds.
 
-    last: when the latest of them ended or was seen in progress, None: unknown.
+    ended_or_seen: when the latest of them ended or was seen in progress, since the epoch; None: unknown.
     latest, longest: the one that was reported last, and the one that lasted longest when it was reported.
     """
 
     name: KindName
-    last: Optional[datetime] = None
+    ended_or_seen: Optional[float] = None
     latest: Optional[StallObject] = None
     longest: Optional[StallObject] = None
     kept: Optional[int] = None
@@ -70,6 +70,11 @@ class Kind:
     _ongoing: dict[Any, float] = field(default_factory=dict)
     _reports: dict[Any, StallObject] = field(default_factory=dict)
     """Of the stalls in progress."""
+
+    @property
+    def last(self) -> Optional[datetime]:
+        """When the latest of them ended or was seen in progress, None: unknown."""
+        return None if self.ended_or_seen is None else _time(self.ended_or_seen)
 
     @property
     def count(self) -> int:
@@ -103,14 +108,16 @@ class Kind:
         found = OverTime()
         found.join(self._times)
         for stall in self._reports.values():
-            _add_time(found, stall)
+            began = _began(stall)
+            if began is not None:
+                found.add(began)
         return found
 
     def _begin(self, key: Any, stall: StallObject) -> None:
         self._ongoing[key] = _seconds(stall)
         self._reports[key] = stall
 
-    def _end(self, stall: StallObject, seconds: float) -> None:
+    def _end(self, began: Optional[float], seconds: float) -> None:
         insort(self._seconds, seconds)
         if self.kept is not None:
             self._in_order.append(seconds)
@@ -119,7 +126,12 @@ class Kind:
         self._ended += 1
         self._ended_total += seconds
         self._ended_longest = max(self._ended_longest, seconds)
-        _add_time(self._times, stall)
+        if began is not None:
+            self._times.add(began)
+
+    def _see(self, at: Optional[float]) -> None:
+        if at is not None:
+            self.ended_or_seen = at if self.ended_or_seen is None else max(self.ended_or_seen, at)
 
     def _show(self, stall: StallObject) -> None:
         self.latest = stall
@@ -153,25 +165,38 @@ class Kinds:
 
     def add(self, stall: StallObject) -> bool:
         """Add a stall; return whether it is the first of its kind."""
-        key = stall_key(stall)
-        name = kind_name(stall)
-        is_new = name not in self._kinds
-        if is_new and len(self._kinds) >= self._limit:
-            name = KindName(_OTHER, _OTHER, stall["holders"][0]["cause"])
-            is_new = name not in self._kinds
+        key, began = stall_key(stall), _began(stall)
+        is_new, kind = self._kind(kind_name(stall))
         self._forget(key)
-        kind = self._kinds.setdefault(name, Kind(name, kept=self._kept))
         if stall["state"] == "ongoing":
             self._ongoing[key] = kind
             kind._begin(key, stall)
         else:
-            kind._end(stall, _seconds(stall))
-            self._histogram[bisect_left(_BOUNDS, _seconds(stall))] += 1
+            self._end(kind, began, _seconds(stall))
         kind._show(stall)
-        last = _last(stall)
-        if last is not None:
-            kind.last = last if kind.last is None else max(kind.last, last)
+        if began is not None and stall["stall_seconds"] is not None:
+            kind._see(began + stall["stall_seconds"])
         return is_new
+
+    def count(self, name: KindName, began: float, seconds: float) -> None:
+        """Count an ended stall without its object; began: seconds since the epoch."""
+        _, kind = self._kind(name)
+        self._end(kind, began, seconds)
+        kind._see(began + seconds)
+
+    def _kind(self, name: KindName) -> tuple[bool, Kind]:
+        """Whether the kind is new, and the kind."""
+        if name not in self._kinds and len(self._kinds) >= self._limit:
+            name = KindName(_OTHER, _OTHER, name.cause)
+        kind = self._kinds.get(name)
+        if kind is not None:
+            return False, kind
+        kind = self._kinds[name] = Kind(name, kept=self._kept)
+        return True, kind
+
+    def _end(self, kind: Kind, began: Optional[float], seconds: float) -> None:
+        kind._end(began, seconds)
+        self._histogram[bisect_left(_BOUNDS, seconds)] += 1
 
     @property
     def ongoing(self) -> Collection[Any]:
@@ -183,7 +208,7 @@ class Kinds:
         kind = self._ongoing.get(key)
         if kind is not None:
             kind._ongoing[key] = seconds
-            kind.last = now if kind.last is None else max(kind.last, now)
+            kind._see(now.timestamp())
 
     def last_until_end(self, summary: SummaryObject) -> None:
         """Note that the stalls in progress lasted until the run ended, if it ended with as many of them."""
@@ -192,16 +217,14 @@ class Kinds:
             return
         for key, kind in self._ongoing.items():
             began = _began(kind._reports[key])
-            seconds = 0.0 if began is None else (until - began).total_seconds()
+            seconds = 0.0 if began is None else until.timestamp() - began
             if seconds > kind._ongoing[key]:
                 self.lasts(key, seconds, until)
 
     def end(self, key: Any) -> None:
         """Note that a stall in progress is over although its end was not reported."""
         kind = self._ongoing.pop(key)
-        seconds = kind._ongoing.pop(key)
-        kind._end(kind._reports.pop(key), seconds)
-        self._histogram[bisect_left(_BOUNDS, seconds)] += 1
+        self._end(kind, _began(kind._reports.pop(key)), kind._ongoing.pop(key))
 
     def set_ongoing(self, stalls: Iterable[StallObject]) -> None:
         """Replace the stalls in progress by these."""
@@ -218,7 +241,7 @@ class Kinds:
             counts.update(bisect_left(_BOUNDS, seconds) for seconds in kind._ongoing.values())
         began, interval, over_time = on_one_axis([kind.over_time() for kind in kinds])
         return {
-            "began": _moment(began) if kinds else None,
+            "began": _rfc3339(_time(began)) if kinds else None,
             "interval_seconds": interval,
             "histogram": buckets(_BOUNDS, counts),
             "kinds": [_object(kind, numbers) for kind, numbers in zip(kinds, over_time)],
@@ -254,8 +277,9 @@ def _parsed(time: str) -> datetime:
     return datetime.fromisoformat(time.replace("Z", "+00:00"))
 
 
-def _began(stall: StallObject) -> Optional[datetime]:
-    return None if stall["began_seconds"] is None else time_in(stall, stall["began_seconds"])
+def _began(stall: StallObject) -> Optional[float]:
+    began = None if stall["began_seconds"] is None else time_in(stall, stall["began_seconds"])
+    return None if began is None else began.timestamp()
 
 
 def stall_key(stall: StallObject) -> Any:
@@ -304,7 +328,7 @@ def _object(kind: Kind, over_time: list[int]) -> KindObject:
         "p50_seconds": p50,
         "p99_seconds": p99,
         "longest_seconds": kind.longest_seconds,
-        "last": None if kind.last is None else _rfc3339(kind.last),
+        "last": _rfc3339(kind.last),
         "over_time": over_time,
     }
 
@@ -313,24 +337,12 @@ def _seconds(stall: StallObject) -> float:
     return stall["stall_seconds"] or 0.0
 
 
-def _add_time(times: OverTime, stall: StallObject) -> None:
-    began = _began(stall)
-    if began is not None:
-        times.add(began.timestamp())
-
-
-def _moment(seconds: float) -> Optional[str]:
+def _time(seconds: float) -> Optional[datetime]:
     try:
-        return _rfc3339(datetime.fromtimestamp(seconds, timezone.utc))
+        return datetime.fromtimestamp(seconds, timezone.utc)
     except (OverflowError, ValueError):  # a saved report can contain any time
         return None
 
 
-def _rfc3339(time: datetime) -> str:
-    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _last(stall: StallObject) -> Optional[datetime]:
-    if stall["began_seconds"] is None or stall["stall_seconds"] is None:
-        return None
-    return time_in(stall, stall["began_seconds"] + stall["stall_seconds"])
+def _rfc3339(time: Optional[datetime]) -> Optional[str]:
+    return None if time is None else time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -17,11 +17,13 @@ from typing import Any, Optional, cast
 from agent import __version__
 from agent.advice import advise, release, wait_for_exit
 from agent.clock import Clock
+from agent.diagnosis import stall_steps
 from agent.escape import printable
 from agent.host.pyspy import Taken
 from agent.model import KEEPS_COPY, Cause, Confirmation, Holder, Identity, Outcome, Spawn, Stack, Stall, Step
 from agent.reports.durations import Durations
 from agent.reports.exposures import Exposures
+from agent.reports.kinds import KindName
 from agent.reports.losses import LOSSES
 from agent.reports.types import (
     CommandObject,
@@ -44,6 +46,7 @@ __all__ = [
     "Summary",
     "command_object",
     "exposure_objects",
+    "kind_of",
     "run_object",
     "snapshot_object",
     "spawn_object",
@@ -91,6 +94,12 @@ def stall_id(stall: Stall) -> str:
     return f"{stall.spawn.id:016x}"
 
 
+def kind_of(stall: Stall) -> KindName:
+    """Return the kind of a stall, as ``kind_name`` returns it for its object."""
+    culprit = stall.culprit
+    return KindName(printable(stall.spawn.comm), _holder_comm(culprit), culprit.cause)
+
+
 def stall_object(stall: Stall, clock: Clock) -> StallObject:
     """Make the object of a stall, in progress or ended."""
     spawn, ended = stall.spawn, stall.ended
@@ -120,7 +129,7 @@ def stall_object(stall: Stall, clock: Clock) -> StallObject:
         "advice": advice.text,
         "advice_source": advice.source,
         "release": None,
-        "steps": _steps(stall.steps, spawn),
+        "steps": _steps(stall_steps(stall), spawn),
     }
     if ended is None:
         made["release"] = _release(made, stall.culprit.parent)
@@ -372,7 +381,7 @@ def _printable_text(text: str) -> str:
 def _holder_object(holder: Holder, spawn: Spawn) -> HolderObject:
     return {
         "pid": holder.pid,
-        "comm": None if holder.pid is None else printable(holder.comm),
+        "comm": _holder_comm(holder),
         **_identity_object(holder.identity),
         "fds": list(holder.fds),
         "cause": holder.cause,
@@ -386,6 +395,10 @@ def _holder_object(holder: Holder, spawn: Spawn) -> HolderObject:
         "exiting_seconds": _between(spawn.created, holder.exiting),
         "dumping_core": holder.dumping,
     }
+
+
+def _holder_comm(holder: Holder) -> Optional[str]:
+    return None if holder.pid is None else printable(holder.comm)
 
 
 def _identity_object(identity: Optional[Identity]) -> IdentityObject:

@@ -47,7 +47,7 @@ class _Agent:
         self._updated = 0.0
         self._config = config
         self._history = History(config.web.history)
-        self._kinds = StallKinds()
+        self._kinds = StallKinds(self._clock)
         self.tracer = Tracer(prepared, self._stall, on_stuck=self._stuck)
         self.metrics = Metrics(self.tracer, self._clock, config.labels, self.tracer.bcc_version)
         self.log = StallLog(config.log.stalls_per_minute, self.metrics.add_not_logged)
@@ -82,13 +82,12 @@ class _Agent:
             return
         self.metrics.add_stall(stall)
         self._history.add(stall)
-        report = stall_object(stall, self._clock)
-        self._kinds.add(report)
-        self.log.add(report)
+        self._kinds.add(stall)
+        self.log.add(lambda: stall_object(stall, self._clock))
 
     def _stuck(self, stuck: StuckExec) -> None:
         if self._filter.passes_comm(stuck.spawn.comm):
-            self.log.add(stuck.wait)
+            self.log.add(lambda: stuck.wait)
 
     def status(self) -> Status:
         """The agent's status; call when tracing starts."""

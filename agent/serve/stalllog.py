@@ -26,12 +26,15 @@ class StallLog:
         self._written = 0
         self._left_out = 0
 
-    def add(self, report: Mapping[str, object]) -> None:
-        """Write an object as a line of JSON, or leave it out if the limit is reached."""
+    def add(self, report: Callable[[], Mapping[str, object]]) -> None:
+        """Write an object as a line of JSON, or leave it out if the limit is reached.
+
+        report: returns the object; called only if it is written, because making one takes time.
+        """
         self.poll()
         if self._written < self.limit:
             self._written += 1
-            print(json.dumps(report), file=sys.stderr, flush=True)
+            print(json.dumps(report()), file=sys.stderr, flush=True)
         else:
             self._left_out += 1
             self._on_left_out()

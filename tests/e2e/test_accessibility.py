@@ -72,7 +72,7 @@ def _status(ended_ones: list[Any], ongoing_ones: list[Any], waits: list[Any], fa
     source = FakeSource(self_test_failure=failure or None)
     counts = (5, 90, 5)
     status: Any = Status(
-        source, History(1), StallKinds(), lambda: counts, CLOCK, lambda: True, "0.26.0"
+        source, History(1), StallKinds(CLOCK), lambda: counts, CLOCK, lambda: True, "0.26.0"
     ).read()
     kinds = Kinds()
     for one in (*ended_ones, *ongoing_ones):

@@ -17,7 +17,6 @@ from agent import diagnosis
 from agent.advice import advise
 from agent.model import Cause, Container, Holder, Identity, Stall
 from agent.render.agent_html import content_security_policy, news, page
-from agent.reports.objects import stall_object
 from agent.serve.history import History
 from agent.serve.metrics import BOUNDS_SECONDS
 from agent.serve.stallkinds import StallKinds
@@ -100,10 +99,10 @@ def _status(
     limit: int = 1000,
     healthy: bool = True,
 ) -> Any:
-    history, kinds = History(limit), StallKinds()
+    history, kinds = History(limit), StallKinds(CLOCK)
     for each in ended:
         history.add(each)
-        kinds.add(stall_object(each, CLOCK))
+        kinds.add(each)
     source = source or FakeSource()
     source.ongoing = ongoing
     return Status(source, history, kinds, lambda: (1, 0, 99, 0), CLOCK, lambda: healthy, "0.26.0").read()
@@ -382,7 +381,8 @@ def test_the_figures_are_at_the_top() -> None:
 def test_p99_of_a_spawn(counts: tuple[int, ...], words: str) -> None:
     bounds = BOUNDS_SECONDS
     counts = counts if len(counts) <= len(bounds) else (0,) * len(bounds) + (1,)
-    status = Status(FakeSource(), History(1), StallKinds(), lambda: counts, CLOCK, lambda: True, "0.26.0")
+    kinds = StallKinds(CLOCK)
+    status = Status(FakeSource(), History(1), kinds, lambda: counts, CLOCK, lambda: True, "0.26.0")
     assert words in Document(page(status.read())).text
 
 

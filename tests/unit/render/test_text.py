@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from agent import __version__
-from agent.diagnosis import judge
-from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Spawn, Stack, Stall, Step
+from agent.diagnosis import judge, stall_steps
+from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Spawn, Stack, Stall
 from agent.render.steptable import step_table
 from agent.render.text import end_line, run_line, spawn_line, stall_text, summary_text
 from agent.render.words import stack_lines
@@ -210,7 +210,7 @@ def test_steps_are_described(read_cut: bool, by: str, words: list[str]) -> None:
     text = text_of(found)
     for word in [*words, "creates the errpipe (read fd 5, write fd 6)", "closes its copy"]:
         assert word in text
-    for step in found.steps:
+    for step in stall_steps(found):
         assert step.what not in text  # each one has a description
 
 
@@ -231,8 +231,9 @@ def test_line_number_after_a_long_path_is_not_cut() -> None:
 
 def test_unknown_step_is_shown_unchanged() -> None:
     unheard_of: Any = "unheard_of"
-    found = dataclasses.replace(stall(), steps=(Step(BEGAN, 1, None, unheard_of),))
-    assert text_of(found).splitlines()[-1].split() == ["5.000", "ms", "pid", "1", "unheard_of"]
+    step = {"seconds": 0.005, "pid": 1, "tid": None, "what": unheard_of}
+    found: Any = {**stall_object(stall(), CLOCK), "steps": [step]}
+    assert shown(stall_text(found)).splitlines()[-1].split() == ["5.000", "ms", "pid", "1", "unheard_of"]
 
 
 def test_stall_found_in_proc() -> None:

@@ -228,11 +228,10 @@ def test_hostile_names(names: list[bytes]) -> None:
     history = History(10)
     history.add(made)
     source = FakeSource(ongoing=(made,))
-    _check_page(
-        page(
-            Status(source, history, StallKinds(), lambda: (1, 0, 99, 0), CLOCK, lambda: True, "0.26.0").read()
-        )
-    )
+    kinds = StallKinds(CLOCK)
+    kinds.add(made)
+    status = Status(source, history, kinds, lambda: (1, 0, 99, 0), CLOCK, lambda: True, "0.26.0")
+    _check_page(page(status.read()))
 
     source.by_comm = {name[:15]: program(1, 2, 3) for name in names}
     metrics = Metrics(source, CLOCK, agentfile.Labels(container=True), "0.26.0")

@@ -20,7 +20,7 @@ from agent.clock import Clock
 from agent.diagnosis import spawn_steps
 from agent.escape import printable
 from agent.host.pyspy import Taken
-from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, Step, StepKind
+from agent.model import Cause, Confirmation, Container, Frame, Identity, Outcome, Stack, Stall, StepKind
 from agent.reports.losses import LOSSES
 from agent.reports.objects import (
     Summary,
@@ -145,7 +145,6 @@ COMMON = {
 
 
 def test_stall_object() -> None:
-    step = Step(BEGAN, CHILD, None, StepKind.CHILD_EXECED)
     identity = Identity("/usr/bin/worker\x1b", 33, Container("ab" * 32, "podman", None))
     first = holder(
         released=ENDED,
@@ -154,7 +153,7 @@ def test_stall_object() -> None:
         seen=CREATED + 250 * MS,
         identity=identity,
     )
-    stalled = Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), (step,), thread=b"Thread-1 (\x1b")
+    stalled = Stall(spawn(), BEGAN, ENDED, (first, UNSEEN), thread=b"Thread-1 (\x1b")
     written = stall_object(stalled, CLOCK)
     assert written == {
         **COMMON,
@@ -215,8 +214,15 @@ def test_stall_object() -> None:
                 "dumping_core": False,
             },
         ],
-        "steps": [{"seconds": 0.005, "pid": CHILD, "tid": None, "what": "child_execed"}],
+        "steps": written["steps"],
     }
+    assert written["steps"][0] == {
+        "seconds": 0.0,
+        "pid": PARENT,
+        "tid": SPAWNER,
+        "what": StepKind.ERRPIPE_CREATED,
+    }
+    assert [step["what"] for step in written["steps"]][-2:] == ["holder_exited", "read_ended"]
 
 
 def test_a_stall_in_progress() -> None:

@@ -129,7 +129,7 @@ def test_the_answer_of_api_stalls() -> None:
     history.add(stall(of=spawn(id=1)))
     source = FakeSource(ongoing=(stall(ended=None, of=waiting(id=3)),))
     status = Status(
-        source, history, StallKinds(), lambda: (1, 0, 99, 0), CLOCK, lambda: True, "0.26.0"
+        source, history, StallKinds(CLOCK), lambda: (1, 0, 99, 0), CLOCK, lambda: True, "0.26.0"
     ).read()
     contract.checked_status(_json(status))
 

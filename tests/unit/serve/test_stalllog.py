@@ -18,7 +18,7 @@ def test_lines_beyond_the_limit_are_counted(
     left_out: list[int] = []
     log = StallLog(2, lambda: left_out.append(1))
     for number in range(5):
-        log.add({"line": number})
+        log.add({"line": number}.copy)
     assert capsys.readouterr().err == '{"line": 0}\n{"line": 1}\n'
     assert len(left_out) == 3
     now += 59
@@ -29,7 +29,7 @@ def test_lines_beyond_the_limit_are_counted(
     (message,) = (record.getMessage() for record in caplog.records)
     assert message.startswith("3 more stalls")
     assert message.endswith("log.stalls_per_minute is 2")
-    log.add({"line": 5})
+    log.add({"line": 5}.copy)
     assert capsys.readouterr().err == '{"line": 5}\n'
     log.close()
     assert len(caplog.records) == 1
@@ -37,8 +37,8 @@ def test_lines_beyond_the_limit_are_counted(
 
 def test_closing_logs_the_count_once(caplog: pytest.LogCaptureFixture) -> None:
     log = StallLog(1, lambda: None)
-    log.add({"line": 1})
-    log.add({"line": 2})
+    log.add({"line": 1}.copy)
+    log.add({"line": 2}.copy)
     log.close()
     log.close()
     assert len(caplog.records) == 1

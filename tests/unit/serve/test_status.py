@@ -21,7 +21,7 @@ from tests.unit.serve.test_metrics import FakeSource
 
 def _status(source: FakeSource, history: History, healthy: bool = True) -> Any:
     return Status(
-        source, history, StallKinds(), lambda: (1, 0, 99, 0), CLOCK, lambda: healthy, "0.26.0"
+        source, history, StallKinds(CLOCK), lambda: (1, 0, 99, 0), CLOCK, lambda: healthy, "0.26.0"
     ).read()
 
 
@@ -100,7 +100,7 @@ def test_the_agents_health() -> None:
 )
 def test_spawns_by_duration(counts: list[int], p99: Optional[float]) -> None:
     status = Status(
-        FakeSource(), History(1), StallKinds(), lambda: counts, CLOCK, lambda: True, "0.26.0"
+        FakeSource(), History(1), StallKinds(CLOCK), lambda: counts, CLOCK, lambda: True, "0.26.0"
     ).read()
     assert (status["spawns"]["count"], status["spawns"]["p99_seconds"]) == (sum(counts), p99)
     assert sum(bucket["count"] for bucket in status["spawns"]["histogram"]) == sum(counts)

@@ -70,7 +70,7 @@ class Site:
         status = Status(
             FakeSource(),
             self.history,
-            StallKinds(),
+            StallKinds(CLOCK),
             lambda: (1, 0, 99, 0),
             CLOCK,
             lambda: self.healthy,
