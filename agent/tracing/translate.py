@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -22,7 +22,6 @@ __all__ = [
     "ProbeStatus",
     "aggregate",
     "polled",
-    "to_release",
     "to_spawn",
 ]
 
@@ -117,23 +116,25 @@ def aggregate(stats: records.CommStats, late_wakeups: int, since: int) -> CommSt
     )
 
 
-def to_release(record: records.Release) -> Release:
-    """Convert a holder's release."""
-    return Release(
-        at=record.ns,
-        acquired=record.acquired,
-        pid=record.pid,
-        parent=record.parent,
-        forker=record.forker,
-        comm=bytes(record.comm),
-        fd=record.fd,
-        by=_BY[record.how],
-        execed=bool(record.flags & _EXECED),
-        descendant=bool(record.flags & _DESCENDANT),
-        expected=bool(record.flags & _EXPECTED),
-        left=None if record.left == records.LEFT_UNKNOWN else record.left,
-        stack_id=record.stack,
-    )
+def _releases(record: records.Spawn) -> Iterator[Release]:
+    """Convert the releases by holders."""
+    for at, acquired, pid, parent, forker, fd, how, flags, left, stack, comm in records.releases(record):
+        if pid:
+            yield Release(
+                at,
+                acquired,
+                pid,
+                parent,
+                forker,
+                comm.partition(b"\0")[0],
+                fd,
+                _BY[how],
+                execed=bool(flags & _EXECED),
+                descendant=bool(flags & _DESCENDANT),
+                expected=bool(flags & _EXPECTED),
+                left=None if left == records.LEFT_UNKNOWN else left,
+                stack_id=stack,
+            )
 
 
 def to_spawn(record: records.Spawn) -> Spawn:
@@ -168,9 +169,7 @@ def to_spawn(record: records.Spawn) -> Spawn:
         is_socket=bool(record.is_socket),
         elsewhere=bool(record.elsewhere),
         # The kernel side keeps the latest releases in a ring.
-        releases=tuple(
-            sorted((to_release(release) for release in record.last if release.pid), key=lambda each: each.at)
-        ),
+        releases=tuple(sorted(_releases(record), key=lambda release: release.at)),
         exposures=tuple((cause, number) for cause, number in zip(_EXPOSURES, record.exposures) if number)
         if record.held
         else (),

@@ -85,7 +85,8 @@ PLAIN = Spawn(
 
 
 def release(**changes: Any) -> Release:
-    return translate.to_release(records.Release(**{**RELEASE, **changes}))
+    [found] = spawn(last=(records.Release(**{**RELEASE, **changes}),)).releases
+    return found
 
 
 def spawn(**changes: Any) -> Spawn:
