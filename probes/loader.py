@@ -152,7 +152,7 @@ class Options:
     max_threads: int = 4096
     max_comms: int = 1024
     max_stacks: int = 8192
-    buffer_pages: int = 128
+    buffer_pages: int = 1024
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import mmap
 import os
 import select
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from probes import perfevent
 from probes.bpfmap import BpfMap
@@ -106,17 +106,17 @@ class PerfBuffer:
         receive: Callable[[bytes], None],
     ) -> None:
         self._receive = receive
-        self._rings: list[_Ring] = []
         self._poll = select.epoll()
         cpus = perfevent.online_cpus()
         while pages > 1 and pages * len(cpus) > _MAX_PAGES:
             pages //= 2
-        for cpu in cpus:
-            for array, ring in (
-                (records, _largest_ring(cpu, pages)),
-                (notices, _Ring(cpu, 1, 1)),
-            ):
-                self._rings.append(ring)
+        try:
+            self._rings = _rings(cpus, pages)
+        except OSError:
+            self._poll.close()
+            raise
+        for cpu, of_records, of_notices in zip(cpus, self._rings[::2], self._rings[1::2]):
+            for array, ring in ((records, of_records), (notices, of_notices)):
                 self._poll.register(ring.fd, select.EPOLLIN)
                 array.set(cpu, ring.fd)
 
@@ -133,10 +133,18 @@ class PerfBuffer:
             ring.close()
 
 
-def _largest_ring(cpu: int, pages: int) -> _Ring:
+def _rings(cpus: Sequence[int], pages: int) -> list[_Ring]:
+    """Two rings for each CPU, of records and of notices; those of records have the same size everywhere."""
+    made: list[_Ring] = []
     try:
-        return _Ring(cpu, pages, pages * mmap.PAGESIZE // 2)
-    except PermissionError:  # beyond kernel.perf_event_mlock_kb, which others use too
-        if pages == 1:
+        for cpu in cpus:
+            made.append(_Ring(cpu, pages, pages * mmap.PAGESIZE // 2))
+            made.append(_Ring(cpu, 1, 1))
+    except OSError as error:
+        for ring in made:
+            ring.close()
+        # PermissionError: beyond kernel.perf_event_mlock_kb for each CPU, which others use too.
+        if not isinstance(error, PermissionError) or pages == 1:
             raise
-        return _largest_ring(cpu, pages // 2)
+        return _rings(cpus, pages // 2)
+    return made

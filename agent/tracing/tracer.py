@@ -9,6 +9,7 @@ looks at the spawns that the kernel side watches every quarter of a second, and 
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -40,6 +41,8 @@ _LOOK_SHARE = 8
 _TURN_NS = 200_000_000
 """How long records are received or judged before the next look."""
 _FOREVER_NS = 1 << 62
+_MAX_SETTLING = 8192
+"""Spawns that wait to be judged; further records stay in their queue, which takes less memory."""
 _LAST_PATIENCE_NS = 500_000_000
 """How long the end of tracing waits for a search."""
 _CENSUS_NS = 500_000_000
@@ -204,7 +207,8 @@ class Tracer:
         """Wait for records until the timeout or the next look, and judge the spawns that are due."""
         due = min(max(self._next_look, self._earliest_look), self._next_poll)
         until_due = -((time.monotonic_ns() - due) // 1_000_000)  # rounded up
-        self._poll(1 if self._records else max(1, min(int(timeout_seconds * 1000), until_due)), _TURN_NS)
+        timeout_ms = 1 if self._records else max(1, min(int(timeout_seconds * 1000), until_due))
+        self._poll(timeout_ms, _TURN_NS, _MAX_SETTLING)
         now = time.monotonic_ns()
         if now >= self._next_poll:
             self._next_poll = _FOREVER_NS
@@ -271,11 +275,16 @@ class Tracer:
 
     # -- records --
 
-    def _poll(self, timeout_ms: int, turn_ns: int = _FOREVER_NS) -> None:
-        """Wait for records, and receive them until all are received or the turn is over."""
+    def _poll(self, timeout_ms: int, turn_ns: int = _FOREVER_NS, most: float = math.inf) -> None:
+        """Wait for records, and receive them until all are received or the turn is over.
+
+        most: number of spawns that wait to be judged at which it stops.
+        """
         self._probes.poll(timeout_ms)
         until = time.monotonic_ns() + turn_ns
         for _ in range(len(self._records)):
+            if len(self._settling) >= most:
+                return
             self._receive(self._records.next())
             self._drain_perf_buffer()
             if self._drained >= until:

@@ -319,6 +319,8 @@ def _of_the_probes() -> list[Fact]:
     return [
         ("probes/LIMITS.md", f"passed to a process less than {closing} after it closed"),
         ("probes/DECISIONS.md", f"does, at most every {notice_ms} ms."),
+        ("probes/DECISIONS.md", f"So a ring has up to {options.buffer_pages * 4 // 1024} MiB,"),
+        ("probes/DECISIONS.md", f"all together {perfbuffer._MAX_PAGES * 4 // 1024} MiB,"),
         ("probes/DECISIONS.md", f"fast enough for stalls of {notice_ms} ms:"),
         ("probes/LIMITS.md", f"less than about {notice_ms} ms ends before the first look"),
         ("probes/LIMITS.md", f"ends within {diagnosis._LATE_WAKE_NS // _MS} ms after a release"),

@@ -116,6 +116,23 @@ def test_records_lost_by_a_small_perf_buffer_are_counted(lab: Lab) -> None:
     assert [stall for stall in seen.stalls if stall.spawn.pid == program.pid] == []
 
 
+def test_a_tracer_that_waits_for_a_cpu_loses_nothing() -> None:
+    """In a storm it can wait for a second, in which a CPU sends more than a thousand records."""
+    seen = Seen()
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        code = (
+            "import os, subprocess\n"
+            "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+            "for _ in range(2000): subprocess.Popen(['/bin/true']).wait()\n"
+        )
+        program = _start([PYTHON, "-c", code])
+        program.wait(60)  # no record is read meanwhile
+        seen.poll_beside(program)
+        assert tracer.counters()["records_lost"] == 0
+    assert sum(1 for spawn in seen.spawns if spawn.pid == program.pid) >= 2000
+
+
 def test_tracer_started_in_the_middle_of_a_spawn(lab: Lab) -> None:
     """The kernel side does not know a spawn that began earlier; its stall is found in /proc."""
     command = lab.program("fork_beside_popen.py", "--force", "2", "--live", "6", "--plain", "0")

@@ -15,7 +15,7 @@ from probes import perfbuffer, perfevent
 
 
 class _Machine:
-    """The number of CPUs, the pages that may be locked for each, and the rings that were created."""
+    """The number of CPUs, the pages that may be locked in all, and the rings that are open."""
 
     def __init__(self) -> None:
         self.cpus = 2
@@ -27,10 +27,19 @@ class _Machine:
     def ring(self, cpu: int, pages: int, wakeup_bytes: int) -> Any:
         if pages > self.allowed:
             raise PermissionError(1, "Operation not permitted")
-        ring = SimpleNamespace(fd=socket.socket().detach())
-        self.fds.append(ring.fd)
-        (self.bells if wakeup_bytes == 1 else self.rings).append(pages)
-        return ring
+        self.allowed -= pages
+        fd = socket.socket().detach()
+        sizes = self.bells if wakeup_bytes == 1 else self.rings
+
+        def close() -> None:
+            os.close(fd)
+            self.fds.remove(fd)
+            self.allowed += pages
+            sizes.remove(pages)
+
+        self.fds.append(fd)
+        sizes.append(pages)
+        return SimpleNamespace(fd=fd, close=close)
 
     def array(self, place: int) -> Any:
         """The map of the rings that are created as number ``place`` of two for each CPU."""
@@ -55,21 +64,23 @@ def _open(machine: _Machine, pages: int) -> None:
     perfbuffer.PerfBuffer(machine.array(0), machine.array(1), pages, lambda record: None)
 
 
-@pytest.mark.parametrize(("cpus", "pages"), [(1, 128), (32, 128), (33, 64), (128, 32)])
+@pytest.mark.parametrize(("cpus", "pages"), [(1, 1024), (4, 1024), (5, 512), (32, 128), (33, 64), (128, 32)])
 def test_all_rings_together_are_bounded(machine: _Machine, cpus: int, pages: int) -> None:
     machine.cpus = cpus
-    _open(machine, 128)
+    _open(machine, 1024)
     assert machine.rings == [pages] * cpus
     assert machine.bells == [1] * cpus
 
 
-def test_a_ring_is_as_large_as_may_be_locked(machine: _Machine) -> None:
-    machine.allowed = 50
+def test_the_rings_are_as_large_as_may_be_locked(machine: _Machine) -> None:
+    """One that takes all leaves too little for the other CPUs."""
+    machine.allowed = 100
     _open(machine, 128)
-    assert machine.rings == [32, 32]
+    assert (machine.rings, machine.bells, machine.allowed) == ([32, 32], [1, 1], 34)
 
 
 def test_nothing_may_be_locked(machine: _Machine) -> None:
-    machine.allowed = 0
+    machine.allowed = 3
     with pytest.raises(PermissionError):
         _open(machine, 128)
+    assert machine.fds == []

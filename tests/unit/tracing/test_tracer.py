@@ -343,6 +343,22 @@ def test_the_record_queue_is_bounded_and_counts_lost_records(
     assert tracing.counters()["records_lost"] == 2  # one in the ring, one here
 
 
+def test_the_spawns_that_wait_to_be_judged_are_bounded(
+    kernel: list[_Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a long storm records arrive faster than they are judged."""
+    monkeypatch.setattr(tracer, "_MAX_SETTLING", 2)
+    monkeypatch.setattr(prepared, "_MAX_RECORDS", 4)
+    reported: list[Stall] = []
+    tracing = Tracer(TracerOptions(), reported.append)
+    for number in range(12):
+        kernel[0].send(number)
+        tracing.run_once(0)
+    assert tracing.counters()["records_lost"] == 6
+    tracing.drain()
+    assert [stall.spawn.id for stall in reported] == [*range(6)]
+
+
 @pytest.mark.parametrize(
     ("how", "execed", "cause"),
     [
