@@ -166,8 +166,10 @@ class Kinds:
     def add(self, stall: StallObject) -> bool:
         """Add a stall; return whether it is the first of its kind."""
         key, began = stall_key(stall), _began(stall)
-        is_new, kind = self._kind(kind_name(stall))
+        name = self._bounded(kind_name(stall))
+        is_new = name not in self._kinds
         self._forget(key)
+        kind = self._kind(name)
         if stall["state"] == "ongoing":
             self._ongoing[key] = kind
             kind._begin(key, stall)
@@ -180,19 +182,17 @@ class Kinds:
 
     def count(self, name: KindName, began: float, seconds: float) -> None:
         """Count an ended stall without its object; began: seconds since the epoch."""
-        _, kind = self._kind(name)
+        kind = self._kind(self._bounded(name))
         self._end(kind, began, seconds)
         kind._see(began + seconds)
 
-    def _kind(self, name: KindName) -> tuple[bool, Kind]:
-        """Whether the kind is new, and the kind."""
-        if name not in self._kinds and len(self._kinds) >= self._limit:
-            name = KindName(_OTHER, _OTHER, name.cause)
-        kind = self._kinds.get(name)
-        if kind is not None:
-            return False, kind
-        kind = self._kinds[name] = Kind(name, kept=self._kept)
-        return True, kind
+    def _bounded(self, name: KindName) -> KindName:
+        if name in self._kinds or len(self._kinds) < self._limit:
+            return name
+        return KindName(_OTHER, _OTHER, name.cause)
+
+    def _kind(self, name: KindName) -> Kind:
+        return self._kinds.setdefault(name, Kind(name, kept=self._kept))
 
     def _end(self, kind: Kind, began: Optional[float], seconds: float) -> None:
         kind._end(began, seconds)

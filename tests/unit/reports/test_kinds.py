@@ -57,6 +57,14 @@ def test_a_stall_in_progress_is_counted_once() -> None:
     assert (kind.name.cause, kind.count, kind.ongoing) == (Cause.FORKED, 1, 0)
 
 
+def test_a_stall_that_ends_as_the_same_kind_is_counted() -> None:
+    kinds = Kinds()
+    assert kinds.add(stall_object(stall(ended=None), CLOCK))
+    assert not kinds.add(stall_object(stall(), CLOCK))
+    [kind] = kinds.worst_first()
+    assert (kind.count, kind.ongoing, kind.total) == (1, 0, 0.5)
+
+
 def test_the_number_of_kinds_is_bounded() -> None:
     found = _kinds(*(_lasting(1, holder(comm=f"h{number}".encode()), id=number) for number in range(1200)))
     assert len(found) == 1001
