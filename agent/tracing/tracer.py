@@ -98,7 +98,7 @@ class Tracer:
         self._records = prepared.records
         # More than can be in flight, because some end without a record.
         self._remembered = 2 * options.max_spawns
-        self._known = KnownSpawns(self._remembered)
+        self._known = KnownSpawns(self._remembered + _MAX_SETTLING)
         self._readers = Readers(self._known)
         self._settling: deque[tuple[int, Spawn]] = deque()
         self._next_look = 0
