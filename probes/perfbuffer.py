@@ -106,15 +106,11 @@ class PerfBuffer:
         receive: Callable[[bytes], None],
     ) -> None:
         self._receive = receive
-        self._poll = select.epoll()
         cpus = perfevent.online_cpus()
         while pages > 1 and pages * len(cpus) > _MAX_PAGES:
             pages //= 2
-        try:
-            self._rings = _rings(cpus, pages)
-        except OSError:
-            self._poll.close()
-            raise
+        self._rings = _rings(cpus, pages)
+        self._poll = select.epoll()
         for cpu, of_records, of_notices in zip(cpus, self._rings[::2], self._rings[1::2]):
             for array, ring in ((records, of_records), (notices, of_notices)):
                 self._poll.register(ring.fd, select.EPOLLIN)

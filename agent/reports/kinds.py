@@ -49,16 +49,16 @@ class KindName(NamedTuple):
 class Kind:
     """The stalls of one kind.  Durations are in seconds.
 
-    ended_or_seen: when the latest of them ended or was seen in progress, since the epoch; None: unknown.
     latest, longest: the one that was reported last, and the one that lasted longest when it was reported.
     """
 
     name: KindName
-    ended_or_seen: Optional[float] = None
     latest: Optional[StallObject] = None
     longest: Optional[StallObject] = None
     kept: Optional[int] = None
     """How many of the latest durations are kept for quantiles; None: all."""
+    _last: Optional[float] = None
+    """Seconds since the epoch."""
     _ended: int = 0
     _ended_total: float = 0.0
     _ended_longest: float = 0.0
@@ -74,7 +74,7 @@ class Kind:
     @property
     def last(self) -> Optional[datetime]:
         """When the latest of them ended or was seen in progress, None: unknown."""
-        return None if self.ended_or_seen is None else _time(self.ended_or_seen)
+        return None if self._last is None else _time(self._last)
 
     @property
     def count(self) -> int:
@@ -129,9 +129,8 @@ class Kind:
         if began is not None:
             self._times.add(began)
 
-    def _see(self, at: Optional[float]) -> None:
-        if at is not None:
-            self.ended_or_seen = at if self.ended_or_seen is None else max(self.ended_or_seen, at)
+    def _see(self, at: float) -> None:
+        self._last = at if self._last is None else max(self._last, at)
 
     def _show(self, stall: StallObject) -> None:
         self.latest = stall
@@ -192,7 +191,10 @@ class Kinds:
         return KindName(_OTHER, _OTHER, name.cause)
 
     def _kind(self, name: KindName) -> Kind:
-        return self._kinds.setdefault(name, Kind(name, kept=self._kept))
+        kind = self._kinds.get(name)
+        if kind is None:
+            kind = self._kinds[name] = Kind(name, kept=self._kept)
+        return kind
 
     def _end(self, kind: Kind, began: Optional[float], seconds: float) -> None:
         kind._end(began, seconds)
