@@ -167,10 +167,9 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
         u64 given = (differ(spawn->own_pid, child) | differ(spawn->forked, walk->ns)) ^ 1; /* by inherit_own */
         u64 spawner = mine & (differ(spawn->tid, tid) ^ 1) & (given | is_for(spawn, vfork));
         u32 fd = 0;
-        /* The child certainly has a copy of the process's own pipes whose write end is open. Any other pipe is looked
-         * up, and must be older than the process, or the bit is left over from an earlier spawn. */
-        if (((spawner ^ given) | (mine ^ 1) | differ(spawn->parent_closed, 0)) &&
-            !(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
+        /* Another thread can have created the pipe after the kernel copied the table. A pipe of an ancestor must also be older
+         * than the process, or the bit is left over from an earlier spawn. */
+        if (!given && !(holds(fds, spawn, &fd) & (mine | less(spawn->created, row->born))))
             continue;
         set_place(&copy->may_hold, place);
         copy->kept = 1;

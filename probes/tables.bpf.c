@@ -112,7 +112,7 @@ INLINE int holds(struct fds *fds, struct spawn *spawn, u32 *fd)
         held |= has;
     }
     *fd = at;
-    return held & is_there(spawn);
+    return held && is_there(spawn);
 }
 
 #define MAX_CLEAN_FDS 8

@@ -78,6 +78,17 @@ def test_search_during_a_fork(lab: Lab) -> None:
     assert last == [Cause.FORKED]
 
 
+def test_pipe_that_is_created_during_a_fork(lab: Lab) -> None:
+    """The kernel has copied the fd table before, so the child has no copy, although it is forked later."""
+    with delayed("task:task_newtask", 100):
+        traced = lab.trace(lab.program("slow_fork.py", "--late-pipe", "--comm", COMM))
+    [spawn] = traced.spawns()
+    [stall] = traced.of("stall")
+    assert [holder["pid"] for holder in stall["holders"]] == [spawn["holder"]]
+    [exposures] = traced.summary["exposures"]
+    assert (exposures["cause"], exposures["count"]) == ("forked", 1)
+
+
 def test_exec_between_the_close_and_the_read(lab: Lab) -> None:
     """Soon after a close, the kernel may still count the parent's copy: the read counts again."""
     traced = lab.trace(lab.program("close_then_read.py"))
