@@ -505,7 +505,7 @@ def _mirrors(options: Options, attempt: Attempt) -> dict[str, tuple[Any, Any]]:
         mirrors[PLACES] = (comm_type, ctypes.c_uint32)
         mirrors[TAKEN] = (ctypes.c_uint32, ctypes.c_uint8)
     if attempt.iterators:
-        mirrors[_ASKED] = (ctypes.c_uint64, ctypes.c_uint32)
+        mirrors[_ASKED] = (ctypes.c_uint64, ctypes.c_uint64)
     return mirrors
 
 

@@ -9,8 +9,9 @@
 
 #define MAX_ASKED 4096 /* _MAX_ASKED in openfiles.py */
 
-/* The pipes to look for, by the address of struct pipe_inode_info; the value is unused. */
-BPF_HASH(asked, u64, u32, MAX_ASKED);
+/* The inodes of the pipes to look for, by the address of struct pipe_inode_info: once a pipe has gone, another one can get
+ * its address. */
+BPF_HASH(asked, u64, u64, MAX_ASKED);
 
 /* An open copy of a write end; mirrored by _COPY in openfiles.py. */
 struct copy {
@@ -36,7 +37,8 @@ int open_files(u64 *ctx)
     if (!(*(u32 *)(file + OFF_FILE_MODE) & FMODE_WRITE))
         return 0;
     u64 pipe = *(u64 *)(file + OFF_FILE_PRIVATE);
-    if (!asked.lookup(&pipe))
+    u64 *inode = asked.lookup(&pipe);
+    if (!inode || *inode != *(u64 *)(*(u64 *)(file + OFF_FILE_INODE) + OFF_INODE_NUMBER))
         return 0;
     struct copy copy = {
         .pipe = pipe,

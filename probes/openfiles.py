@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -46,31 +46,32 @@ class OpenFiles:
     The kernel shows the processes of the caller's pid namespace, and of those below it.
     """
 
-    def __init__(self, link: int, asked: BpfMap[ctypes.c_uint32]) -> None:
+    def __init__(self, link: int, asked: BpfMap[ctypes.c_uint64]) -> None:
         self._link = link
         self._map = asked
-        self._asked: set[int] = set()  # the keys in the map
+        self._asked: dict[int, int] = {}  # what is in the map
         self.left_out = False
 
     def holders(
         self,
-        pipes: Collection[int],
+        pipes: Mapping[int, int],
         is_spent: Callable[[], bool] = lambda: False,
         most: Optional[int] = None,
     ) -> dict[int, list[Copy]]:
         """Return the copies of each pipe, after one pass over all open files for every 4,096 pipes.
 
-        pipes: addresses of struct pipe_inode_info (of a socketpair's end: struct socket); 0 (unknown) is
-        ignored.  is_spent: whether the time for it is over; then the pass ends early.  most: copies of each
-        pipe that are returned.  ``left_out`` says whether there may be more for these reasons.
+        pipes: inode numbers by address of struct pipe_inode_info (of a socketpair's end: struct socket); the
+        address 0 (unknown) is ignored.  is_spent: whether the time for it is over; then the pass ends early.
+        most: copies of each pipe that are returned.  ``left_out`` says whether there may be more for these
+        reasons.
         A copy in the queue of a socket has no holder yet.  Files that are opened or closed meanwhile may be
         missing.  Raises OSError.
         """
         self.left_out = False
-        known = [pipe for pipe in dict.fromkeys(pipes) if pipe]
-        found: dict[int, list[Copy]] = {pipe: [] for pipe in known}
+        known = [(pipe, inode) for pipe, inode in pipes.items() if pipe]
+        found: dict[int, list[Copy]] = {pipe: [] for pipe, _inode in known}
         for at in range(0, len(known), _MAX_ASKED):
-            self._ask(set(known[at : at + _MAX_ASKED]))
+            self._ask(dict(known[at : at + _MAX_ASKED]))
             with contextlib.closing(iterator.run(self._link)) as parts:
                 # The kernel shows an fd table once for each thread that uses it if the process's main thread
                 # has exited; its first versions with such iterators always do.
@@ -90,11 +91,11 @@ class OpenFiles:
                         return found
         return found
 
-    def _ask(self, pipes: set[int]) -> None:
-        """Make these the keys of the map; only changes are written, as most stalls last for several calls."""
-        for pipe in self._asked - pipes:  # first, to make room
+    def _ask(self, pipes: Mapping[int, int]) -> None:
+        """Put these into the map; only changes are written, as most stalls last for several calls."""
+        for pipe in self._asked.keys() - pipes.keys():  # first, to make room
             self._map.delete(pipe)
-            self._asked.remove(pipe)
-        for pipe in pipes - self._asked:
-            self._map.set(pipe, 1)
-            self._asked.add(pipe)
+            del self._asked[pipe]
+        for pipe, inode in pipes.items() - self._asked.items():
+            self._map.set(pipe, inode)
+            self._asked[pipe] = inode

@@ -159,7 +159,8 @@ class HolderSearch:
         by_pipe = {spawn.pipe: spawn.id for spawn in spawns}
         copies: _Copies = {}
         most = max(_FEW, _MAX_COPIES // len(spawns))
-        for pipe, found in open_files.holders(by_pipe, budget.is_spent, most).items():
+        inodes = {spawn.pipe: spawn.inode for spawn in spawns}
+        for pipe, found in open_files.holders(inodes, budget.is_spent, most).items():
             holders = copies.setdefault(by_pipe[pipe], {})
             for copy in found:
                 holders.setdefault(copy.pid, []).append(copy.fd)

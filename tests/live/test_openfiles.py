@@ -64,6 +64,7 @@ class Pipe:
     """A pipe of another process; this process has both ends, too.  before: who has the write end."""
 
     address: int
+    inode: int
     maker: int
     read: int
     write: int
@@ -100,7 +101,7 @@ def _made(probes: Probes) -> Iterator[Pipe]:
         [address] = [spawn.key for spawn in probes.spawns() if spawn.inode == inode]
         before = frozenset({(maker.pid, int(number)), (os.getpid(), write)})
         try:
-            yield Pipe(address, maker.pid, read, write, before)
+            yield Pipe(address, inode, maker.pid, read, write, before)
         finally:
             os.close(read)
             os.close(write)
@@ -114,7 +115,7 @@ def pipe(probes: Probes) -> Iterator[Pipe]:
 
 def _more(open_files: OpenFiles, pipe: Pipe) -> set[tuple[int, int]]:
     """Return the holders that did not hold it at the beginning, as pid and fd."""
-    copies = open_files.holders([pipe.address])[pipe.address]
+    copies = open_files.holders({pipe.address: pipe.inode})[pipe.address]
     assert {copy.pipe for copy in copies} == {pipe.address}
     found = [(copy.pid, copy.fd) for copy in copies]
     assert len(found) == len(set(found))
@@ -150,6 +151,12 @@ def _until(holds: Callable[[], bool]) -> None:
 
 def test_a_new_pipe(open_files: OpenFiles, pipe: Pipe) -> None:
     """The write ends of its maker and of the receiver over a socket, and no read end."""
+    assert _more(open_files, pipe) == set()
+
+
+def test_another_pipe_at_the_address(open_files: OpenFiles, pipe: Pipe) -> None:
+    """The pipe that is asked about has gone, and the kernel has used its memory again."""
+    assert open_files.holders({pipe.address: pipe.inode - 1}) == {pipe.address: []}
     assert _more(open_files, pipe) == set()
 
 
@@ -222,7 +229,7 @@ def test_threads(open_files: OpenFiles, pipe: Pipe, program: str) -> None:
             thread = int(process.stdout.readline())
             first = Path(f"/proc/{process.pid}/task/{process.pid}/fd")
             _until(lambda: not (first / str(pipe.write)).exists())
-            copies = open_files.holders([pipe.address])[pipe.address]
+            copies = open_files.holders({pipe.address: pipe.inode})[pipe.address]
             others = [copy for copy in copies if (copy.pid, copy.fd) not in pipe.before]
             assert others == [Copy(pipe.address, process.pid, thread, pipe.write)]
         finally:
@@ -248,7 +255,7 @@ def test_several_pipes_at_once_and_one_after_the_other(
 ) -> None:
     with _made(probes) as other, _sleepers([(pipe.write, 7), (other.write, 8)]) as (first, second):
         for asked in ([pipe, other], [other], [pipe], [pipe, other]):
-            found = open_files.holders([each.address for each in asked])
+            found = open_files.holders({each.address: each.inode for each in asked})
             assert set(found) == {each.address for each in asked}
             for each, more in ((pipe, (first, 7)), (other, (second, 8))):
                 if each in asked:
@@ -259,7 +266,7 @@ def test_several_pipes_at_once_and_one_after_the_other(
 def test_more_pipes_than_the_map_takes(open_files: OpenFiles, pipe: Pipe) -> None:
     """And then as many others, so that the whole map is replaced."""
     for invented in (range(1, 10_000), range(10_000, 20_000)):
-        found = open_files.holders([*invented, pipe.address])
+        found = open_files.holders({**dict.fromkeys(invented, 1), pipe.address: pipe.inode})
         assert len(found) == len(invented) + 1
         assert {(copy.pid, copy.fd) for copy in found.pop(pipe.address)} == pipe.before
         assert set(map(tuple, found.values())) == {()}
@@ -325,7 +332,7 @@ def test_without_capabilities(probes: Probes, open_files: OpenFiles, pipe: Pipe)
                 probes.spawns()
             except PermissionError:
                 os._exit(2)
-            found = open_files.holders([pipe.address])[pipe.address]
+            found = open_files.holders({pipe.address: pipe.inode})[pipe.address]
             expected = {*pipe.before, (os.getpid(), pipe.write)}
             status = 0 if {(copy.pid, copy.fd) for copy in found} == expected else 1
         os._exit(status)

@@ -14,6 +14,13 @@ from probes.openfiles import Copy, OpenFiles
 
 A, B, C = 0xFFFF888100000000, 0xFFFF888100000100, 0xFFFF888100000200
 
+INODE = 1001
+
+
+def pipes(*addresses: int) -> dict[int, int]:
+    """Invented inodes by address."""
+    return dict.fromkeys(addresses, INODE)
+
 
 def records(*copies: tuple[int, int, int, int]) -> bytes:
     return b"".join(struct.pack("=QIIII", *copy, 0) for copy in copies)
@@ -59,38 +66,44 @@ def files(kernel: Any) -> OpenFiles:
 
 def test_copies_by_pipe(kernel: Kernel) -> None:
     kernel.holds = [(A, 1, 1, 3), (B, 2, 2, 4), (A, 2, 2, 5), (C, 9, 9, 9)]
-    assert files(kernel).holders([A, B]) == {A: [Copy(A, 1, 1, 3), Copy(A, 2, 2, 5)], B: [Copy(B, 2, 2, 4)]}
+    assert files(kernel).holders(pipes(A, B)) == {
+        A: [Copy(A, 1, 1, 3), Copy(A, 2, 2, 5)],
+        B: [Copy(B, 2, 2, 4)],
+    }
     assert kernel.passes == 1
 
 
 def test_a_pipe_without_holders(kernel: Kernel) -> None:
-    assert files(kernel).holders([A]) == {A: []}
+    assert files(kernel).holders(pipes(A)) == {A: []}
 
 
 def test_no_pipes_make_no_pass(kernel: Kernel) -> None:
-    assert files(kernel).holders([]) == {}
+    assert files(kernel).holders(pipes()) == {}
     assert kernel.passes == 0
 
 
 def test_an_unknown_pipe_is_left_out(kernel: Kernel) -> None:
     """0 is the private data of many files that are not pipes."""
     asked = files(kernel)
-    assert asked.holders([0]) == {}
-    assert asked.holders([0, A]) == {A: []}
-    assert kernel.map == {A: 1}
+    assert asked.holders(pipes(0)) == {}
+    assert asked.holders(pipes(0, A)) == {A: []}
+    assert kernel.map == pipes(A)
 
 
 def test_copies_that_are_reported_for_each_thread_count_once(kernel: Kernel) -> None:
     kernel.holds = [(A, 1, 1, 3), (A, 1, 5, 3), (A, 1, 6, 3), (A, 1, 1, 4), (A, 2, 2, 3)]
-    assert files(kernel).holders([A]) == {A: [Copy(A, 1, 1, 3), Copy(A, 1, 1, 4), Copy(A, 2, 2, 3)]}
+    assert files(kernel).holders(pipes(A)) == {A: [Copy(A, 1, 1, 3), Copy(A, 1, 1, 4), Copy(A, 2, 2, 3)]}
 
 
 def test_no_more_copies_of_a_pipe_than_asked_for(kernel: Kernel) -> None:
     kernel.holds = [(A, 1, 1, 3), (A, 2, 2, 3), (A, 2, 9, 3), (B, 1, 1, 4), (A, 3, 3, 3)]
     asked = files(kernel)
-    assert asked.holders([A, B], most=2) == {A: [Copy(A, 1, 1, 3), Copy(A, 2, 2, 3)], B: [Copy(B, 1, 1, 4)]}
+    assert asked.holders(pipes(A, B), most=2) == {
+        A: [Copy(A, 1, 1, 3), Copy(A, 2, 2, 3)],
+        B: [Copy(B, 1, 1, 4)],
+    }
     assert asked.left_out
-    asked.holders([A, B], most=3)
+    asked.holders(pipes(A, B), most=3)
     assert not asked.left_out
 
 
@@ -98,24 +111,33 @@ def test_a_pass_ends_when_its_time_is_over(kernel: Kernel) -> None:
     kernel.holds = [(A, pid, pid, 3) for pid in range(1, 7)]
     asked = files(kernel)
     times = iter((False, True))
-    assert [copy.pid for copy in asked.holders([A], lambda: next(times))[A]] == [1, 2, 3, 4]
+    assert [copy.pid for copy in asked.holders(pipes(A), lambda: next(times))[A]] == [1, 2, 3, 4]
     assert asked.left_out
 
 
 def test_only_the_difference_is_written(kernel: Kernel) -> None:
     asked = files(kernel)
-    asked.holders([A, B])
+    asked.holders(pipes(A, B))
     kernel.calls.clear()
-    asked.holders([B, A, A])
+    asked.holders(pipes(B, A, A))
     assert kernel.calls == []
-    asked.holders([B, C])
+    asked.holders(pipes(B, C))
     assert kernel.calls == [("delete", A), ("set", C)]
-    assert kernel.map == {B: 1, C: 1}
+    assert kernel.map == pipes(B, C)
+
+
+def test_another_pipe_gets_the_address(kernel: Kernel) -> None:
+    asked = files(kernel)
+    asked.holders({A: 1, B: 1})
+    kernel.calls.clear()
+    asked.holders({A: 2, B: 1})
+    assert kernel.calls == [("set", A)]
+    assert kernel.map == {A: 2, B: 1}
 
 
 def test_a_failed_write_is_repeated_by_the_next_call(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = files(kernel)
-    asked.holders([A])
+    asked.holders(pipes(A))
 
     def refuse(key: int, value: int) -> None:
         raise OSError("no memory")
@@ -123,15 +145,15 @@ def test_a_failed_write_is_repeated_by_the_next_call(kernel: Kernel, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(kernel, "set", refuse)
         with pytest.raises(OSError, match="no memory"):
-            asked.holders([B])
+            asked.holders(pipes(B))
     assert kernel.map == {}
     kernel.holds = [(B, 1, 1, 3)]
-    assert asked.holders([B]) == {B: [Copy(B, 1, 1, 3)]}
+    assert asked.holders(pipes(B)) == {B: [Copy(B, 1, 1, 3)]}
 
 
 def test_more_pipes_than_the_map_has_room_for(kernel: Kernel) -> None:
-    pipes = range(1, 2 * openfiles._MAX_ASKED + 3)
-    assert len(files(kernel).holders(pipes)) == len(pipes)
+    many = range(1, 2 * openfiles._MAX_ASKED + 3)
+    assert len(files(kernel).holders(pipes(*many))) == len(many)
     assert kernel.passes == 3
     assert kernel.most == openfiles._MAX_ASKED
 

@@ -1040,7 +1040,7 @@ class _Files:
         self.left_out = False
 
     def holders(
-        self, pipes: Collection[int], is_spent: Callable[[], bool], most: int
+        self, pipes: Mapping[int, int], is_spent: Callable[[], bool], most: int
     ) -> dict[int, list[Copy]]:
         self.passes += 1
         return {pipe: [Copy(pipe, HOLDER, HOLDER, 4)] for pipe in pipes}
