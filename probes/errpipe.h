@@ -154,7 +154,7 @@ struct places {
 struct process {
     u64 born;                  /* when it was forked with these copies, 0: it created its pipes itself */
     u64 execed;                /* its last successful exec, 0: none since its fork */
-    u64 forking;               /* when it last forked, 0: never since it has a row */
+    u64 forking;               /* when it may last have forked, 0: never since it was forked */
     u64 closing;               /* when it last began to close a copy that it had inherited, 0: never */
     u32 parent[MAX_ANCESTORS]; /* process ids, the parent first, 0: unknown */
     u32 forker;                /* thread that forked it */

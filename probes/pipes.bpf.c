@@ -121,9 +121,11 @@ INLINE int follow_pipe(void)
     spawn->files = files;
     spawn->key = kernel_u64(file + OFF_FILE_PRIVATE);
     spawn->inode = kernel_u64(kernel_u64(file + OFF_FILE_INODE) + OFF_INODE_NUMBER);
+    if (fresh)
+        row->forking = now; /* its forks so far are not known */
     /* Another thread may have forked since the kernel made the pipe: that child's copy is not known. (A search for holders can
      * raise the count for a moment, too.) */
-    if ((s64)kernel_u64(file + OFF_FILE_COUNT) != FILE_COUNT_ONE && (fresh || row->forking > began))
+    if ((s64)kernel_u64(file + OFF_FILE_COUNT) != FILE_COUNT_ONE && row->forking > began)
         spawn->copy_lost = 1;
     if (is_socket)
         spawn->other_key = kernel_u64(file_at(&open, fds[0]) + OFF_FILE_PRIVATE);

@@ -52,10 +52,11 @@ def test_exec_of_the_own_child_while_a_sibling_is_in_close(lab: Lab) -> None:
     assert {holder["pid"] for holder in stall["holders"]} <= {spawn["holder"], None}
 
 
-def test_fork_while_another_thread_is_in_pipe(lab: Lab) -> None:
+@pytest.mark.parametrize("options", [(), ("--second-pipe",)], ids=["one_pipe", "another_pipe_returns_first"])
+def test_fork_while_another_thread_is_in_pipe(lab: Lab, options: tuple[str, ...]) -> None:
     """The kernel side does not know of this copy. Nobody passed it on."""
     with delayed("syscalls:sys_exit_pipe2", 20):
-        traced = lab.trace(lab.program("fork_during_pipe.py", "--comm", COMM))
+        traced = lab.trace(lab.program("fork_during_pipe.py", "--comm", COMM, *options))
     [spawn] = traced.spawns()
     [stall] = traced.of("stall")
     [holder] = stall["holders"]
