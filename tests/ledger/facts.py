@@ -326,6 +326,7 @@ def _of_the_probes() -> list[Fact]:
         ("probes/LIMITS.md", f"ends within {diagnosis._LATE_WAKE_NS // _MS} ms after a release"),
         ("probes/LIMITS.md", f"for {exiting_ms} ms, a copy that is counted"),
         ("probes/LIMITS.md", f"made during these {exiting_ms} ms"),
+        ("probes/LIMITS.md", f"up to {diagnosis._EXIT_NS // _MS} ms of the wait"),
         ("probes/LIMITS.md", f"at most { ({10: 'a tenth'}[diagnosis._REST_SHARE]) } of the wait"),
         ("probes/LIMITS.md", f"has {holdersearch._BUDGET_NS // 10**9} s of CPU time"),
         ("probes/LIMITS.md", f"takes {copies:,} copies (at least {few} of each pipe)"),

@@ -25,6 +25,8 @@ _EXIT_NS = 100_000_000
 """How long a process may take to close its files after its exit was recorded (diagnosis.py)."""
 _EXITING_NS = 20_000_000
 """How long another process that exits is taken to have its copy (diagnosis.py)."""
+_SLOW_NS = 3_000_000
+"""A close or an exit that takes longer can be seen as the copy of another process that is left."""
 _IDLE_NS = 300_000_000
 """When nobody holds a pipe for this long, no stall of it is in progress."""
 _SETTLE_NS = 100_000_000
@@ -176,6 +178,12 @@ class _Check:
         if ended > last + allowed:
             yield f"{part.pid} is blamed for {(ended - last) / 1e6:.1f} ms after its release"
         others = [must for other in self._foreign for must in other.must_have(self._pipe.number)]
+        if culprit.released_by == "exit":
+            # Nobody sees a copy that is made while the process exits and then closes its own.
+            exit_began = culprit.exiting or culprit.released
+            hidden = [must for must in others if exit_began <= must[0] <= part.ended]
+            self._counts["hidden behind an exit"] += bool(hidden)
+            others = [must for must in others if must not in hidden]
         if any(must[0] < ended - _LATE_NS and must[1] > last + _LATE_NS for must in others):
             yield f"{part.pid} is blamed for {(ended - last) / 1e6:.1f} ms in which another had a copy"
 
@@ -205,6 +213,8 @@ class _Check:
         causes = {Cause.PASSED} if self._may_be_passed(part) else set()
         if causes and any(did.kind in _WAYS["close"] for did in part.did):
             causes.add(Cause.UNKNOWN)  # for a second after a close, it may not have finished
+        if searched is not None and any(_in_between(did, searched) for did in part.did):
+            causes.add(Cause.UNKNOWN)
         if inherited is False:
             return causes
         if pipe.own in truth.ancestors(part.role):
@@ -213,6 +223,8 @@ class _Check:
             causes |= self._causes_at(part, (holder.released, holder.released), holder)
         elif searched is not None:
             causes |= self._causes_at(part, searched, holder)
+        elif holder.exiting is not None:
+            causes |= self._causes_at(part, (holder.exiting, holder.exiting), holder)
         return causes
 
     def _causes_at(self, part: Part, when: Interval, holder: Holder) -> set[Cause]:
@@ -246,11 +258,11 @@ class _Check:
         return causes
 
     def _is_expected(self, part: Part) -> bool:
-        """Whether the parent may wait for its exec: it is an own child of another pipe.
+        """Whether the parent may wait for its exec, in vfork or as it is an own child of another pipe.
 
         So is a child of an own child that exits without an exec, as GLib forks twice.
         """
-        owns = {pipe.own for pipe in self._truth.pipes}
+        owns = {pipe.own for pipe in self._truth.pipes} | self._truth.vforked
         return part.role in owns or self._truth.forker.get(part.role) in owns
 
     # -- what is not reported --
@@ -296,7 +308,8 @@ class _Check:
             (must[-1][1] for part in self._foreign if (must := part.must_have(self._pipe.number))), default=0
         )
         if stall.culprit.pid is None:
-            yield f"the culprit is unknown ({self._told(stall)})"
+            if not any(map(_releases_slowly, self._foreign)):
+                yield f"the culprit is unknown ({self._told(stall)})"
         elif last.get(stall.culprit.pid, 0) < sure:
             yield f"another process had a copy longer ({self._told(stall)})"
 
@@ -414,6 +427,22 @@ def told(truth: Truth) -> str:
     ]
     lines += [f"  halted {ms(before)} to {ms(after)}" for before, after in truth.halts]
     return "\n".join(lines)
+
+
+def _releases_slowly(part: Part) -> bool:
+    ways = (*_WAYS["close"], *_WAYS["exit"])
+    return part.killed is not None or any(
+        did.kind in ways and (did.after or part.ended) - did.before > _SLOW_NS for did in part.did
+    )
+
+
+def _in_between(did: Did, searched: Interval) -> bool:
+    """Whether a search can have seen the copy before the tracer saw the fork, or during a close."""
+    return (
+        did.kind in (Kind.BORN, *_WAYS["close"])
+        and did.before <= searched[1]
+        and (did.after is None or searched[0] <= did.after)
+    )
 
 
 def _meets(intervals: Sequence[Interval], other: Interval) -> bool:

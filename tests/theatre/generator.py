@@ -16,6 +16,8 @@ __all__ = ["make_play"]
 _LENGTHS_US = (80_000, 200_000, 500_000)
 _SIDE_THREADS = (2, 3)
 """They fork workers.  The threads 0 and 1 make the errpipes and fork the own children."""
+_MAY_BE_SLOW = (Kind.PIPE, Kind.FORK, Kind.VFORK, Kind.READ, Kind.CLOSE, Kind.EXEC, Kind.END)
+_SLOW = 0.15
 
 
 def make_play(seed: int, number: int) -> Play:
@@ -48,6 +50,7 @@ class _Plan:
         self._halt()
         if self._chance.random() < 0.03:
             self._director.append(Act(self._when(0.1, 1), Kind.KILL, PARENT))
+        self._slow_down()
         made = Play(number=self._number, strangers=sum(1 << role for role in self._strangers))
         for role, acts in enumerate(self._acts):
             # What a process does stays in its order; that of side threads is sorted.
@@ -69,6 +72,14 @@ class _Plan:
             return self._chance.randint(*self._chance.choice(self._open))
         return self._when(0, 0.3)
 
+    def _a_fork(self, vforks: float = 0.5) -> Kind:
+        return Kind.VFORK if self._chance.random() < vforks else Kind.FORK
+
+    def _slow_down(self) -> None:
+        for acts in self._acts:
+            for act in acts:
+                act.slow = act.kind in _MAY_BE_SLOW and self._chance.random() < _SLOW
+
     def _cast_strangers(self) -> None:
         for _ in range(self._chance.choices((0, 1, 2, 3), (4, 4, 2, 1))[0]):
             self._strangers.append(self._free.pop())
@@ -84,7 +95,7 @@ class _Plan:
         made = at
         acts.append(Act(at, Kind.PIPE, pipe))
         at += chance.choice((0, 200, chance.randrange(8_000)))
-        acts.append(Act(at, Kind.FORK, own))
+        acts.append(Act(at, self._a_fork(), own))
         close = at + chance.choice((0, 300, chance.randrange(4_000)))
         acts += [Act(close, Kind.CLOSE, pipe), Act(close, Kind.READ, pipe)]
         self._open.append((made, close))
@@ -113,7 +124,7 @@ class _Plan:
         if len(self._acts[thread]) == ACTS - 1:
             return
         role = self._free.pop(0)
-        self._acts[thread].append(Act(at, Kind.FORK, role))
+        self._acts[thread].append(Act(at, self._a_fork(0.25), role))
         self._live(role, at, self._workers)
 
     def _live(self, role: int, at: int, group: list[int]) -> None:

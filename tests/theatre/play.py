@@ -46,23 +46,27 @@ class Kind(IntEnum):
     RECEIVE = 12
     REOPEN = 13
     GETFD = 14
-    BORN = 15
-    KILL = 16
-    STOP = 17
-    CONTINUE = 18
-    FREEZE = 19
-    THAW = 20
+    VFORK = 15
+    BORN = 16
+    KILL = 17
+    STOP = 18
+    CONTINUE = 19
+    FREEZE = 20
+    THAW = 21
 
 
 class Act(ctypes.Structure):
-    """at: microseconds since the beginning of the play; a: a pipe or a role; b: another role."""
+    """at: microseconds since the beginning of the play; a: a pipe or a role; b: another role.
+
+    slow: the event is delayed (troupe.py).
+    """
 
     _fields_ = [
         ("at", ctypes.c_uint32),
         ("kind", ctypes.c_uint8),
         ("a", ctypes.c_uint8),
         ("b", ctypes.c_uint8),
-        ("unused", ctypes.c_uint8),
+        ("slow", ctypes.c_uint8),
     ]
 
 
@@ -88,7 +92,7 @@ def written(play: Play) -> str:
     lines = []
     for role, acts in [*enumerate(play.acts), (-1, play.director)]:
         told = [
-            f"{act.at / 1000:g} {Kind(act.kind).name.lower()} {act.a} {act.b}"
+            f"{act.at / 1000:g} {'slow ' * act.slow}{Kind(act.kind).name.lower()} {act.a} {act.b}"
             for act in acts
             if act.kind or act.at
         ]
@@ -106,8 +110,11 @@ def parse(text: str) -> Play:
         kind, _, role = who.partition(" ")
         acts = []
         for act in told.split(", "):
-            at, name, *numbers = act.split()
-            acts.append(Act(round(float(at) * 1000), Kind[name.upper()], *map(int, numbers)))
+            at, *words = act.split()
+            slow = words[0] == "slow"
+            name, *numbers = words[slow:]
+            a, b, *_ = [*map(int, numbers), 0, 0]
+            acts.append(Act(round(float(at) * 1000), Kind[name.upper()], a, b, slow))
         fill(play.acts[int(role)] if role else play.director, acts)
         if kind == "stranger":
             play.strangers |= 1 << int(role)

@@ -8,7 +8,9 @@
  * A play has a parent, whose threads have the roles 0 to THREADS - 1, and processes with the other roles. Each role does
  * its list of acts at given times. A process that calls exec continues its list in the new program. For each act, a
  * process records the time before and after, and which pipes it has write ends of then. Another process, the director,
- * kills, stops and freezes, and records when a process has ended; it never has a copy. */
+ * kills, stops and freezes, and records when a process has ended; it never has a copy.
+ *
+ * Threads create pipes while others fork, and a child of vfork shares the memory of its parent. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +45,7 @@
 #define BELL_FD   101
 #define SOCKET_FD 102
 #define LATEST_NS 4000000000ULL
+#define SLOW      "late-one"
 
 /* tests/theatre/play.py has the same numbers. */
 enum kind {
@@ -61,6 +64,7 @@ enum kind {
     RECEIVE,
     REOPEN, /* pipe a, through the /proc/PID/fd of role b */
     GETFD,  /* pipe a, of role b */
+    VFORK,  /* role a */
     BORN,   /* the first entry of a log */
     /* Of the director: */
     KILL, /* role a */
@@ -71,8 +75,8 @@ enum kind {
 };
 
 struct act {
-    uint32_t at; /* microseconds since the beginning of the play */
-    uint8_t kind, a, b, unused;
+    uint32_t at;              /* microseconds since the beginning of the play */
+    uint8_t kind, a, b, slow; /* slow: its tracepoint is delayed (troupe.py) */
 };
 
 struct play {
@@ -150,7 +154,31 @@ static void sleep_until(uint64_t when)
 
 static struct role *role_of(int number) { return &scene->truth.roles[number]; }
 
+/* Names the current thread: troupe.py delays some tracepoints of threads with the name SLOW. */
+static void be_slow(int slow) { prctl(PR_SET_NAME, slow ? SLOW : "player"); }
+
 /* ---- the copies of a process ---- */
+
+/* The pipe with this inode, -1: none. */
+static int known_pipe(ino_t inode)
+{
+    for (int number = 0; number < PIPES; number++)
+        if (__atomic_load_n(&scene->truth.pipes[number].inode, __ATOMIC_ACQUIRE) == inode)
+            return number;
+    return -1;
+}
+
+/* The pipe that a thread of the parent creates at this moment, one at a time, -1: none. Its inode is not known yet, and a
+ * child can have a copy. */
+static int new_pipe(void)
+{
+    for (int number = 0; number < PIPES; number++) {
+        struct pipe *pipe = &scene->truth.pipes[number];
+        if (__atomic_load_n(&pipe->made, __ATOMIC_ACQUIRE) && !__atomic_load_n(&pipe->inode, __ATOMIC_ACQUIRE))
+            return number;
+    }
+    return -1;
+}
 
 /* The pipe whose write end this fd of the current process is, -1: none. */
 static int pipe_at(int fd)
@@ -158,9 +186,14 @@ static int pipe_at(int fd)
     struct stat status;
     if (fstat(fd, &status) || !S_ISFIFO(status.st_mode) || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY)
         return -1;
-    for (int number = 0; number < PIPES; number++)
-        if (scene->truth.pipes[number].inode == status.st_ino)
-            return number;
+    for (int tries = 0; tries < 2; tries++) { /* twice: its creation can end meanwhile */
+        int known = known_pipe(status.st_ino);
+        if (known >= 0)
+            return known;
+        int made = new_pipe();
+        if (made >= 0 && known_pipe(status.st_ino) < 0)
+            return made;
+    }
     return -1;
 }
 
@@ -290,7 +323,7 @@ static void take_copy(int kind, int number, int role)
         fd = process < 0 ? -1 : syscall(SYS_pidfd_getfd, process, theirs, 0);
         close(process);
     }
-    if (fd >= 0 && pipe_at(fd) < 0) /* its fd is another file by now */
+    if (fd >= 0 && pipe_at(fd) < 0) /* at its fd there is another file by now */
         close(fd);
 }
 
@@ -308,15 +341,32 @@ static void fork_role(int number)
         die("fork");
 }
 
-static void exec_again(int number, uint32_t next)
+static void vfork_role(int number)
 {
-    char words[3][16];
+    role_of(number)->log[0].before = now();
+    pid_t pid = vfork();
+    if (pid == 0)
+        be_process(number, 0);
+    if (pid < 0)
+        die("vfork");
+}
+
+/* slow: by a link whose name becomes that of the process before its tracepoint. */
+static void exec_again(int number, uint32_t next, int slow)
+{
+    char words[3][16], program[256] = "/proc/self/exe";
+    if (slow) {
+        ssize_t length = readlink("/proc/self/exe", program, sizeof program - sizeof SLOW);
+        program[length < 0 ? 0 : length] = 0;
+        char *name = strrchr(program, '/');
+        strcpy(name ? name + 1 : program, SLOW);
+    }
     snprintf(words[0], sizeof words[0], "role-%d", number);
     snprintf(words[1], sizeof words[1], "%d", number);
     snprintf(words[2], sizeof words[2], "%u", next);
     char *argv[] = {words[0], "continue", words[1], words[2], NULL};
-    execve("/proc/self/exe", argv, (char *[]){NULL});
-    die("exec");
+    execve(program, argv, (char *[]){NULL});
+    die(program);
 }
 
 /* What both processes and the threads of the parent do. */
@@ -325,6 +375,9 @@ static void act(struct act *it)
     switch (it->kind) {
     case FORK:
         fork_role(it->a);
+        break;
+    case VFORK:
+        vfork_role(it->a);
         break;
     case CLOSE:
         for_each_copy(it->a, close_it);
@@ -365,6 +418,7 @@ static __attribute__((noreturn)) void be_process(int number, uint32_t next)
 {
     struct role *role = role_of(number);
     struct act *acts = scene->play.acts[number];
+    be_slow(0);
     if (next == 0) {
         for (int k = 0; k < ACTS; k++)
             if (acts[k].kind == RECEIVE) {
@@ -382,13 +436,17 @@ static __attribute__((noreturn)) void be_process(int number, uint32_t next)
     for (; next < ACTS && acts[next].kind != END; next++) {
         sleep_until(scene->truth.began + acts[next].at * 1000ULL);
         struct entry *entry = begin(role, acts[next].kind);
+        be_slow(acts[next].slow);
         if (acts[next].kind == EXEC)
-            exec_again(number, next + 1);
+            exec_again(number, next + 1, acts[next].slow);
         act(&acts[next]);
+        be_slow(0);
         finish(role, entry);
     }
-    if (next < ACTS)
+    if (next < ACTS) {
         sleep_until(scene->truth.began + acts[next].at * 1000ULL);
+        be_slow(acts[next].slow);
+    }
     begin(role, END);
     _exit(0);
 }
@@ -400,13 +458,13 @@ static void make_pipe(int number)
     struct pipe *pipe = &scene->truth.pipes[number];
     struct stat status;
     int fds[2];
-    pipe->made = now();
+    __atomic_store_n(&pipe->made, now(), __ATOMIC_RELEASE);
     if (pipe2(fds, O_CLOEXEC) || fstat(fds[1], &status))
         die("pipe2");
     pipe->read_fd = fds[0];
     pipe->write_fd = fds[1];
     pipe->tid = gettid();
-    pipe->inode = status.st_ino;
+    __atomic_store_n(&pipe->inode, status.st_ino, __ATOMIC_RELEASE);
 }
 
 static void read_pipe(struct pipe *pipe)
@@ -428,7 +486,7 @@ static void *be_thread(void *acts)
     for (struct act *it = acts; it < (struct act *)acts + ACTS && it->kind != END; it++) {
         sleep_until(scene->truth.began + it->at * 1000ULL);
         struct pipe *pipe = &scene->truth.pipes[it->a % PIPES];
-        /* A child must see in its fds whether it has a copy of a pipe: it cannot before the pipe's inode is known. */
+        be_slow(it->slow);
         switch (it->kind) {
         case PIPE:
             pthread_mutex_lock(&making);
@@ -436,9 +494,8 @@ static void *be_thread(void *acts)
             pthread_mutex_unlock(&making);
             break;
         case FORK:
-            pthread_mutex_lock(&making);
+        case VFORK:
             act(it);
-            pthread_mutex_unlock(&making);
             break;
         case SEND:
             send_copy(pipe->write_fd, it->b);
@@ -453,6 +510,7 @@ static void *be_thread(void *acts)
             read_pipe(pipe);
             break;
         }
+        be_slow(0);
     }
     return NULL;
 }

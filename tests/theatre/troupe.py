@@ -16,6 +16,7 @@ from typing import Optional
 from agent.model import Spawn, Stall
 from agent.tracing.prepared import TracerOptions
 from agent.tracing.tracer import Tracer
+from tests.live.delays import COMM, delayed
 from tests.theatre.play import Play, RawTruth
 from tests.theatre.truth import Truth
 
@@ -27,6 +28,15 @@ _REST_SECONDS = 0.4
 _SOURCE = Path(__file__).parent / "player.c"
 _COMPILE = ["gcc", "-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror"]
 """Statically, so that an exec is fast and opens no files."""
+_SEEN_LATE = (
+    "task:task_newtask",
+    "syscalls:sys_exit_pipe2",
+    "syscalls:sys_exit_read",
+    "sched:sched_process_exec",
+)
+"""In a slow act, the tracer sees these events some milliseconds after the kernel's work."""
+_DONE_LATE = ("syscalls:sys_enter_close", "sched:sched_process_exit")
+"""In a slow act, the kernel's work follows these events some milliseconds later."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Troupe:
         with contextlib.ExitStack() as stack:
             binary = self._folder / "player"
             subprocess.run([*_COMPILE, "-o", str(binary), str(_SOURCE)], check=True)
+            (self._folder / COMM).symlink_to(binary)  # for a slow exec
             cgroup = stack.enter_context(_cgroup(self._folder))
             self._player = subprocess.Popen(
                 [binary, str(self._stages), str(cgroup)],
@@ -77,9 +88,13 @@ class Troupe:
             options = TracerOptions(
                 min_ns=MIN_NS, ongoing_ns=_ONGOING_NS, targets=(self._player.pid,), every=True
             )
+            for event in _SEEN_LATE:
+                stack.enter_context(delayed(event))
             self._tracer = stack.enter_context(Tracer(options, self._reported, self._ended))
             failure = self._tracer.start()
             assert failure is None, failure
+            for event in _DONE_LATE:
+                stack.enter_context(delayed(event))
             self._stack = stack.pop_all()
         return self
 

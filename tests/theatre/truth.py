@@ -130,9 +130,14 @@ class Truth:
         self.parent_killed: Optional[int] = int(parent.killed) or None
         self.parts = {role: Part(role, raw) for role in range(THREADS, ROLES) if raw.roles[role].pid}
         self.by_pid = {part.pid: part for part in self.parts.values()}
-        self.forker = {
-            int(act.a): role for role in range(ROLES) for act in play.acts[role] if act.kind == Kind.FORK
-        }
+        forks = [
+            (role, act)
+            for role in range(ROLES)
+            for act in play.acts[role]
+            if act.kind in (Kind.FORK, Kind.VFORK)
+        ]
+        self.forker = {int(act.a): role for role, act in forks}
+        self.vforked = {int(act.a) for _, act in forks if act.kind == Kind.VFORK}
         self.halts = [(int(halt.before), int(halt.after)) for halt in raw.halts if halt.before]
         self.pipes = [
             self._pipe(play, raw, number, int(acts[place + 1].a))
