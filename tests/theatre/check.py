@@ -362,7 +362,8 @@ class _Check:
             "created": (pipe.made, own.born.before),
             "forked": (own.born.before, own.born.after or own.ended),
             "parent_closed": (pipe.closed_before, pipe.closed_after),
-            "read_began": (pipe.read_before, pipe.read_after),
+            # Of a parent in poll, the wait is taken to begin with the close.
+            "read_began": (pipe.closed_before if pipe.polls else pipe.read_before, pipe.read_after),
             "read_ended": (pipe.read_before, pipe.read_after),
         }
         for name, (first, last) in brackets.items():

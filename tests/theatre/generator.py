@@ -18,6 +18,7 @@ _SIDE_THREADS = (2, 3)
 """They fork workers.  The threads 0 and 1 make the errpipes and fork the own children."""
 _MAY_BE_SLOW = (Kind.PIPE, Kind.FORK, Kind.VFORK, Kind.READ, Kind.CLOSE, Kind.EXEC, Kind.END)
 _SLOW = 0.15
+_POLLS = 0.3
 
 
 def make_play(seed: int, number: int) -> Play:
@@ -97,7 +98,7 @@ class _Plan:
         at += chance.choice((0, 200, chance.randrange(8_000)))
         acts.append(Act(at, self._a_fork(), own))
         close = at + chance.choice((0, 300, chance.randrange(4_000)))
-        acts += [Act(close, Kind.CLOSE, pipe), Act(close, Kind.READ, pipe)]
+        acts += [Act(close, Kind.CLOSE, pipe), Act(close, Kind.READ, pipe, chance.random() < _POLLS)]
         self._open.append((made, close))
         self._be_own_child(own, pipe, at)
 

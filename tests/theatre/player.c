@@ -52,7 +52,7 @@ enum kind {
     END,
     PIPE,      /* pipe a */
     FORK,      /* role a */
-    READ,      /* pipe a, until its end-of-file */
+    READ,      /* pipe a, until its end-of-file; b: waits in poll (gevent) */
     CLOSE,     /* all copies of pipe a */
     DUP,       /* one more copy of pipe a */
     DUP_OVER,  /* another file over each copy of pipe a */
@@ -467,14 +467,21 @@ static void make_pipe(int number)
     __atomic_store_n(&pipe->inode, status.st_ino, __ATOMIC_RELEASE);
 }
 
-static void read_pipe(struct pipe *pipe)
+static void read_pipe(struct pipe *pipe, int polls)
 {
     char bytes[64];
     ssize_t length;
+    struct pollfd polled = {.fd = pipe->read_fd, .events = POLLIN};
+    if (polls)
+        fcntl(pipe->read_fd, F_SETFL, O_NONBLOCK);
     pipe->read_before = now();
-    do
+    for (;;) {
         length = read(pipe->read_fd, bytes, sizeof bytes);
-    while (length > 0 || (length < 0 && errno == EINTR));
+        if (length < 0 && errno == EAGAIN)
+            poll(&polled, 1, -1);
+        else if (length == 0 || (length < 0 && errno != EINTR))
+            break;
+    }
     if (length < 0)
         die("read");
     pipe->read_after = now();
@@ -507,7 +514,7 @@ static void *be_thread(void *acts)
             pipe->write_fd = -1;
             break;
         case READ:
-            read_pipe(pipe);
+            read_pipe(pipe, it->b);
             break;
         }
         be_slow(0);

@@ -104,6 +104,8 @@ class Part:
 class Pipe:
     """An errpipe. own: the role of the own child; is_passed: somebody may have sent a copy over a socket.
 
+    polls: the parent waits in poll.
+
     read_after: 0 if the read did not return.
     """
 
@@ -116,6 +118,7 @@ class Pipe:
     read_after: int
     own: int
     is_passed: bool
+    polls: bool
 
 
 class Truth:
@@ -158,6 +161,9 @@ class Truth:
             read_after=int(mine.read_after),
             own=own,
             is_passed=any(act.kind == Kind.SEND and act.a == number for acts in play.acts for act in acts),
+            polls=any(
+                act.kind == Kind.READ and act.a == number and act.b for acts in play.acts for act in acts
+            ),
         )
 
     def ancestors(self, role: int) -> list[int]:
