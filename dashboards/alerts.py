@@ -273,7 +273,7 @@ def _blind() -> list[Alert]:
         rule(
             "spawns_unfinished",
             "increase(spawnstall_spawns_unfinished_total[15m]) > 0",
-            f"did not count about {_NUMBER} spawns in 15 minutes because its map of processes was full",
+            f"did not count about {_NUMBER} spawns in 15 minutes because it lost track of their processes",
             panel="Losses",
         ),
         rule(

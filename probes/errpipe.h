@@ -32,6 +32,11 @@
 #define EXPECTED       1
 #define EXPECTED_LATER 2
 
+/* Flags of process.shared. TABLE_SHARED: its threads have more than one fd table, or another process has the same table.
+ * COPIES_UNKNOWN: its fork concerned too many spawns. */
+#define TABLE_SHARED   1
+#define COPIES_UNKNOWN 2
+
 /* Flags of a release. */
 #define RELEASE_EXECED     1 /* the holder had called exec since its fork: its copy was not close-on-exec */
 #define RELEASE_DESCENDANT 2 /* the holder descends from the own child */
@@ -160,7 +165,7 @@ struct process {
     u32 forker;                /* thread that forked it */
     u32 stack;                 /* as in a release */
     u8 expected;               /* EXPECTED, EXPECTED_LATER */
-    u8 shared;                 /* its threads have more than one fd table, or another process has the same table */
+    u8 shared;                 /* TABLE_SHARED, COPIES_UNKNOWN, 0: its copies are certain */
     u8 is_own;                 /* the own child of a spawn, at its fork */
     u8 kept;                   /* during an event: a copy was found (at an exec: KEPT_*) */
     u8 foreign;                /* at its fork, it got a copy of an errpipe that is not for it */

@@ -11,7 +11,7 @@ INLINE void lose_table(u32 key)
     sharing.update(&key, &one);
     struct process *row = row_of(key);
     if (row) {
-        row->shared = 1;
+        row->shared |= TABLE_SHARED;
         count(TABLES_SHARED);
     }
 }
@@ -304,8 +304,8 @@ PROBE(task, task_newtask)
             newtask_rest.call(ctx, 0);
             count(WALKS_CUT);
             struct process *copy = processes.lookup(&child);
-            if (copy) /* what else it has inherited is unknown */
-                copy->shared = 1;
+            if (copy)
+                copy->shared = COPIES_UNKNOWN;
         }
         walks.delete(&tid);
 #else

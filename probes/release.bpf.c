@@ -189,11 +189,14 @@ INLINE u32 released(struct process *row, u32 key, struct spawn *spawn, s32 fd, u
             spawn->read_began = ns;
             spawn->reading = 1;
         }
-        mine = 0;             /* others subtracts the parent's copies anyway */
-    } else if (row->shared) { /* another thread or process may still have the copy */
-        spawn->copy_lost = 1;
-        return GO_ON;
+        mine = 0; /* others subtracts the parent's copies anyway */
     } else {
+        if (row->shared) { /* another thread or process may still have the copy */
+            spawn->copy_lost = 1;
+            if (how == HOW_CLOSE)
+                return GO_ON;
+            mine = 0;
+        }
 #ifdef BTF
         clear_place(&row->may_hold, spawn->index);
         if (how == HOW_CLOSE) {
@@ -409,6 +412,7 @@ end:
         row->expected &= EXPECTED * (row->kept / KEPT_EXPECTED);
         row->expected |= row->kept & KEPT_OWN ? EXPECTED_LATER : 0;
         row->kept = row->exec_error = 0; /* the failed exec was an attempt at another entry of PATH */
+        row->shared &= COPIES_UNKNOWN;   /* exec gives the process an fd table of its own */
     }
     return 0;
 }

@@ -18,7 +18,7 @@ LOSSES = (
     (
         "spawns_unfinished",
         "spawns_unfinished",
-        "Spawns not counted because their parent or child was removed from a full map of processes.",
+        "Spawns not counted because the tracer lost track of their parent or child.",
     ),
     ("pipes_forgotten", "pipes_forgotten", "Pipes evicted before any fork to make room for others."),
     (
@@ -48,8 +48,8 @@ _SENTENCES = {
     "probe_misses": ("event was missed", "events were missed"),
     "slots_overflowed": ("pipe found no free slot", "pipes found no free slot"),
     "spawns_unfinished": (
-        "spawn was not counted, as the map of processes was full",
-        "spawns were not counted, as the map of processes was full",
+        "spawn was not counted, as the tracer lost track of its parent or child",
+        "spawns were not counted, as the tracer lost track of their parents or children",
     ),
     "pipes_forgotten": ("idle pipe was evicted", "idle pipes were evicted"),
     "numbers_overflowed": (

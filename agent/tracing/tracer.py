@@ -535,7 +535,7 @@ class Tracer:
         return found
 
     def _free_unfinished(self, spawns: Collection[records.Spawn], now: int) -> None:
-        """Free and count the spawns whose parent, its thread or own child was removed from a full map."""
+        """Free and count the spawns whose parent, its thread or own child is no longer followed."""
         for spawn in spawns:
             if (
                 spawn.outcome

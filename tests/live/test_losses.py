@@ -8,10 +8,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
-from agent.model import Cause
+from agent.model import Cause, Outcome
 from probes.perfevent import online_cpus
 from tests.live.lab import PYTHON, Lab, json_lines
 from tests.live.seen import Seen
@@ -217,8 +218,8 @@ popen = subprocess.Popen(['/bin/true'], env=HookedEnv(hook))
 
 
 @pytest.mark.parametrize("how", _TABLES)
-def test_holder_that_shares_or_splits_its_fd_table_is_not_named_for_certain(lab: Lab, how: str) -> None:
-    """Neither a close by one of its threads nor its exit shows the end of its copies."""
+def test_holder_that_shares_or_splits_its_fd_table(lab: Lab, how: str) -> None:
+    """A close by a thread does not show the end of its copies. Its exit does, if the main thread has one."""
     seen = Seen(min_ns=100_000_000)
     with seen.tracer as tracer:
         assert tracer.start() is None
@@ -229,7 +230,47 @@ def test_holder_that_shares_or_splits_its_fd_table_is_not_named_for_certain(lab:
     [ended] = [stall for stall in seen.stalls if stall.spawn.pid == process.pid and stall.ended is not None]
     assert ended.ended is not None
     assert ended.ended - ended.began > 1_000_000_000
-    assert ended.culprit.cause.value == "unknown"
+    assert ended.culprit.cause is (Cause.FORKED if how.endswith("-and-closed") else Cause.UNKNOWN)
+
+
+_SHARING_CHILD = """
+import ctypes, os, signal, sys, time
+sys.path.insert(0, 'tests/programs')
+from _spawns import TRUE, wait_for_exec
+CLONE_FILES = 0x400
+read_end, write_end = os.pipe2(os.O_CLOEXEC)
+start = time.monotonic()
+child = os.fork()
+if child == 0:
+    if ctypes.CDLL(None).syscall(56, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+        time.sleep(0.5)
+        os._exit(0)
+    os.execv({program}, TRUE) if {program} else os._exit(0)
+wait_for_exec(start, read_end, write_end, child)
+time.sleep(2.5)  # what has not finished after two seconds is counted
+"""
+
+
+@pytest.mark.parametrize("program", ["/bin/true", None], ids=["exec", "exit"])
+def test_own_child_that_shares_its_fd_table(lab: Lab, program: Optional[str]) -> None:
+    """Its exec gives it a table of its own, so it is counted; the other process keeps the copy."""
+    seen = Seen()
+    with seen.tracer as tracer:
+        assert tracer.start() is None
+        code = _SHARING_CHILD.format(program=repr(program))
+        process = subprocess.Popen([PYTHON, "-c", code], stdout=subprocess.PIPE, text=True, cwd=lab.root)
+        seen.poll_beside(process)
+        assert tracer.counters()["tables_shared"] >= 1
+        assert tracer.counters()["spawns_unfinished"] == 0
+    stalls = [stall for stall in seen.stalls if stall.spawn.pid == process.pid]
+    if program is None:  # a worker that never tried to exec
+        assert stalls == []
+        return
+    [spawn] = [spawn for spawn in seen.spawns if spawn.pid == process.pid]
+    assert spawn.outcome is Outcome.OK
+    [ended] = [stall for stall in stalls if stall.ended is not None]
+    assert (ended.ended or 0) - ended.began > 300_000_000
+    assert ended.culprit.cause is Cause.UNKNOWN
 
 
 def test_full_map_of_spawns_is_counted(lab: Lab) -> None:
