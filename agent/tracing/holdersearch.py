@@ -283,17 +283,19 @@ class HolderSearch:
             is_younger = process.born > asked.spawn.created
             is_closing = process.closing and at < process.closing + _CLOSING_NS
             is_lost = is_younger and (process.shared or is_closing)
-        if asked.spawn.copy_lost or is_lost or self._was_untraced(asked.spawn, pid):
+        if asked.spawn.copy_lost or is_lost or self._was_untraced(asked.spawn, pid, at):
             return Cause.UNKNOWN
         return Cause.PASSED
 
-    def _was_untraced(self, spawn: Spawn, pid: int) -> bool:
+    def _was_untraced(self, spawn: Spawn, pid: int, at: int) -> bool:
         """Whether the holder's fork may not have been traced when its row was read.
 
         The kernel makes a new process visible before the kernel side traces the fork, and lets it run after
-        that.
+        that.  After the end of the read, which can come during the search, no fork is traced for this spawn.
         """
         if not procfs.has_run(pid):
+            return True
+        if procfs.may_be_younger(pid, at) and not self._is_reading(spawn):
             return True
         with self._lock:
             process = self._probes.process(pid)

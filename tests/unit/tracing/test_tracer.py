@@ -622,6 +622,20 @@ def test_a_process_whose_fork_is_traced_during_the_search(kernel: list[_Kernel],
     assert looking.holder().cause is Cause.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("younger", "reads", "cause"),
+    [(True, False, Cause.UNKNOWN), (True, True, Cause.PASSED), (False, False, Cause.PASSED)],
+)
+def test_a_process_that_may_have_been_forked_after_the_end_of_the_read(
+    younger: bool, reads: bool, cause: Cause, kernel: list[_Kernel], host: _Host
+) -> None:
+    """Then the kernel side does not record that it got a copy."""
+    looking = _Looking(kernel)
+    host.copies, host.younger = {INODE: {HOLDER: [4]}}, younger
+    looking.kernel.reads = reads
+    assert looking.holder().cause is cause
+
+
 def test_a_holder_that_releases_its_copy_after_the_search_is_not_named(
     kernel: list[_Kernel], host: _Host
 ) -> None:
