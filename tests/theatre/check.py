@@ -99,7 +99,7 @@ class _Check:
     def _is_plain(self) -> bool:
         """Whether it is an errpipe as Popen makes it: the own child has tried to exec, the read has ended."""
         own = self._own
-        if own is None or self._truth.parent_killed or self._truth.was_cut or not self._pipe.read_after:
+        if own is None or self._pipe.parent_killed or self._truth.was_cut or not self._pipe.read_after:
             return False
         return any(did.kind in (Kind.EXEC, Kind.EXEC_FAIL) for did in own.did) and not own.killed
 
@@ -107,8 +107,8 @@ class _Check:
 
     def _faults_of_stall(self, seen: Seen) -> Iterator[str]:
         stall, pipe = seen.stall, self._pipe
-        if stall.spawn.pid != self._truth.parent_pid:
-            yield f"the parent is {self._truth.parent_pid}"
+        if stall.spawn.pid != pipe.parent_pid:
+            yield f"the parent is {pipe.parent_pid}"
         if self._own is not None and self._is_plain() and stall.spawn.child != self._own.pid:
             yield f"the own child is {self._own.pid}"
         if stall.ended is not None and pipe.read_after and stall.ended > pipe.read_after:

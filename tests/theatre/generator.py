@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from tests.theatre.play import ACTS, PARENT, ROLES, THREADS, Act, Kind, Play, fill
+from tests.theatre.play import ACTS, PARENT, PIPES, ROLES, THREADS, Act, Kind, Play, fill
 
 __all__ = ["make_play"]
 
@@ -35,6 +35,7 @@ class _Plan:
         self._director: list[Act] = []
         self._free = list(range(THREADS, ROLES))
         self._pipes = chance.choices((1, 2, 3), (6, 3, 2))[0]
+        self._made = self._pipes  # with those of other processes than the parent
         self._open: list[tuple[int, int]] = []
         self._workers: list[int] = []
         self._strangers: list[int] = []
@@ -42,7 +43,7 @@ class _Plan:
     def play(self) -> Play:
         self._cast_strangers()
         for pipe in range(self._pipes):
-            self._spawn(pipe)
+            self._spawn_in_parent(pipe)
         for _ in range(self._chance.choices((0, 1, 2, 3, 4), (1, 4, 4, 2, 1))[0]):
             if self._free:
                 self._fork_worker(self._chance.choice(_SIDE_THREADS), self._while_open())
@@ -85,21 +86,26 @@ class _Plan:
         for _ in range(self._chance.choices((0, 1, 2, 3), (4, 4, 2, 1))[0]):
             self._strangers.append(self._free.pop())
 
-    def _spawn(self, pipe: int) -> None:
-        chance = self._chance
-        thread = chance.choice((0, 1))
+    def _spawn_in_parent(self, pipe: int) -> None:
+        thread = self._chance.choice((0, 1))
         acts = self._acts[thread]
-        if len(acts) + 4 > ACTS or not self._free:
+        at = (int(acts[-1].at) if acts else 0) + self._chance.randrange(12_000)
+        self._spawn(pipe, thread, at)
+
+    def _spawn(self, pipe: int, role: int, at: int) -> None:
+        """What Popen does."""
+        chance, acts = self._chance, self._acts[role]
+        if len(acts) + 5 > ACTS or not self._free:
             return
         own = self._free.pop(0)
-        at = (int(acts[-1].at) if acts else 0) + chance.randrange(12_000)
         made = at
         acts.append(Act(at, Kind.PIPE, pipe))
         at += chance.choice((0, 200, chance.randrange(8_000)))
         acts.append(Act(at, self._a_fork(), own))
         close = at + chance.choice((0, 300, chance.randrange(4_000)))
         acts += [Act(close, Kind.CLOSE, pipe), Act(close, Kind.READ, pipe, chance.random() < _POLLS)]
-        self._open.append((made, close))
+        if role < THREADS:
+            self._open.append((made, close))
         self._be_own_child(own, pipe, at)
 
     def _be_own_child(self, own: int, pipe: int, at: int) -> None:
@@ -136,9 +142,10 @@ class _Plan:
         for when in sorted(
             chance.randint(at, end) for _ in range(chance.choices((0, 1, 2, 3), (4, 4, 2, 1))[0])
         ):
-            pipe = chance.randrange(self._pipes)
+            pipe = chance.randrange(self._made)
             what = chance.choices(
-                ("close", "dup over", "dup", "exec", "fail", "leak", "send", "fork"), (4, 2, 3, 3, 2, 6, 4, 2)
+                ("close", "dup over", "dup", "exec", "fail", "leak", "send", "fork", "spawn"),
+                (4, 2, 3, 3, 2, 6, 4, 2, 4),
             )[0]
             if what == "close":
                 acts.append(Act(when, Kind.CLOSE, pipe))
@@ -153,11 +160,15 @@ class _Plan:
             elif what == "leak":
                 acts += [Act(when, Kind.KEEP, pipe), Act(when, Kind.EXEC)]
             elif what == "send" and self._strangers:
-                acts.append(Act(when, Kind.SEND, pipe, chance.choice(self._strangers)))
+                # (A process that waits for its own errpipe must not get a copy of it.)
+                acts.append(Act(when, Kind.SEND, pipe % self._pipes, chance.choice(self._strangers)))
             elif what == "fork" and self._free:
                 child = self._free.pop(0)
                 acts.append(Act(when, Kind.FORK, child))
                 self._live(child, when, group)
+            elif what == "spawn" and self._made < PIPES and self._free:
+                self._made += 1
+                self._spawn(self._made - 1, role, when)
         acts.append(Act(end, Kind.END))
         if chance.random() < 0.2:
             self._director.append(Act(chance.randint(at, end), Kind.KILL, role))

@@ -153,7 +153,7 @@ class _Pipe(ctypes.Structure):
         ("read_fd", ctypes.c_int32),
         ("write_fd", ctypes.c_int32),
         ("tid", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
+        ("maker", ctypes.c_int32),
     ]
 
 

@@ -5,8 +5,8 @@
  * Reads lines "PLAYS TRUTHS" from standard input: a file of struct play, and a file for as many struct truth. Answers
  * each with a line. CGROUP: a folder of cgroup2, below which parents are frozen; without one, "-".
  *
- * A play has a parent, whose threads have the roles 0 to THREADS - 1, and processes with the other roles. Each role does
- * its list of acts at given times. A process that calls exec continues its list in the new program. For each act, a
+ * A play has a parent, whose threads have the roles 0 to THREADS - 1, and processes with the other roles, which can be
+ * parents, too. Each role does its list of acts at given times. A process that calls exec continues its list in the new program. For each act, a
  * process records the time before and after, and which pipes it has write ends of then. Another process, the director,
  * kills, stops and freezes, and records when a process has ended; it never has a copy.
  *
@@ -106,7 +106,8 @@ struct pipe {
     uint64_t made; /* before it was made */
     uint64_t closed_before, closed_after, read_before, read_after;
     int32_t read_fd, write_fd;
-    int32_t tid, unused;
+    int32_t tid;
+    int32_t maker; /* the role of the process */
 };
 
 /* The parent was stopped or frozen, from before that until it was certain to run again. */
@@ -168,13 +169,14 @@ static int known_pipe(ino_t inode)
     return -1;
 }
 
-/* The pipe that a thread of the parent creates at this moment, one at a time, -1: none. Its inode is not known yet, and a
- * child can have a copy. */
+/* The pipe that a thread of role 0 creates at this moment, one at a time, -1: none. Its inode is not known yet, and a child
+ * can have a copy. (The other processes have one thread.) */
 static int new_pipe(void)
 {
     for (int number = 0; number < PIPES; number++) {
         struct pipe *pipe = &scene->truth.pipes[number];
-        if (__atomic_load_n(&pipe->made, __ATOMIC_ACQUIRE) && !__atomic_load_n(&pipe->inode, __ATOMIC_ACQUIRE))
+        if (__atomic_load_n(&pipe->made, __ATOMIC_ACQUIRE) && !pipe->maker &&
+            !__atomic_load_n(&pipe->inode, __ATOMIC_ACQUIRE))
             return number;
     }
     return -1;
@@ -327,6 +329,52 @@ static void take_copy(int kind, int number, int role)
         close(fd);
 }
 
+/* ---- the parent of an own child ---- */
+
+static void make_pipe(int number, int maker)
+{
+    struct pipe *pipe = &scene->truth.pipes[number];
+    struct stat status;
+    int fds[2];
+    pipe->maker = maker;
+    __atomic_store_n(&pipe->made, now(), __ATOMIC_RELEASE);
+    if (pipe2(fds, O_CLOEXEC) || fstat(fds[1], &status))
+        die("pipe2");
+    pipe->read_fd = fds[0];
+    pipe->write_fd = fds[1];
+    pipe->tid = gettid();
+    __atomic_store_n(&pipe->inode, status.st_ino, __ATOMIC_RELEASE);
+}
+
+static void read_pipe(struct pipe *pipe, int polls)
+{
+    char bytes[64];
+    ssize_t length;
+    struct pollfd polled = {.fd = pipe->read_fd, .events = POLLIN};
+    if (polls)
+        fcntl(pipe->read_fd, F_SETFL, O_NONBLOCK);
+    pipe->read_before = now();
+    for (;;) {
+        length = read(pipe->read_fd, bytes, sizeof bytes);
+        if (length < 0 && errno == EAGAIN)
+            poll(&polled, 1, -1);
+        else if (length == 0 || (length < 0 && errno != EINTR))
+            break;
+    }
+    if (length < 0)
+        die("read");
+    pipe->read_after = now();
+    close(pipe->read_fd);
+}
+
+static void close_pipe(struct pipe *pipe)
+{
+    pipe->closed_before = now();
+    close(pipe->write_fd);
+    pipe->closed_after = now();
+    pipe->write_fd = -1;
+}
+
 /* ---- acts ---- */
 
 static __attribute__((noreturn)) void be_process(int number, uint32_t next);
@@ -369,10 +417,17 @@ static void exec_again(int number, uint32_t next, int slow)
     die(program);
 }
 
-/* What both processes and the threads of the parent do. */
-static void act(struct act *it)
+/* What processes do, and the threads of the parent, which have role 0. */
+static void act(struct act *it, int role)
 {
+    struct pipe *pipe = &scene->truth.pipes[it->a % PIPES];
     switch (it->kind) {
+    case PIPE:
+        make_pipe(it->a, role);
+        break;
+    case READ:
+        read_pipe(pipe, it->b);
+        break;
     case FORK:
         fork_role(it->a);
         break;
@@ -380,7 +435,10 @@ static void act(struct act *it)
         vfork_role(it->a);
         break;
     case CLOSE:
-        for_each_copy(it->a, close_it);
+        if (pipe->made && pipe->maker == role && pipe->write_fd >= 0)
+            close_pipe(pipe);
+        else
+            for_each_copy(it->a, close_it);
         break;
     case DUP:
         fcntl(copy_of(it->a), F_DUPFD_CLOEXEC, 3);
@@ -439,7 +497,7 @@ static __attribute__((noreturn)) void be_process(int number, uint32_t next)
         be_slow(acts[next].slow);
         if (acts[next].kind == EXEC)
             exec_again(number, next + 1, acts[next].slow);
-        act(&acts[next]);
+        act(&acts[next], number);
         be_slow(0);
         finish(role, entry);
     }
@@ -453,70 +511,20 @@ static __attribute__((noreturn)) void be_process(int number, uint32_t next)
 
 /* ---- the parent ---- */
 
-static void make_pipe(int number)
-{
-    struct pipe *pipe = &scene->truth.pipes[number];
-    struct stat status;
-    int fds[2];
-    __atomic_store_n(&pipe->made, now(), __ATOMIC_RELEASE);
-    if (pipe2(fds, O_CLOEXEC) || fstat(fds[1], &status))
-        die("pipe2");
-    pipe->read_fd = fds[0];
-    pipe->write_fd = fds[1];
-    pipe->tid = gettid();
-    __atomic_store_n(&pipe->inode, status.st_ino, __ATOMIC_RELEASE);
-}
-
-static void read_pipe(struct pipe *pipe, int polls)
-{
-    char bytes[64];
-    ssize_t length;
-    struct pollfd polled = {.fd = pipe->read_fd, .events = POLLIN};
-    if (polls)
-        fcntl(pipe->read_fd, F_SETFL, O_NONBLOCK);
-    pipe->read_before = now();
-    for (;;) {
-        length = read(pipe->read_fd, bytes, sizeof bytes);
-        if (length < 0 && errno == EAGAIN)
-            poll(&polled, 1, -1);
-        else if (length == 0 || (length < 0 && errno != EINTR))
-            break;
-    }
-    if (length < 0)
-        die("read");
-    pipe->read_after = now();
-    close(pipe->read_fd);
-}
-
 static void *be_thread(void *acts)
 {
     for (struct act *it = acts; it < (struct act *)acts + ACTS && it->kind != END; it++) {
         sleep_until(scene->truth.began + it->at * 1000ULL);
         struct pipe *pipe = &scene->truth.pipes[it->a % PIPES];
         be_slow(it->slow);
-        switch (it->kind) {
-        case PIPE:
-            pthread_mutex_lock(&making);
-            make_pipe(it->a);
-            pthread_mutex_unlock(&making);
-            break;
-        case FORK:
-        case VFORK:
-            act(it);
-            break;
-        case SEND:
+        if (it->kind == SEND)
             send_copy(pipe->write_fd, it->b);
-            break;
-        case CLOSE:
-            pipe->closed_before = now();
-            close(pipe->write_fd);
-            pipe->closed_after = now();
-            pipe->write_fd = -1;
-            break;
-        case READ:
-            read_pipe(pipe, it->b);
-            break;
-        }
+        else if (it->kind == PIPE) {
+            pthread_mutex_lock(&making);
+            act(it, 0);
+            pthread_mutex_unlock(&making);
+        } else
+            act(it, 0);
         be_slow(0);
     }
     return NULL;
@@ -631,6 +639,7 @@ static void run_play(const char *cgroup)
     scene->director = getpid();
     truth->number = scene->play.number;
     truth->began = now() + 3000000;
+    uint64_t latest = truth->began + LATEST_NS;
     for (int number = THREADS; number < ROLES; number++)
         if (scene->play.strangers >> number & 1)
             fork_role(number);
@@ -656,7 +665,7 @@ static void run_play(const char *cgroup)
             it = NULL;
         if (!left && !it)
             break;
-        uint64_t due = it ? truth->began + it->at * 1000ULL : truth->began + LATEST_NS, time = now();
+        uint64_t due = it ? truth->began + it->at * 1000ULL : latest, time = now();
         if (time < due) {
             struct timespec rest = {.tv_sec = (due - time) / 1000000000, .tv_nsec = (due - time) % 1000000000};
             if (ppoll(polled, count, &rest, NULL) > 0) {
@@ -679,7 +688,7 @@ static void run_play(const char *cgroup)
             for (int number = 0; number < ROLES; number++)
                 if (role_of(number)->pid && !role_of(number)->ended)
                     kill(role_of(number)->pid, SIGKILL);
-            usleep(100000);
+            latest = now() + 200000000;
         }
     }
     while (waitpid(-1, NULL, 0) > 0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from tests.theatre.play import PARENT, PIPES, ROLES, THREADS, Kind, Play, RawTruth
+from tests.theatre.play import PIPES, ROLES, THREADS, Kind, Play, RawTruth
 
 __all__ = ["Did", "Interval", "Part", "Pipe", "Truth"]
 
@@ -102,9 +102,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Pipe:
-    """An errpipe. own: the role of the own child; is_passed: somebody may have sent a copy over a socket.
+    """An errpipe.
 
-    polls: the parent waits in poll.
+    own: the role of the own child; maker: of the parent; is_passed: somebody may have sent a copy over a
+    socket; polls: the parent waits in poll.
 
     read_after: 0 if the read did not return.
     """
@@ -119,6 +120,9 @@ class Pipe:
     own: int
     is_passed: bool
     polls: bool
+    maker: int
+    parent_pid: int
+    parent_killed: bool
 
 
 class Truth:
@@ -128,9 +132,6 @@ class Truth:
         self.number = int(raw.number)
         self.was_cut = bool(raw.was_cut)
         self.began = int(raw.began)
-        parent = raw.roles[PARENT]
-        self.parent_pid, self.parent_ended = int(parent.pid), int(parent.ended)
-        self.parent_killed: Optional[int] = int(parent.killed) or None
         self.parts = {role: Part(role, raw) for role in range(THREADS, ROLES) if raw.roles[role].pid}
         self.by_pid = {part.pid: part for part in self.parts.values()}
         forks = [
@@ -144,13 +145,14 @@ class Truth:
         self.halts = [(int(halt.before), int(halt.after)) for halt in raw.halts if halt.before]
         self.pipes = [
             self._pipe(play, raw, number, int(acts[place + 1].a))
-            for acts in play.acts[:THREADS]
+            for acts in play.acts
             for place, act in enumerate(acts)
             if act.kind == Kind.PIPE and raw.pipes[number := int(act.a)].inode
         ]
 
     def _pipe(self, play: Play, raw: RawTruth, number: int, own: int) -> Pipe:
         mine = raw.pipes[number]
+        parent = raw.roles[mine.maker]
         return Pipe(
             number=number,
             inode=int(mine.inode),
@@ -164,6 +166,9 @@ class Truth:
             polls=any(
                 act.kind == Kind.READ and act.a == number and act.b for acts in play.acts for act in acts
             ),
+            maker=int(mine.maker),
+            parent_pid=int(parent.pid),
+            parent_killed=bool(parent.killed),
         )
 
     def ancestors(self, role: int) -> list[int]:
@@ -175,8 +180,11 @@ class Truth:
         return found
 
     def foreign(self, pipe: Pipe) -> list[Part]:
-        """The processes that may have had a copy at any time, without the own child."""
-        return [part for part in self.parts.values() if part.role != pipe.own and part.may_have(pipe.number)]
+        """The processes that may have had a copy at any time, without the parent and the own child."""
+        family = (pipe.own, pipe.maker)
+        return [
+            part for part in self.parts.values() if part.role not in family and part.may_have(pipe.number)
+        ]
 
 
 def _joined(intervals: list[Interval]) -> list[Interval]:
