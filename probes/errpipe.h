@@ -12,7 +12,7 @@
 /* Releases that a spawn keeps: the latest ones. */
 #define MAX_RELEASES 4
 
-/* Ancestors that a row in processes keeps: the parent, and the nearest ones that are own children. */
+/* Ancestors that a row in processes keeps, the parent first. */
 #define MAX_ANCESTORS 4
 
 /* Pipes of a thread that can become the errpipe of its next fork: the latest ones. */
@@ -31,10 +31,6 @@
  * to read, it is on its way to another exec (Java's helper). */
 #define EXPECTED       1
 #define EXPECTED_LATER 2
-
-/* Flags of process.is_own. IS_OWN: it is the own child of a spawn, at its fork. MAY_BE_OWN: it can become one. */
-#define IS_OWN     1
-#define MAY_BE_OWN 2
 
 /* Flags of process.shared. TABLE_SHARED: its threads have more than one fd table, or another process has the same table.
  * COPIES_UNKNOWN: its fork concerned too many spawns. */
@@ -165,12 +161,12 @@ struct process {
     u64 execed;                /* its last successful exec, 0: none since its fork */
     u64 forking;               /* when it may last have forked, 0: never since it was forked */
     u64 closing;               /* when it last began to close a copy that it had inherited, 0: never */
-    u32 parent[MAX_ANCESTORS]; /* process ids: the parent, and the nearest ancestors with is_own; 0: none */
+    u32 parent[MAX_ANCESTORS]; /* process ids, the parent first, 0: unknown */
     u32 forker;                /* thread that forked it */
     u32 stack;                 /* as in a release */
     u8 expected;               /* EXPECTED, EXPECTED_LATER */
     u8 shared;                 /* TABLE_SHARED, COPIES_UNKNOWN, 0: its copies are certain */
-    u8 is_own;                 /* IS_OWN, MAY_BE_OWN */
+    u8 is_own;                 /* the own child of a spawn, at its fork */
     u8 kept;                   /* during an event: a copy was found (at an exec: KEPT_*) */
     u8 foreign;                /* at its fork, it got a copy of an errpipe that is not for it */
     u8 exec_error;             /* errno of its last failed exec */

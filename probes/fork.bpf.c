@@ -95,12 +95,7 @@ INLINE void fill_row(struct process *to, struct process *from, u32 key, u32 tid,
     to->execed = to->forking = to->closing = 0;
     to->forker = tid;
     to->parent[0] = key;
-    if (from->is_own) {
-        to->parent[1] = key;
-        __builtin_memcpy(&to->parent[2], &from->parent[1], sizeof(u32) * (MAX_ANCESTORS - 2));
-    } else {
-        __builtin_memcpy(&to->parent[1], &from->parent[1], sizeof(u32) * (MAX_ANCESTORS - 1));
-    }
+    __builtin_memcpy(&to->parent[1], &from->parent[0], sizeof(u32) * (MAX_ANCESTORS - 1));
     to->stack = 0;
     to->expected = EXPECTED * vfork;
     to->shared = 0;
@@ -137,8 +132,7 @@ INLINE void inherit_own(struct process *copy, struct fds *fds, u32 tid, u32 chil
         u64 pipe = spawn->key;
         u32 place = spawn->index;
         pipes.update(&pipe, &place);
-        copy->kept = 1;
-        copy->is_own = IS_OWN;
+        copy->kept = copy->is_own = 1;
         copy->own[at] = place + 1;
         assign_own(spawn, child, now, cloexec_at(fds, fd), vfork);
     }
@@ -179,7 +173,7 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
             continue;
         set_place(&copy->may_hold, place);
         copy->kept = 1;
-        copy->is_own |= IS_OWN * spawner;
+        copy->is_own |= spawner;
         copy->foreign |= spawner ^ 1;
         spawn->copy_lost |= row->shared;
         if (given)
@@ -194,12 +188,10 @@ INLINE int inherit(void *ctx, struct walk *walk, struct fds *fds, u32 vfork, int
             spawn->stray.forker = tid;
             *(volatile u32 *)&spawn->stray.pid = child;
             copy->strays = 1;
-            copy->is_own |= MAY_BE_OWN;
         } else if (!(differ(spawn->own_pid, key) | differ(spawn->forked, row->born))) {
             spawn->heir = child; /* a child of the own child */
             spawn->heir_released = 0;
             copy->is_plain = 0;
-            copy->is_own |= MAY_BE_OWN;
         }
     }
     return 1;
@@ -208,7 +200,7 @@ end:
     if (copy->foreign)
         copy->stack = user_stack(ctx);
 #endif
-    *own = copy->is_own & IS_OWN;
+    *own = copy->is_own;
     if (!copy->kept)
         delete_row(child);
     copy->kept = 0;
@@ -237,7 +229,7 @@ INLINE int inherit(void *ctx, u32 child, u64 flags)
             continue;
         assign_own(spawn, child, now, 1, 0); /* assumed to be close-on-exec */
         copy->own[k] = pending->places[k] + 1;
-        copy->is_own = IS_OWN;
+        copy->is_own = 1;
     }
     return copy->is_own;
 }

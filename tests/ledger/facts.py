@@ -339,7 +339,7 @@ def _of_the_probes() -> list[Fact]:
         ("probes/LIMITS.md", f"| {options.max_processes:,} (`max_processes`) |"),
         ("probes/LIMITS.md", f"| {options.max_comms:,} (`max_comms`) |"),
         ("probes/LIMITS.md", f"| {records.MAX_NUMBERS} (`MAX_NUMBERS`) |"),
-        ("probes/LIMITS.md", f"| {records._MAX_ANCESTORS - 1} (`MAX_ANCESTORS` - 1)"),
+        ("probes/LIMITS.md", f"| {records._MAX_ANCESTORS} (`MAX_ANCESTORS`) |"),
         ("probes/LIMITS.md", {10**9: "idle for a second"}[c_constant("errpipe.bpf.c", "IDLE_NS")]),
         ("probes/LIMITS.md", {3600 * 10**9: "without spawns for an hour"}[tracer._UNUSED_NS]),
         ("probes/README.md", f"at most {pending})"),
