@@ -53,16 +53,6 @@ _ONCE_WRONG = {
         role 5: 900 end
         director: 60 freeze, 80 kill 5, 800 thaw
         """,
-    "the cause was forked for a descendant of the own child in the sixth generation": """
-        role 0: 10 pipe 0, 30 fork 4, 30 close 0, 30 read 0
-        role 4: 30 fork 5, 32 exec, 33 end
-        role 5: 32 fork 6, 33 end
-        role 6: 33 fork 7, 34 end
-        role 7: 34 fork 8, 35 end
-        role 8: 35 fork 9, 36 end
-        role 9: 36 fork 10, 37 end
-        role 10: 250 end
-        """,
     "a child was a holder of a pipe that was made during its fork": """
         role 0: 15 pipe 0, 30 fork 4, 30 close 0, 30 read 0
         role 2: 14 slow fork 5

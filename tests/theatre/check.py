@@ -30,6 +30,8 @@ _SLOW_NS = 3_000_000
 _IDLE_NS = 300_000_000
 """When nobody holds a pipe for this long, no stall of it is in progress."""
 _SETTLE_NS = 100_000_000
+_ANCESTORS = 4
+"""MAX_ANCESTORS: from a more distant own child, the copy looks like any other."""
 _WAYS = {
     "close": (Kind.CLOSE, Kind.DUP_OVER),
     "exec": (Kind.EXEC,),
@@ -217,8 +219,11 @@ class _Check:
             causes.add(Cause.UNKNOWN)
         if inherited is False:
             return causes
-        if pipe.own in truth.ancestors(part.role):
+        ancestors = truth.ancestors(part.role)
+        if pipe.own in ancestors[:_ANCESTORS]:
             return causes | {Cause.OWN_DESCENDANT}
+        if pipe.own in ancestors:
+            causes.add(Cause.OWN_DESCENDANT)
         if holder.released is not None:
             causes |= self._causes_at(part, (holder.released, holder.released), holder)
         elif searched is not None:
