@@ -156,12 +156,12 @@ class HolderSearch:
     ) -> tuple[_Copies, Optional[Collection[int]]]:
         open_files = self._probes.open_files
         assert open_files is not None
-        by_pipe = {spawn.pipe: spawn.id for spawn in spawns}
+        by_pipe = {spawn.pipe: spawn for spawn in spawns}
         copies: _Copies = {}
         most = max(_FEW, _MAX_COPIES // len(spawns))
-        inodes = {spawn.pipe: spawn.inode for spawn in spawns}
+        inodes = {pipe: spawn.inode for pipe, spawn in by_pipe.items()}
         for pipe, found in open_files.holders(inodes, budget.is_spent, most).items():
-            holders = copies.setdefault(by_pipe[pipe], {})
+            holders = copies.setdefault(by_pipe[pipe].id, {})
             for copy in found:
                 holders.setdefault(copy.pid, []).append(copy.fd)
         if open_files.left_out:
@@ -295,7 +295,7 @@ class HolderSearch:
         """
         if not procfs.has_run(pid):
             return True
-        if procfs.may_be_younger(pid, at) and not self._is_reading(spawn):
+        if not self._is_reading(spawn) and procfs.may_be_younger(pid, at):
             return True
         with self._lock:
             process = self._probes.process(pid)

@@ -535,7 +535,7 @@ class Tracer:
         return found
 
     def _free_unfinished(self, spawns: Collection[records.Spawn], now: int) -> None:
-        """Free and count the spawns whose parent, its thread or own child is no longer followed."""
+        """Free and count the spawns whose parent, spawner thread or own child the kernel side has lost."""
         for spawn in spawns:
             if (
                 spawn.outcome
