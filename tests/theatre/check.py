@@ -436,10 +436,12 @@ def told(truth: Truth) -> str:
 
 
 def _releases_slowly(part: Part) -> bool:
+    """Whether one of its closes, or its exit, took so long that its copy can be taken for another's."""
     ways = (*_WAYS["close"], *_WAYS["exit"])
-    return part.killed is not None or any(
-        did.kind in ways and (did.after or part.ended) - did.before > _SLOW_NS for did in part.did
-    )
+    durations = [(did.after or part.ended) - did.before for did in part.did if did.kind in ways]
+    if part.killed is not None:
+        durations.append(part.ended - part.killed)
+    return max(durations, default=0) > _SLOW_NS
 
 
 def _in_between(did: Did, searched: Interval) -> bool:

@@ -6,11 +6,12 @@
  * each with a line. CGROUP: a folder of cgroup2, below which parents are frozen; without one, "-".
  *
  * A play has a parent, whose threads have the roles 0 to THREADS - 1, and processes with the other roles, which can be
- * parents, too. Each role does its list of acts at given times. A process that calls exec continues its list in the new program. For each act, a
- * process records the time before and after, and which pipes it has write ends of then. Another process, the director,
- * kills, stops and freezes, and records when a process has ended; it never has a copy.
+ * parents, too. Each role does its list of acts at given times. A process that calls exec continues its list in the new
+ * program. For each act, a process records the time before and after, and which pipes it has write ends of then. Another
+ * process, the director, kills, stops and freezes, and records when a process has ended; it never has a copy.
  *
- * Threads create pipes while others fork, and a child of vfork shares the memory of its parent. */
+ * Threads create pipes while others fork, and a child of vfork shares the memory of its parent. SLOW, a macro, is the name
+ * of threads some of whose tracepoints troupe.py delays. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +46,6 @@
 #define BELL_FD   101
 #define SOCKET_FD 102
 #define LATEST_NS 4000000000ULL
-#define SLOW      "late-one"
 
 /* tests/theatre/play.py has the same numbers. */
 enum kind {
@@ -155,7 +155,7 @@ static void sleep_until(uint64_t when)
 
 static struct role *role_of(int number) { return &scene->truth.roles[number]; }
 
-/* Names the current thread: troupe.py delays some tracepoints of threads with the name SLOW. */
+/* Names the current thread. */
 static void be_slow(int slow) { prctl(PR_SET_NAME, slow ? SLOW : "player"); }
 
 /* ---- the copies of a process ---- */
@@ -379,24 +379,14 @@ static void close_pipe(struct pipe *pipe)
 
 static __attribute__((noreturn)) void be_process(int number, uint32_t next);
 
-static void fork_role(int number)
+static void fork_role(int number, int shares_memory)
 {
     role_of(number)->log[0].before = now();
-    pid_t pid = _Fork();
+    pid_t pid = shares_memory ? vfork() : _Fork();
     if (pid == 0)
         be_process(number, 0);
     if (pid < 0)
         die("fork");
-}
-
-static void vfork_role(int number)
-{
-    role_of(number)->log[0].before = now();
-    pid_t pid = vfork();
-    if (pid == 0)
-        be_process(number, 0);
-    if (pid < 0)
-        die("vfork");
 }
 
 /* slow: by a link whose name becomes that of the process before its tracepoint. */
@@ -429,10 +419,10 @@ static void act(struct act *it, int role)
         read_pipe(pipe, it->b);
         break;
     case FORK:
-        fork_role(it->a);
+        fork_role(it->a, 0);
         break;
     case VFORK:
-        vfork_role(it->a);
+        fork_role(it->a, 1);
         break;
     case CLOSE:
         if (pipe->made && pipe->maker == role && pipe->write_fd >= 0)
@@ -642,7 +632,7 @@ static void run_play(const char *cgroup)
     uint64_t latest = truth->began + LATEST_NS;
     for (int number = THREADS; number < ROLES; number++)
         if (scene->play.strangers >> number & 1)
-            fork_role(number);
+            fork_role(number, 0);
     pid_t parent = fork_parent(cgroup);
     role_of(0)->pid = parent; /* as it does itself, maybe later */
     for (;;) {
